@@ -1,1 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
+
+//! A small user of VFIO, for tests and tools.
+//!
+//! It does what a VMM does with a mediated device: create it through sysfs ([`mdev`]), put its
+//! group into a type1 container ([`container`]), open it and ask what it has ([`device`],
+//! [`region`]), take its interrupts ([`irq`], [`eventfd`]) and move its state with the v1 migration
+//! region ([`migration`]). Unlike a VMM it also does every one of these wrongly on request, because
+//! that is what a driver has to survive.
+//!
+//! Mirrors `include/uapi/linux/vfio.h`. All `unsafe` of the crate is in [`sys`].
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod container;
+pub mod device;
+pub mod error;
+pub mod eventfd;
+pub mod irq;
+pub mod mdev;
+pub mod migration;
+pub mod region;
+pub mod sys;
+pub mod uart;
+
+pub use container::Container;
+pub use container::Group;
+pub use container::Session;
+pub use device::Device;
+pub use error::Error;
+pub use error::Result;
+pub use eventfd::EventFd;
+pub use mdev::Mdev;
+pub use migration::Migration;
+pub use region::Region;
+pub use rustix::io::Errno;
+pub use sys::Mapping;

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An open VFIO device.
+
+use core::mem::offset_of;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use vfio_bindings::bindings::vfio;
+
+use crate::error::Context as _;
+use crate::region::u32_at;
+use crate::sys;
+use crate::sys::Request;
+use crate::Error;
+use crate::Region;
+use crate::Result;
+
+/// What `VFIO_DEVICE_GET_INFO` says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DeviceInfo {
+    /// `VFIO_DEVICE_FLAGS_*`.
+    pub flags: u32,
+    /// The highest region index plus one.
+    pub regions: u32,
+    /// The highest interrupt index plus one.
+    pub irqs: u32,
+}
+
+/// An open device. Clones share the file descriptor; the last one that goes closes it.
+#[derive(Clone, Debug)]
+pub struct Device {
+    fd: Arc<OwnedFd>,
+    name: Arc<str>,
+}
+
+impl Device {
+    /// Wraps a device's file descriptor.
+    pub fn new(fd: OwnedFd, name: &str) -> Self {
+        Device {
+            fd: Arc::new(fd),
+            name: name.into(),
+        }
+    }
+
+    /// Returns the device's name, an mdev's UUID.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes a second, independent file descriptor of the same open device.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn duplicate(&self) -> Result<Device> {
+        rustix::io::dup(&self.fd)
+            .what(|| format!("{}: dup", self.name))
+            .map(|fd| Device::new(fd, &self.name))
+    }
+
+    /// Asks what the device is.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn info(&self) -> Result<DeviceInfo> {
+        let what = || format!("{}: VFIO_DEVICE_GET_INFO", self.name);
+        let mut info = [0; size_of::<vfio::vfio_device_info>()];
+        let argsz = info.len() as u32;
+        info[..4].copy_from_slice(&argsz.to_ne_bytes());
+        sys::ioctl(&self.fd, Request::DEVICE_GET_INFO, &mut info).what(what)?;
+        let field = |offset| {
+            u32_at(&info, offset).ok_or_else(|| Error::malformed(what(), "answer too short"))
+        };
+        Ok(DeviceInfo {
+            flags: field(offset_of!(vfio::vfio_device_info, flags))?,
+            regions: field(offset_of!(vfio::vfio_device_info, num_regions))?,
+            irqs: field(offset_of!(vfio::vfio_device_info, num_irqs))?,
+        })
+    }
+
+    /// Opens a region by its index, asking a second time when its capabilities need more room.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers, and [`Error::Malformed`] for a broken capability chain.
+    pub fn region(&self, index: u32) -> Result<Region> {
+        Region::query(self, index)
+    }
+
+    /// Resets the device.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn reset(&self) -> Result<()> {
+        sys::ioctl_value(&self.fd, Request::DEVICE_RESET, 0)
+            .what(|| format!("{}: VFIO_DEVICE_RESET", self.name))
+            .map(drop)
+    }
+
+    /// Does any ioctl with any bytes as its argument, and gives the bare answer.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn ioctl(&self, request: Request, argument: &mut [u8]) -> core::result::Result<u32, Errno> {
+        sys::ioctl(&self.fd, request, argument)
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

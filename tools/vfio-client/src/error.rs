@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What went wrong, and where.
+
+use rustix::io::Errno;
+
+/// The result of nearly everything in this crate.
+pub type Result<T> = core::result::Result<T, Error>;
+
+/// An error, with what was being done when it happened.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused.
+    #[error("{what}: {errno} ({})", .errno.raw_os_error())]
+    Kernel {
+        /// The operation and its object.
+        what: String,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// The kernel moved fewer bytes than asked for and called it a success.
+    #[error("{what}: only {done} of {wanted} bytes were moved")]
+    Short {
+        /// The operation and its object.
+        what: String,
+        /// Bytes moved.
+        done: usize,
+        /// Bytes asked for.
+        wanted: usize,
+    },
+    /// The kernel's answer makes no sense.
+    #[error("{what}: {why}")]
+    Malformed {
+        /// The operation and its object.
+        what: String,
+        /// What is wrong with the answer.
+        why: String,
+    },
+}
+
+impl Error {
+    /// Returns the errno when the kernel refused, `None` when it misbehaved.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Error::Kernel { errno, .. } => Some(*errno),
+            Error::Short { .. } | Error::Malformed { .. } => None,
+        }
+    }
+
+    /// Makes the error of an answer that makes no sense.
+    pub fn malformed(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Error::Malformed {
+            what: what.into(),
+            why: why.into(),
+        }
+    }
+}
+
+/// Adds what was being done to a bare errno.
+pub trait Context<T> {
+    /// Turns the errno into an [`Error`] that names the operation.
+    fn what(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Context<T> for core::result::Result<T, Errno> {
+    fn what(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|errno| Error::Kernel {
+            what: what(),
+            errno,
+        })
+    }
+}

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The system calls that no crate wraps safely: VFIO's ioctls, shared mappings, and accesses with
+//! an address that the kernel must refuse.
+//!
+//! This is the one file of the crate with `unsafe` in it.
+
+#![expect(
+    unsafe_code,
+    reason = "ioctl, mmap and shared memory have no safe form"
+)]
+
+use core::ffi::c_void;
+use core::ptr;
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::AtomicU8;
+use core::sync::atomic::Ordering;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::mm::MapFlags;
+use rustix::mm::ProtFlags;
+use vfio_bindings::bindings::vfio;
+
+/// A VFIO ioctl, as the distance from `VFIO_BASE`. All of them are `_IO(VFIO_TYPE, VFIO_BASE + n)`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Request(u8);
+
+impl Request {
+    /// Returns the version of the container's interface.
+    pub const GET_API_VERSION: Request = Request(0);
+    /// Asks the container whether it supports an extension.
+    pub const CHECK_EXTENSION: Request = Request(1);
+    /// Sets the container's IOMMU type.
+    pub const SET_IOMMU: Request = Request(2);
+    /// Asks a group whether it can be used.
+    pub const GROUP_GET_STATUS: Request = Request(3);
+    /// Puts a group into a container.
+    pub const GROUP_SET_CONTAINER: Request = Request(4);
+    /// Opens a device of a group.
+    pub const GROUP_GET_DEVICE_FD: Request = Request(6);
+    /// Describes a device.
+    pub const DEVICE_GET_INFO: Request = Request(7);
+    /// Describes a region of a device.
+    pub const DEVICE_GET_REGION_INFO: Request = Request(8);
+    /// Describes an interrupt index of a device.
+    pub const DEVICE_GET_IRQ_INFO: Request = Request(9);
+    /// Sets up, masks, unmasks and triggers interrupts.
+    pub const DEVICE_SET_IRQS: Request = Request(10);
+    /// Resets a device.
+    pub const DEVICE_RESET: Request = Request(11);
+    /// Describes a type1 IOMMU: the same number as a device ioctl that mdevs do not have.
+    pub const IOMMU_GET_INFO: Request = Request(12);
+    /// Maps memory for DMA; see [`map_dma`], which [`ioctl`] refuses to do.
+    pub const IOMMU_MAP_DMA: Request = Request(13);
+    /// Unmaps memory for DMA.
+    pub const IOMMU_UNMAP_DMA: Request = Request(14);
+    /// Gets, sets or probes a feature of a device.
+    pub const DEVICE_FEATURE: Request = Request(17);
+
+    /// Makes any request, also one that does not exist.
+    pub const fn new(distance: u8) -> Self {
+        Request(distance)
+    }
+
+    fn number(self) -> u64 {
+        u64::from(vfio::VFIO_TYPE) << 8 | (u64::from(vfio::VFIO_BASE) + u64::from(self.0))
+    }
+}
+
+/// The kernel never answers with more than this, whatever the request.
+const LARGEST_ANSWER: usize = 64 * 1024;
+
+/// Addresses below this are never mapped, so the kernel cannot follow them anywhere.
+pub const NOWHERE: usize = 4096;
+
+fn answer(result: i32) -> Result<u32, Errno> {
+    u32::try_from(result).map_err(|_| {
+        let code = std::io::Error::last_os_error().raw_os_error();
+        Errno::from_raw_os_error(code.unwrap_or(0))
+    })
+}
+
+/// Does an ioctl whose argument is a structure, given and returned as bytes.
+///
+/// The bytes may be any at all. What the kernel writes past their end is dropped.
+///
+/// # Errors
+///
+/// What the kernel answers, and `EPERM` for `IOMMU_MAP_DMA`, whose argument contains an address.
+pub fn ioctl(fd: impl AsFd, request: Request, argument: &mut [u8]) -> Result<u32, Errno> {
+    if request == Request::IOMMU_MAP_DMA {
+        return Err(Errno::PERM);
+    }
+    // The kernel trusts `argsz`, which the caller may have made up.
+    let mut bounce = vec![0u8; argument.len().max(LARGEST_ANSWER)];
+    bounce[..argument.len()].copy_from_slice(argument);
+    // SAFETY: `bounce` is alive and exclusively borrowed for the call and at least as large as any
+    // answer. No VFIO ioctl but the excluded one follows a pointer in its argument.
+    let result = unsafe {
+        libc::ioctl(
+            fd.as_fd().as_raw_fd(),
+            request.number() as _,
+            bounce.as_mut_ptr(),
+        )
+    };
+    argument.copy_from_slice(&bounce[..argument.len()]);
+    answer(result)
+}
+
+/// Does an ioctl whose argument is a small number or an address where nothing is.
+///
+/// # Errors
+///
+/// What the kernel answers.
+///
+/// # Panics
+///
+/// When `value` is not below [`NOWHERE`].
+pub fn ioctl_value(fd: impl AsFd, request: Request, value: usize) -> Result<u32, Errno> {
+    assert!(
+        value < NOWHERE,
+        "{value:#x} could be the address of something"
+    );
+    // SAFETY: Nothing is mapped at `value`, so a kernel that takes it for an address gets EFAULT.
+    answer(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), request.number() as _, value) })
+}
+
+/// Does an ioctl on a structure in memory that the kernel may read but not write.
+///
+/// # Errors
+///
+/// What the kernel answers.
+pub fn ioctl_read_only(fd: impl AsFd, request: Request, argument: &[u8]) -> Result<u32, Errno> {
+    if request == Request::IOMMU_MAP_DMA {
+        return Err(Errno::PERM);
+    }
+    let memory = Mapping::anonymous(LARGEST_ANSWER.max(argument.len()))?;
+    memory.write(0, argument);
+    // SAFETY: The whole of a mapping that this function owns loses a permission; it is not accessed
+    // from here afterwards.
+    unsafe { rustix::mm::mprotect(memory.start(), memory.len, rustix::mm::MprotectFlags::READ) }?;
+    // SAFETY: The argument is mapped for the call, and the kernel cannot write to it.
+    answer(unsafe {
+        libc::ioctl(
+            fd.as_fd().as_raw_fd(),
+            request.number() as _,
+            memory.start(),
+        )
+    })
+}
+
+/// Does the ioctl that makes a file descriptor: opens the device `name` of a group.
+///
+/// # Errors
+///
+/// What the kernel answers.
+pub fn device_fd(group: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let mut argument = name.to_vec();
+    argument.push(0);
+    let fd = ioctl(group, Request::GROUP_GET_DEVICE_FD, &mut argument)?;
+    // SAFETY: The kernel has just installed this descriptor for us and nobody else knows it. It fits
+    // because it came out of an `i32`.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Maps memory of this process for DMA.
+///
+/// # Errors
+///
+/// What the kernel answers.
+pub fn map_dma(container: impl AsFd, iova: u64, memory: &Mapping) -> Result<(), Errno> {
+    let mut argument = vfio::vfio_iommu_type1_dma_map {
+        argsz: size_of::<vfio::vfio_iommu_type1_dma_map>() as u32,
+        flags: vfio::VFIO_DMA_MAP_FLAG_READ | vfio::VFIO_DMA_MAP_FLAG_WRITE,
+        vaddr: memory.start() as u64,
+        iova,
+        size: memory.len as u64,
+    };
+    // SAFETY: The structure is alive for the call. The memory it names is ours, is only ever
+    // accessed with atomic operations, and the kernel pins it for as long as a device uses it.
+    answer(unsafe {
+        libc::ioctl(
+            container.as_fd().as_raw_fd(),
+            Request::IOMMU_MAP_DMA.number() as _,
+            ptr::from_mut(&mut argument),
+        )
+    })
+    .map(drop)
+}
+
+/// Reads `length` bytes at `offset` of a file into an address where nothing is.
+///
+/// # Errors
+///
+/// What the kernel answers; `EFAULT` is right.
+pub fn pread_nowhere(fd: impl AsFd, length: usize, offset: u64) -> Result<u32, Errno> {
+    // SAFETY: The null page is never mapped, so the kernel writes nothing anywhere.
+    answer(unsafe {
+        libc::pread(
+            fd.as_fd().as_raw_fd(),
+            ptr::null_mut(),
+            length,
+            offset as i64,
+        )
+    } as i32)
+}
+
+/// Writes `length` bytes to `offset` of a file from an address where nothing is.
+///
+/// # Errors
+///
+/// What the kernel answers; `EFAULT` is right.
+pub fn pwrite_nowhere(fd: impl AsFd, length: usize, offset: u64) -> Result<u32, Errno> {
+    // SAFETY: The kernel only ever reads through the pointer, and the null page is never mapped.
+    answer(
+        unsafe { libc::pwrite(fd.as_fd().as_raw_fd(), ptr::null(), length, offset as i64) } as i32,
+    )
+}
+
+/// A shared mapping of a part of a device or of fresh memory; unmapped on drop.
+///
+/// The kernel and other threads may change the bytes at any time. They are therefore never lent out
+/// as a slice, only copied in and out, with atomic operations.
+///
+/// # Invariants
+///
+/// `start` is the page-aligned start of `len` bytes that this object alone may unmap.
+#[derive(Debug)]
+pub struct Mapping {
+    start: NonNull<c_void>,
+    len: usize,
+}
+
+// SAFETY: The bytes are only accessed with atomic operations.
+unsafe impl Send for Mapping {}
+// SAFETY: As above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `len` bytes at `offset` of a file, shared, readable and writable.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn new(fd: impl AsFd, offset: u64, len: usize) -> Result<Self, Errno> {
+        Self::with(
+            fd,
+            offset,
+            len,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED,
+        )
+    }
+
+    /// Maps `len` bytes at `offset` of a file in any way.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers, and `EINVAL` for flags that would place the mapping over others.
+    pub fn with(
+        fd: impl AsFd,
+        offset: u64,
+        len: usize,
+        protection: ProtFlags,
+        flags: MapFlags,
+    ) -> Result<Self, Errno> {
+        if flags.contains(MapFlags::FIXED) {
+            return Err(Errno::INVAL);
+        }
+        // SAFETY: Without `MAP_FIXED` the kernel picks an address where nothing is.
+        let start =
+            unsafe { rustix::mm::mmap(ptr::null_mut(), len, protection, flags, fd, offset) }?;
+        // INVARIANT: Just mapped.
+        NonNull::new(start)
+            .map(|start| Mapping { start, len })
+            .ok_or(Errno::FAULT)
+    }
+
+    /// Maps `len` bytes of fresh, zeroed memory, shared with child processes.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn anonymous(len: usize) -> Result<Self, Errno> {
+        // SAFETY: The kernel picks an address where nothing is.
+        let start = unsafe {
+            rustix::mm::mmap_anonymous(
+                ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+            )
+        }?;
+        // INVARIANT: Just mapped.
+        NonNull::new(start)
+            .map(|start| Mapping { start, len })
+            .ok_or(Errno::FAULT)
+    }
+
+    fn start(&self) -> *mut c_void {
+        self.start.as_ptr()
+    }
+
+    /// Returns the size of the mapping in bytes.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "the kernel makes no empty mappings"
+    )]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Tries to make the mapping `len` bytes long, wherever that has to be.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers; the mapping is then as it was.
+    pub fn resize(&mut self, len: usize) -> Result<(), Errno> {
+        // SAFETY: No borrow of the mapped bytes outlives a method of this object, and this one has
+        // the object exclusively, so the bytes may move.
+        let start = unsafe {
+            rustix::mm::mremap(
+                self.start(),
+                self.len,
+                len,
+                rustix::mm::MremapFlags::MAYMOVE,
+            )
+        }?;
+        // INVARIANT: The kernel says that this is where the mapping is now.
+        self.start = NonNull::new(start).ok_or(Errno::FAULT)?;
+        self.len = len;
+        Ok(())
+    }
+
+    fn byte(&self, offset: usize) -> &AtomicU8 {
+        assert!(
+            offset < self.len,
+            "byte {offset} of a {}-byte mapping",
+            self.len
+        );
+        // SAFETY: In bounds of a mapping that lives as long as `self` does, and everyone in this
+        // process accesses it atomically.
+        unsafe { AtomicU8::from_ptr(self.start().cast::<u8>().add(offset)) }
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(
+            offset.is_multiple_of(size_of::<u64>()) && offset + size_of::<u64>() <= self.len,
+            "word {offset} of a {}-byte mapping",
+            self.len
+        );
+        // SAFETY: As for `byte`, and aligned: `offset` was checked and `start` is page-aligned.
+        unsafe { AtomicU64::from_ptr(self.start().cast::<u8>().add(offset).cast::<u64>()) }
+    }
+
+    /// Copies bytes out of the mapping.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not in the mapping.
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        let mut at = 0;
+        while at < into.len() {
+            let from = offset + at;
+            let rest = &mut into[at..];
+            if from.is_multiple_of(size_of::<u64>()) && rest.len() >= size_of::<u64>() {
+                let word = self.word(from).load(Ordering::Relaxed).to_ne_bytes();
+                rest[..word.len()].copy_from_slice(&word);
+                at += word.len();
+            } else {
+                rest[0] = self.byte(from).load(Ordering::Relaxed);
+                at += 1;
+            }
+        }
+    }
+
+    /// Copies bytes into the mapping.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not in the mapping.
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        let mut at = 0;
+        while at < bytes.len() {
+            let to = offset + at;
+            let rest = &bytes[at..];
+            match rest.first_chunk() {
+                Some(word) if to.is_multiple_of(size_of::<u64>()) => {
+                    self.word(to)
+                        .store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+                    at += word.len();
+                }
+                _ => {
+                    self.byte(to).store(rest[0], Ordering::Relaxed);
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// Flips bits of one byte, as a guest that does not care would.
+    ///
+    /// # Panics
+    ///
+    /// When the byte is not in the mapping.
+    pub fn flip(&self, offset: usize, bits: u8) {
+        self.byte(offset).fetch_xor(bits, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the range is ours, and `self` can no longer be used. An error is
+        // of no interest: there is nobody to tell and nothing to do.
+        let _ = unsafe { rustix::mm::munmap(self.start(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mapping;
+
+    #[test]
+    fn a_mapping_gives_back_what_was_put_in_at_any_offset_and_length() {
+        let mapping = Mapping::anonymous(4096).expect("memory");
+        for offset in 0..20 {
+            for len in 0..40 {
+                let bytes: Vec<u8> = (0..len).map(|i| (i * 7 + offset + 1) as u8).collect();
+                mapping.write(offset, &bytes);
+                let mut back = vec![0; len];
+                mapping.read(offset, &mut back);
+                assert_eq!(back, bytes, "offset {offset}, {len} bytes");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "byte 4096 of a 4096-byte mapping")]
+    fn a_mapping_cannot_be_read_past_its_end() {
+        let mapping = Mapping::anonymous(4096).expect("memory");
+        mapping.read(4090, &mut [0; 7]);
+    }
+}
