@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The entry points of the build. 'make help' lists them; Kbuild has the modules' own rules.
+#
+# The first use of a target sets up what it needs, see scripts/setup. With KDIR set, the modules are built against that
+# prepared kernel with the caller's own tools, and nothing is set up.
+
+MAKEFLAGS += --no-print-directory
+# The targets below start builds that use all processors themselves.
+.NOTPARALLEL:
+
+CARGO ?= cargo
+cargo := $(CARGO) --locked
+cargo_jobs := $(addprefix -j,$(shell nproc))
+
+# Where static programs for the virtual machines go.
+programs := $(CURDIR)/tools/target/static
+programs_target := x86_64-unknown-linux-gnu
+
+# Options of the kernel's build that pass through.
+kernel_options := $(foreach option,V W C CLIPPY KCFLAGS KRUSTFLAGS INSTALL_MOD_PATH INSTALL_MOD_STRIP,\
+	$(if $(filter command% environment%,$(origin $(option))),$(option)='$($(option))'))
+
+# $(call kernel_make,<targets>): the kernel's build on this tree.
+ifdef KDIR
+kernel_make = $(MAKE) -C $(KDIR) M=$(CURDIR) $(1)
+else
+kernel_make = scripts/kernel-make $(1) $(kernel_options)
+endif
+
+.PHONY: modules
+modules: ## build the kernel modules (for your own kernel: KDIR=/path/to/prepared/kernel)
+	$(call kernel_make,modules)
+
+.PHONY: modules_install
+modules_install: ## install the modules below INSTALL_MOD_PATH
+	$(call kernel_make,modules_install)
+
+.PHONY: debug-modules
+debug-modules: ## build the modules for the debug kernel, in build/debug
+	scripts/kernel-make --debug modules $(kernel_options)
+
+.PHONY: programs
+programs: ## build the static programs that run in the virtual machines
+	cd tools && RUSTFLAGS='-Ctarget-feature=+crt-static' \
+		$(cargo) build $(cargo_jobs) --target-dir $(programs) --target $(programs_target) \
+		-p ferry-host -p ferry-guest -p vfio-migration
+
+.PHONY: tools
+tools: ## build the command line tools
+	cd tools && $(cargo) build $(cargo_jobs) -p ferry
+
+.PHONY: demo
+demo: ## live-migrate a guest with a Ferry device from one QEMU to another and back, and show how it went
+	scripts/run demo $(ARGS)
+
+.PHONY: test
+test: ## run all checks and tests on the stock kernel; ends with the number passed and failed
+	scripts/run test $(ARGS)
+
+.PHONY: test-debug
+test-debug: ## run the kselftests and a live migration on the debug kernel; any splat fails
+	scripts/run test-debug $(ARGS)
+
+.PHONY: host-test
+host-test: ## run the tests that need no virtual machine
+	cd tools && $(cargo) test $(cargo_jobs) --workspace
+
+.PHONY: fmt
+fmt: ## format all Rust code as the kernel does
+	scripts/rustfmt
+
+.PHONY: check-fmt
+check-fmt: ## check the format of all Rust code
+	scripts/rustfmt --check
+
+.PHONY: clippy
+clippy: ## lint the Rust code of the host and of the pure crates; a warning is an error
+	cd tools && $(cargo) clippy $(cargo_jobs) --workspace --all-targets -- -D warnings
+
+.PHONY: rustdoc
+rustdoc: ## document the crates, in tools/target/doc
+	cd tools && RUSTDOCFLAGS='-D warnings' $(cargo) doc $(cargo_jobs) --no-deps --document-private-items --workspace
+
+.PHONY: rust-analyzer
+rust-analyzer: ## write rust-project.json for rust-analyzer
+	$(call kernel_make,rust-analyzer)
+
+.PHONY: setup
+setup: ## fetch and build all that the other targets need, except the debug kernel
+	scripts/setup toolchain kernel kbuild qemu-7.2
+
+.PHONY: update-lock
+update-lock: ## pin the newest packages of the series in scripts/versions.lock
+	scripts/update-lock
+
+.PHONY: clean
+clean: ## remove what was built in the source tree, except for cargo's directories
+	scripts/clean
+
+.PHONY: distclean
+distclean: clean ## remove all that was built in the source tree
+	rm -rf tools/target rust-project.json
+
+.PHONY: clean-cache
+clean-cache: ## remove what is out of date from the cache, and say what is left
+	scripts/clean-cache
+
+.PHONY: help
+help: ## list the targets
+	@echo 'Targets (without one: modules):'
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo 'Variables:'
+	@echo '  KDIR=DIR         build the modules against the prepared kernel in DIR with your own tools'
+	@echo '  V=1 W=1 CLIPPY=1 as in the kernel: show commands, more warnings, lint with clippy'
+	@echo '  ARGS=...         further arguments of demo, test and test-debug'
+	@echo '  FERRY_CACHE=DIR  the cache, instead of ferry in XDG_CACHE_HOME'
