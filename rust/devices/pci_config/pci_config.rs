@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The configuration space of an emulated PCI function, as a pure value.
+//!
+//! A device describes its function once, as a [`Layout`] that the compiler evaluates: identity,
+//! base address registers, interrupt pin and capabilities. A [`ConfigSpace`] is one live function of
+//! that layout. Which bits software can change is a property of the layout, so neither an access nor
+//! a restored image can bring a function into a shape that its layout does not allow.
+//!
+//! The crate mirrors `include/uapi/linux/pci_regs.h` and chapter 6 of the PCI Local Bus Specification,
+//! revision 3.0. It covers what a conventional endpoint needs: the type 0 header and the MSI
+//! capability, in the 256 bytes of conventional configuration space.
+//!
+//! Nothing in here allocates, locks or sleeps. Numbers in registers are little endian, as PCI has it.
+
+#![cfg_attr(not(MODULE), no_std)]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod access;
+mod layout;
+mod registers;
+mod space;
+
+pub use access::AccessError;
+pub use layout::{
+    Bar,
+    Class,
+    Identity,
+    InterruptPin,
+    Layout, //
+};
+pub use space::{
+    ConfigSpace,
+    ImageError,
+    CONFIG_SPACE_SIZE, //
+};

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The PCI card: its configuration space, its ports, and the interrupt that they share.
+
+use core::ops::Range;
+
+use pci_config::{
+    AccessError,
+    Bar,
+    Class,
+    ConfigSpace,
+    Identity,
+    InterruptPin,
+    Layout, //
+};
+
+use crate::port::Port;
+use crate::registers::{
+    Register,
+    REGISTER_COUNT, //
+};
+
+/// How many ports a card has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PortCount {
+    /// One port.
+    One,
+    /// Two ports.
+    Two,
+    /// Four ports.
+    Four,
+}
+
+/// The most ports that a card has.
+pub(crate) const PORTS_MAX: usize = PortCount::Four.count();
+
+impl PortCount {
+    /// Returns the number of ports.
+    pub const fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+            Self::Four => 4,
+        }
+    }
+
+    /// Number of bytes of I/O ports that the card decodes.
+    const fn register_space(self) -> usize {
+        self.count() * REGISTER_COUNT
+    }
+
+    fn layout(self) -> &'static Layout {
+        static ONE: Layout = layout(0x0002, PortCount::One);
+        static TWO: Layout = layout(0x0003, PortCount::Two);
+        static FOUR: Layout = layout(0x0004, PortCount::Four);
+
+        match self {
+            Self::One => &ONE,
+            Self::Two => &TWO,
+            Self::Four => &FOUR,
+        }
+    }
+}
+
+/// Describes a function of the serial card family in QEMU's `docs/specs/pci-serial.rst`.
+///
+/// Guests know the family: it has stable device numbers, drivers on several systems, and its I/O
+/// ports are laid out so that Linux finds the number of ports by itself. The subsystem is the one
+/// that QEMU gives all its devices. The MSI capability is an addition.
+const fn layout(device: u16, ports: PortCount) -> Layout {
+    /// Red Hat, which assigns device numbers for QEMU.
+    const VENDOR_REDHAT: u16 = 0x1b36;
+    /// Red Hat, for subsystems of QEMU.
+    const SUBVENDOR_QEMU: u16 = 0x1af4;
+    /// Any device of QEMU.
+    const SUBDEVICE_QEMU: u16 = 0x1100;
+    /// Simple communication controller, serial, compatible with a 16550.
+    const SERIAL_16550: Class = Class {
+        base: 0x07,
+        sub: 0x00,
+        interface: 0x02,
+    };
+
+    Layout::new(&Identity {
+        vendor: VENDOR_REDHAT,
+        device,
+        revision: 1,
+        class: SERIAL_16550,
+        subsystem_vendor: SUBVENDOR_QEMU,
+        subsystem: SUBDEVICE_QEMU,
+    })
+    .bar(
+        0,
+        Bar::Io {
+            size: ports.register_space() as u32,
+        },
+    )
+    .interrupt_pin(InterruptPin::A)
+    .msi()
+}
+
+/// A serial card.
+///
+/// # Invariants
+///
+/// The interrupt status in the configuration space tells whether some port asserts its interrupt.
+/// Ports beyond the card's count are as after power-on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Card {
+    count: PortCount,
+    config: ConfigSpace,
+    ports: [Port; PORTS_MAX],
+}
+
+impl Card {
+    /// Returns a card as it is after power-on.
+    pub fn new(ports: PortCount) -> Self {
+        Self {
+            count: ports,
+            config: ConfigSpace::new(ports.layout()),
+            ports: core::array::from_fn(|_| Port::new()),
+        }
+    }
+
+    /// Returns a card of the given parts.
+    pub(crate) fn assemble(
+        count: PortCount,
+        config: ConfigSpace,
+        ports: [Port; PORTS_MAX],
+    ) -> Self {
+        let mut card = Self {
+            count,
+            config,
+            ports,
+        };
+
+        card.update_interrupt();
+        card
+    }
+
+    /// Returns how many ports the card has.
+    pub fn ports(&self) -> PortCount {
+        self.count
+    }
+
+    /// Returns the number of bytes of I/O ports behind base address register 0.
+    pub fn bar0_size(&self) -> u64 {
+        self.count.register_space() as u64
+    }
+
+    /// Reads I/O ports. Each byte is a register access of its own, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// The access ends past the card's I/O ports; nothing is read.
+    pub fn read_bar0(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
+        let range = self.decode_bar0(offset, bytes.len())?;
+
+        read_registers(&mut self.ports, range, bytes);
+        self.update_interrupt();
+        Ok(())
+    }
+
+    /// Returns what [`Card::read_bar0`] would, and leaves the card as it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Card::read_bar0`].
+    pub fn peek_bar0(&self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
+        let range = self.decode_bar0(offset, bytes.len())?;
+
+        // A byte can depend on what reading the one before did, so a copy of the ports is read.
+        read_registers(&mut self.ports.clone(), range, bytes);
+        Ok(())
+    }
+
+    /// Writes I/O ports. Each byte is a register access of its own, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// The access ends past the card's I/O ports; nothing is written.
+    pub fn write_bar0(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
+        let range = self.decode_bar0(offset, bytes.len())?;
+
+        for (address, &value) in range.zip(bytes) {
+            if let Some(port) = self.ports.get_mut(address / REGISTER_COUNT) {
+                port.write(Register::decode(address), value);
+            }
+        }
+        self.update_interrupt();
+        Ok(())
+    }
+
+    /// Reads configuration space.
+    ///
+    /// # Errors
+    ///
+    /// The access ends past configuration space; nothing is read.
+    pub fn read_config(&self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
+        self.config.read(offset, bytes)
+    }
+
+    /// Writes configuration space; bits that software cannot change stay.
+    ///
+    /// # Errors
+    ///
+    /// The access ends past configuration space; nothing is written.
+    pub fn write_config(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
+        self.config.write(offset, bytes)
+    }
+
+    /// Returns whether some port asserts its interrupt.
+    ///
+    /// This is the level of the card's interrupt source. A card that has MSI enabled sends a message
+    /// when it rises.
+    pub fn interrupt(&self) -> bool {
+        self.ports.iter().any(Port::interrupt)
+    }
+
+    /// Returns whether the card asserts its interrupt pin.
+    ///
+    /// It does so while [`Card::interrupt`] holds, unless software disabled the pin or enabled MSI.
+    pub fn intx_asserted(&self) -> bool {
+        self.interrupt() && !self.config.intx_disabled() && !self.config.msi_enabled()
+    }
+
+    /// Returns whether software made the card send messages instead of asserting its pin.
+    pub fn msi_enabled(&self) -> bool {
+        self.config.msi_enabled()
+    }
+
+    /// Resets the PCI function: configuration space and ports get their power-on values.
+    pub fn reset(&mut self) {
+        *self = Self::new(self.count);
+    }
+
+    /// The configuration space, to be saved.
+    pub(crate) fn config(&self) -> &ConfigSpace {
+        &self.config
+    }
+
+    /// The ports that the card has, to be saved.
+    pub(crate) fn active_ports(&self) -> impl Iterator<Item = &Port> {
+        self.ports.iter().take(self.count.count())
+    }
+
+    /// Returns the shape of the configuration space of a card with `ports` ports.
+    pub(crate) fn layout(ports: PortCount) -> &'static Layout {
+        ports.layout()
+    }
+
+    /// Returns the register addresses of an access.
+    fn decode_bar0(&self, offset: u64, length: usize) -> Result<Range<usize>, AccessError> {
+        AccessError::check(offset, length, self.count.register_space())
+    }
+
+    fn update_interrupt(&mut self) {
+        self.config.set_interrupt_status(self.interrupt());
+    }
+}
+
+/// Reads the registers at `addresses`, which count from the first port's first register.
+fn read_registers(ports: &mut [Port], addresses: Range<usize>, bytes: &mut [u8]) {
+    for (address, byte) in addresses.zip(bytes) {
+        if let Some(port) = ports.get_mut(address / REGISTER_COUNT) {
+            *byte = port.read(Register::decode(address));
+        }
+    }
+}
