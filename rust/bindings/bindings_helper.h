@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What bindgen reads. Types that the kernel crate has already come from
+ * kernel::bindings; see rust/bindings/bindgen_parameters for the allowlist.
+ */
+
+#include <linux/mdev.h>
+#include <linux/vfio.h>
+
+#include <trace/events/ferry.h>
+
+#include "../helpers/helpers.h"
+
+/* `bindgen` gets confused at certain things. */
+const u32 RUST_CONST_HELPER_VFIO_DEVICE_GET_INFO = VFIO_DEVICE_GET_INFO;
+const u32 RUST_CONST_HELPER_VFIO_DEVICE_GET_IRQ_INFO = VFIO_DEVICE_GET_IRQ_INFO;
+const u32 RUST_CONST_HELPER_VFIO_DEVICE_SET_IRQS = VFIO_DEVICE_SET_IRQS;
+const u32 RUST_CONST_HELPER_VFIO_DEVICE_RESET = VFIO_DEVICE_RESET;

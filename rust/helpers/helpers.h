@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Named C functions for what Rust cannot call: inline functions and macros.
+ */
+#ifndef _FERRY_HELPERS_H
+#define _FERRY_HELPERS_H
+
+#include <linux/ratelimit.h>
+
+void ferry_ratelimit_state_init(struct ratelimit_state *rs);
+
+#endif /* _FERRY_HELPERS_H */

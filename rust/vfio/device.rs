@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! VFIO devices with an emulated IOMMU: what a driver of one implements and how it is registered.
+//!
+//! First open and last close run under the device set's lock, so that [`Operations::open_device`]
+//! and [`Operations::close_device`] are never concurrent with each other or with the other
+//! operations. All others are concurrent with each other: they get `&Device<T>`.
+//!
+//! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h)
+
+use crate::{
+    ioctl,
+    irq,
+    mdev,
+    region, //
+};
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    mem::{
+        align_of,
+        offset_of,
+        size_of,
+        MaybeUninit, //
+    },
+    ops::Deref,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    device,
+    error::{
+        from_err_ptr,
+        from_result,
+        to_result, //
+    },
+    ffi::{
+        c_char,
+        c_int,
+        c_long,
+        c_uint,
+        c_ulong,
+        c_void, //
+    },
+    mm::virt::VmaNew,
+    prelude::*,
+    types::Opaque,
+    uaccess::UserPtr, //
+};
+
+/// What a driver of a VFIO device implements, `struct vfio_device_ops`.
+///
+/// The implementing type is the device's private data. Everything may sleep.
+pub trait Operations: Sized + Send + Sync + 'static {
+    /// Name of the driver.
+    const NAME: &'static CStr;
+
+    /// The first file of the device is opened.
+    ///
+    /// # Errors
+    ///
+    /// What the user's open gets.
+    fn open_device(device: &Device<Self>) -> Result;
+
+    /// The last file of the device is closed, and no mapping of it is left.
+    fn close_device(device: &Device<Self>);
+
+    /// Reads `count` bytes at `position` into `into`. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// What the user's `read()` gets.
+    fn read(
+        device: &Device<Self>,
+        into: UserPtr,
+        count: usize,
+        position: region::Position,
+    ) -> Result<usize>;
+
+    /// Writes `count` bytes of `from` at `position`. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// What the user's `write()` gets.
+    fn write(
+        device: &Device<Self>,
+        from: UserPtr,
+        count: usize,
+        position: region::Position,
+    ) -> Result<usize>;
+
+    /// Maps `offset..` of region `index` into `vma`. Called under the mmap lock: must not take a
+    /// lock under which user memory is accessed.
+    ///
+    /// # Errors
+    ///
+    /// What the user's `mmap()` gets.
+    fn mmap(device: &Device<Self>, vma: &VmaNew, index: u32, offset: u64) -> Result;
+
+    /// How many regions and interrupts there are.
+    fn info(device: &Device<Self>) -> ioctl::DeviceInfo;
+
+    /// Describes region `index`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no such index.
+    fn region_info(device: &Device<Self>, index: u32) -> Result<region::Info>;
+
+    /// Describes interrupt `index`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no such index.
+    fn irq_info(device: &Device<Self>, index: u32) -> Result<irq::Info>;
+
+    /// Serves `VFIO_DEVICE_SET_IRQS`.
+    ///
+    /// # Errors
+    ///
+    /// See [`irq::Interrupts::set`].
+    fn set_irqs(device: &Device<Self>, set: irq::Set) -> Result;
+
+    /// Serves `VFIO_DEVICE_RESET`.
+    ///
+    /// # Errors
+    ///
+    /// What the user's ioctl gets.
+    fn reset(device: &Device<Self>) -> Result;
+
+    /// The user unmapped `[iova, iova + length)`: drop every pin in it before returning.
+    ///
+    /// A device without DMA has none.
+    fn dma_unmap(_device: &Device<Self>, _iova: u64, _length: u64) {}
+}
+
+/// A VFIO device and its driver's data, which [`Deref`] leads to.
+///
+/// # Invariants
+///
+/// - `vdev` is at offset 0 and was initialised by `_vfio_alloc_device()`, which also owns the
+///   allocation; `vfio_put_device()` drops a reference to it.
+/// - `data` is initialised if `initialised` is set, which happens before registration; whoever has
+///   a `&Device<T>` has a registered one.
+#[repr(C)]
+pub struct Device<T: Operations> {
+    vdev: Opaque<vfio_bindings::vfio_device>,
+    initialised: UnsafeCell<bool>,
+    data: UnsafeCell<MaybeUninit<T>>,
+}
+
+// SAFETY: The VFIO core reference-counts and locks its part; `T` is `Send + Sync`.
+unsafe impl<T: Operations> Send for Device<T> {}
+
+// SAFETY: As above; `initialised` and `data` only change before registration and at release.
+unsafe impl<T: Operations> Sync for Device<T> {}
+
+impl<T: Operations> Device<T> {
+    /// # Safety
+    ///
+    /// `vdev` must be that of a registered `Device<T>` and stay so for the lifetime.
+    unsafe fn from_raw<'a>(vdev: *mut vfio_bindings::vfio_device) -> &'a Self {
+        // SAFETY: `vdev` is at offset 0 of a `Device<T>`.
+        unsafe { &*vdev.cast() }
+    }
+}
+
+impl<T: Operations> Deref for Device<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: By the type invariants the data is initialised, and it does not change.
+        unsafe { (*self.data.get()).assume_init_ref() }
+    }
+}
+
+impl<T: Operations> AsRef<device::Device> for Device<T> {
+    fn as_ref(&self) -> &device::Device {
+        // SAFETY: `dev` is set by `_vfio_alloc_device()`, and outlives the registered VFIO device.
+        unsafe { device::Device::from_raw((*self.vdev.get()).dev) }
+    }
+}
+
+/// A registered VFIO device. Dropping it takes the device away from users, which waits until the
+/// last file is closed.
+///
+/// # Invariants
+///
+/// The pointer is to a registered device, and this value owns the reference of its allocation.
+pub struct Registration<T: Operations>(NonNull<Device<T>>);
+
+// SAFETY: Registration and unregistration may happen in different threads.
+unsafe impl<T: Operations> Send for Registration<T> {}
+
+// SAFETY: Only gives out `&Device<T>`, which is `Sync`.
+unsafe impl<T: Operations> Sync for Registration<T> {}
+
+impl<T: Operations> Registration<T> {
+    /// Makes a VFIO device with an emulated IOMMU for `parent` and lets users open it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, what `data` returns, or what `vfio_register_emulated_iommu_dev()` does.
+    pub fn new(parent: &mdev::Device, data: impl PinInit<T, Error>) -> Result<Self> {
+        const {
+            assert!(offset_of!(Device<T>, vdev) == 0);
+            // What `kvzalloc()` promises.
+            assert!(align_of::<Device<T>>() <= align_of::<u64>());
+        }
+
+        // SAFETY: The parent is valid, the vtable is static, and the size covers the whole type.
+        let vdev = from_err_ptr(unsafe {
+            vfio_bindings::_vfio_alloc_device(
+                size_of::<Device<T>>(),
+                parent.as_device_ptr(),
+                &VTable::<T>::VTABLE,
+            )
+        })?;
+        // SAFETY: The allocation has the size of a `Device<T>` and is zeroed, which makes
+        // `initialised` false.
+        let this = unsafe { NonNull::new_unchecked(vdev.cast::<Device<T>>()) };
+        // From here on a failure puts the device, and `release_callback` frees what there is.
+        let put_on_error = Unregistered(this);
+
+        // SAFETY: The device is not registered, so that nobody else has it; the allocation never
+        // moves.
+        unsafe {
+            pin_init::raw_try_init((*this.as_ptr()).data.get().cast::<T>(), data)?;
+            *(*this.as_ptr()).initialised.get() = true;
+        }
+
+        // SAFETY: `vdev` was allocated above and is not registered.
+        to_result(unsafe { vfio_bindings::vfio_register_emulated_iommu_dev(vdev) })?;
+
+        core::mem::forget(put_on_error);
+        // INVARIANT: The device is registered, and we own the allocation's reference.
+        Ok(Self(this))
+    }
+
+    /// Gives up the value; [`Self::from_foreign`] takes it up again.
+    pub(crate) fn into_foreign(self) -> *mut c_void {
+        let ptr = self.0.as_ptr().cast();
+
+        core::mem::forget(self);
+        ptr
+    }
+
+    /// # Safety
+    ///
+    /// `ptr` must be from [`Self::into_foreign`], and not be taken up twice.
+    pub(crate) unsafe fn from_foreign(ptr: *mut c_void) -> Option<Self> {
+        NonNull::new(ptr.cast()).map(Self)
+    }
+
+    /// # Safety
+    ///
+    /// `ptr` must be from [`Self::into_foreign`] and not be taken up during the lifetime.
+    pub(crate) unsafe fn borrow<'a>(ptr: *mut c_void) -> Option<&'a Device<T>> {
+        // SAFETY: By the requirement it is NULL or a registered `Device<T>`.
+        unsafe { ptr.cast::<Device<T>>().as_ref() }
+    }
+}
+
+impl<T: Operations> Drop for Registration<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the device is registered.
+        unsafe { vfio_bindings::vfio_unregister_group_dev(self.0.as_ptr().cast()) };
+
+        drop(Unregistered(self.0));
+    }
+}
+
+/// A device that was allocated and is not registered, or no longer.
+///
+/// # Invariants
+///
+/// The pointer is valid, and this value owns the reference of the allocation.
+struct Unregistered<T: Operations>(NonNull<Device<T>>);
+
+impl<T: Operations> Drop for Unregistered<T> {
+    fn drop(&mut self) {
+        let vdev: *mut vfio_bindings::vfio_device = self.0.as_ptr().cast();
+
+        // SAFETY: By the type invariants the device is valid and the reference ours:
+        // `vfio_put_device()`.
+        unsafe { bindings::put_device(&raw mut (*vdev).device) };
+    }
+}
+
+struct VTable<T: Operations>(PhantomData<T>);
+
+impl<T: Operations> VTable<T> {
+    const VTABLE: vfio_bindings::vfio_device_ops = vfio_bindings::vfio_device_ops {
+        name: T::NAME.as_ptr().cast_mut().cast::<c_char>(),
+        init: None,
+        release: Some(Self::release_callback),
+        #[cfg(CONFIG_IOMMUFD)]
+        bind_iommufd: Some(vfio_bindings::vfio_iommufd_emulated_bind),
+        #[cfg(CONFIG_IOMMUFD)]
+        unbind_iommufd: Some(vfio_bindings::vfio_iommufd_emulated_unbind),
+        #[cfg(CONFIG_IOMMUFD)]
+        attach_ioas: Some(vfio_bindings::vfio_iommufd_emulated_attach_ioas),
+        #[cfg(CONFIG_IOMMUFD)]
+        detach_ioas: Some(vfio_bindings::vfio_iommufd_emulated_detach_ioas),
+        #[cfg(not(CONFIG_IOMMUFD))]
+        bind_iommufd: None,
+        #[cfg(not(CONFIG_IOMMUFD))]
+        unbind_iommufd: None,
+        #[cfg(not(CONFIG_IOMMUFD))]
+        attach_ioas: None,
+        #[cfg(not(CONFIG_IOMMUFD))]
+        detach_ioas: None,
+        pasid_attach_ioas: None,
+        pasid_detach_ioas: None,
+        open_device: Some(Self::open_device_callback),
+        close_device: Some(Self::close_device_callback),
+        read: Some(Self::read_callback),
+        write: Some(Self::write_callback),
+        ioctl: Some(Self::ioctl_callback),
+        get_region_info_caps: Some(Self::get_region_info_caps_callback),
+        mmap: Some(Self::mmap_callback),
+        request: None,
+        match_: None,
+        match_token_uuid: None,
+        dma_unmap: Some(Self::dma_unmap_callback),
+        device_feature: None,
+    };
+
+    /// # Safety
+    ///
+    /// Called by the VFIO core when the last reference to a device of this vtable is gone.
+    unsafe extern "C" fn release_callback(vdev: *mut vfio_bindings::vfio_device) {
+        let this: *mut Device<T> = vdev.cast();
+
+        // SAFETY: Nobody else has the device any more; the data is initialised if the flag is set,
+        // and is not used again.
+        unsafe {
+            if *(*this).initialised.get() {
+                (*(*this).data.get()).assume_init_drop();
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFIO core with a registered device of this vtable, like all that follow.
+    unsafe extern "C" fn open_device_callback(vdev: *mut vfio_bindings::vfio_device) -> c_int {
+        // SAFETY: By the function's requirement.
+        let device = unsafe { Device::<T>::from_raw(vdev) };
+
+        from_result(|| T::open_device(device).map(|()| 0))
+    }
+
+    unsafe extern "C" fn close_device_callback(vdev: *mut vfio_bindings::vfio_device) {
+        // SAFETY: As for `open_device_callback()`.
+        T::close_device(unsafe { Device::<T>::from_raw(vdev) });
+    }
+
+    unsafe extern "C" fn read_callback(
+        vdev: *mut vfio_bindings::vfio_device,
+        buf: *mut c_char,
+        count: usize,
+        ppos: *mut bindings::loff_t,
+    ) -> isize {
+        // SAFETY: As for `open_device_callback()`.
+        let device = unsafe { Device::<T>::from_raw(vdev) };
+
+        // SAFETY: The VFS passes a valid position that is ours during the call.
+        advance(unsafe { &mut *ppos }, |position| {
+            T::read(device, UserPtr::from_ptr(buf.cast()), count, position)
+        })
+    }
+
+    unsafe extern "C" fn write_callback(
+        vdev: *mut vfio_bindings::vfio_device,
+        buf: *const c_char,
+        count: usize,
+        ppos: *mut bindings::loff_t,
+    ) -> isize {
+        // SAFETY: As for `open_device_callback()`.
+        let device = unsafe { Device::<T>::from_raw(vdev) };
+
+        // SAFETY: As for `read_callback()`.
+        advance(unsafe { &mut *ppos }, |position| {
+            let from = UserPtr::from_ptr(buf.cast_mut().cast());
+
+            T::write(device, from, count, position)
+        })
+    }
+
+    unsafe extern "C" fn ioctl_callback(
+        vdev: *mut vfio_bindings::vfio_device,
+        cmd: c_uint,
+        arg: c_ulong,
+    ) -> c_long {
+        // SAFETY: As for `open_device_callback()`.
+        let device = unsafe { Device::<T>::from_raw(vdev) };
+
+        from_result(|| ioctl::dispatch(device, cmd, UserPtr::from_addr(arg)).map(|()| 0))
+    }
+
+    unsafe extern "C" fn get_region_info_caps_callback(
+        vdev: *mut vfio_bindings::vfio_device,
+        info: *mut vfio_bindings::vfio_region_info,
+        caps: *mut vfio_bindings::vfio_info_cap,
+    ) -> c_int {
+        // SAFETY: As for `open_device_callback()`.
+        let device = unsafe { Device::<T>::from_raw(vdev) };
+        // SAFETY: Both are local variables of the VFIO core, ours during the call.
+        let (info, caps) = unsafe { (&mut *info, &mut *caps) };
+
+        from_result(|| {
+            let index = info.index;
+            T::region_info(device, index)?
+                .write(index, info, region::Capabilities::new(caps))
+                .map(|()| 0)
+        })
+    }
+
+    unsafe extern "C" fn mmap_callback(
+        vdev: *mut vfio_bindings::vfio_device,
+        vma: *mut bindings::vm_area_struct,
+    ) -> c_int {
+        // SAFETY: As for `open_device_callback()`.
+        let device = unsafe { Device::<T>::from_raw(vdev) };
+        // SAFETY: The VMA is undergoing its initial setup, in this call only.
+        let new = unsafe { VmaNew::from_raw(vma) };
+
+        from_result(|| {
+            // SAFETY: The VMA is valid and nobody else changes it.
+            let page_offset = unsafe { (*vma).vm_pgoff };
+            let offset = page_offset
+                .checked_mul(kernel::page::PAGE_SIZE)
+                .and_then(|offset| i64::try_from(offset).ok())
+                .ok_or(EINVAL)?;
+            let position = region::Position::from_file_offset(offset)?;
+
+            T::mmap(device, new, position.index, position.offset).map(|()| 0)
+        })
+    }
+
+    unsafe extern "C" fn dma_unmap_callback(
+        vdev: *mut vfio_bindings::vfio_device,
+        iova: u64,
+        length: u64,
+    ) {
+        // SAFETY: As for `open_device_callback()`.
+        T::dma_unmap(unsafe { Device::<T>::from_raw(vdev) }, iova, length);
+    }
+}
+
+/// Runs a read or write at `*ppos` and moves that on by what was done.
+fn advance(
+    ppos: &mut bindings::loff_t,
+    transfer: impl FnOnce(region::Position) -> Result<usize>,
+) -> isize {
+    let transferred = region::Position::from_file_offset(*ppos).and_then(transfer);
+
+    match transferred.map(|len| (len, isize::try_from(len))) {
+        Ok((len, Ok(ret))) => {
+            // A region lies below 2^40 in a 63-bit file, so that this cannot overflow.
+            *ppos = ppos.saturating_add_unsigned(len as u64);
+            ret
+        }
+        Ok((_, Err(_))) => EINVAL.to_errno() as isize,
+        Err(error) => error.to_errno() as isize,
+    }
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Eventfds: how a device's interrupt reaches the user, and how the user's unmask reaches the
+//! device.
+//!
+//! C headers: [`include/linux/eventfd.h`](srctree/include/linux/eventfd.h),
+//! `vfio_virqfd_enable()` of [`include/linux/vfio.h`](srctree/include/linux/vfio.h)
+
+use core::{
+    marker::PhantomPinned,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    error::from_err_ptr,
+    ffi::c_void,
+    prelude::*,
+    sync::Arc,
+    types::Opaque, //
+};
+
+/// A counted reference to an eventfd that a user handed in.
+///
+/// # Invariants
+///
+/// The pointer is valid and this value owns one reference to it.
+pub struct EventFd(NonNull<bindings::eventfd_ctx>);
+
+// SAFETY: An `eventfd_ctx` is reference-counted and may be used and put from any thread.
+unsafe impl Send for EventFd {}
+
+// SAFETY: `eventfd_signal_mask()` takes the context's own lock.
+unsafe impl Sync for EventFd {}
+
+impl EventFd {
+    /// Takes a reference to the eventfd behind `fd` of the current process.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if `fd` is not open, `EINVAL` if it is not an eventfd.
+    pub fn from_fd(fd: i32) -> Result<Self> {
+        // SAFETY: Any number is allowed; the function looks it up in the current process.
+        let ctx = from_err_ptr(unsafe { bindings::eventfd_ctx_fdget(fd) })?;
+
+        // INVARIANT: `eventfd_ctx_fdget()` took a reference for us.
+        Ok(Self(NonNull::new(ctx).ok_or(EBADF)?))
+    }
+
+    /// Adds one to the counter and wakes whoever waits. Can be called in any context.
+    pub fn signal(&self) {
+        // SAFETY: By the type invariants the context is valid.
+        unsafe { bindings::eventfd_signal_mask(self.0.as_ptr(), 0) };
+    }
+}
+
+impl Drop for EventFd {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants we own the reference that is put.
+        unsafe { bindings::eventfd_ctx_put(self.0.as_ptr()) };
+    }
+}
+
+/// What an [`Virqfd`] does when the user signals its eventfd. Called in process context.
+pub trait Signalled: Send + Sync + 'static {
+    /// The user signalled.
+    fn signalled(&self);
+}
+
+/// An eventfd of the user that is listened to, such as KVM's resample eventfd of an INTx.
+///
+/// The listening ends when this value is dropped or when the user closes the eventfd, whichever
+/// is first. After the drop no call of [`Signalled::signalled`] runs or will run.
+///
+/// # Invariants
+///
+/// `slot` is NULL or points to the `struct virqfd` that `vfio_virqfd_enable()` stored; only the
+/// C code changes it, under its own lock, and `target` outlives it.
+pub struct Virqfd<S: Signalled> {
+    slot: Pin<KBox<Slot>>,
+    _target: Arc<S>,
+}
+
+#[pin_data]
+struct Slot {
+    #[pin]
+    virqfd: Opaque<*mut vfio_bindings::virqfd>,
+    #[pin]
+    _pin: PhantomPinned,
+}
+
+// SAFETY: The slot is only handed to C functions that lock it.
+unsafe impl Send for Slot {}
+
+// SAFETY: As above.
+unsafe impl Sync for Slot {}
+
+impl<S: Signalled> Virqfd<S> {
+    /// Listens to the eventfd `fd` of the current process. A signal that is pending already
+    /// counts.
+    ///
+    /// May sleep. `target` must not be locked by the caller in a way that `signalled` waits for
+    /// when the value is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF`, `EINVAL` if `fd` is no eventfd, `ENOMEM`.
+    pub fn new(fd: i32, target: Arc<S>) -> Result<Self> {
+        let slot = KBox::pin_init(
+            pin_init!(Slot {
+                virqfd: Opaque::new(core::ptr::null_mut()),
+                _pin: PhantomPinned,
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        let opaque = Arc::as_ptr(&target).cast_mut().cast::<c_void>();
+
+        // SAFETY:
+        // - `slot` is pinned and lives until `vfio_virqfd_disable()` has run in `drop()`.
+        // - `opaque` points to `target`, which is dropped after that.
+        // - `Self::thread` expects exactly this pointer.
+        let ret = unsafe {
+            vfio_bindings::vfio_virqfd_enable(
+                opaque,
+                None,
+                Some(Self::thread),
+                core::ptr::null_mut(),
+                slot.virqfd.get(),
+                fd,
+            )
+        };
+        kernel::error::to_result(ret)?;
+
+        // INVARIANT: `vfio_virqfd_enable()` stored the `struct virqfd` in the slot.
+        Ok(Self {
+            slot,
+            _target: target,
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `opaque` must be the pointer that [`Virqfd::new`] passed.
+    unsafe extern "C" fn thread(opaque: *mut c_void, _data: *mut c_void) {
+        // SAFETY: `opaque` points to the `S` that the `Arc` in the `Virqfd` keeps alive until the
+        // work that calls us has been flushed.
+        let target = unsafe { &*opaque.cast::<S>() };
+
+        target.signalled();
+    }
+}
+
+impl<S: Signalled> Drop for Virqfd<S> {
+    fn drop(&mut self) {
+        // SAFETY: The slot was given to `vfio_virqfd_enable()`; the function copes with one that
+        // the user's close has emptied, and waits until the work has run.
+        unsafe { vfio_bindings::vfio_virqfd_disable(self.slot.virqfd.get()) };
+    }
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Rate limit of log lines that a user can provoke.
+//!
+//! C header: [`include/linux/ratelimit.h`](srctree/include/linux/ratelimit.h)
+
+use kernel::{
+    bindings,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// Ten lines every five seconds, the kernel's default.
+#[pin_data]
+pub struct RateLimit {
+    #[pin]
+    state: Opaque<bindings::ratelimit_state>,
+}
+
+// SAFETY: `___ratelimit()` locks the state itself.
+unsafe impl Send for RateLimit {}
+
+// SAFETY: As above.
+unsafe impl Sync for RateLimit {}
+
+impl RateLimit {
+    /// A limit of its own, with nothing counted yet.
+    pub fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            state <- Opaque::ffi_init(|slot| {
+                // SAFETY: `slot` is valid for writes and pinned.
+                unsafe { vfio_bindings::ferry_ratelimit_state_init(slot) }
+            }),
+        })
+    }
+
+    /// Whether a line may be printed now. How many were not is printed by the kernel under `name`.
+    pub fn allows(&self, name: &'static CStr) -> bool {
+        // SAFETY: The state was initialised by `new()` and `name` is a C string.
+        unsafe { bindings::___ratelimit(self.state.get(), name.as_char_ptr()) != 0 }
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tracepoints of the migration protocol, `events/ferry/` in tracefs.
+//!
+//! Each costs a patched branch while nobody listens. States are the low three bits of the v1 word.
+//!
+//! C header: `include/trace/events/ferry.h`
+
+use crate::attribute::Text;
+use core::fmt::{
+    Display,
+    Write, //
+};
+use kernel::prelude::*;
+
+/// Longest reason that is traced, in bytes; the rest is cut off.
+const REASON_MAX: usize = 160;
+
+/// Whether somebody listens to the tracepoint.
+macro_rules! is_enabled {
+    ($name:ident) => {{
+        // SAFETY: The static key of a tracepoint can always be queried.
+        unsafe {
+            kernel::jump_label::static_branch_unlikely!(
+                vfio_bindings::$name,
+                kernel::bindings::tracepoint,
+                key
+            )
+        }
+    }};
+}
+
+/// A transition from `from` to `to` has come to its end, with 0 or the negative `errno`.
+pub fn state(device: &CStr, from: u32, to: u32, errno: i32) {
+    #[cfg(CONFIG_TRACEPOINTS)]
+    if is_enabled!(__tracepoint_vfio_migration_state) {
+        // SAFETY: `device` is a C string, which the tracepoint copies.
+        unsafe {
+            vfio_bindings::rust_do_trace_vfio_migration_state(
+                device.as_char_ptr(),
+                from,
+                to,
+                errno,
+            )
+        };
+    }
+}
+
+/// The user read `pending_bytes`.
+pub fn pending(device: &CStr, state: u32, pending: u64) {
+    #[cfg(CONFIG_TRACEPOINTS)]
+    if is_enabled!(__tracepoint_vfio_migration_pending) {
+        // SAFETY: As for `state()`.
+        unsafe {
+            vfio_bindings::rust_do_trace_vfio_migration_pending(
+                device.as_char_ptr(),
+                state,
+                pending,
+            )
+        };
+    }
+}
+
+/// A chunk of `size` bytes was presented or consumed, `total` bytes in this session.
+pub fn chunk(device: &CStr, state: u32, size: u64, total: u64) {
+    #[cfg(CONFIG_TRACEPOINTS)]
+    if is_enabled!(__tracepoint_vfio_migration_chunk) {
+        // SAFETY: As for `state()`.
+        unsafe {
+            vfio_bindings::rust_do_trace_vfio_migration_chunk(
+                device.as_char_ptr(),
+                state,
+                size,
+                total,
+            )
+        };
+    }
+}
+
+/// Something was refused with the negative `errno`, for `reason`.
+pub fn refusal(device: &CStr, state: u32, errno: i32, reason: &dyn Display) {
+    #[cfg(CONFIG_TRACEPOINTS)]
+    if is_enabled!(__tracepoint_vfio_migration_refusal) {
+        let mut buffer = [0; REASON_MAX + 1];
+        // A reason that is too long is cut; the last byte stays NUL.
+        let _cut = write!(Text::new(&mut buffer[..REASON_MAX]), "{reason}");
+        // SAFETY: As for `state()`; `buffer` ends with a NUL byte.
+        unsafe {
+            vfio_bindings::rust_do_trace_vfio_migration_refusal(
+                device.as_char_ptr(),
+                state,
+                errno,
+                buffer.as_ptr().cast(),
+            )
+        };
+    }
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe abstractions over the kernel's VFIO, mediated devices and what a vendor driver needs
+//! beside them.
+//!
+//! This crate is the only home of `unsafe` in Ferry. Its names follow those of the abstractions
+//! that are proposed upstream ([`Operations`](device::Operations), [`Device`](device::Device),
+//! [`Registration`](device::Registration)), so that a driver can move to them one day.
+//!
+//! C headers: [`include/linux/vfio.h`](srctree/include/linux/vfio.h),
+//! [`include/linux/mdev.h`](srctree/include/linux/mdev.h),
+//! [`include/uapi/linux/vfio.h`](srctree/include/uapi/linux/vfio.h)
+
+#![warn(missing_docs)]
+#![warn(clippy::undocumented_unsafe_blocks)]
+
+pub mod attribute;
+pub mod class;
+pub mod device;
+pub mod eventfd;
+pub mod ioctl;
+pub mod irq;
+pub mod mdev;
+pub mod ratelimit;
+pub mod region;
+pub mod shared_pages;
+pub mod trace;
