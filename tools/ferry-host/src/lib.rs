@@ -1,1 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
+
+//! What `ferry` on the developer's machine and `ferry-host` in the host VM share: the [`job`] that
+//! goes in and the [`event`]s that come out.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod event;
+pub mod job;

@@ -1,3 +1,82 @@
 // SPDX-License-Identifier: GPL-2.0
 
-fn main() {}
+//! The first process of the host VM.
+//!
+//! It mounts what a first process mounts, loads the modules, does its job and reports over a
+//! virtio-serial port; then it ends the VM through the `isa-debug-exit` device.
+
+#![forbid(unsafe_code)]
+
+mod kernel;
+mod program;
+mod report;
+
+use std::fs;
+
+use anyhow::bail;
+use anyhow::Context;
+use anyhow::Result;
+use ferry_guest::init;
+use ferry_host::event::What;
+use ferry_host::job;
+use ferry_host::job::Job;
+use ferry_host::job::Stage;
+use kernel::Log;
+
+/// File systems beyond what every VM mounts, as (type, where).
+const FILE_SYSTEMS: [(&str, &str); 4] = [
+    ("tmpfs", "/tmp"),
+    ("tmpfs", "/run"),
+    ("debugfs", "/sys/kernel/debug"),
+    ("tracefs", "/sys/kernel/tracing"),
+];
+
+/// The exit code of a VM that did its job, whatever came out of it.
+const EXIT_DONE: u8 = 1;
+
+/// The exit code of a VM that could not do its job.
+const EXIT_BROKEN: u8 = 2;
+
+fn run() -> Result<()> {
+    for (kind, target) in FILE_SYSTEMS {
+        init::mount_at(kind, target)?;
+    }
+    let job = fs::read_to_string(job::PATH).with_context(|| format!("reading {}", job::PATH))?;
+    let job: Job = serde_json::from_str(&job).context("reading the job")?;
+    report::say(What::Booted { kernel: kernel::release() });
+
+    let mut log = Log::open()?;
+    let mut modules_log = log.lines();
+    for module in &job.modules {
+        kernel::load(module)?;
+    }
+    modules_log.extend(log.lines());
+    if let Some(text) = kernel::trouble(&modules_log) {
+        report::say(What::Splat { text });
+    }
+
+    for stage in &job.stages {
+        match stage {
+            Stage::Shell { command } => {
+                let status = program::run("/bin/sh", &["-c", command])?;
+                report::say(What::Exited { status });
+            }
+            _ => bail!("not yet: {stage:?}"),
+        }
+        if let Some(text) = kernel::trouble(&log.lines()) {
+            report::say(What::Splat { text });
+        }
+    }
+    Ok(())
+}
+
+fn main() {
+    let done = init::mount_all().and_then(|()| report::open()).and_then(|()| run());
+    let error = done.err().map(|error| format!("{error:#}"));
+    if let Some(error) = &error {
+        eprintln!("ferry-host: {error}");
+    }
+    let code = if error.is_none() { EXIT_DONE } else { EXIT_BROKEN };
+    report::finish(error);
+    kernel::end(code);
+}

@@ -1,3 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0
 
-fn main() {}
+//! `ferry` runs Ferry: its demonstration, its tests, and commands in the host VM.
+
+#![forbid(unsafe_code)]
+
+mod components;
+mod initramfs;
+mod libraries;
+mod machine;
+mod modules;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::Subcommand;
+use components::Components;
+
+/// Live migration of VFIO devices, shown and tested in virtual machines
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Action,
+
+    #[command(flatten)]
+    components: Components,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Run a shell command in the host VM, with Ferry's modules loaded
+    Run(run::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let components = &arguments.components;
+    let status = match &arguments.command {
+        Action::Run(options) => run::run(components, options),
+    };
+    status.unwrap_or_else(|error| {
+        eprintln!("ferry: {error:#}");
+        ExitCode::from(2)
+    })
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the host VM is to do. It finds its job in its initramfs, at [`PATH`].
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// Where the job lies, as JSON.
+pub const PATH: &str = "/ferry/job.json";
+
+/// Where the guest's kernel lies.
+pub const GUEST_KERNEL: &str = "/ferry/guest/vmlinuz";
+
+/// Where the guest's initramfs lies.
+pub const GUEST_INITRD: &str = "/ferry/guest/initrd";
+
+/// Where the static programs lie that the job may run.
+pub const PROGRAMS: &str = "/ferry/bin";
+
+/// Port of the `isa-debug-exit` device.
+pub const EXIT_PORT: u64 = 0xf4;
+
+/// A kernel module to load.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Module {
+    /// Its name, for messages.
+    pub name: String,
+    /// Its file in the host VM.
+    pub path: String,
+    /// Its parameters.
+    pub parameters: String,
+    /// Whether the job can go on without it, as KVM's module for the other maker's processors.
+    pub optional: bool,
+}
+
+/// The whole job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// Modules in the order in which they have to be loaded.
+    pub modules: Vec<Module>,
+    /// What to do then, in this order.
+    pub stages: Vec<Stage>,
+    /// The mdev type that the scenarios use; none makes them migrate a guest without a device.
+    pub device: Option<String>,
+}
+
+/// One part of the job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "kebab-case")]
+pub enum Stage {
+    /// Run a command in a shell, its output is copied out as it comes.
+    Shell {
+        /// For `sh -c`.
+        command: String,
+    },
+    /// Run a kselftest program, whose output is KTAP.
+    Kselftest {
+        /// The program's file in the host VM.
+        program: String,
+    },
+    /// Run a migration scenario.
+    Scenario {
+        /// One of the names that `ferry test --list` prints.
+        name: String,
+    },
+    /// Report the results of the in-kernel unit tests.
+    Kunit,
+    /// Look for leaked kernel memory; only a kernel with kmemleak can.
+    Kmemleak,
+}

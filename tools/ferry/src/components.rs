@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the things are that a run is made of.
+//!
+//! `make` sets them up and names them in the environment; each can be given as an option, too.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::bail;
+use anyhow::Context;
+use anyhow::Result;
+
+/// Paths of components, as options or from the environment.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Components (set by make)")]
+pub struct Components {
+    /// Root with QEMU 10 and busybox; without it the machine's own are used
+    #[arg(long, global = true, env = "FERRY_TOOLCHAIN", value_name = "DIR")]
+    toolchain: Option<PathBuf>,
+
+    /// Script that runs a command in that root
+    #[arg(long, global = true, env = "FERRY_IN_ROOT", value_name = "FILE")]
+    in_root: Option<PathBuf>,
+
+    /// Stock kernel: vmlinuz and lib/modules
+    #[arg(long, global = true, env = "FERRY_KERNEL", value_name = "DIR")]
+    kernel: Option<PathBuf>,
+
+    /// Debug kernel: vmlinuz and lib/modules
+    #[arg(long, global = true, env = "FERRY_DEBUG_KERNEL", value_name = "DIR")]
+    debug_kernel: Option<PathBuf>,
+
+    /// Tree with QEMU 7.2, whose devices migrate through the v1 region
+    #[arg(long, global = true, env = "FERRY_QEMU7", value_name = "DIR")]
+    qemu7: Option<PathBuf>,
+
+    /// Directory with Ferry's modules
+    #[arg(long, global = true, env = "FERRY_MODULES", value_name = "DIR")]
+    modules: Option<PathBuf>,
+
+    /// Directory with the static programs
+    #[arg(long, global = true, env = "FERRY_PROGRAMS", value_name = "DIR")]
+    programs: Option<PathBuf>,
+
+    /// Ferry's source
+    #[arg(long, global = true, env = "FERRY_SRC", value_name = "DIR")]
+    source: Option<PathBuf>,
+}
+
+fn given<'a>(path: &'a Option<PathBuf>, what: &str, option: &str) -> Result<&'a Path> {
+    match path {
+        Some(path) if path.exists() => Ok(path),
+        Some(path) => bail!("{what}: {} does not exist", path.display()),
+        None => bail!("{what} is not known: run this through make, or give --{option}"),
+    }
+}
+
+impl Components {
+    /// A command that runs `program` of the toolchain root.
+    pub fn tool(&self, program: &str) -> Command {
+        match (&self.in_root, &self.toolchain) {
+            (Some(in_root), Some(toolchain)) => {
+                let mut command = Command::new(in_root);
+                command.arg(toolchain).arg("--").arg(program);
+                command
+            }
+            _ => Command::new(program),
+        }
+    }
+
+    /// The directory of the kernel that the host VM runs.
+    pub fn kernel(&self, debug: bool) -> Result<&Path> {
+        if debug {
+            given(&self.debug_kernel, "the debug kernel", "debug-kernel")
+        } else {
+            given(&self.kernel, "the stock kernel", "kernel")
+        }
+    }
+
+    /// QEMU 7.2.
+    pub fn qemu7(&self) -> Result<&Path> {
+        given(&self.qemu7, "QEMU 7.2", "qemu7")
+    }
+
+    /// Ferry's modules.
+    pub fn modules(&self) -> Result<&Path> {
+        given(&self.modules, "the directory with Ferry's modules", "modules")
+    }
+
+    /// A static program.
+    pub fn program(&self, name: &str) -> Result<PathBuf> {
+        let path = given(&self.programs, "the directory with the static programs", "programs")?
+            .join(name);
+        if !path.is_file() {
+            bail!("{} is missing: run \"make programs\"", path.display());
+        }
+        Ok(path)
+    }
+
+    /// Ferry's source.
+    pub fn source(&self) -> Result<&Path> {
+        given(&self.source, "Ferry's source", "source")
+    }
+
+    /// A static busybox.
+    pub fn busybox(&self) -> Result<PathBuf> {
+        let root = self.toolchain.as_deref().unwrap_or(Path::new("/"));
+        ["usr/bin/busybox", "bin/busybox"]
+            .iter()
+            .map(|path| root.join(path))
+            .find(|path| path.is_file())
+            .with_context(|| format!("no busybox in {}: install busybox-static", root.display()))
+    }
+}
+
+/// The image of the kernel in `directory`.
+pub fn kernel_image(directory: &Path) -> Result<PathBuf> {
+    ["vmlinuz", "bzImage", "arch/x86/boot/bzImage"]
+        .iter()
+        .map(|name| directory.join(name))
+        .find(|path| path.is_file())
+        .with_context(|| format!("no vmlinuz or bzImage in {}", directory.display()))
+}
+
+/// The directory of the modules of the kernel in `directory`.
+pub fn kernel_modules(directory: &Path) -> Result<PathBuf> {
+    let modules = directory.join("lib/modules");
+    let releases: Vec<_> = fs::read_dir(&modules)
+        .with_context(|| format!("listing {}", modules.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_dir())
+        .collect();
+    match releases.as_slice() {
+        [release] => Ok(release.clone()),
+        _ => bail!("{}: expected one kernel, found {}", modules.display(), releases.len()),
+    }
+}

@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The host VM: what goes into its initramfs, how it is run, and its events.
+
+use std::fs;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::ChildStdin;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::bail;
+use anyhow::Context;
+use anyhow::Result;
+use ferry_host::event;
+use ferry_host::event::Event;
+use ferry_host::event::What;
+use ferry_host::job;
+use ferry_host::job::Job;
+use ferry_host::job::Stage;
+use rustix::process::kill_process;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::components::kernel_image;
+use crate::components::kernel_modules;
+use crate::components::Components;
+use crate::initramfs::Initramfs;
+use crate::libraries;
+use crate::modules::Modules;
+
+/// Modules of the kernel that a host needs, and whether it can be without: each maker's processors
+/// have a KVM module of their own.
+const HOST_MODULES: [(&str, bool); 4] =
+    [("kvm_amd", true), ("kvm_intel", true), ("vfio_iommu_type1", false), ("vfio", false)];
+
+/// Ferry's driver module; what it needs comes with it.
+pub const DRIVER: &str = "ferry_uart";
+
+/// Firmware and option ROMs that the nested QEMU may ask for.
+const FIRMWARE: [(&str, &str); 5] = [
+    ("usr/share/seabios", "bios-256k.bin"),
+    ("usr/share/seabios", "bios.bin"),
+    ("usr/share/qemu", "qboot.rom"),
+    ("usr/share/qemu", "kvmvapic.bin"),
+    ("usr/share/qemu", "linuxboot_dma.bin"),
+];
+
+/// How long a kernel may take to say its first word when KVM is probed.
+const PROBE_LIMIT: Duration = Duration::from_secs(15);
+
+/// What the host VM says when KVM works.
+const PROBE_WORD: &str = "Linux version";
+
+/// What a host VM is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// What it does.
+    pub stages: Vec<Stage>,
+    /// Run the debug kernel instead of the stock one.
+    pub debug: bool,
+    /// Load Ferry's modules.
+    pub driver: bool,
+    /// Parameters of the driver module.
+    pub parameters: String,
+    /// Carry QEMU 7.2 and a guest.
+    pub nested: bool,
+    /// The mdev type of the scenarios.
+    pub device: Option<String>,
+    /// Static programs to carry besides `ferry-host`.
+    pub programs: Vec<String>,
+    /// Other files to carry, into [`job::PROGRAMS`].
+    pub files: Vec<PathBuf>,
+    /// When the VM is ended, whatever it does.
+    pub limit: Duration,
+}
+
+/// A host VM that runs. It ends when this is dropped.
+pub struct Machine {
+    child: Child,
+    input: ChildStdin,
+    events: Receiver<Result<Event>>,
+    deadline: Instant,
+    finished: bool,
+    directory: TempDir,
+}
+
+/// How the host VM's processors are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// By the machine's own, with room for a nested hypervisor.
+    Kvm,
+    /// By translation, which has AMD's virtualisation.
+    Tcg,
+}
+
+impl Accelerator {
+    fn arguments(self) -> [&'static str; 4] {
+        match self {
+            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            // With five-level page tables a kernel with KASAN once gave a false report.
+            Self::Tcg => ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,la57=off"],
+        }
+    }
+
+    /// For a person.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "KVM",
+            Self::Tcg => "TCG, as KVM cannot be used here",
+        }
+    }
+
+    /// What works on this machine. That `/dev/kvm` is there says little: something is run.
+    pub fn probe(components: &Components, kernel: &Path) -> Result<Self> {
+        let usable = OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
+        let nested = ["kvm_amd", "kvm_intel"].iter().any(|module| {
+            fs::read_to_string(format!("/sys/module/{module}/parameters/nested"))
+                .is_ok_and(|value| matches!(value.trim(), "1" | "Y"))
+        });
+        if !usable || !nested {
+            return Ok(Self::Tcg);
+        }
+        let directory = temporary_directory()?;
+        let kernel = visible_kernel(kernel, directory.path())?;
+        let mut command = limited(components.tool("qemu-system-x86_64"), PROBE_LIMIT);
+        let output = command
+            .args(Self::Kvm.arguments())
+            .args(["-machine", "q35", "-m", "256M", "-nodefaults", "-display", "none"])
+            .args(["-no-reboot", "-serial", "stdio", "-append", "console=ttyS0 panic=-1"])
+            .arg("-kernel")
+            .arg(&kernel)
+            .stdin(Stdio::null())
+            .output()
+            .context("probing KVM")?;
+        let works = String::from_utf8_lossy(&output.stdout).contains(PROBE_WORD);
+        Ok(if works { Self::Kvm } else { Self::Tcg })
+    }
+}
+
+/// `command`, which is ended after `limit`, and when this process ends.
+fn limited(command: Command, limit: Duration) -> Command {
+    let mut limited = Command::new("setpriv");
+    limited
+        .args(["--pdeathsig", "TERM", "timeout", "--kill-after=5"])
+        .arg(limit.as_secs().to_string())
+        .arg(command.get_program())
+        .args(command.get_args());
+    limited
+}
+
+fn temporary_directory() -> Result<TempDir> {
+    tempfile::Builder::new().prefix("ferry-").tempdir().context("making a temporary directory")
+}
+
+/// Copies the image of the kernel in `kernel` to where the toolchain root has it, too.
+fn visible_kernel(kernel: &Path, directory: &Path) -> Result<PathBuf> {
+    let from = kernel_image(kernel)?;
+    let to = directory.join("vmlinuz");
+    fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
+    Ok(to)
+}
+
+/// Writes the guest's initramfs: one program.
+fn write_guest(components: &Components, path: &Path) -> Result<()> {
+    let mut archive = Initramfs::create(path)?;
+    archive.file("/init", &components.program("ferry-guest")?, true)?;
+    archive.finish()
+}
+
+/// Writes QEMU 7.2 into `archive`.
+fn add_qemu(components: &Components, archive: &mut Initramfs) -> Result<()> {
+    let root = components.qemu7()?;
+    let program = root.join("usr/bin/qemu-system-x86_64");
+    archive.file("/usr/bin/qemu-system-x86_64", &program, true)?;
+    for (name, path) in libraries::needed(root, &program)? {
+        let directory =
+            if name.starts_with("ld-linux") { "lib64" } else { "usr/lib/x86_64-linux-gnu" };
+        archive.file(&format!("/{directory}/{name}"), &path, true)?;
+    }
+    for (directory, name) in FIRMWARE {
+        archive.file(&format!("/usr/share/qemu/{name}"), &root.join(directory).join(name), false)?;
+    }
+    Ok(())
+}
+
+/// Writes the host VM's initramfs.
+fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<PathBuf> {
+    let path = directory.join("host.cpio");
+    let mut archive = Initramfs::create(&path)?;
+    archive.file("/init", &components.program("ferry-host")?, true)?;
+    archive.file("/bin/busybox", &components.busybox()?, true)?;
+    for applet in BUSYBOX_APPLETS {
+        archive.symlink(&format!("/bin/{applet}"), "busybox")?;
+    }
+    for program in &plan.programs {
+        let from = components.program(program)?;
+        archive.file(&format!("{}/{program}", job::PROGRAMS), &from, true)?;
+    }
+    for file in &plan.files {
+        let name = file.file_name().and_then(|name| name.to_str());
+        let name = name.with_context(|| format!("{} has no name", file.display()))?;
+        archive.file(&format!("{}/{name}", job::PROGRAMS), file, true)?;
+    }
+
+    let own = if plan.driver { Some(components.modules()?) } else { None };
+    let kernel = kernel_modules(components.kernel(plan.debug)?)?;
+    let available = Modules::find(own, &kernel)?;
+    let mut wanted: Vec<(&str, bool)> = HOST_MODULES.to_vec();
+    if plan.driver {
+        wanted.push((DRIVER, false));
+    }
+    let mut modules: Vec<job::Module> = Vec::new();
+    for (name, optional) in wanted {
+        let closure = match available.closure(name) {
+            Ok(closure) => closure,
+            Err(_) if optional => continue,
+            Err(error) => return Err(error).context("collecting the host's modules"),
+        };
+        for module in closure {
+            if modules.iter().any(|known| known.name == module.name) {
+                continue;
+            }
+            let file = format!("/lib/modules/{}.ko", module.name);
+            archive.data(&file, &module.content, false)?;
+            let parameters = if module.name == DRIVER { &*plan.parameters } else { "" };
+            modules.push(job::Module {
+                // What an optional module needs loads on any processor.
+                optional: optional && module.name == name,
+                name: module.name,
+                path: file,
+                parameters: parameters.to_owned(),
+            });
+        }
+    }
+
+    if plan.nested {
+        add_qemu(components, &mut archive)?;
+        let guest = directory.join("guest.cpio");
+        write_guest(components, &guest)?;
+        archive.file(job::GUEST_INITRD, &guest, false)?;
+        archive.file(job::GUEST_KERNEL, &kernel_image(components.kernel(false)?)?, false)?;
+    }
+    let job = Job { modules, stages: plan.stages.clone(), device: plan.device.clone() };
+    archive.data(job::PATH, &serde_json::to_vec(&job).context("writing the job")?, false)?;
+    archive.finish()?;
+    Ok(path)
+}
+
+/// Commands of busybox that are of use in the host VM.
+const BUSYBOX_APPLETS: [&str; 38] = [
+    "sh", "cat", "ls", "echo", "dmesg", "grep", "sed", "awk", "head", "tail", "sort", "wc", "od",
+    "hexdump", "dd", "mkdir", "rm", "rmdir", "cp", "mv", "ln", "find", "ps", "kill", "sleep", "env",
+    "insmod", "rmmod", "lsmod", "mount", "umount", "test", "tr", "cut", "timeout", "readlink",
+    "seq", "true",
+];
+
+impl Machine {
+    /// Starts the host VM of `plan`.
+    pub fn start(components: &Components, plan: &Plan, accelerator: Accelerator) -> Result<Self> {
+        let directory = temporary_directory()?;
+        let initrd = write_host(components, plan, directory.path())?;
+        let file = |name: &str| directory.path().join(name).display().to_string();
+        let mut command = limited(components.tool("qemu-system-x86_64"), plan.limit);
+        command
+            .args(accelerator.arguments())
+            .args(["-machine", "q35", "-smp", "2", "-m", "4G"])
+            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+            .args(["-bios", "qboot.rom"])
+            .arg("-kernel")
+            .arg(visible_kernel(components.kernel(plan.debug)?, directory.path())?)
+            .arg("-initrd")
+            .arg(&initrd)
+            // The serial port has the console's first words, until the virtio console is there.
+            .args(["-append", "console=hvc0 earlycon=uart8250,io,0x3f8 panic=-1 mitigations=off"])
+            .args(["-serial", &format!("file:{}", file(EARLY_LOG))])
+            .args(["-device", "virtio-serial-pci"])
+            .args(["-chardev", &format!("file,id=console,path={}", file(CONSOLE_LOG))])
+            .args(["-device", "virtconsole,chardev=console"])
+            .args(["-chardev", "stdio,id=report,signal=off"])
+            .args(["-device", &format!("virtserialport,chardev=report,name={}", event::PORT)])
+            .args(["-device", &format!("isa-debug-exit,iobase={:#x},iosize=1", job::EXIT_PORT)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(directory.path().join(VMM_LOG)).context("creating a log")?);
+        let mut child = command.spawn().context("starting the host VM's QEMU")?;
+        let input = child.stdin.take().context("the host VM has no input")?;
+        let output = child.stdout.take().context("the host VM has no output")?;
+        let (sender, events) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n') {
+                let event = line.context("reading the host VM's events").and_then(|line| {
+                    serde_json::from_slice(&line).with_context(|| {
+                        format!("not an event: {}", String::from_utf8_lossy(&line))
+                    })
+                });
+                if sender.send(event).is_err() {
+                    break;
+                }
+            }
+        });
+        let deadline = Instant::now() + plan.limit;
+        Ok(Self { child, input, events, deadline, finished: false, directory })
+    }
+
+    /// The next event, or nothing when none came within `patience`.
+    ///
+    /// An error when the VM ended without having finished its job, with what its logs say.
+    pub fn next_event(&mut self, patience: Duration) -> Result<Option<Event>> {
+        match self.events.recv_timeout(patience) {
+            Ok(event) => {
+                let event = event?;
+                if matches!(event.what, What::Finished { .. }) {
+                    self.finished = true;
+                    // The VM ends as soon as it reads this; it may be gone before the write is.
+                    let _ = writeln!(self.input, "{}", event::HEARD);
+                }
+                Ok(Some(event))
+            }
+            Err(RecvTimeoutError::Timeout) if Instant::now() < self.deadline => Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the host VM did not end in time\n{}", self.log_tails())
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.child.wait().context("waiting for the host VM")?;
+                bail!("the host VM ended too early ({status})\n{}", self.log_tails())
+            }
+        }
+    }
+
+    /// Reads events until the job is done, and gives each to `each`.
+    pub fn run(&mut self, mut each: impl FnMut(&Event) -> Result<()>) -> Result<()> {
+        while !self.finished {
+            if let Some(event) = self.next_event(Duration::from_secs(1))? {
+                each(&event)?;
+                if let What::Finished { error: Some(error) } = event.what {
+                    bail!("the host VM could not do its job: {error}\n{}", self.log_tails());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that the console said.
+    pub fn console(&self) -> String {
+        let log = |name| fs::read(self.directory.path().join(name)).unwrap_or_default();
+        let (early, console) = (log(EARLY_LOG), log(CONSOLE_LOG));
+        format!("{}{}", String::from_utf8_lossy(&early), String::from_utf8_lossy(&console))
+    }
+
+    /// Copies the logs to `directory`, each with `prefix`.
+    pub fn keep_logs(&self, directory: &Path, prefix: &str) -> Result<()> {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("creating {}", directory.display()))?;
+        for name in LOGS {
+            let from = self.directory.path().join(name);
+            if from.exists() {
+                let to = directory.join(format!("{prefix}-{name}"));
+                fs::copy(&from, &to).with_context(|| format!("writing {}", to.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn log_tails(&self) -> String {
+        let mut tails = String::new();
+        for name in LOGS {
+            let log = fs::read(self.directory.path().join(name)).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            let lines: Vec<_> = log.lines().collect();
+            if !lines.is_empty() {
+                tails.push_str(&format!("--- the end of {name}:\n"));
+                for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
+                    tails.push_str(line.trim_end());
+                    tails.push('\n');
+                }
+            }
+        }
+        tails
+    }
+}
+
+const EARLY_LOG: &str = "early.log";
+const CONSOLE_LOG: &str = "console.log";
+const VMM_LOG: &str = "qemu.log";
+const LOGS: [&str; 3] = [EARLY_LOG, CONSOLE_LOG, VMM_LOG];
+
+/// Lines of each log that an error shows.
+const TAIL_LINES: usize = 25;
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            if !self.finished {
+                if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+                    // "timeout" hands the signal on, and kills what does not heed it.
+                    let _ = kill_process(pid, Signal::TERM);
+                }
+            }
+            let _ = self.child.wait();
+        }
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `ferry run`: a shell command in the host VM.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use ferry_host::event::What;
+use ferry_host::job::Stage;
+
+use crate::components::Components;
+use crate::machine::Accelerator;
+use crate::machine::Machine;
+use crate::machine::Plan;
+
+/// Options of `ferry run`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Do not load Ferry's modules
+    #[arg(long)]
+    no_driver: bool,
+
+    /// Parameters of the driver module, as in window_size=65536
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    parameters: String,
+
+    /// Use the debug kernel
+    #[arg(long)]
+    debug_kernel_vm: bool,
+
+    /// Static programs to have in the VM
+    #[arg(long = "program", value_name = "NAME")]
+    carried: Vec<String>,
+
+    /// Other files to have in the VM, found through its search path
+    #[arg(long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Have QEMU 7.2 and a guest in the VM
+    #[arg(long)]
+    nested: bool,
+
+    /// Print the VM's kernel log afterwards
+    #[arg(long)]
+    dmesg: bool,
+
+    /// When the VM is ended, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    limit: u64,
+
+    /// The command, for sh -c
+    #[arg(required = true, last = true)]
+    command: Vec<String>,
+}
+
+/// Runs the command and returns its exit status; a kernel report makes it 1 at least.
+pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
+    let plan = Plan {
+        stages: vec![Stage::Shell { command: options.command.join(" ") }],
+        debug: options.debug_kernel_vm,
+        driver: !options.no_driver,
+        parameters: options.parameters.clone(),
+        nested: options.nested,
+        programs: options.carried.clone(),
+        files: options.files.clone(),
+        limit: Duration::from_secs(options.limit),
+        ..Plan::default()
+    };
+    let kernel = components.kernel(options.debug_kernel_vm)?;
+    let accelerator = Accelerator::probe(components, kernel)?;
+    let mut machine = Machine::start(components, &plan, accelerator)?;
+    let mut status = 2;
+    let mut splats = 0;
+    let ran = machine.run(|event| {
+        match &event.what {
+            What::Output { text } => println!("{text}"),
+            What::Exited { status: exited } => status = *exited,
+            What::Splat { text } => {
+                splats += 1;
+                eprintln!("ferry: the kernel reported:\n{text}");
+            }
+            _ => {}
+        }
+        Ok(())
+    });
+    if options.dmesg {
+        print!("{}", machine.console());
+    }
+    ran?;
+    if splats > 0 && status == 0 {
+        status = 1;
+    }
+    Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)))
+}
