@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a device gives the engine, and what it is given.
+
+use crate::refusal::{
+    Errno,
+    Reason,
+    Refusal, //
+};
+
+/// The most bytes that a device's configuration has.
+pub const CONFIGURATION_MAX: usize = 64;
+
+/// The most bytes that a device's state has: 1 GiB, so that no count of bytes or records can
+/// overflow.
+pub const STATE_MAX: usize = 1 << 30;
+
+/// A device that migrates. This is what the author of a driver writes.
+///
+/// The engine never calls two methods at once. The methods may sleep.
+pub trait Device {
+    /// The type of the device: 1 to 16 bytes of ASCII that never change. A stream of another type is
+    /// refused.
+    const TYPE: &'static str;
+
+    /// The most bytes that [`save`](Self::save) gives; at most [`STATE_MAX`].
+    const STATE_SIZE: usize;
+
+    /// Writes what must be equal at both ends of a migration to `out`, such as a number of ports,
+    /// and returns its length in bytes. Must not change during a session.
+    fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize;
+
+    /// Stops the device. After a successful return there is no DMA, no interrupt and no advance of
+    /// the state until [`start`](Self::start).
+    ///
+    /// # Errors
+    ///
+    /// The device still runs as before.
+    fn stop(&mut self) -> Result<(), Errno>;
+
+    /// Lets the stopped device run from the state that it has.
+    ///
+    /// # Errors
+    ///
+    /// The device is still stopped.
+    fn start(&mut self) -> Result<(), Errno>;
+
+    /// Writes the whole state of the stopped device to `out`, which has
+    /// [`STATE_SIZE`](Self::STATE_SIZE) bytes, and returns its length in bytes. All that is in
+    /// flight is part of the state.
+    ///
+    /// # Errors
+    ///
+    /// The device is as before.
+    fn save(&mut self, out: &mut [u8]) -> Result<usize, Errno>;
+
+    /// Checks `state`, which whoever wrote the stream made up, and keeps it aside. The live device
+    /// must not change. Forgets what was staged before.
+    ///
+    /// # Errors
+    ///
+    /// The state is not one that this device can have; nothing is staged.
+    fn stage(&mut self, state: &[u8]) -> Result<(), Errno>;
+
+    /// Makes the staged state that of the live device, which is stopped.
+    ///
+    /// By then a user may have restored what is theirs to restore, such as PCI configuration space
+    /// and interrupts (statement 31 of the protocol); adopting must not undo that.
+    fn adopt(&mut self);
+
+    /// Forgets the staged state, if there is one.
+    fn unstage(&mut self);
+
+    /// Resets the device from whatever state it is in and lets it run.
+    fn reset(&mut self);
+}
+
+/// The data section of the migration region: memory that the user reads and writes at any time.
+///
+/// Nothing in it can be relied upon, not even for the time of two looks. So there is no access to
+/// it but copying. Offsets are in bytes from the start of the window, and the engine keeps
+/// `offset + length` within [`size`](Self::size), which never changes.
+pub trait Window {
+    /// Returns the size in bytes.
+    fn size(&self) -> usize;
+
+    /// Copies `bytes` into the window.
+    fn write(&mut self, offset: usize, bytes: &[u8]);
+
+    /// Copies a part of the window out.
+    fn read(&self, offset: usize, into: &mut [u8]);
+
+    /// Fills the window with zeros.
+    fn clear(&mut self);
+}
+
+/// Returns the part of the state buffer that the state of a `D` may take.
+///
+/// # Errors
+///
+/// [`Reason::BufferTooSmall`] if the buffer has less.
+pub(crate) fn state_buffer<D: Device>(buffer: &mut [u8]) -> Result<&mut [u8], Refusal> {
+    let too_small = Reason::BufferTooSmall {
+        size: buffer.len(),
+        least: D::STATE_SIZE,
+    };
+
+    buffer
+        .get_mut(..D::STATE_SIZE)
+        .ok_or_else(|| too_small.into())
+}

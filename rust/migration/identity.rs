@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What two devices must have in common to migrate from one to the other: the payload of HEADER.
+
+use crate::{
+    device::{
+        Device,
+        CONFIGURATION_MAX,
+        STATE_MAX, //
+    },
+    record::Kind,
+    refusal::{
+        Reason,
+        Refusal, //
+    },
+};
+
+/// Major version of the stream. A reader refuses every other.
+pub const MAJOR: u16 = 1;
+/// Minor version of the stream. A reader takes every one of its major version.
+pub const MINOR: u16 = 0;
+
+/// Size of the name of a device's type, in bytes; shorter ones are padded with zeros.
+pub const TYPE_SIZE: usize = 16;
+
+/// Bytes of the payload before the configuration: two versions, the type, a length.
+const FIXED_SIZE: usize = 2 + 2 + TYPE_SIZE + 2;
+
+/// The most bytes of a payload of this version.
+pub const PAYLOAD_MAX: usize = FIXED_SIZE + CONFIGURATION_MAX;
+
+/// The payload of HEADER: version of the stream, type and configuration of the device.
+///
+/// ```text
+/// 0   u16       major version
+/// 2   u16       minor version
+/// 4   16 bytes  type of the device, padded with zeros
+/// 20  u16       length of the configuration in bytes
+/// 22            configuration
+/// ```
+pub struct Identity {
+    payload: [u8; PAYLOAD_MAX],
+    len: usize,
+}
+
+impl Identity {
+    /// Returns the identity of `device`.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::ConfigurationTooLong`] where the device gives more than it may.
+    pub fn of<D: Device>(device: &D) -> Result<Self, Refusal> {
+        const {
+            assert!(D::TYPE.is_ascii() && !D::TYPE.is_empty() && D::TYPE.len() <= TYPE_SIZE);
+            assert!(D::STATE_SIZE <= STATE_MAX);
+        }
+
+        let mut configuration = [0; CONFIGURATION_MAX];
+        let configuration_len = device.configuration(&mut configuration);
+        let too_long = Reason::ConfigurationTooLong {
+            len: configuration_len,
+            most: CONFIGURATION_MAX,
+        };
+        let configuration = configuration.get(..configuration_len).ok_or(too_long)?;
+        let length = u16::try_from(configuration_len).map_err(|_| too_long)?;
+
+        let mut name = [0; TYPE_SIZE];
+        for (place, byte) in name.iter_mut().zip(D::TYPE.bytes()) {
+            *place = byte;
+        }
+
+        let mut identity = Self {
+            payload: [0; PAYLOAD_MAX],
+            len: 0,
+        };
+        identity.append(&MAJOR.to_le_bytes());
+        identity.append(&MINOR.to_le_bytes());
+        identity.append(&name);
+        identity.append(&length.to_le_bytes());
+        identity.append(configuration);
+        Ok(identity)
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let until = self.len.saturating_add(bytes.len());
+        if let Some(place) = self.payload.get_mut(self.len..until) {
+            place.copy_from_slice(bytes);
+            self.len = until;
+        }
+    }
+
+    /// Returns the payload that tells this identity.
+    pub fn payload(&self) -> &[u8] {
+        self.payload.get(..self.len).unwrap_or(&self.payload)
+    }
+
+    /// Checks the payload of a HEADER against this identity and returns the stream's minor version.
+    ///
+    /// `payload` is what came, or its first [`PAYLOAD_MAX`] bytes if it is longer, and `len` its
+    /// whole length. Minor versions after this one may have more after the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Version`], [`Reason::DeviceType`], [`Reason::ConfigurationLength`],
+    /// [`Reason::Configuration`], or [`Reason::PayloadLength`] where the payload contradicts itself.
+    pub fn check(&self, payload: &[u8], len: u32) -> Result<u16, Refusal> {
+        let malformed = Reason::PayloadLength {
+            kind: Kind::Header.number(),
+            len,
+        };
+
+        let mut fields = Fields(payload);
+        let major = fields.u16().ok_or(malformed)?;
+        let minor = fields.u16().ok_or(malformed)?;
+        if major != MAJOR {
+            return Err(Reason::Version { major, minor }.into());
+        }
+
+        let mut own = Fields(self.payload());
+        own.skip_versions();
+
+        let found = fields.name().ok_or(malformed)?;
+        if Some(found) != own.name() {
+            return Err(Reason::DeviceType { found }.into());
+        }
+
+        let found = fields.u16().ok_or(malformed)?;
+        if Some(found) != own.u16() {
+            return Err(Reason::ConfigurationLength {
+                expected: own.0.len(),
+                found,
+            }
+            .into());
+        }
+
+        let (configuration, _) = fields.0.split_at_checked(own.0.len()).ok_or(malformed)?;
+        let differs = |(_, (expected, found)): &(usize, (&u8, &u8))| expected != found;
+        if let Some((offset, (expected, found))) =
+            own.0.iter().zip(configuration).enumerate().find(differs)
+        {
+            return Err(Reason::Configuration {
+                offset,
+                expected: *expected,
+                found: *found,
+            }
+            .into());
+        }
+
+        if minor == MINOR && usize::try_from(len) != Ok(self.len) {
+            return Err(malformed.into());
+        }
+
+        Ok(minor)
+    }
+}
+
+/// The fields of a payload that have not been looked at.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn u16(&mut self) -> Option<u16> {
+        let (field, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u16::from_le_bytes(*field))
+    }
+
+    fn name(&mut self) -> Option<[u8; TYPE_SIZE]> {
+        let (field, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*field)
+    }
+
+    fn skip_versions(&mut self) {
+        self.u16();
+        self.u16();
+    }
+}

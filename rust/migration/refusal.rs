@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why something was refused: an error number for the user and a reason for the log.
+//!
+//! Every refusal of the engine is a [`Refusal`]. Its [`Reason`] carries the numbers that a person
+//! needs to understand it and decides the [`Errno`], so that one kind of fault has one error number
+//! wherever it is found.
+//!
+//! C header: `include/uapi/asm-generic/errno.h`.
+
+use core::fmt;
+
+use crate::{
+    header::Field,
+    state::State,
+    transition::Step, //
+};
+
+/// An error number of the kernel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Errno(u16);
+
+impl Errno {
+    /// Operation not permitted: a write to a read-only field.
+    pub const EPERM: Self = Self(1);
+    /// Input/output error: the device failed, or it is in the ERROR state.
+    pub const EIO: Self = Self(5);
+    /// Out of memory.
+    pub const ENOMEM: Self = Self(12);
+    /// Device or resource busy.
+    pub const EBUSY: Self = Self(16);
+    /// Cross-device link: the stream is of a device with another configuration.
+    pub const EXDEV: Self = Self(18);
+    /// No such device: the stream is of another type of device.
+    pub const ENODEV: Self = Self(19);
+    /// Invalid argument: a malformed access or a state that does not exist.
+    pub const EINVAL: Self = Self(22);
+    /// No data available: the stream ended before it was complete.
+    pub const ENODATA: Self = Self(61);
+    /// Bad message: the stream is corrupt.
+    pub const EBADMSG: Self = Self(74);
+    /// Message too long: a chunk is larger than the data section.
+    pub const EMSGSIZE: Self = Self(90);
+    /// Protocol not supported: the stream needs a newer reader.
+    pub const EPROTONOSUPPORT: Self = Self(93);
+
+    /// Returns the number as the kernel returns it, which is negative: -4095..=-1.
+    pub const fn to_errno(self) -> i32 {
+        // No overflow: the operand is at most 65535.
+        0i32.wrapping_sub(self.0 as i32)
+    }
+
+    /// Returns the symbolic name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EPERM => "EPERM",
+            Self::EIO => "EIO",
+            Self::ENOMEM => "ENOMEM",
+            Self::EBUSY => "EBUSY",
+            Self::EXDEV => "EXDEV",
+            Self::ENODEV => "ENODEV",
+            Self::EINVAL => "EINVAL",
+            Self::ENODATA => "ENODATA",
+            Self::EBADMSG => "EBADMSG",
+            Self::EMSGSIZE => "EMSGSIZE",
+            Self::EPROTONOSUPPORT => "EPROTONOSUPPORT",
+            Self(_) => "unknown error",
+        }
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why something was refused, with the numbers that tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// An access of the region that is not one field at its width and alignment.
+    Access {
+        /// Offset in the region, in bytes.
+        offset: u64,
+        /// Width of the access, in bytes.
+        len: usize,
+    },
+    /// A write to a field that is read-only.
+    ReadOnly {
+        /// The field.
+        field: Field,
+    },
+    /// A device state was written that does not exist or may not be written.
+    InvalidState {
+        /// The word that was written.
+        word: u32,
+    },
+    /// The device is in the ERROR state, which only a reset leaves.
+    InErrorState,
+    /// The device failed a step of a transition.
+    StepFailed {
+        /// The step.
+        step: Step,
+        /// What the device said.
+        errno: Errno,
+    },
+    /// A step of a transition failed, and then so did the undoing of an earlier step.
+    NotUnwound {
+        /// The step that failed first.
+        step: Step,
+        /// The error of that step.
+        errno: Errno,
+        /// The step that could not be undone.
+        undo: Step,
+        /// The error of the undoing.
+        undo_errno: Errno,
+    },
+    /// The data window cannot hold the records that belong together.
+    WindowTooSmall {
+        /// Size of the window, in bytes.
+        size: usize,
+        /// The least that is needed, in bytes.
+        least: usize,
+    },
+    /// The state buffer is smaller than the device's state can be.
+    BufferTooSmall {
+        /// Size of the buffer, in bytes.
+        size: usize,
+        /// The least that is needed, in bytes.
+        least: usize,
+    },
+    /// The device saved more than it said that it would.
+    StateTooLong {
+        /// Length of the saved state, in bytes.
+        len: usize,
+        /// The most that it may be, in bytes.
+        most: usize,
+    },
+    /// The device's configuration is longer than the stream can tell.
+    ConfigurationTooLong {
+        /// Length of the configuration, in bytes.
+        len: usize,
+        /// The most that it may be, in bytes.
+        most: usize,
+    },
+    /// `data_size` was written while the device was not resuming.
+    NotResuming {
+        /// The state that the device is in.
+        state: State,
+    },
+    /// `data_size` is more than the data section holds.
+    ChunkTooLarge {
+        /// The value written, in bytes.
+        size: u64,
+        /// Size of the data section, in bytes.
+        most: usize,
+    },
+    /// A record does not begin with the magic number.
+    Magic {
+        /// What stands there.
+        found: u32,
+        /// The record's number in its generation, as counted by the reader.
+        sequence: u32,
+    },
+    /// The checksum of a record's header is wrong.
+    HeaderChecksum {
+        /// What the record says.
+        stored: u32,
+        /// What its bytes give.
+        computed: u32,
+        /// The record's number in its generation, as counted by the reader.
+        sequence: u32,
+    },
+    /// The checksum of a record's payload is wrong.
+    PayloadChecksum {
+        /// What the record says.
+        stored: u32,
+        /// What its bytes give.
+        computed: u32,
+        /// The record's number in its generation.
+        sequence: u32,
+    },
+    /// A record has a flag that this reader does not know, or one that its type does not have.
+    Flags {
+        /// The type of the record.
+        kind: u16,
+        /// Its flags.
+        flags: u16,
+    },
+    /// A mandatory record has a type that this reader does not know.
+    UnknownRecord {
+        /// The type of the record.
+        kind: u16,
+        /// The record's number in its generation.
+        sequence: u32,
+    },
+    /// The payload of a record has a length that its type cannot have.
+    PayloadLength {
+        /// The type of the record.
+        kind: u16,
+        /// The length that it claims, in bytes.
+        len: u32,
+    },
+    /// The argument of a record is not one that its type can have.
+    Argument {
+        /// The type of the record.
+        kind: u16,
+        /// The argument.
+        argument: u64,
+    },
+    /// A record is not the next one: something was lost, doubled or reordered.
+    Sequence {
+        /// The number that should come next.
+        expected: u32,
+        /// The number that came.
+        found: u32,
+    },
+    /// A record has a type that may not come at this place of the stream.
+    Misplaced {
+        /// The type of the record.
+        kind: u16,
+        /// The record's number in its generation.
+        sequence: u32,
+    },
+    /// A save begins whose generation was there before.
+    Generation {
+        /// The generation that it claims.
+        found: u64,
+        /// The last generation seen in this session.
+        last: u32,
+    },
+    /// A HEADER that is there again is not the one that was there before.
+    HeaderChanged {
+        /// The record's number in its generation.
+        sequence: u32,
+    },
+    /// The stream has a major version that this reader does not know.
+    Version {
+        /// Major version of the stream.
+        major: u16,
+        /// Minor version of the stream.
+        minor: u16,
+    },
+    /// The stream is of another type of device.
+    DeviceType {
+        /// The type that the stream names, padded with zeros.
+        found: [u8; crate::identity::TYPE_SIZE],
+    },
+    /// The stream is of a device with a configuration of another length.
+    ConfigurationLength {
+        /// Length of this device's configuration, in bytes.
+        expected: usize,
+        /// Length of that in the stream, in bytes.
+        found: u16,
+    },
+    /// The stream is of a device with another configuration.
+    Configuration {
+        /// Offset of the first byte that differs.
+        offset: usize,
+        /// That byte of this device's configuration.
+        expected: u8,
+        /// That byte of the stream's.
+        found: u8,
+    },
+    /// A piece of the device state does not follow on the one before.
+    StateOffset {
+        /// Where the next piece should begin, in bytes.
+        expected: usize,
+        /// Where it says that it begins, in bytes.
+        found: u64,
+    },
+    /// The stream has more device state than this device can have.
+    StateOverflow {
+        /// Where the piece would end, in bytes.
+        end: u64,
+        /// The most that this device can have, in bytes.
+        most: usize,
+    },
+    /// The count of records in END is not what was received.
+    TotalRecords {
+        /// As counted by the reader.
+        expected: u32,
+        /// As END says.
+        found: u32,
+    },
+    /// The count of bytes in END is not what was received.
+    TotalBytes {
+        /// As counted by the reader.
+        expected: u64,
+        /// As END says.
+        found: u64,
+    },
+    /// The checksum of the device state in END is not that of what was received.
+    TotalChecksum {
+        /// What END says.
+        stored: u32,
+        /// What the received state gives.
+        computed: u32,
+    },
+    /// The device does not accept the state in the stream.
+    StateRefused {
+        /// What the device said.
+        errno: Errno,
+    },
+    /// RESUMING is left before the stream was complete.
+    Incomplete {
+        /// Bytes received in this session.
+        bytes: u64,
+        /// Records received of the stream's last generation.
+        records: u32,
+    },
+}
+
+impl Reason {
+    /// Returns the error number for this reason.
+    pub const fn errno(&self) -> Errno {
+        match self {
+            Self::Access { .. } | Self::InvalidState { .. } | Self::NotResuming { .. } => {
+                Errno::EINVAL
+            }
+            Self::ReadOnly { .. } => Errno::EPERM,
+            Self::InErrorState
+            | Self::NotUnwound { .. }
+            | Self::WindowTooSmall { .. }
+            | Self::BufferTooSmall { .. }
+            | Self::StateTooLong { .. }
+            | Self::ConfigurationTooLong { .. } => Errno::EIO,
+            Self::StepFailed { errno, .. } | Self::StateRefused { errno } => *errno,
+            Self::ChunkTooLarge { .. } => Errno::EMSGSIZE,
+            Self::UnknownRecord { .. } | Self::Version { .. } => Errno::EPROTONOSUPPORT,
+            Self::DeviceType { .. } => Errno::ENODEV,
+            Self::ConfigurationLength { .. } | Self::Configuration { .. } => Errno::EXDEV,
+            Self::Incomplete { .. } => Errno::ENODATA,
+            Self::Magic { .. }
+            | Self::HeaderChecksum { .. }
+            | Self::PayloadChecksum { .. }
+            | Self::Flags { .. }
+            | Self::PayloadLength { .. }
+            | Self::Argument { .. }
+            | Self::Sequence { .. }
+            | Self::Misplaced { .. }
+            | Self::Generation { .. }
+            | Self::HeaderChanged { .. }
+            | Self::StateOffset { .. }
+            | Self::StateOverflow { .. }
+            | Self::TotalRecords { .. }
+            | Self::TotalBytes { .. }
+            | Self::TotalChecksum { .. } => Errno::EBADMSG,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Access { offset, len } => write!(
+                f,
+                "an access of {len} bytes at offset {offset:#x} is not one header field at its width"
+            ),
+            Self::ReadOnly { field } => write!(f, "{field} is read-only"),
+            Self::InvalidState { word } => {
+                write!(f, "{word:#x} is not a device state that can be entered")
+            }
+            Self::InErrorState => f.write_str("the device is in the ERROR state and needs a reset"),
+            Self::StepFailed { step, errno } => write!(f, "the device failed to {step}: {errno}"),
+            Self::NotUnwound {
+                step,
+                errno,
+                undo,
+                undo_errno,
+            } => write!(
+                f,
+                "the device failed to {step} ({errno}) and then to undo '{undo}' ({undo_errno})"
+            ),
+            Self::WindowTooSmall { size, least } => write!(
+                f,
+                "the data window of {size} bytes is smaller than the {least} bytes that are needed"
+            ),
+            Self::BufferTooSmall { size, least } => write!(
+                f,
+                "the state buffer of {size} bytes is smaller than the {least} bytes that are needed"
+            ),
+            Self::StateTooLong { len, most } => {
+                write!(f, "the device saved {len} bytes, where {most} is the most")
+            }
+            Self::ConfigurationTooLong { len, most } => write!(
+                f,
+                "the device's configuration has {len} bytes, where {most} is the most"
+            ),
+            Self::NotResuming { state } => {
+                write!(f, "data_size was written in the {state} state, not RESUMING")
+            }
+            Self::ChunkTooLarge { size, most } => write!(
+                f,
+                "data_size is {size}, but the data section has {most} bytes"
+            ),
+            Self::Magic { found, sequence } => {
+                write!(f, "record {sequence} begins with {found:#010x}, not the magic number")
+            }
+            Self::HeaderChecksum {
+                stored,
+                computed,
+                sequence,
+            } => write!(
+                f,
+                "the header of record {sequence} says checksum {stored:#010x}, its bytes give \
+                 {computed:#010x}"
+            ),
+            Self::PayloadChecksum {
+                stored,
+                computed,
+                sequence,
+            } => write!(
+                f,
+                "the payload of record {sequence} has checksum {computed:#010x}, its header says \
+                 {stored:#010x}"
+            ),
+            Self::Flags { kind, flags } => {
+                write!(f, "a record of type {kind} has the flags {flags:#06x}")
+            }
+            Self::UnknownRecord { kind, sequence } => write!(
+                f,
+                "record {sequence} has the unknown type {kind} and is not optional"
+            ),
+            Self::PayloadLength { kind, len } => {
+                write!(f, "a record of type {kind} claims a payload of {len} bytes")
+            }
+            Self::Argument { kind, argument } => {
+                write!(f, "a record of type {kind} has the argument {argument:#x}")
+            }
+            Self::Sequence { expected, found } => write!(
+                f,
+                "record {found} came where record {expected} was expected"
+            ),
+            Self::Misplaced { kind, sequence } => write!(
+                f,
+                "record {sequence} of type {kind} may not come at this place"
+            ),
+            Self::Generation { found, last } => write!(
+                f,
+                "a save of generation {found} begins after one of generation {last}"
+            ),
+            Self::HeaderChanged { sequence } => write!(
+                f,
+                "the header sent again as record {sequence} differs from the first"
+            ),
+            Self::Version { major, minor } => {
+                write!(f, "the stream has version {major}.{minor}, which is not known here")
+            }
+            Self::DeviceType { found } => {
+                f.write_str("the stream is of device type '")?;
+                for byte in found.iter().take_while(|byte| **byte != 0) {
+                    write!(f, "{}", byte.escape_ascii())?;
+                }
+                f.write_str("'")
+            }
+            Self::ConfigurationLength { expected, found } => write!(
+                f,
+                "the stream's device has a configuration of {found} bytes, this one of {expected}"
+            ),
+            Self::Configuration {
+                offset,
+                expected,
+                found,
+            } => write!(
+                f,
+                "byte {offset} of the configuration is {found:#04x} in the stream, {expected:#04x} \
+                 here"
+            ),
+            Self::StateOffset { expected, found } => write!(
+                f,
+                "a piece of device state for offset {found} came where {expected} was next"
+            ),
+            Self::StateOverflow { end, most } => write!(
+                f,
+                "the stream has at least {end} bytes of device state, where {most} is the most"
+            ),
+            Self::TotalRecords { expected, found } => write!(
+                f,
+                "the end record counts {found} records, {expected} were received"
+            ),
+            Self::TotalBytes { expected, found } => write!(
+                f,
+                "the end record counts {found} bytes, {expected} were received"
+            ),
+            Self::TotalChecksum { stored, computed } => write!(
+                f,
+                "the device state has checksum {computed:#010x}, the end record says {stored:#010x}"
+            ),
+            Self::StateRefused { errno } => {
+                write!(f, "the device does not accept the state in the stream: {errno}")
+            }
+            Self::Incomplete { bytes, records } => write!(
+                f,
+                "the stream is not complete: {bytes} bytes came, the last save has {records} records"
+            ),
+        }
+    }
+}
+
+/// A refusal: what the user gets and what the log says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// What the system call returns.
+    pub errno: Errno,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self {
+            errno: reason.errno(),
+            reason,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.reason, f)
+    }
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A resume session: takes a stream chunk by chunk.
+//!
+//! What can be refused is refused at the chunk that shows it, for a user may not survive a refusal
+//! later (statement 30 of the protocol). A refused stream poisons the session: nothing more of it is
+//! looked at, and only a reset ends it. The live device changes when the session is finished, and
+//! not before.
+
+use crate::{
+    device::{
+        state_buffer,
+        Device,
+        Window, //
+    },
+    identity::Identity,
+    reader::{
+        Event,
+        Reader,
+        Span, //
+    },
+    refusal::{
+        Reason,
+        Refusal, //
+    },
+};
+
+/// Where the received state is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Staging {
+    /// Not complete.
+    None,
+    /// With the device, checked and kept aside.
+    Staged,
+    /// In the live device.
+    Adopted,
+}
+
+/// A resume session.
+pub struct Resume {
+    identity: Identity,
+    reader: Reader,
+    staging: Staging,
+    /// Bytes consumed in this session.
+    total: u64,
+    /// Why the stream was refused.
+    poison: Option<Refusal>,
+}
+
+impl Resume {
+    /// Begins a session of `device`; `buffer` is the one that will take its state.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::BufferTooSmall`], or what [`Identity::of`] says.
+    pub fn begin<D: Device>(device: &D, buffer: &mut [u8]) -> Result<Self, Refusal> {
+        state_buffer::<D>(buffer)?;
+
+        Ok(Self {
+            identity: Identity::of(device)?,
+            reader: Reader::new(),
+            staging: Staging::None,
+            total: 0,
+            poison: None,
+        })
+    }
+
+    /// Returns how many bytes were consumed in this session.
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Consumes the first `size` bytes of `window`. `buffer` is the same in every call.
+    ///
+    /// # Errors
+    ///
+    /// Why the stream is refused, or was refused before.
+    pub fn consume<D: Device, W: Window>(
+        &mut self,
+        device: &mut D,
+        window: &W,
+        size: usize,
+        buffer: &mut [u8],
+    ) -> Result<(), Refusal> {
+        if let Some(refusal) = self.poison {
+            return Err(refusal);
+        }
+
+        let result = self.read(device, window, Span::new(size), buffer);
+        match result {
+            Ok(()) => self.total = self.total.saturating_add(size as u64),
+            Err(refusal) => {
+                self.poison = Some(refusal);
+                self.unstage(device);
+            }
+        }
+        result
+    }
+
+    fn read<D: Device, W: Window>(
+        &mut self,
+        device: &mut D,
+        window: &W,
+        mut span: Span,
+        buffer: &mut [u8],
+    ) -> Result<(), Refusal> {
+        let buffer = state_buffer::<D>(buffer)?;
+
+        while let Some(event) = self
+            .reader
+            .read(window, &mut span, &self.identity, buffer)?
+        {
+            match event {
+                Event::Restarted => self.unstage(device),
+                Event::Completed { len } => {
+                    device
+                        .stage(buffer.get(..len).unwrap_or(buffer))
+                        .map_err(|errno| Reason::StateRefused { errno })?;
+                    self.staging = Staging::Staged;
+                }
+            }
+        }
+
+        Ok(())
+    }
+
+    /// Makes the received state that of the device, which is stopped.
+    ///
+    /// # Errors
+    ///
+    /// Why the stream was refused, or [`Reason::Incomplete`]. The device is as before.
+    pub fn finish<D: Device>(&mut self, device: &mut D) -> Result<(), Refusal> {
+        if let Some(refusal) = self.poison {
+            return Err(refusal);
+        }
+        if self.staging == Staging::None || !self.reader.is_complete() {
+            return Err(Reason::Incomplete {
+                bytes: self.total,
+                records: self.reader.records(),
+            }
+            .into());
+        }
+
+        // Where a later step failed and this one was undone, the device has the state already.
+        if self.staging == Staging::Staged {
+            device.adopt();
+            self.staging = Staging::Adopted;
+        }
+        Ok(())
+    }
+
+    /// Forgets what is staged.
+    pub fn unstage<D: Device>(&mut self, device: &mut D) {
+        if self.staging == Staging::Staged {
+            device.unstage();
+        }
+        self.staging = Staging::None;
+    }
+}
