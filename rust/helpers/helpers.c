@@ -11,6 +11,7 @@ void ferry_ratelimit_state_init(struct ratelimit_state *rs)
 {
 	ratelimit_default_init(rs);
 }
+EXPORT_SYMBOL_GPL(ferry_ratelimit_state_init);
 
 MODULE_AUTHOR("The Ferry authors");
 MODULE_DESCRIPTION("Framework for VFIO vendor drivers whose devices live-migrate");

@@ -126,6 +126,11 @@ impl<A: Attribute> Table<A> {
         attribute
     };
     const ATTRIBUTE_REF: &'static bindings::device_attribute = &Self::ATTRIBUTE;
+    /// The file's name, for the log.
+    const FILE: &'static str = match A::NAME.to_str() {
+        Ok(name) => name,
+        Err(_) => "attribute",
+    };
 
     /// # Safety
     ///
@@ -173,7 +178,14 @@ impl<A: Attribute> Table<A> {
             let text = core::str::from_utf8(bytes).map_err(|_| EINVAL)?;
             let text = text.strip_suffix('\n').unwrap_or(text);
             // SAFETY: By the function's requirement.
-            A::store(unsafe { Self::device(dev)? }, text)?;
+            let device = unsafe { Self::device(dev)? };
+            A::store(device, text).map_err(|error| {
+                device.refused(
+                    Self::FILE,
+                    &format_args!("'{}' cannot be stored", text.escape_debug()),
+                    error,
+                )
+            })?;
             isize::try_from(count).map_err(|_| EINVAL)
         })
     }

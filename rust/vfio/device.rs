@@ -16,6 +16,7 @@ use crate::{
 };
 use core::{
     cell::UnsafeCell,
+    fmt::Display,
     marker::PhantomData,
     mem::{
         align_of,
@@ -128,6 +129,10 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// What the user's ioctl gets.
     fn reset(device: &Device<Self>) -> Result;
 
+    /// Logs that `what` was refused with `error` because of `reason`. A user can provoke it: limit
+    /// the rate.
+    fn refused(device: &Device<Self>, what: &str, reason: &dyn Display, error: Error);
+
     /// The user unmapped `[iova, iova + length)`: drop every pin in it before returning.
     ///
     /// A device without DMA has none.
@@ -162,6 +167,14 @@ impl<T: Operations> Device<T> {
     unsafe fn from_raw<'a>(vdev: *mut vfio_bindings::vfio_device) -> &'a Self {
         // SAFETY: `vdev` is at offset 0 of a `Device<T>`.
         unsafe { &*vdev.cast() }
+    }
+}
+
+impl<T: Operations> Device<T> {
+    /// Logs that `what` was refused with `error` because of `reason`, and returns `error`.
+    pub fn refused(&self, what: &str, reason: &dyn Display, error: Error) -> Error {
+        T::refused(self, what, reason, error);
+        error
     }
 }
 
@@ -411,7 +424,10 @@ impl<T: Operations> VTable<T> {
 
         from_result(|| {
             let index = info.index;
-            T::region_info(device, index)?
+            T::region_info(device, index)
+                .map_err(|error| {
+                    device.refused("VFIO_DEVICE_GET_REGION_INFO", &format_args!("no region {index}"), error)
+                })?
                 .write(index, info, region::Capabilities::new(caps))
                 .map(|()| 0)
         })

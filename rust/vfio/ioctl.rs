@@ -37,16 +37,25 @@ const INFO_SIZE: usize = offset_of!(vfio_bindings::vfio_device_info, num_irqs) +
 const IRQ_INFO_SIZE: usize = size_of::<vfio_bindings::vfio_irq_info>();
 const IRQ_SET_SIZE: usize = size_of::<vfio_bindings::vfio_irq_set>();
 
-/// A copied header whose first field, `argsz`, says that the user gave at least `N` words.
-fn read_words<const N: usize>(arg: UserPtr) -> Result<[u32; N]> {
+/// Copies a structure of `N` words whose first one, `argsz`, says how many bytes the user gave.
+fn read_words<const N: usize, T: Operations>(
+    device: &Device<T>,
+    name: &str,
+    arg: UserPtr,
+) -> Result<[u32; N]> {
     let mut words = [0; N];
     let mut reader = UserSlice::new(arg, N * size_of::<u32>()).reader();
     for word in words.iter_mut() {
         *word = reader.read()?;
     }
 
-    if (words[0] as usize) < N * size_of::<u32>() {
-        return Err(EINVAL);
+    let least = N * size_of::<u32>();
+    if (words[0] as usize) < least {
+        return Err(device.refused(
+            name,
+            &format_args!("argsz is {}, at least {least} is needed", words[0]),
+            EINVAL,
+        ));
     }
     Ok(words)
 }
@@ -64,12 +73,16 @@ pub(crate) fn dispatch<T: Operations>(device: &Device<T>, cmd: u32, arg: UserPtr
         vfio_bindings::VFIO_DEVICE_GET_IRQ_INFO => get_irq_info(device, arg),
         vfio_bindings::VFIO_DEVICE_SET_IRQS => set_irqs(device, arg),
         vfio_bindings::VFIO_DEVICE_RESET => T::reset(device),
-        _ => Err(ENOTTY),
+        _ => Err(device.refused("ioctl", &format_args!("{cmd:#x} is not known"), ENOTTY)),
     }
 }
 
 fn get_info<T: Operations>(device: &Device<T>, arg: UserPtr) -> Result {
-    let [argsz, ..] = read_words::<{ INFO_SIZE / size_of::<u32>() }>(arg)?;
+    let [argsz, ..] = read_words::<{ INFO_SIZE / size_of::<u32>() }, T>(
+        device,
+        "VFIO_DEVICE_GET_INFO",
+        arg,
+    )?;
     let info = T::info(device);
     let flags = vfio_bindings::VFIO_DEVICE_FLAGS_PCI | vfio_bindings::VFIO_DEVICE_FLAGS_RESET;
 
@@ -77,18 +90,25 @@ fn get_info<T: Operations>(device: &Device<T>, arg: UserPtr) -> Result {
 }
 
 fn get_irq_info<T: Operations>(device: &Device<T>, arg: UserPtr) -> Result {
-    let [argsz, _, index, _] = read_words::<{ IRQ_INFO_SIZE / size_of::<u32>() }>(arg)?;
-    let info = T::irq_info(device, index)?;
+    const NAME: &str = "VFIO_DEVICE_GET_IRQ_INFO";
+
+    let [argsz, _, index, _] = read_words::<{ IRQ_INFO_SIZE / size_of::<u32>() }, T>(
+        device,
+        NAME,
+        arg,
+    )?;
+    let info = T::irq_info(device, index)
+        .map_err(|error| device.refused(NAME, &format_args!("no index {index}"), error))?;
 
     write_words(arg, &[argsz, info.flags, index, info.count])
 }
 
 fn set_irqs<T: Operations>(device: &Device<T>, arg: UserPtr) -> Result {
-    let [argsz, flags, index, start, count] =
-        read_words::<{ IRQ_SET_SIZE / size_of::<u32>() }>(arg)?;
-    let num_irqs = T::irq_info(device, index)?.count;
+    const NAME: &str = "VFIO_DEVICE_SET_IRQS";
 
-    let mut header = vfio_bindings::vfio_irq_set {
+    let words = read_words::<{ IRQ_SET_SIZE / size_of::<u32>() }, T>(device, NAME, arg)?;
+    let [argsz, flags, index, start, count] = words;
+    let header = vfio_bindings::vfio_irq_set {
         argsz,
         flags,
         index,
@@ -96,6 +116,34 @@ fn set_irqs<T: Operations>(device: &Device<T>, arg: UserPtr) -> Result {
         count,
         ..Default::default()
     };
+
+    parse_irq_set(device, header, arg)
+        .and_then(|set| T::set_irqs(device, set))
+        .map_err(|error| {
+            device.refused(
+                NAME,
+                &format_args!(
+                    "flags {flags:#x}, index {index}, start {start}, count {count}, argsz {argsz}"
+                ),
+                error,
+            )
+        })
+}
+
+fn parse_irq_set<T: Operations>(
+    device: &Device<T>,
+    mut header: vfio_bindings::vfio_irq_set,
+    arg: UserPtr,
+) -> Result<irq::Set> {
+    let vfio_bindings::vfio_irq_set {
+        flags,
+        index,
+        start,
+        count,
+        ..
+    } = header;
+    let num_irqs = T::irq_info(device, index)?.count;
+
     let mut data_size = 0;
     // SAFETY: Both pointers are to local variables; the header is only read.
     to_result(unsafe {
@@ -135,14 +183,11 @@ fn set_irqs<T: Operations>(device: &Device<T>, arg: UserPtr) -> Result {
         _ => return Err(EINVAL),
     };
 
-    T::set_irqs(
-        device,
-        irq::Set {
-            index,
-            start,
-            count,
-            action,
-            data,
-        },
-    )
+    Ok(irq::Set {
+        index,
+        start,
+        count,
+        action,
+        data,
+    })
 }

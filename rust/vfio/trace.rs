@@ -2,7 +2,8 @@
 
 //! Tracepoints of the migration protocol, `events/ferry/` in tracefs.
 //!
-//! Each costs a patched branch while nobody listens. States are the low three bits of the v1 word.
+//! Each costs a call and a patched branch while nobody listens: the static keys stay in the
+//! framework's module, which is why nothing here is inlined into a driver. States are the low three bits of the v1 word.
 //!
 //! C header: `include/trace/events/ferry.h`
 
@@ -31,6 +32,7 @@ macro_rules! is_enabled {
 }
 
 /// A transition from `from` to `to` has come to its end, with 0 or the negative `errno`.
+#[inline(never)]
 pub fn state(device: &CStr, from: u32, to: u32, errno: i32) {
     #[cfg(CONFIG_TRACEPOINTS)]
     if is_enabled!(__tracepoint_vfio_migration_state) {
@@ -47,6 +49,7 @@ pub fn state(device: &CStr, from: u32, to: u32, errno: i32) {
 }
 
 /// The user read `pending_bytes`.
+#[inline(never)]
 pub fn pending(device: &CStr, state: u32, pending: u64) {
     #[cfg(CONFIG_TRACEPOINTS)]
     if is_enabled!(__tracepoint_vfio_migration_pending) {
@@ -62,6 +65,7 @@ pub fn pending(device: &CStr, state: u32, pending: u64) {
 }
 
 /// A chunk of `size` bytes was presented or consumed, `total` bytes in this session.
+#[inline(never)]
 pub fn chunk(device: &CStr, state: u32, size: u64, total: u64) {
     #[cfg(CONFIG_TRACEPOINTS)]
     if is_enabled!(__tracepoint_vfio_migration_chunk) {
@@ -78,6 +82,7 @@ pub fn chunk(device: &CStr, state: u32, size: u64, total: u64) {
 }
 
 /// Something was refused with the negative `errno`, for `reason`.
+#[inline(never)]
 pub fn refusal(device: &CStr, state: u32, errno: i32, reason: &dyn Display) {
     #[cfg(CONFIG_TRACEPOINTS)]
     if is_enabled!(__tracepoint_vfio_migration_refusal) {

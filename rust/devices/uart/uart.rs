@@ -48,6 +48,7 @@ pub use card::{
 pub use pci_config::{
     AccessError,
     ImageError, //
+    CONFIG_SPACE_SIZE,
 };
 pub use state::{
     LoadError,

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A driver of mediated devices that migrate.
+
+use crate::{
+    attributes::MigrationAttributes,
+    mediated::Mediated,
+    model::Model, //
+};
+use core::marker::PhantomData;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    ThisModule, //
+};
+use vfio::mdev;
+
+pub use vfio::mdev::Type;
+
+/// Default size of the data window in bytes.
+pub const WINDOW_SIZE_DEFAULT: usize = 1 << 20;
+/// Largest size of the data window in bytes.
+pub const WINDOW_SIZE_MAX: usize = 16 << 20;
+
+/// Size of a data window: a multiple of the page size from one page to [`WINDOW_SIZE_MAX`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct WindowSize(usize);
+
+impl WindowSize {
+    /// The size of a driver that has no opinion.
+    pub const DEFAULT: Self = Self(WINDOW_SIZE_DEFAULT);
+
+    /// A size of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if that is not allowed.
+    pub fn new(bytes: usize) -> Result<Self> {
+        if bytes == 0 || bytes > WINDOW_SIZE_MAX || bytes % PAGE_SIZE != 0 {
+            return Err(EINVAL);
+        }
+
+        Ok(Self(bytes))
+    }
+
+    /// In bytes.
+    pub fn bytes(self) -> usize {
+        self.0
+    }
+}
+
+/// What a vendor driver says of itself.
+pub trait Driver: Sized + Send + Sync + 'static {
+    /// Its device.
+    type Model: Model;
+
+    /// Name of the driver, and of the class and the parent device of its mdevs.
+    const NAME: &'static CStr;
+    /// The types of mdev that can be made.
+    const TYPES: &'static [Type];
+    /// How many mdevs of all types together there can be.
+    const MAX_INSTANCES: u32;
+
+    /// A device of type `TYPES[type_index]` after power-on.
+    fn model(type_index: usize) -> Self::Model;
+
+    /// Size of the data window of a new mdev.
+    fn window_size() -> WindowSize;
+}
+
+/// What the mdev core sees of a driver.
+struct Glue<D>(PhantomData<D>);
+
+impl<D: Driver> mdev::Driver for Glue<D> {
+    type Device = Mediated<D>;
+    type Attributes = MigrationAttributes<D>;
+
+    const NAME: &'static CStr = D::NAME;
+    const TYPES: &'static [Type] = D::TYPES;
+    const MAX_INSTANCES: u32 = D::MAX_INSTANCES;
+
+    fn probe(_mdev: &mdev::Device, type_index: usize) -> impl PinInit<Mediated<D>, Error> {
+        Mediated::new(D::model(type_index), D::window_size())
+    }
+}
+
+/// A registered driver. Dropping it removes its mdevs.
+pub struct Registration<D: Driver>(#[expect(dead_code)] mdev::Registration<Glue<D>>);
+
+impl<D: Driver> Registration<D> {
+    /// Registers the driver for `module`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EEXIST`, or what the mdev core returns.
+    pub fn new(module: &'static ThisModule) -> Result<Self> {
+        Ok(Self(mdev::Registration::new(module)?))
+    }
+}

@@ -1,0 +1,525 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One mediated device: what a user's accesses do.
+
+use crate::{
+    driver::{
+        Driver,
+        WindowSize, //
+    },
+    migrate::{
+        DataWindow,
+        Engaged,
+        Region,
+        Reporter,
+        StateBuffer, //
+    },
+    model::Model,
+};
+use core::fmt::Display;
+use kernel::{
+    dev_warn,
+    mm::virt::VmaNew,
+    new_mutex,
+    new_spinlock,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex,
+        SpinLock, //
+    },
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    },
+};
+use migration::State;
+use vfio::{
+    device::{
+        Device,
+        Operations, //
+    },
+    ioctl::DeviceInfo,
+    irq::{
+        self,
+        Interrupts, //
+    },
+    ratelimit::RateLimit,
+    region::{
+        self,
+        pci,
+        Position, //
+    },
+    shared_pages::SharedPages,
+};
+
+/// Index of the migration region: the first after those that a PCI device has anyway.
+const MIGRATION: u32 = pci::COUNT;
+const NUM_REGIONS: u32 = MIGRATION + 1;
+
+/// How many bytes of an access of registers are copied from or to the user at once.
+const BLOCK: usize = 64;
+
+/// The device as it is now.
+pub(crate) struct Live<M> {
+    pub(crate) model: M,
+    /// What it becomes when RESUMING is left.
+    pub(crate) staged: Option<M>,
+    /// Its state may advance.
+    pub(crate) running: bool,
+}
+
+impl<M: Model> Live<M> {
+    pub(crate) fn reset(&mut self) {
+        self.model.reset();
+        self.staged = None;
+        self.running = true;
+    }
+}
+
+/// What there is of migration.
+struct Migration {
+    /// Size of the data window at the next open.
+    window_size: WindowSize,
+    /// Present while the device is open.
+    region: Option<Region>,
+}
+
+/// The private data of a mediated device. For its lock order see the crate's documentation.
+#[pin_data]
+pub(crate) struct Mediated<D: Driver> {
+    #[pin]
+    migration: Mutex<Migration>,
+    #[pin]
+    pub(crate) live: Mutex<Live<D::Model>>,
+    #[pin]
+    pub(crate) interrupts: Interrupts,
+    /// The data window of the open device.
+    #[pin]
+    window: SpinLock<Option<Arc<SharedPages>>>,
+    #[pin]
+    refusals: RateLimit,
+}
+
+impl<D: Driver> Mediated<D> {
+    pub(crate) fn new(model: D::Model, window_size: WindowSize) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            migration <- new_mutex!(Migration { window_size, region: None }),
+            live <- new_mutex!(Live { model, staged: None, running: true }),
+            interrupts <- Interrupts::new(D::Model::MSI_VECTORS),
+            window <- new_spinlock!(None),
+            refusals <- RateLimit::new(),
+        })
+    }
+
+    /// The migration state, or [`None`] while the device is closed.
+    pub(crate) fn state(&self) -> Option<State> {
+        self.migration.lock().region.as_ref().map(Region::state)
+    }
+
+    pub(crate) fn window_size(&self) -> WindowSize {
+        self.migration.lock().window_size
+    }
+
+    /// Sets the size of the data window for the next open.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` while the device is open.
+    pub(crate) fn set_window_size(&self, window_size: WindowSize) -> Result {
+        let mut migration = self.migration.lock();
+        if migration.region.is_some() {
+            return Err(EBUSY);
+        }
+
+        migration.window_size = window_size;
+        Ok(())
+    }
+
+    /// Drives the interrupts as `model` wants them.
+    pub(crate) fn drive_interrupts(&self, model: &D::Model) {
+        self.interrupts
+            .set_line(model.intx_asserted(), model.interrupt());
+    }
+
+    fn open_window(&self) -> Result<Arc<SharedPages>> {
+        self.window.lock().clone().ok_or(ENODEV)
+    }
+
+    /// Back to what the next open shall find.
+    fn clean(&self) {
+        self.interrupts.disable();
+        self.live.lock().reset();
+        self.interrupts.forget_line();
+        self.interrupts.release();
+    }
+}
+
+/// Pieces of 1, 2, 4 or 8 bytes at a multiple of their size that make up `[offset, offset + len)`,
+/// as offset and range of the access.
+fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, core::ops::Range<usize>)> {
+    let mut done = 0;
+
+    core::iter::from_fn(move || {
+        let left = len.checked_sub(done).filter(|left| *left > 0)?;
+        let at = offset.checked_add(done as u64)?;
+        let size = [8, 4, 2, 1]
+            .into_iter()
+            .find(|size| *size <= left && at % *size as u64 == 0)?;
+        let piece = done..done + size;
+        done += size;
+        Some((at, piece))
+    })
+}
+
+/// Where an access goes.
+enum Target {
+    Bar(u32),
+    Config,
+    Header,
+    Data { offset: usize },
+}
+
+/// An access that no region has.
+struct OutOfRegion {
+    position: Position,
+    count: usize,
+}
+
+impl Display for OutOfRegion {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "an access of {} bytes at {:#x} does not lie in region {}",
+            self.count, self.position.offset, self.position.index
+        )
+    }
+}
+
+/// A mapping that was not made.
+struct NotMapped {
+    index: u32,
+    offset: u64,
+    len: usize,
+}
+
+impl Display for NotMapped {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "{} bytes at {:#x} of region {} cannot be mapped so: only the data window can, shared \
+             and not executable",
+            self.len, self.offset, self.index
+        )
+    }
+}
+
+/// An access of the header that is wider than any field.
+struct Wide {
+    count: usize,
+}
+
+impl Display for Wide {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "an access of {} bytes is wider than any field of the header",
+            self.count
+        )
+    }
+}
+
+impl<D: Driver> Mediated<D> {
+    /// Finds what `[position, position + count)` is part of.
+    fn target(&self, position: Position, count: usize) -> Result<Target, OutOfRegion> {
+        let outside = OutOfRegion { position, count };
+        let Some(end) = position.offset.checked_add(count as u64) else {
+            return Err(outside);
+        };
+
+        let (size, target) = match position.index {
+            bar @ pci::BAR0..=pci::BAR5 => {
+                (self.live.lock().model.bar_size(bar), Target::Bar(bar))
+            }
+            pci::CONFIG => (D::Model::CONFIG_SIZE, Target::Config),
+            // The engine checks what an access of the header is; data begins a page on.
+            MIGRATION if position.offset < Region::WINDOW_OFFSET => {
+                (Region::WINDOW_OFFSET, Target::Header)
+            }
+            MIGRATION => {
+                let size = self.window.lock().as_ref().map_or(0, |window| window.size());
+                let Ok(offset) = usize::try_from(position.offset - Region::WINDOW_OFFSET) else {
+                    return Err(outside);
+                };
+                (
+                    Region::WINDOW_OFFSET + size as u64,
+                    Target::Data { offset },
+                )
+            }
+            _ => return Err(outside),
+        };
+
+        if end > size {
+            return Err(outside);
+        }
+        Ok(target)
+    }
+
+    fn read_registers(&self, target: &Target, offset: u64, bytes: &mut [u8]) -> RegisterResult<D> {
+        let mut live = self.live.lock();
+
+        for (at, piece) in pieces(offset, bytes.len()) {
+            let bytes = &mut bytes[piece];
+            match target {
+                Target::Bar(bar) if live.running => {
+                    live.model.read_bar(*bar, at, bytes)?;
+                    self.drive_interrupts(&live.model);
+                }
+                Target::Bar(bar) => live.model.peek_bar(*bar, at, bytes)?,
+                _ => live.model.read_config(at, bytes)?,
+            }
+        }
+
+        Ok(())
+    }
+
+    fn write_registers(&self, target: &Target, offset: u64, bytes: &[u8]) -> RegisterResult<D> {
+        let mut live = self.live.lock();
+
+        for (at, piece) in pieces(offset, bytes.len()) {
+            let bytes = &bytes[piece];
+            match target {
+                // A device that has been stopped takes no notice.
+                Target::Bar(_) if !live.running => {}
+                Target::Bar(bar) => live.model.write_bar(*bar, at, bytes)?,
+                _ => {
+                    live.model.write_config(at, bytes)?;
+                    // The VMM restores configuration space after it has given us the state, and
+                    // before that becomes the device.
+                    if let Some(staged) = &mut live.staged {
+                        staged.write_config(at, bytes)?;
+                    }
+                }
+            }
+            self.drive_interrupts(&live.model);
+        }
+
+        Ok(())
+    }
+}
+
+type RegisterResult<D> = Result<(), <<D as Driver>::Model as Model>::AccessError>;
+
+/// The widest field of the header.
+const FIELD_MAX: usize = 8;
+
+impl<D: Driver> Operations for Mediated<D> {
+    const NAME: &'static CStr = D::NAME;
+
+    fn open_device(device: &Device<Self>) -> Result {
+        let mut migration = device.migration.lock();
+        let pages = Arc::new(
+            SharedPages::new(migration.window_size.bytes())?,
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        let buffer = KVVec::from_elem(0, D::Model::STATE_SIZE, GFP_KERNEL_ACCOUNT)?;
+
+        device.clean();
+        migration.region = Some(Region::new(DataWindow(pages.clone()), StateBuffer(buffer)));
+        *device.window.lock() = Some(pages);
+        Ok(())
+    }
+
+    fn close_device(device: &Device<Self>) {
+        let pages = device.window.lock().take();
+        let region = device.migration.lock().region.take();
+        device.clean();
+
+        drop(region);
+        drop(pages);
+    }
+
+    fn read(
+        device: &Device<Self>,
+        into: UserPtr,
+        count: usize,
+        position: Position,
+    ) -> Result<usize> {
+        let target = device
+            .target(position, count)
+            .map_err(|outside| device.refused("read", &outside, EINVAL))?;
+
+        match &target {
+            Target::Data { offset } => device.open_window()?.copy_to_user(*offset, into, count)?,
+            Target::Header => {
+                let mut field = [0; FIELD_MAX];
+                let bytes = field
+                    .get_mut(..count)
+                    .ok_or_else(|| device.refused("migration", &Wide { count }, EINVAL))?;
+                device.with_region(|region| {
+                    region.read_header(
+                        &mut Engaged(device),
+                        &mut Reporter(device),
+                        position.offset,
+                        bytes,
+                    )
+                })?;
+                UserSlice::new(into, count).writer().write_slice(bytes)?;
+            }
+            Target::Bar(_) | Target::Config => {
+                let mut writer = UserSlice::new(into, count).writer();
+                let mut block = [0; BLOCK];
+                for done in (0..count).step_by(BLOCK) {
+                    let bytes = &mut block[..BLOCK.min(count - done)];
+                    device
+                        .read_registers(&target, position.offset + done as u64, bytes)
+                        .map_err(|error| device.refused("read", &error, EINVAL))?;
+                    writer.write_slice(bytes)?;
+                }
+            }
+        }
+
+        Ok(count)
+    }
+
+    fn write(
+        device: &Device<Self>,
+        from: UserPtr,
+        count: usize,
+        position: Position,
+    ) -> Result<usize> {
+        let target = device
+            .target(position, count)
+            .map_err(|outside| device.refused("write", &outside, EINVAL))?;
+
+        match &target {
+            Target::Data { offset } => {
+                device.open_window()?.copy_from_user(*offset, from, count)?
+            }
+            Target::Header => {
+                let mut field = [0; FIELD_MAX];
+                let bytes = field
+                    .get_mut(..count)
+                    .ok_or_else(|| device.refused("migration", &Wide { count }, EINVAL))?;
+                UserSlice::new(from, count).reader().read_slice(bytes)?;
+                device.with_region(|region| {
+                    region.write_header(
+                        &mut Engaged(device),
+                        &mut Reporter(device),
+                        position.offset,
+                        bytes,
+                    )
+                })?;
+            }
+            Target::Bar(_) | Target::Config => {
+                let mut reader = UserSlice::new(from, count).reader();
+                let mut block = [0; BLOCK];
+                for done in (0..count).step_by(BLOCK) {
+                    let bytes = &mut block[..BLOCK.min(count - done)];
+                    reader.read_slice(bytes)?;
+                    device
+                        .write_registers(&target, position.offset + done as u64, bytes)
+                        .map_err(|error| device.refused("write", &error, EINVAL))?;
+                }
+            }
+        }
+
+        Ok(count)
+    }
+
+    fn mmap(device: &Device<Self>, vma: &VmaNew, index: u32, offset: u64) -> Result {
+        offset
+            .checked_sub(Region::WINDOW_OFFSET)
+            .filter(|_| index == MIGRATION)
+            .and_then(|offset| usize::try_from(offset).ok())
+            .ok_or(EINVAL)
+            .and_then(|offset| device.open_window()?.mmap(vma, offset))
+            .map_err(|error| {
+                let refused = NotMapped {
+                    index,
+                    offset,
+                    len: vma.end().saturating_sub(vma.start()),
+                };
+                device.refused("mmap", &refused, error)
+            })
+    }
+
+    fn info(_device: &Device<Self>) -> DeviceInfo {
+        DeviceInfo {
+            num_regions: NUM_REGIONS,
+            num_irqs: irq::Index::COUNT,
+        }
+    }
+
+    fn region_info(device: &Device<Self>, index: u32) -> Result<region::Info> {
+        let read_write = |size| region::Info {
+            size,
+            access: region::Access::ReadWrite,
+            type_: None,
+        };
+
+        match index {
+            bar @ pci::BAR0..=pci::BAR5 => Ok(match device.live.lock().model.bar_size(bar) {
+                0 => region::Info::ABSENT,
+                size => read_write(size),
+            }),
+            pci::CONFIG => Ok(read_write(D::Model::CONFIG_SIZE)),
+            MIGRATION => {
+                let window_size = device.open_window()?.size() as u64;
+                Ok(region::Info {
+                    size: Region::WINDOW_OFFSET + window_size,
+                    access: region::Access::ReadWriteMmap {
+                        offset: Region::WINDOW_OFFSET,
+                        size: window_size,
+                    },
+                    type_: Some(region::Type {
+                        type_: region::TYPE_MIGRATION,
+                        subtype: region::SUBTYPE_MIGRATION,
+                    }),
+                })
+            }
+            index if index < pci::COUNT => Ok(region::Info::ABSENT),
+            _ => Err(EINVAL),
+        }
+    }
+
+    fn irq_info(device: &Device<Self>, index: u32) -> Result<irq::Info> {
+        device.interrupts.info(index)
+    }
+
+    fn set_irqs(device: &Device<Self>, set: irq::Set) -> Result {
+        device.interrupts.set(&set)
+    }
+
+    fn reset(device: &Device<Self>) -> Result {
+        device.with_region(|region| {
+            region.reset(&mut Engaged(device), &mut Reporter(device));
+            Ok(())
+        })
+    }
+
+    fn refused(device: &Device<Self>, what: &str, reason: &dyn Display, error: Error) {
+        if device.refusals.allows(D::NAME) {
+            dev_warn!(
+                device,
+                "{}: {} ({})\n",
+                what,
+                format_args!("{reason}"),
+                error.to_errno()
+            );
+        }
+    }
+}
+
+impl<D: Driver> Mediated<D> {
+    /// Runs `f` with the migration region of the open device, under the state mutex.
+    fn with_region(
+        &self,
+        f: impl FnOnce(&mut Region) -> Result<(), migration::Refusal>,
+    ) -> Result {
+        let mut migration = self.migration.lock();
+        let region = migration.region.as_mut().ok_or(ENODEV)?;
+
+        f(region).map_err(|refusal| Error::from_errno(refusal.errno.to_errno()))
+    }
+}
