@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Host tests of the serial card.
+
+mod bench;
+mod card;
+mod data_sheet;
+mod linux_8250;
+mod model;
+mod properties;
+mod serial_reg;
+mod state;
