@@ -5,6 +5,8 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::scenario::Scenario;
+
 /// Where the job lies, as JSON.
 pub const PATH: &str = "/ferry/job.json";
 
@@ -60,8 +62,8 @@ pub enum Stage {
     },
     /// Run a migration scenario.
     Scenario {
-        /// One of the names that `ferry test --list` prints.
-        name: String,
+        /// Which one.
+        scenario: Scenario,
     },
     /// Report the results of the in-kernel unit tests.
     Kunit,

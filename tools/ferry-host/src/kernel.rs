@@ -90,6 +90,7 @@ const TROUBLE_PARTS: [&str; 18] = [
 /// Reads the kernel's log from where the last reading ended.
 pub struct Log {
     kmsg: File,
+    kept: Vec<String>,
 }
 
 impl Log {
@@ -100,12 +101,17 @@ impl Log {
             .custom_flags(OFlags::NONBLOCK.bits() as i32)
             .open("/dev/kmsg")
             .context("opening /dev/kmsg")?;
-        Ok(Self { kmsg })
+        Ok(Self { kmsg, kept: Vec::new() })
     }
 
-    /// The lines that came since the last call.
-    pub fn lines(&mut self) -> Vec<String> {
-        let mut lines = Vec::new();
+    /// The lines that came since the last [`Self::take`].
+    pub fn take(&mut self) -> Vec<String> {
+        self.peek();
+        std::mem::take(&mut self.kept)
+    }
+
+    /// The same lines, which stay.
+    pub fn peek(&mut self) -> &[String] {
         let mut record = [0u8; 8192];
         loop {
             match self.kmsg.read(&mut record) {
@@ -114,16 +120,16 @@ impl Log {
                     let record = String::from_utf8_lossy(&record[..length]);
                     // "prefix;text\n KEY=value..."
                     let text = record.split_once(';').map_or(&*record, |(_, text)| text);
-                    lines.push(text.lines().next().unwrap_or_default().to_owned());
+                    self.kept.push(text.lines().next().unwrap_or_default().to_owned());
                 }
                 // Records that were overwritten before they could be read.
                 Err(error) if error.raw_os_error() == Some(Errno::PIPE.raw_os_error()) => {
-                    lines.push("(kernel log records were lost)".to_owned());
+                    self.kept.push("(kernel log records were lost)".to_owned());
                 }
                 Err(_) => break,
             }
         }
-        lines
+        &self.kept
     }
 }
 

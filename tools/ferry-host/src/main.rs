@@ -7,13 +7,18 @@
 
 #![forbid(unsafe_code)]
 
+mod guest;
 mod kernel;
+mod mdev;
 mod program;
+mod qmp;
 mod report;
+mod scenarios;
+mod trace;
+mod vm;
 
 use std::fs;
 
-use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
 use ferry_guest::init;
@@ -22,6 +27,8 @@ use ferry_host::job;
 use ferry_host::job::Job;
 use ferry_host::job::Stage;
 use kernel::Log;
+use scenarios::Bench;
+use trace::Tracer;
 
 /// File systems beyond what every VM mounts, as (type, where).
 const FILE_SYSTEMS: [(&str, &str); 4] = [
@@ -46,24 +53,29 @@ fn run() -> Result<()> {
     report::say(What::Booted { kernel: kernel::release() });
 
     let mut log = Log::open()?;
-    let mut modules_log = log.lines();
+    let mut modules_log = log.take();
     for module in &job.modules {
         kernel::load(module)?;
     }
-    modules_log.extend(log.lines());
+    modules_log.extend(log.take());
     if let Some(text) = kernel::trouble(&modules_log) {
         report::say(What::Splat { text });
     }
 
+    let tracer = Tracer::start()?;
     for stage in &job.stages {
         match stage {
             Stage::Shell { command } => {
                 let status = program::run("/bin/sh", &["-c", command])?;
                 report::say(What::Exited { status });
             }
-            _ => bail!("not yet: {stage:?}"),
+            Stage::Scenario { scenario } => scenarios::run(
+                &mut Bench { device: job.device.as_deref(), tracer: &tracer, log: &mut log },
+                *scenario,
+            ),
+            _ => todo!(),
         }
-        if let Some(text) = kernel::trouble(&log.lines()) {
+        if let Some(text) = kernel::trouble(&log.take()) {
             report::say(What::Splat { text });
         }
     }

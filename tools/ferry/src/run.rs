@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use ferry_host::event::Outcome;
 use ferry_host::event::What;
 use ferry_host::job::Stage;
+use ferry_host::scenario::Scenario;
 
 use crate::components::Components;
 use crate::machine::Accelerator;
@@ -42,6 +44,18 @@ pub struct Options {
     #[arg(long)]
     nested: bool,
 
+    /// Print every event of the VM as a line of JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Run these scenarios, too
+    #[arg(long = "scenario", value_name = "NAME", value_parser = scenario)]
+    scenarios: Vec<Scenario>,
+
+    /// The scenarios' mdev type; without it they migrate a guest without a device
+    #[arg(long, value_name = "TYPE")]
+    device: Option<String>,
+
     /// Print the VM's kernel log afterwards
     #[arg(long)]
     dmesg: bool,
@@ -51,18 +65,31 @@ pub struct Options {
     limit: u64,
 
     /// The command, for sh -c
-    #[arg(required = true, last = true)]
+    #[arg(required_unless_present = "scenarios", last = true)]
     command: Vec<String>,
+}
+
+fn scenario(name: &str) -> Result<Scenario, String> {
+    Scenario::by_name(name).ok_or_else(|| {
+        let names: Vec<_> = Scenario::ALL.iter().map(|scenario| scenario.name()).collect();
+        format!("there are only {}", names.join(", "))
+    })
 }
 
 /// Runs the command and returns its exit status; a kernel report makes it 1 at least.
 pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
+    let mut stages = Vec::new();
+    if !options.command.is_empty() {
+        stages.push(Stage::Shell { command: options.command.join(" ") });
+    }
+    stages.extend(options.scenarios.iter().map(|&scenario| Stage::Scenario { scenario }));
     let plan = Plan {
-        stages: vec![Stage::Shell { command: options.command.join(" ") }],
+        stages,
+        device: options.device.clone(),
         debug: options.debug_kernel_vm,
         driver: !options.no_driver,
         parameters: options.parameters.clone(),
-        nested: options.nested,
+        nested: options.nested || !options.scenarios.is_empty(),
         programs: options.carried.clone(),
         files: options.files.clone(),
         limit: Duration::from_secs(options.limit),
@@ -71,10 +98,21 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
     let kernel = components.kernel(options.debug_kernel_vm)?;
     let accelerator = Accelerator::probe(components, kernel)?;
     let mut machine = Machine::start(components, &plan, accelerator)?;
-    let mut status = 2;
+    let mut status = if options.command.is_empty() { 0 } else { 2 };
     let mut splats = 0;
     let ran = machine.run(|event| {
+        if options.json {
+            println!("{}", serde_json::to_string(event)?);
+            return Ok(());
+        }
         match &event.what {
+            What::Doing { text } => eprintln!("ferry: {text}"),
+            What::Ended { name, outcome, seconds } => {
+                println!("{name}: {outcome:?} ({seconds:.1} s)");
+                if matches!(outcome, Outcome::Failed(_)) {
+                    status = 1;
+                }
+            }
             What::Output { text } => println!("{text}"),
             What::Exited { status: exited } => status = *exited,
             What::Splat { text } => {

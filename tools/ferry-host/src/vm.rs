@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A nested QEMU 7.2.
+
+use std::fs;
+use std::fs::File;
+use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::bail;
+use anyhow::Context;
+use anyhow::Result;
+use ferry_guest::report::PORT;
+use ferry_host::job::GUEST_INITRD;
+use ferry_host::job::GUEST_KERNEL;
+use rustix::event::poll;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
+use serde_json::json;
+
+use crate::guest::Guest;
+use crate::guest::Link;
+use crate::mdev::Mdev;
+use crate::qmp::Qmp;
+
+const QEMU: &str = "/usr/bin/qemu-system-x86_64";
+
+/// The guest's kernel command line. The card's ports come after the four that a PC has.
+const COMMAND_LINE: &str = "console=hvc0 quiet panic=-1 mitigations=off 8250.nr_uarts=12";
+
+/// Where every VM has a directory.
+const DIRECTORY: &str = "/run/ferry";
+
+/// How long QEMU may take to open its sockets.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often the start looks whether QEMU is still there.
+const START_SLICE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
+/// A QEMU. It ends when this is dropped.
+pub struct Vm {
+    /// Its name, such as `A`.
+    pub name: String,
+    /// Its monitor.
+    pub qmp: Qmp,
+    /// The way to the guest, while it is here.
+    pub link: Link,
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Vm {
+    /// Starts a QEMU with `device`, either to boot `guest`, or to receive it when it is `incoming`.
+    pub fn start(name: &str, guest: &Guest, device: Option<&Mdev>, incoming: bool) -> Result<Self> {
+        let directory = Path::new(DIRECTORY).join(name);
+        if directory.exists() {
+            fs::remove_dir_all(&directory).context("removing an old VM's files")?;
+        }
+        fs::create_dir_all(&directory).context("making a VM's directory")?;
+        // QEMU comes to us: then there is no moment at which its sockets are not yet there.
+        let listen = |socket: &str| {
+            let path = directory.join(socket);
+            UnixListener::bind(&path).with_context(|| format!("binding {}", path.display()))
+        };
+        let (monitor, port) = (listen("qmp")?, listen("guest")?);
+        let file = |name: &str| directory.join(name).display().to_string();
+        let mut command = Command::new(QEMU);
+        command
+            .args(["-name", name, "-machine", "q35", "-accel", "kvm", "-cpu", "host"])
+            .args(["-smp", "1", "-m", "256M", "-nodefaults", "-no-user-config"])
+            .args(["-display", "none", "-no-reboot", "-L", "/usr/share/qemu", "-bios", "qboot.rom"])
+            .args(["-kernel", GUEST_KERNEL, "-initrd", GUEST_INITRD, "-append", COMMAND_LINE])
+            .args(["-chardev", &format!("socket,id=qmp,path={}", file("qmp"))])
+            .args(["-mon", "chardev=qmp,mode=control"])
+            .args(["-device", "virtio-serial-pci"])
+            .args(["-chardev", &format!("file,id=console,path={}", file("console.log"))])
+            .args(["-device", "virtconsole,chardev=console"])
+            .args(["-chardev", &format!("socket,id=guest,path={}", file("guest"))])
+            .args(["-device", &format!("virtserialport,chardev=guest,name={PORT}")])
+            .args(["-device", "pcie-root-port,id=root-port,chassis=1,slot=1"]);
+        if let Some(device) = device {
+            let path = device.path();
+            let option = format!(
+                "vfio-pci,id=card,bus=root-port,sysfsdev={},x-enable-migration=on",
+                path.display()
+            );
+            command.args(["-device", &option]);
+        }
+        if incoming {
+            command.args(["-incoming", "defer"]);
+        }
+        let log = File::create(directory.join("qemu.log")).context("creating QEMU's log")?;
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("QEMU's log")?)
+            .stderr(log);
+        let child = command.spawn().context("starting QEMU")?;
+
+        let mut starting = Starting { child: Some(child), directory: directory.clone() };
+        let qmp = Qmp::new(name, starting.accept(&monitor)?)?;
+        let port = starting.accept(&port)?;
+        guest.listen(name, port.try_clone().context("duplicating the guest's port")?);
+        let child = starting.child.take().context("QEMU was lost")?;
+        let (name, link) = (name.to_owned(), Link::new(port));
+        let mut vm = Self { name, qmp, link, child, directory };
+        vm.set_capabilities()?;
+        Ok(vm)
+    }
+
+    /// As libvirt has them: events, and a source that hears from the destination whether it could
+    /// load everything before it lets the guest go.
+    fn set_capabilities(&mut self) -> Result<()> {
+        let on = |name: &str| json!({ "capability": name, "state": true });
+        self.qmp.execute(
+            "migrate-set-capabilities",
+            json!({ "capabilities": [on("events"), on("return-path")] }),
+        )?;
+        Ok(())
+    }
+
+    /// QEMU's own messages so far.
+    pub fn log(&self) -> String {
+        read_log(&self.directory)
+    }
+
+    /// Kills QEMU outright and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits until QEMU ends by itself.
+    pub fn wait_end(&mut self, limit: Duration) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+            .context("pidfd_open")?;
+        let timeout = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: 0 };
+        let ended = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout))
+            .context("waiting for QEMU's end")?;
+        if ended == 0 {
+            bail!("{}: QEMU did not end within {limit:?}", self.name);
+        }
+        self.child.wait().context("waiting for QEMU's end")?;
+        Ok(())
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What all VMs' QEMUs and consoles have said, as name and text, as far as they said anything.
+pub fn logs() -> Vec<(String, String)> {
+    let mut logs = Vec::new();
+    for directory in fs::read_dir(DIRECTORY).into_iter().flatten().flatten() {
+        for file in ["qemu.log", "console.log"] {
+            let path = directory.path().join(file);
+            let text = fs::read(&path).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).trim_end().to_owned();
+            if !text.is_empty() {
+                logs.push((path.display().to_string(), text));
+            }
+        }
+    }
+    logs
+}
+
+/// Removes what VMs that are gone have left.
+pub fn forget_logs() {
+    let _ = fs::remove_dir_all(DIRECTORY);
+}
+
+fn read_log(directory: &Path) -> String {
+    let log = fs::read(directory.join("qemu.log")).unwrap_or_default();
+    String::from_utf8_lossy(&log).trim_end().to_owned()
+}
+
+/// A QEMU that has not come to its sockets yet.
+struct Starting {
+    child: Option<Child>,
+    directory: PathBuf,
+}
+
+impl Starting {
+    fn accept(&mut self, listener: &UnixListener) -> Result<UnixStream> {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let mut listening = [PollFd::new(listener, PollFlags::IN)];
+            if poll(&mut listening, Some(&START_SLICE)).context("poll")? > 0 {
+                return Ok(listener.accept().context("accepting QEMU's connection")?.0);
+            }
+            let ended = self.child.as_mut().map(Child::try_wait).transpose();
+            if let Some(status) = ended.context("waiting for QEMU")?.flatten() {
+                bail!("QEMU ended at once ({status}): {}", read_log(&self.directory));
+            }
+            if Instant::now() >= deadline {
+                bail!("QEMU did not come within {START_LIMIT:?}: {}", read_log(&self.directory));
+            }
+        }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
