@@ -12,6 +12,7 @@ use core::fmt;
 
 use crate::{
     header::Field,
+    record::OPTIONAL,
     state::State,
     transition::Step, //
 };
@@ -333,6 +334,7 @@ impl Reason {
             | Self::ConfigurationTooLong { .. } => Errno::EIO,
             Self::StepFailed { errno, .. } | Self::StateRefused { errno } => *errno,
             Self::ChunkTooLarge { .. } => Errno::EMSGSIZE,
+            Self::Flags { flags, .. } if *flags & !OPTIONAL != 0 => Errno::EPROTONOSUPPORT,
             Self::UnknownRecord { .. } | Self::Version { .. } => Errno::EPROTONOSUPPORT,
             Self::DeviceType { .. } => Errno::ENODEV,
             Self::ConfigurationLength { .. } | Self::Configuration { .. } => Errno::EXDEV,

@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the tests share: a device that can be made to fail, memory for the window, a user of the
+//! region, and an encoder and decoder of the stream that owe nothing to those under test.
+
+#![allow(dead_code, reason = "no test uses all of it")]
+
+use migration::header::Field;
+use migration::region::MigrationRegion;
+use migration::state::State;
+use migration::Device;
+use migration::Errno;
+use migration::Observer;
+use migration::Reason;
+use migration::Refusal;
+use migration::Window;
+
+/// The most state that a [`Unit`] has.
+pub const STATE_SIZE: usize = 6000;
+
+/// Offset of the data section.
+pub const WINDOW_OFFSET: u64 = 4096;
+
+/// The words of the states, spelled out so that they do not come from the code under test.
+pub const STOP: u32 = 0b000;
+pub const RUNNING: u32 = 0b001;
+pub const STOP_COPY: u32 = 0b010;
+pub const PRE_COPY: u32 = 0b011;
+pub const RESUMING: u32 = 0b100;
+pub const ERROR: u32 = 0b110;
+
+/// Memory that the user writes whenever it likes.
+pub struct Memory {
+    pub bytes: Vec<u8>,
+}
+
+impl Window for Memory {
+    fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        into.copy_from_slice(&self.bytes[offset..offset + into.len()]);
+    }
+
+    fn clear(&mut self) {
+        self.bytes.fill(0);
+    }
+}
+
+/// Which calls of a [`Unit`] fail.
+#[derive(Clone, Copy, Default, Debug, PartialEq)]
+pub struct Faults {
+    pub stop: bool,
+    pub start: bool,
+    pub save: bool,
+    /// `configuration` gives more than it may.
+    pub configuration: bool,
+    /// `stage` refuses the state.
+    pub stage: bool,
+}
+
+/// A device whose state is a string of bytes. It watches over the order of the calls.
+pub struct Unit {
+    pub live: Vec<u8>,
+    pub staged: Option<Vec<u8>>,
+    pub running: bool,
+    pub configuration: Vec<u8>,
+    pub faults: Faults,
+    pub calls: Vec<&'static str>,
+}
+
+pub const FAIL_STOP: Errno = Errno::EBUSY;
+pub const FAIL_START: Errno = Errno::ENOMEM;
+pub const FAIL_SAVE: Errno = Errno::ENODEV;
+pub const FAIL_STAGE: Errno = Errno::EPERM;
+
+impl Unit {
+    pub fn new(live: &[u8]) -> Self {
+        Self {
+            live: live.to_vec(),
+            staged: None,
+            running: true,
+            configuration: b"two ports".to_vec(),
+            faults: Faults::default(),
+            calls: Vec::new(),
+        }
+    }
+}
+
+impl Device for Unit {
+    const TYPE: &'static str = "test-unit";
+    const STATE_SIZE: usize = STATE_SIZE;
+
+    fn configuration(&self, out: &mut [u8; 64]) -> usize {
+        if self.faults.configuration {
+            return 65;
+        }
+        out[..self.configuration.len()].copy_from_slice(&self.configuration);
+        self.configuration.len()
+    }
+
+    fn stop(&mut self) -> Result<(), Errno> {
+        assert!(self.running, "stop of a device that does not run");
+        self.calls.push("stop");
+        if self.faults.stop {
+            return Err(FAIL_STOP);
+        }
+        self.running = false;
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(), Errno> {
+        assert!(!self.running, "start of a device that runs");
+        self.calls.push("start");
+        if self.faults.start {
+            return Err(FAIL_START);
+        }
+        self.running = true;
+        Ok(())
+    }
+
+    fn save(&mut self, out: &mut [u8]) -> Result<usize, Errno> {
+        assert!(!self.running, "save of a device that runs");
+        assert_eq!(out.len(), STATE_SIZE, "save got a buffer of another size");
+        self.calls.push("save");
+        if self.faults.save {
+            return Err(FAIL_SAVE);
+        }
+        out[..self.live.len()].copy_from_slice(&self.live);
+        Ok(self.live.len())
+    }
+
+    fn stage(&mut self, state: &[u8]) -> Result<(), Errno> {
+        self.calls.push("stage");
+        self.staged = None;
+        if self.faults.stage {
+            return Err(FAIL_STAGE);
+        }
+        self.staged = Some(state.to_vec());
+        Ok(())
+    }
+
+    fn adopt(&mut self) {
+        assert!(!self.running, "adopt of a device that runs");
+        self.calls.push("adopt");
+        self.live = self.staged.take().expect("adopt without a staged state");
+    }
+
+    fn unstage(&mut self) {
+        self.calls.push("unstage");
+        self.staged.take().expect("unstage without a staged state");
+    }
+
+    fn reset(&mut self) {
+        self.calls.push("reset");
+        assert!(self.staged.is_none(), "reset with a staged state");
+        self.live.clear();
+        self.running = true;
+    }
+}
+
+/// What the observer was told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    State(State, State, Result<(), Errno>),
+    Pending(State, u64),
+    Chunk(State, u64, u64),
+    Refused(State, Refusal),
+}
+
+#[derive(Default)]
+pub struct Recorder(pub Vec<Told>);
+
+impl Observer for Recorder {
+    fn state(&mut self, from: State, to: State, result: Result<(), &Refusal>) {
+        self.0
+            .push(Told::State(from, to, result.map_err(|r| r.errno)));
+    }
+
+    fn pending(&mut self, state: State, pending: u64) {
+        self.0.push(Told::Pending(state, pending));
+    }
+
+    fn chunk(&mut self, state: State, size: u64, total: u64) {
+        self.0.push(Told::Chunk(state, size, total));
+    }
+
+    fn refused(&mut self, state: State, refusal: &Refusal) {
+        self.0.push(Told::Refused(state, *refusal));
+    }
+}
+
+/// A device with its region, and a user who has it open.
+pub struct Rig {
+    pub region: MigrationRegion<Memory, Vec<u8>>,
+    pub unit: Unit,
+    pub seen: Recorder,
+}
+
+impl Rig {
+    pub fn new(live: &[u8], window_size: usize) -> Self {
+        let memory = Memory {
+            bytes: vec![0; window_size],
+        };
+        Self {
+            region: MigrationRegion::new(memory, vec![0; STATE_SIZE]),
+            unit: Unit::new(live),
+            seen: Recorder::default(),
+        }
+    }
+
+    pub fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), Refusal> {
+        self.region
+            .read_header(&mut self.unit, &mut self.seen, offset, bytes)
+    }
+
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Refusal> {
+        self.region
+            .write_header(&mut self.unit, &mut self.seen, offset, bytes)
+    }
+
+    pub fn reset(&mut self) {
+        self.region.reset(&mut self.unit, &mut self.seen);
+    }
+
+    fn read64(&mut self, field: Field) -> Result<u64, Refusal> {
+        let mut bytes = [0; 8];
+        self.read(field.offset(), &mut bytes)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    /// Reads `device_state`.
+    pub fn word(&mut self) -> u32 {
+        let mut bytes = [0; 4];
+        self.read(0, &mut bytes).expect("reading device_state");
+        u32::from_ne_bytes(bytes)
+    }
+
+    /// Writes `device_state`.
+    pub fn set(&mut self, word: u32) -> Result<(), Refusal> {
+        self.write(0, &word.to_ne_bytes())
+    }
+
+    /// Writes `device_state` one after the other; all must succeed.
+    pub fn go(&mut self, words: &[u32]) {
+        for word in words {
+            if let Err(refusal) = self.set(*word) {
+                panic!("{:#05b} to {word:#05b}: {refusal}", self.word());
+            }
+        }
+    }
+
+    /// Reads `pending_bytes`.
+    pub fn pending(&mut self) -> u64 {
+        self.read64(Field::PendingBytes)
+            .expect("reading pending_bytes")
+    }
+
+    /// Reads `data_offset`.
+    pub fn offset(&mut self) -> u64 {
+        self.read64(Field::DataOffset).expect("reading data_offset")
+    }
+
+    /// Reads `data_size`.
+    pub fn size(&mut self) -> u64 {
+        self.read64(Field::DataSize).expect("reading data_size")
+    }
+
+    pub fn try_offset(&mut self) -> Result<u64, Refusal> {
+        self.read64(Field::DataOffset)
+    }
+
+    pub fn try_size(&mut self) -> Result<u64, Refusal> {
+        self.read64(Field::DataSize)
+    }
+
+    /// Reads `data_offset`, `data_size` and the data: a chunk that is not acknowledged.
+    pub fn look(&mut self) -> Vec<u8> {
+        assert_eq!(self.offset(), WINDOW_OFFSET, "data_offset");
+        let size = self.size() as usize;
+        self.region.window().bytes[..size].to_vec()
+    }
+
+    /// Takes chunks until nothing is pending, as a user does.
+    pub fn drain(&mut self) -> Vec<u8> {
+        let mut stream = Vec::new();
+        while self.pending() > 0 {
+            let chunk = self.look();
+            assert!(
+                !chunk.is_empty(),
+                "v1_39: bytes are pending, but the chunk is empty"
+            );
+            stream.extend(chunk);
+        }
+        stream
+    }
+
+    /// Writes `data_size`.
+    pub fn commit(&mut self, size: u64) -> Result<(), Refusal> {
+        self.write(Field::DataSize.offset(), &size.to_ne_bytes())
+    }
+
+    /// Writes `bytes` to the data section and their number to `data_size`.
+    pub fn give_chunk(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        self.region.window_mut().bytes[..bytes.len()].copy_from_slice(bytes);
+        self.commit(bytes.len() as u64)
+    }
+
+    /// Gives a stream in chunks of up to `size` bytes.
+    pub fn give(&mut self, stream: &[u8], size: usize) -> Result<(), Refusal> {
+        stream
+            .chunks(size)
+            .try_for_each(|chunk| self.give_chunk(chunk))
+    }
+}
+
+/// Returns a stream of a device that has the state `live`, and went through pre-copy.
+pub fn stream_of(live: &[u8], window_size: usize) -> Vec<u8> {
+    let mut source = Rig::new(live, window_size);
+    source.go(&[PRE_COPY]);
+    let mut stream = source.drain();
+    source.go(&[STOP_COPY]);
+    stream.extend(source.drain());
+    stream
+}
+
+/// Returns a state of `len` bytes that has no pattern.
+pub fn pattern(len: usize) -> Vec<u8> {
+    let mut state: u32 = 0x2545_f491;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            (state >> 11) as u8
+        })
+        .collect()
+}
+
+pub fn errno<T>(result: Result<T, Refusal>) -> Option<Errno> {
+    result.err().map(|refusal| refusal.errno)
+}
+
+pub fn reason<T>(result: Result<T, Refusal>) -> Option<Reason> {
+    result.err().map(|refusal| refusal.reason)
+}
+
+/// The stream once more, from its description.
+pub mod wire {
+    pub const HEADER: u16 = 1;
+    pub const RESTART: u16 = 2;
+    pub const RESEND: u16 = 3;
+    pub const STATE: u16 = 4;
+    pub const BLOCK: u16 = 5;
+    pub const END: u16 = 16;
+
+    /// CRC-32C, bit by bit.
+    pub fn crc(bytes: &[u8]) -> u32 {
+        let mut crc = u32::MAX;
+        for byte in bytes {
+            crc ^= u32::from(*byte);
+            for _ in 0..8 {
+                crc = if crc & 1 == 1 {
+                    crc >> 1 ^ 0x82f6_3b78
+                } else {
+                    crc >> 1
+                };
+            }
+        }
+        crc ^ u32::MAX
+    }
+
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Record {
+        pub magic: u32,
+        pub kind: u16,
+        pub flags: u16,
+        pub length: u32,
+        pub sequence: u32,
+        pub argument: u64,
+        pub payload: Vec<u8>,
+    }
+
+    impl Record {
+        pub fn new(kind: u16, sequence: u32, argument: u64, payload: &[u8]) -> Self {
+            Self {
+                magic: 0x5952_5246,
+                kind,
+                flags: 0,
+                length: payload.len() as u32,
+                sequence,
+                argument,
+                payload: payload.to_vec(),
+            }
+        }
+
+        pub fn encode(&self) -> Vec<u8> {
+            let mut bytes = Vec::new();
+            bytes.extend(self.magic.to_le_bytes());
+            bytes.extend(self.kind.to_le_bytes());
+            bytes.extend(self.flags.to_le_bytes());
+            bytes.extend(self.length.to_le_bytes());
+            bytes.extend(self.sequence.to_le_bytes());
+            bytes.extend(self.argument.to_le_bytes());
+            bytes.extend(crc(&self.payload).to_le_bytes());
+            bytes.extend(crc(&bytes).to_le_bytes());
+            bytes.extend(&self.payload);
+            bytes
+        }
+    }
+
+    /// Takes a stream apart; it must be whole records with right checksums.
+    pub fn parse(mut stream: &[u8]) -> Vec<Record> {
+        let mut records = Vec::new();
+        while !stream.is_empty() {
+            let (head, rest) = stream.split_at(32);
+            let u16_at = |at: usize| u16::from_le_bytes(head[at..at + 2].try_into().unwrap());
+            let u32_at = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().unwrap());
+            let length = u32_at(8);
+            let (payload, rest) = rest.split_at(length as usize);
+            assert_eq!(u32_at(24), crc(payload), "checksum of a payload");
+            assert_eq!(u32_at(28), crc(&head[..28]), "checksum of a header");
+            records.push(Record {
+                magic: u32_at(0),
+                kind: u16_at(4),
+                flags: u16_at(6),
+                length,
+                sequence: u32_at(12),
+                argument: u64::from_le_bytes(head[16..24].try_into().unwrap()),
+                payload: payload.to_vec(),
+            });
+            stream = rest;
+        }
+        records
+    }
+
+    pub fn encode(records: &[Record]) -> Vec<u8> {
+        records.iter().flat_map(Record::encode).collect()
+    }
+
+    /// The payload of HEADER.
+    pub fn header(major: u16, minor: u16, name: &str, configuration: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(major.to_le_bytes());
+        bytes.extend(minor.to_le_bytes());
+        bytes.extend(name.as_bytes());
+        bytes.resize(20, 0);
+        bytes.extend((configuration.len() as u16).to_le_bytes());
+        bytes.extend(configuration);
+        bytes
+    }
+
+    /// The payload of END.
+    pub fn totals(records: u32, bytes: u64, state: &[u8]) -> Vec<u8> {
+        let mut payload = Vec::new();
+        payload.extend(records.to_le_bytes());
+        payload.extend(bytes.to_le_bytes());
+        payload.extend(crc(state).to_le_bytes());
+        payload
+    }
+
+    /// The payload of the HEADER of a `Unit`.
+    pub fn unit_header() -> Vec<u8> {
+        header(1, 0, "test-unit", b"two ports")
+    }
+
+    /// A whole generation of a `Unit` with the state `live` in pieces of `piece` bytes.
+    pub fn generation(generation: u64, live: &[u8], piece: usize) -> Vec<Record> {
+        let mut records = Vec::new();
+        if generation > 1 {
+            records.push(Record::new(RESTART, 0, generation, &[]));
+        }
+        records.push(Record::new(
+            HEADER,
+            records.len() as u32,
+            generation,
+            &unit_header(),
+        ));
+        for (index, bytes) in live.chunks(piece).enumerate() {
+            let sequence = records.len() as u32;
+            records.push(Record::new(STATE, sequence, (index * piece) as u64, bytes));
+        }
+        let sequence = records.len() as u32;
+        records.push(Record::new(
+            END,
+            sequence,
+            0,
+            &totals(sequence, live.len() as u64, live),
+        ));
+        records
+    }
+}
