@@ -247,8 +247,9 @@ impl Layout {
             "a function has six base address registers"
         );
         let at = regs::BASE_ADDRESS_0 + index * regs::BASE_ADDRESS_SIZE;
+        // Half of a large register has no writable bits, but it has flags.
         assert!(
-            get_u16(&self.writable, at + 2) == 0,
+            get_u32(&self.writable, at) | get_u32(&self.power_on, at) == 0,
             "the base address register is free"
         );
 
@@ -286,6 +287,10 @@ const fn prefetch(prefetchable: bool) -> u32 {
 
 const fn get_u16(image: &[u8; CONFIG_SPACE_SIZE], at: usize) -> u16 {
     u16::from_le_bytes([image[at], image[at + 1]])
+}
+
+const fn get_u32(image: &[u8; CONFIG_SPACE_SIZE], at: usize) -> u32 {
+    u32::from_le_bytes([image[at], image[at + 1], image[at + 2], image[at + 3]])
 }
 
 const fn put_u16(image: &mut [u8; CONFIG_SPACE_SIZE], at: usize, value: u16) {

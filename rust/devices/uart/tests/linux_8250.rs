@@ -408,7 +408,7 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig {
         failure_persistence: None,
-        ..ProptestConfig::with_cases(128)
+        ..ProptestConfig::default()
     })]
 
     #[test]

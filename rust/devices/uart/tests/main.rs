@@ -9,4 +9,12 @@ mod linux_8250;
 mod model;
 mod properties;
 mod serial_reg;
+mod shared;
 mod state;
+
+#[test]
+fn the_checks_that_run_in_the_kernel_pass() {
+    for (name, check) in shared::CHECKS {
+        assert_eq!(check(), Ok(()), "{name}");
+    }
+}

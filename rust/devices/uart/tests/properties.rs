@@ -91,7 +91,7 @@ fn outlook(serial: &Serial) -> ([u8; REGISTERS as usize], bool) {
 fn config() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: None,
-        ..ProptestConfig::with_cases(512)
+        ..ProptestConfig::default()
     }
 }
 
