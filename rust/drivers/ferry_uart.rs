@@ -41,7 +41,6 @@ module! {
 }
 
 /// The card as the framework sees it.
-#[derive(Clone)]
 struct SerialCard(Card);
 
 impl Model for SerialCard {

@@ -4,10 +4,7 @@
 
 use crate::{
     driver::Driver,
-    mediated::{
-        Live,
-        Mediated, //
-    },
+    mediated::Mediated,
     model::Model,
 };
 use kernel::{
@@ -123,12 +120,8 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
     fn adopt(&mut self) {
         let mut live = self.0.live.lock();
 
-        if let Live {
-            staged: Some(staged),
-            ..
-        } = &*live
-        {
-            live.model = staged.clone();
+        if let Some(staged) = live.staged.take() {
+            live.model = staged;
             // The VMM has set up the interrupts for the device that it is now.
             self.0.interrupts.forget_line();
             self.0.drive_interrupts(&live.model);

@@ -21,13 +21,13 @@ pub const MAJOR: u16 = 1;
 pub const MINOR: u16 = 0;
 
 /// Size of the name of a device's type, in bytes; shorter ones are padded with zeros.
-pub const TYPE_SIZE: usize = 16;
+pub(crate) const TYPE_SIZE: usize = 16;
 
 /// Bytes of the payload before the configuration: two versions, the type, a length.
 const FIXED_SIZE: usize = 2 + 2 + TYPE_SIZE + 2;
 
 /// The most bytes of a payload of this version.
-pub const PAYLOAD_MAX: usize = FIXED_SIZE + CONFIGURATION_MAX;
+pub(crate) const PAYLOAD_MAX: usize = FIXED_SIZE + CONFIGURATION_MAX;
 
 /// The payload of HEADER: version of the stream, type and configuration of the device.
 ///

@@ -103,10 +103,14 @@ impl Transition {
     }
 
     /// Returns the steps of this change, in order; none where a state is entered from itself.
-    pub fn steps(self) -> impl DoubleEndedIterator<Item = Step> {
+    pub fn steps(self) -> impl Iterator<Item = Step> {
         Step::ORDER
             .into_iter()
             .filter(move |step| self.includes(*step))
+    }
+
+    fn step(self, index: usize) -> Option<Step> {
+        self.steps().nth(index)
     }
 
     fn includes(self, step: Step) -> bool {
@@ -173,17 +177,12 @@ pub enum Failure {
 ///
 /// A [`Failure`] that tells whether everything is as before.
 pub fn run<S: Steps>(transition: Transition, steps: &mut S) -> Result<(), Failure> {
-    for step in transition.steps() {
+    for (performed, step) in transition.steps().enumerate() {
         let Err(refusal) = steps.perform(step) else {
             continue;
         };
 
-        let performed = transition
-            .steps()
-            .rev()
-            .skip_while(|later| *later != step)
-            .skip(1);
-        for undo in performed {
+        for undo in (0..performed).rev().filter_map(|i| transition.step(i)) {
             if let Err(undo_refusal) = steps.undo(undo) {
                 return Err(Failure::Broken {
                     step,
