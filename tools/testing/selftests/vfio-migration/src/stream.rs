@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An independent reader and writer of Ferry's migration stream, version 1.
+//!
+//! Written from `Documentation/`, not from the driver, so that the two can disagree.
+
+/// The size of a record's header in bytes.
+pub const HEADER: usize = 32;
+/// The first four bytes of every record.
+pub const MAGIC: u32 = u32::from_le_bytes(*b"FRRY");
+/// The flag of a record that a reader who does not know it may skip.
+pub const OPTIONAL: u16 = 1;
+
+/// The type of the record that says whose state follows.
+pub const HEADER_RECORD: u16 = 1;
+/// The type of the record that voids what came before.
+pub const RESTART: u16 = 2;
+/// The type of the record that announces chunks for the second time.
+pub const RESEND: u16 = 3;
+/// The type of a record with a piece of the device's state.
+pub const STATE: u16 = 4;
+/// The type of a record with a block of a device that has such.
+pub const BLOCK: u16 = 5;
+/// The type of the last record.
+pub const END: u16 = 16;
+
+/// Where things are in the payload of a [`HEADER_RECORD`].
+pub mod identity {
+    /// The major version, 2 bytes.
+    pub const MAJOR: usize = 0;
+    /// The minor version, 2 bytes.
+    pub const MINOR: usize = 2;
+    /// The device type's name, 16 bytes.
+    pub const NAME: usize = 4;
+    /// The length of the configuration, 2 bytes.
+    pub const CONFIGURATION_LENGTH: usize = 20;
+    /// The configuration.
+    pub const CONFIGURATION: usize = 22;
+}
+
+/// Where things are in the payload of an [`END`].
+pub mod totals {
+    /// Records before it, 4 bytes.
+    pub const RECORDS: usize = 0;
+    /// Bytes of state and blocks, 8 bytes.
+    pub const BYTES: usize = 4;
+    /// CRC-32C of the device's state, 4 bytes.
+    pub const CRC: usize = 12;
+}
+
+/// Returns the CRC-32C (Castagnoli) of some bytes.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    const POLYNOMIAL: u32 = 0x82f6_3b78;
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            crc >> 1 ^ if crc & 1 != 0 { POLYNOMIAL } else { 0 }
+        })
+    })
+}
+
+/// A record.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Record {
+    /// What it is.
+    pub kind: u16,
+    /// [`OPTIONAL`] or nothing.
+    pub flags: u16,
+    /// Its number in the generation.
+    pub sequence: u32,
+    /// What this means depends on `kind`.
+    pub argument: u64,
+    /// The content.
+    pub payload: Vec<u8>,
+}
+
+impl Record {
+    /// Writes the record with right checksums.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.bytes_with_length(self.payload.len() as u32)
+    }
+
+    /// Writes the record with right checksums, but any length in its header.
+    pub fn bytes_with_length(&self, length: u32) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER + self.payload.len());
+        bytes.extend(MAGIC.to_le_bytes());
+        bytes.extend(self.kind.to_le_bytes());
+        bytes.extend(self.flags.to_le_bytes());
+        bytes.extend(length.to_le_bytes());
+        bytes.extend(self.sequence.to_le_bytes());
+        bytes.extend(self.argument.to_le_bytes());
+        bytes.extend(crc32c(&self.payload).to_le_bytes());
+        bytes.extend(crc32c(&bytes).to_le_bytes());
+        bytes.extend(&self.payload);
+        bytes
+    }
+}
+
+fn u16_at(bytes: &[u8], offset: usize) -> u16 {
+    u16::from_le_bytes([bytes[offset], bytes[offset + 1]])
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+    u32::from(u16_at(bytes, offset)) | u32::from(u16_at(bytes, offset + 2)) << 16
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+    u64::from(u32_at(bytes, offset)) | u64::from(u32_at(bytes, offset + 4)) << 32
+}
+
+/// A stream, as its records.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stream(pub Vec<Record>);
+
+impl Stream {
+    /// Takes a stream apart.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with its framing or a checksum, and where.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let mut records = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let number = records.len();
+            if rest.len() < HEADER {
+                return Err(format!("{} bytes left at {at}, no record", rest.len()));
+            }
+            if u32_at(rest, 0) != MAGIC {
+                return Err(format!("record {number} at {at} without the magic number"));
+            }
+            if crc32c(&rest[..28]) != u32_at(rest, 28) {
+                return Err(format!("record {number} at {at}: CRC of the header"));
+            }
+            let length = u32_at(rest, 8) as usize;
+            let Some(payload) = rest.get(HEADER..HEADER + length) else {
+                return Err(format!("record {number} at {at}: {length} bytes, cut off"));
+            };
+            if crc32c(payload) != u32_at(rest, 24) {
+                return Err(format!("record {number} at {at}: CRC of the payload"));
+            }
+            records.push(Record {
+                kind: u16_at(rest, 4),
+                flags: u16_at(rest, 6),
+                sequence: u32_at(rest, 12),
+                argument: u64_at(rest, 16),
+                payload: payload.to_vec(),
+            });
+            at += HEADER + length;
+        }
+        Ok(Stream(records))
+    }
+
+    /// Writes the stream with right checksums.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(Record::bytes).collect()
+    }
+
+    /// Returns the first record of a type.
+    pub fn find_mut(&mut self, kind: u16) -> Option<&mut Record> {
+        self.0.iter_mut().find(|record| record.kind == kind)
+    }
+
+    /// Checks a whole stream and returns the device state that its last generation carries.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub fn device_state(&self) -> Result<Vec<u8>, String> {
+        let start = self
+            .0
+            .iter()
+            .rposition(|record| record.kind == RESTART)
+            .unwrap_or(0);
+        let records = &self.0[start..];
+        let mut state: Vec<u8> = Vec::new();
+        let mut next = 0;
+        let mut bytes = 0;
+        for record in records {
+            if record.sequence != next && record.kind != RESEND {
+                return Err(format!("expected record {next}, seen {}", record.sequence));
+            }
+            next = record.sequence + 1;
+            if record.kind == STATE {
+                let at = record.argument as usize;
+                bytes += record.payload.len() as u64;
+                // A piece may come a second time, after a resend.
+                if at > state.len() {
+                    return Err(format!("a gap from {} to {at}", state.len()));
+                }
+                state.truncate(at);
+                state.extend(&record.payload);
+            }
+        }
+        let (first, last) = match records {
+            [first, .., last] => (first, last),
+            _ => return Err(format!("{} records", records.len())),
+        };
+        if !matches!(first.kind, HEADER_RECORD | RESTART) || last.kind != END {
+            return Err(format!(
+                "begins with {}, ends with {}",
+                first.kind, last.kind
+            ));
+        }
+        if last.payload.len() < totals::CRC + 4 {
+            return Err(format!("an end of {} bytes", last.payload.len()));
+        }
+        let crc = u32_at(&last.payload, totals::CRC);
+        if crc != crc32c(&state) {
+            return Err(format!(
+                "CRC {crc:#010x} at the end, {:#010x} over {} bytes of state",
+                crc32c(&state),
+                state.len()
+            ));
+        }
+        if u32_at(&last.payload, totals::RECORDS) != last.sequence {
+            return Err(format!(
+                "{} records before the end by its word, {} by its number",
+                u32_at(&last.payload, totals::RECORDS),
+                last.sequence
+            ));
+        }
+        if u64_at(&last.payload, totals::BYTES) != bytes {
+            return Err(format!(
+                "{} bytes by the end's word, {bytes} seen",
+                u64_at(&last.payload, totals::BYTES)
+            ));
+        }
+        Ok(state)
+    }
+
+    /// Puts another device state into the stream, all totals and checksums right: one piece, in the
+    /// place of the first.
+    pub fn with_state(&self, state: &[u8]) -> Stream {
+        let mut records = Vec::new();
+        let mut placed = false;
+        for record in &self.0 {
+            let mut record = record.clone();
+            if record.kind == STATE {
+                if placed {
+                    continue;
+                }
+                placed = true;
+                record.argument = 0;
+                record.payload = state.to_vec();
+            }
+            record.sequence = records.len() as u32;
+            if record.kind == END {
+                record.payload[totals::RECORDS..totals::BYTES]
+                    .copy_from_slice(&record.sequence.to_le_bytes());
+                record.payload[totals::BYTES..totals::CRC]
+                    .copy_from_slice(&(state.len() as u64).to_le_bytes());
+                record.payload[totals::CRC..totals::CRC + 4]
+                    .copy_from_slice(&crc32c(state).to_le_bytes());
+            }
+            records.push(record);
+        }
+        Stream(records)
+    }
+
+    /// Inserts a record before the one at `place` and numbers and counts the following anew.
+    pub fn with_record(&self, place: usize, record: Record) -> Stream {
+        let mut records = self.0.clone();
+        records.insert(place, record);
+        for (i, record) in records.iter_mut().enumerate() {
+            record.sequence = i as u32;
+            if record.kind == END {
+                record.payload[totals::RECORDS..totals::BYTES]
+                    .copy_from_slice(&(i as u32).to_le_bytes());
+            }
+        }
+        Stream(records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crc32c;
+    use super::totals;
+    use super::Record;
+    use super::Stream;
+    use super::END;
+    use super::HEADER_RECORD;
+    use super::STATE;
+
+    fn stream(state: &[u8]) -> Stream {
+        let record = |kind, sequence, payload| Record {
+            kind,
+            flags: 0,
+            sequence,
+            argument: 0,
+            payload,
+        };
+        Stream(vec![
+            record(HEADER_RECORD, 0, vec![1, 0]),
+            record(STATE, 1, vec![]),
+            record(END, 2, vec![0; totals::CRC + 4]),
+        ])
+        .with_state(state)
+    }
+
+    #[test]
+    fn the_checksum_is_castagnolis() {
+        // The check value of the catalogues.
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn a_stream_that_was_written_reads_back() {
+        let stream = stream(b"the state");
+        let again = Stream::parse(&stream.bytes()).expect("a good stream");
+        assert_eq!(again, stream);
+        assert_eq!(again.device_state().expect("a whole stream"), b"the state");
+    }
+
+    #[test]
+    fn every_flipped_bit_is_seen() {
+        let good = stream(b"some state");
+        let bytes = good.bytes();
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Stream::parse(&bad).is_err(), "bit {bit}");
+        }
+    }
+}

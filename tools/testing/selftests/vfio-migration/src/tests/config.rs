@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The card's PCI configuration space.
+
+use vfio_bindings::bindings::vfio;
+use vfio_client::uart::PORT_SIZE;
+use vfio_client::Region;
+
+use crate::card::Card;
+use crate::card::Context;
+use crate::check::denied;
+use crate::check::holds;
+use crate::check::same;
+use crate::check::same_bytes;
+use crate::check::Outcome;
+use crate::check::Stop;
+use crate::tests::cases;
+use crate::tests::Case;
+
+/// Size of the configuration space in bytes.
+const SIZE: u64 = 256;
+/// Vendor, 2 bytes.
+const VENDOR: u64 = 0x00;
+/// Device, 2 bytes.
+const DEVICE: u64 = 0x02;
+/// Command, 2 bytes.
+pub const COMMAND: u64 = 0x04;
+/// Status, 2 bytes.
+const STATUS: u64 = 0x06;
+/// Revision and class, 4 bytes.
+const CLASS: u64 = 0x08;
+/// Header type, 1 byte.
+const HEADER_TYPE: u64 = 0x0e;
+/// First base address register, 4 bytes.
+pub const BAR0: u64 = 0x10;
+/// Expansion ROM base address, 4 bytes.
+const ROM: u64 = 0x30;
+/// First capability, 1 byte.
+const CAPABILITIES: u64 = 0x34;
+/// Interrupt line, 1 byte.
+pub const INTERRUPT_LINE: u64 = 0x3c;
+/// Interrupt pin, 1 byte.
+const INTERRUPT_PIN: u64 = 0x3d;
+
+/// Command: decode I/O.
+pub const COMMAND_IO: u16 = 0x0001;
+/// Command: bus master, without which no MSI is sent.
+pub const COMMAND_MASTER: u16 = 0x0004;
+/// Command: INTx off.
+pub const COMMAND_INTX_DISABLE: u16 = 0x0400;
+/// Status: INTx is due.
+pub const STATUS_INTERRUPT: u16 = 0x0008;
+/// Status: there are capabilities.
+const STATUS_CAPABILITIES: u16 = 0x0010;
+
+/// The capability of message-signalled interrupts.
+const CAPABILITY_MSI: u8 = 5;
+/// MSI: its control word, from the capability's start.
+const MSI_CONTROL: u64 = 2;
+/// MSI: the control word's enable bit.
+const MSI_ENABLE: u16 = 1;
+
+/// All tests of this file.
+pub const CASES: &[Case] = cases![
+    config_identity_is_qemus_serial_card,
+    config_bar0_tells_its_size,
+    config_the_other_bars_are_not_there,
+    config_the_capability_list_ends_and_has_msi,
+    config_every_width_and_alignment_reads_the_same,
+    config_read_only_fields_stay,
+    config_accesses_out_of_range_are_refused,
+    config_accesses_to_a_bad_address_are_refused,
+    config_absent_regions_have_no_size_and_no_bytes,
+];
+
+/// Returns the card's configuration space.
+#[track_caller]
+pub fn space(card: &Card) -> Outcome<Region> {
+    Ok(card.device().region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?)
+}
+
+/// Returns where the card's MSI capability is.
+#[track_caller]
+fn msi(space: &Region) -> Outcome<u64> {
+    let mut at = space.read_u8(CAPABILITIES)?;
+    for _ in 0..48 {
+        if at == 0 {
+            break;
+        }
+        if space.read_u8(at.into())? == CAPABILITY_MSI {
+            return Ok(at.into());
+        }
+        at = space.read_u8(u64::from(at) + 1)?;
+    }
+    Err(Stop::failed("expected an MSI capability, seen none"))
+}
+
+/// Enables MSI, as the guest's PCI core does.
+#[track_caller]
+pub fn enable_msi(card: &Card) -> Outcome {
+    let space = space(card)?;
+    let control = msi(&space)? + MSI_CONTROL;
+    let command = space.read_u16(COMMAND)? | COMMAND_MASTER;
+    space.write(COMMAND, &command.to_le_bytes())?;
+    let value = space.read_u16(control)? | MSI_ENABLE;
+    Ok(space.write(control, &value.to_le_bytes())?)
+}
+
+fn config_identity_is_qemus_serial_card(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let space = space(&card)?;
+    same("size", space.size(), SIZE)?;
+    same("vendor", space.read_u16(VENDOR)?, 0x1b36)?;
+    let device = match context.ports() {
+        1 => 0x0002,
+        2 => 0x0003,
+        _ => 0x0004,
+    };
+    same("device", space.read_u16(DEVICE)?, device)?;
+    same("class", space.read_u32(CLASS)? >> 8, 0x07_00_02)?;
+    same("header type", space.read_u8(HEADER_TYPE)?, 0)?;
+    same("interrupt pin", space.read_u8(INTERRUPT_PIN)?, 1)
+}
+
+fn config_bar0_tells_its_size(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let space = space(&card)?;
+    let size = PORT_SIZE as u32 * u32::from(context.ports());
+    same(
+        "size of region 0",
+        card.device()
+            .region(vfio::VFIO_PCI_BAR0_REGION_INDEX)?
+            .size(),
+        size.into(),
+    )?;
+    space.write(BAR0, &u32::MAX.to_le_bytes())?;
+    same(
+        "BAR0 after all ones",
+        space.read_u32(BAR0)?,
+        !(size - 1) | 1,
+    )?;
+    space.write(BAR0, &0xc100u32.to_le_bytes())?;
+    same("BAR0 after an address", space.read_u32(BAR0)?, 0xc101)?;
+    card.reset()?;
+    same("BAR0 after a reset", space.read_u32(BAR0)?, 1)
+}
+
+fn config_the_other_bars_are_not_there(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let space = space(&card)?;
+    for register in [0x14, 0x18, 0x1c, 0x20, 0x24, ROM] {
+        space.write(register, &u32::MAX.to_le_bytes())?;
+        same(
+            format_args!("register {register:#x} after all ones"),
+            space.read_u32(register)?,
+            0,
+        )?;
+    }
+    Ok(())
+}
+
+fn config_the_capability_list_ends_and_has_msi(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let space = space(&card)?;
+    same(
+        "capabilities bit of the status",
+        space.read_u16(STATUS)? & STATUS_CAPABILITIES,
+        STATUS_CAPABILITIES,
+    )?;
+    let mut seen = Vec::new();
+    let mut at = space.read_u8(CAPABILITIES)?;
+    while at != 0 {
+        holds(
+            at >= 0x40 && at.is_multiple_of(4) && !seen.contains(&at),
+            format_args!("a capability at {at:#x} after {seen:x?}"),
+        )?;
+        seen.push(at);
+        at = space.read_u8(u64::from(at) + 1)?;
+    }
+    let control = space.read_u16(msi(&space)? + MSI_CONTROL)?;
+    same(
+        "vectors that MSI offers, as a power of 2",
+        control >> 1 & 7,
+        0,
+    )?;
+    same("MSI enable", control & MSI_ENABLE, 0)
+}
+
+fn config_every_width_and_alignment_reads_the_same(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let space = space(&card)?;
+    let mut whole = vec![0; SIZE as usize];
+    space.read(0, &mut whole)?;
+    for width in [1usize, 2, 3, 4, 5, 8, 64] {
+        for at in 0..=whole.len() - width {
+            let mut bytes = vec![0xee; width];
+            space.read(at as u64, &mut bytes)?;
+            same_bytes(
+                format_args!("{width} bytes at {at:#x}"),
+                &bytes,
+                &whole[at..at + width],
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn config_read_only_fields_stay(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let space = space(&card)?;
+    let mut before = vec![0; 4];
+    for at in [VENDOR, CLASS, CAPABILITIES, 0x2c] {
+        space.read(at, &mut before)?;
+        space.write(at, &[0xff; 4])?;
+        let mut after = [0; 4];
+        space.read(at, &mut after)?;
+        same_bytes(
+            format_args!("register {at:#x} after all ones"),
+            &after,
+            &before,
+        )?;
+    }
+    space.write(INTERRUPT_LINE, &[0x55, 0xff])?;
+    same("interrupt line", space.read_u8(INTERRUPT_LINE)?, 0x55)?;
+    same("interrupt pin", space.read_u8(INTERRUPT_PIN)?, 1)
+}
+
+fn config_accesses_out_of_range_are_refused(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let space = space(&card)?;
+    for (at, len) in [
+        (SIZE, 1),
+        (SIZE, 4),
+        (SIZE - 1, 2),
+        (SIZE - 2, 4),
+        (SIZE - 4, 8),
+        (0, 257),
+        (0, 4096),
+        (4096, 4),
+        (1 << 32, 4),
+    ] {
+        denied(
+            format_args!("read of {len} at {at:#x}"),
+            space.read(at, &mut vec![0; len]),
+        )?;
+        denied(
+            format_args!("write of {len} at {at:#x}"),
+            space.write(at, &vec![0xff; len]),
+        )?;
+    }
+    same("command", space.read_u16(COMMAND)?, 0)
+}
+
+fn config_accesses_to_a_bad_address_are_refused(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let space = space(&card)?;
+    for len in [1, 2, 4, 8, 256] {
+        denied(
+            format_args!("read of {len} to nowhere"),
+            space.read_nowhere(0, len),
+        )?;
+        denied(
+            format_args!("write of {len} from nowhere"),
+            space.write_nowhere(0, len),
+        )?;
+    }
+    same("vendor", space.read_u16(VENDOR)?, 0x1b36)
+}
+
+fn config_absent_regions_have_no_size_and_no_bytes(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    for index in 0..vfio::VFIO_PCI_NUM_REGIONS {
+        if matches!(
+            index,
+            vfio::VFIO_PCI_BAR0_REGION_INDEX | vfio::VFIO_PCI_CONFIG_REGION_INDEX
+        ) {
+            continue;
+        }
+        let region = card.device().region(index)?;
+        same(format_args!("size of region {index}"), region.size(), 0)?;
+        for len in [1, 4, 4096] {
+            denied(
+                format_args!("read of {len} in region {index}"),
+                region.read(0, &mut vec![0; len]),
+            )?;
+            denied(
+                format_args!("write of {len} in region {index}"),
+                region.write(0, &vec![0; len]),
+            )?;
+        }
+    }
+    Ok(())
+}

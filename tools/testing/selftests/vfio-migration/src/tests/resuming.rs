@@ -1,0 +1,822 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Statements 43 to 48: how a saved state is taken, and how a bad one is refused.
+
+use vfio_client::migration::State;
+use vfio_client::Errno;
+
+use crate::card::good_stream;
+use crate::card::image;
+use crate::card::Card;
+use crate::card::Context;
+use crate::card::Random;
+use crate::check::denied;
+use crate::check::holds;
+use crate::check::one_of;
+use crate::check::refused;
+use crate::check::same;
+use crate::check::same_bytes;
+use crate::check::Outcome;
+use crate::check::Stop;
+use crate::stream::identity;
+use crate::stream::totals;
+use crate::stream::Record;
+use crate::stream::Stream;
+use crate::stream::BLOCK;
+use crate::stream::END;
+use crate::stream::HEADER_RECORD;
+use crate::stream::OPTIONAL;
+use crate::stream::RESTART;
+use crate::stream::STATE;
+use crate::tests::cases;
+use crate::tests::region::WINDOWS;
+use crate::tests::Case;
+
+/// All tests of this file.
+pub const CASES: &[Case] = cases![
+    v1_43_a_chunk_is_consumed_before_data_size_returns,
+    v1_44_a_stream_in_single_bytes,
+    v1_44_a_stream_in_random_pieces,
+    v1_44_windows_of_different_sizes_on_both_sides,
+    v1_45_a_size_beyond_the_window_is_refused,
+    v1_45_a_size_of_zero_is_nothing,
+    v1_45_data_size_in_another_state_is_refused,
+    v1_46_every_flipped_bit_is_refused,
+    v1_46_every_truncation_is_refused,
+    v1_46_records_missing_doubled_and_reordered_are_refused,
+    v1_46_a_stream_twice_is_refused,
+    v1_46_data_after_the_end_is_refused,
+    v1_46_another_device_type_is_refused,
+    v1_46_another_configuration_is_refused,
+    v1_46_a_card_with_another_number_of_ports_refuses,
+    v1_46_a_newer_major_version_is_refused,
+    v1_46_a_newer_minor_version_is_accepted,
+    v1_46_an_unknown_mandatory_record_is_refused,
+    v1_46_an_unknown_optional_record_is_skipped,
+    v1_46_reserved_record_flags_are_refused,
+    v1_46_hostile_lengths_are_refused,
+    v1_46_hostile_state_offsets_are_refused,
+    v1_46_a_block_of_a_device_without_blocks_is_refused,
+    v1_46_wrong_totals_are_refused,
+    v1_46_a_hostile_device_state_does_no_harm,
+    v1_46_noise_is_refused,
+    v1_46_after_a_refusal_nothing_more_is_taken,
+    v1_46_a_refused_stream_does_not_reach_the_device,
+    v1_47_a_restarted_save_in_one_resuming_session,
+    v1_47_what_came_before_a_restart_is_void,
+    v1_47_a_second_header_without_a_restart_is_refused,
+    v1_48_reset_and_a_good_stream_after_a_refusal,
+];
+
+/// What a stream that is not in order may be refused with.
+const CORRUPT: [Errno; 2] = [Errno::BADMSG, Errno::INVAL];
+
+/// Checks that a card refuses a stream when it is given to it, that it stays in RESUMING, and that
+/// a reset makes it usable.
+#[track_caller]
+fn refuses(card: &Card, what: &str, stream: &[u8], expected: &[Errno]) -> Outcome {
+    card.set(State::RESUMING)?;
+    one_of(what, card.migration.feed(stream, usize::MAX), expected)?;
+    card.expect(State::RESUMING)?;
+    denied(
+        format_args!("{what}: leaving RESUMING after the refusal"),
+        card.migration.set_state(State::RUNNING),
+    )?;
+    card.expect(State::RESUMING)?;
+    card.reset()
+}
+
+/// The same for whatever errno.
+#[track_caller]
+fn refuses_somehow(card: &Card, what: &str, stream: &[u8]) -> Outcome {
+    card.set(State::RESUMING)?;
+    denied(what, card.migration.feed(stream, usize::MAX))?;
+    card.expect(State::RESUMING)?;
+    card.reset()
+}
+
+/// Checks that a card takes a stream and is then what `fill` made of the source.
+#[track_caller]
+fn accepts(context: &Context, card: &Card, stream: &[u8], seed: u8) -> Outcome {
+    card.resume(stream)?;
+    card.expect_filled(context.ports(), seed)?;
+    card.reset()
+}
+
+/// Returns the place of the first record of a type.
+#[track_caller]
+fn place(stream: &Stream, kind: u16) -> Outcome<usize> {
+    stream
+        .0
+        .iter()
+        .position(|record| record.kind == kind)
+        .ok_or_else(|| Stop::failed(format_args!("expected a record of type {kind}, seen none")))
+}
+
+/// Changes the first record of a type.
+#[track_caller]
+fn changed(good: &Stream, kind: u16, change: impl FnOnce(&mut Record)) -> Outcome<Vec<u8>> {
+    let mut stream = good.clone();
+    let record = stream
+        .find_mut(kind)
+        .ok_or_else(|| Stop::failed(format_args!("expected a record of type {kind}, seen none")))?;
+    change(record);
+    Ok(stream.bytes())
+}
+
+fn v1_43_a_chunk_is_consumed_before_data_size_returns(context: &Context) -> Outcome {
+    let good = good_stream(context, 43)?.bytes();
+    let card = Card::new(context)?;
+    card.set(State::RESUMING)?;
+    let window = card.migration.window().offset;
+    for chunk in good.chunks(61) {
+        let offset = card.migration.data_offset()?;
+        card.migration.region().write(offset, chunk)?;
+        card.migration.set_data_size(chunk.len() as u64)?;
+        card.migration.region().write(window, &[0x43; 128])?;
+    }
+    card.set(State::RUNNING)?;
+    card.expect_filled(context.ports(), 43)
+}
+
+fn v1_44_a_stream_in_single_bytes(context: &Context) -> Outcome {
+    let good = good_stream(context, 44)?.bytes();
+    let card = Card::new(context)?;
+    card.set(State::RESUMING)?;
+    card.migration.feed(&good, 1)?;
+    card.set(State::RUNNING)?;
+    card.expect_filled(context.ports(), 44)
+}
+
+fn v1_44_a_stream_in_random_pieces(context: &Context) -> Outcome {
+    let good = good_stream(context, 45)?.bytes();
+    let card = Card::new(context)?;
+    let mut random = Random::new(44);
+    for _ in 0..40 {
+        let most = 1 + random.below(200);
+        card.set(State::RESUMING)?;
+        let mut rest = good.as_slice();
+        while !rest.is_empty() {
+            let (piece, others) = rest.split_at((1 + random.below(most)).min(rest.len()));
+            card.migration.feed_chunk(piece)?;
+            rest = others;
+        }
+        card.set(State::RUNNING)?;
+        card.expect_filled(context.ports(), 45)?;
+        card.reset()?;
+    }
+    Ok(())
+}
+
+fn v1_44_windows_of_different_sizes_on_both_sides(context: &Context) -> Outcome {
+    for from in WINDOWS {
+        let source = Card::with_window(context, from)?;
+        source.fill(context.ports(), 46)?;
+        let stream = source.save()?;
+        drop(source);
+        for to in WINDOWS {
+            let destination = Card::with_window(context, to)?;
+            destination.resume(&stream)?;
+            destination.expect_filled(context.ports(), 46)?;
+        }
+    }
+    Ok(())
+}
+
+fn v1_45_a_size_beyond_the_window_is_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 47)?.bytes();
+    let card = Card::with_window(context, 8192)?;
+    card.set(State::RESUMING)?;
+    let (first, second) = good.split_at(good.len() / 3);
+    card.migration.feed_chunk(first)?;
+    for size in [
+        8193,
+        8192 + 4096,
+        1 << 31,
+        1 << 32,
+        (1 << 63) + 1,
+        u64::MAX,
+        u64::MAX - 4095,
+    ] {
+        refused(
+            format_args!("data_size of {size:#x}"),
+            card.migration.set_data_size(size),
+            Errno::MSGSIZE,
+        )?;
+        card.expect(State::RESUMING)?;
+    }
+    // Nothing was consumed by these, so the stream goes on where it was.
+    card.migration.feed_chunk(second)?;
+    card.set(State::RUNNING)?;
+    card.expect_filled(context.ports(), 47)
+}
+
+fn v1_45_a_size_of_zero_is_nothing(context: &Context) -> Outcome {
+    let good = good_stream(context, 48)?.bytes();
+    let card = Card::new(context)?;
+    card.set(State::RESUMING)?;
+    card.migration.set_data_size(0)?;
+    for chunk in good.chunks(99) {
+        card.migration.feed_chunk(chunk)?;
+        card.migration.set_data_size(0)?;
+        card.migration.set_data_size(0)?;
+    }
+    card.set(State::RUNNING)?;
+    card.expect_filled(context.ports(), 48)
+}
+
+fn v1_45_data_size_in_another_state_is_refused(context: &Context) -> Outcome {
+    for state in [
+        State::RUNNING,
+        State::STOP,
+        State::PRE_COPY,
+        State::STOP_COPY,
+    ] {
+        let card = Card::new(context)?;
+        card.set(state)?;
+        if state.is_saving() {
+            card.migration.pending()?;
+        }
+        let before = card.migration.presented()?;
+        for size in [1, 64, 4096, u64::MAX] {
+            denied(
+                format_args!("{state}: data_size of {size}"),
+                card.migration.set_data_size(size),
+            )?;
+        }
+        card.expect(state)?;
+        same(
+            format_args!("{state}: the presented chunk"),
+            card.migration.presented()?,
+            before,
+        )?;
+    }
+    Ok(())
+}
+
+fn v1_46_every_flipped_bit_is_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 46)?.bytes();
+    let card = Card::new(context)?;
+    // A flipped bit in each byte, another one each time; the host tests do all of them.
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1 << ((at * 5 + at / 8) % 8);
+        card.set(State::RESUMING)?;
+        denied(
+            format_args!("byte {at} with a flipped bit"),
+            card.migration.feed(&bad, usize::MAX),
+        )?;
+        card.expect(State::RESUMING)?;
+        card.reset()?;
+    }
+    accepts(context, &card, &good, 46)
+}
+
+fn v1_46_every_truncation_is_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 64)?.bytes();
+    let card = Card::new(context)?;
+    card.set(State::RESUMING)?;
+    // The session takes it byte by byte, and at every byte it is not the end yet.
+    for (at, byte) in good.iter().enumerate() {
+        refused(
+            format_args!("leaving RESUMING after {at} of {} bytes", good.len()),
+            card.migration.set_state(State::RUNNING),
+            Errno::NODATA,
+        )?;
+        card.migration.feed_chunk(&[*byte])?;
+    }
+    card.set(State::RUNNING)?;
+    card.expect_filled(context.ports(), 64)
+}
+
+fn v1_46_records_missing_doubled_and_reordered_are_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 65)?;
+    let card = Card::new(context)?;
+    for at in 0..good.0.len() {
+        let mut missing = good.clone();
+        missing.0.remove(at);
+        // Without its end a stream is not wrong, just not complete.
+        if at + 1 < good.0.len() {
+            refuses(
+                &card,
+                &format!("record {at} missing"),
+                &missing.bytes(),
+                &CORRUPT,
+            )?;
+        }
+        let mut doubled = good.clone();
+        doubled.0.insert(at, good.0[at].clone());
+        refuses(
+            &card,
+            &format!("record {at} doubled"),
+            &doubled.bytes(),
+            &CORRUPT,
+        )?;
+        for other in at + 1..good.0.len() {
+            let mut reordered = good.clone();
+            reordered.0.swap(at, other);
+            refuses(
+                &card,
+                &format!("records {at} and {other} swapped"),
+                &reordered.bytes(),
+                &CORRUPT,
+            )?;
+        }
+    }
+    accepts(context, &card, &good.bytes(), 65)
+}
+
+fn v1_46_a_stream_twice_is_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 66)?.bytes();
+    let card = Card::new(context)?;
+    let twice = [good.clone(), good.clone()].concat();
+    refuses(&card, "a stream twice", &twice, &CORRUPT)?;
+    // Also when the second comes in a chunk of its own.
+    card.set(State::RESUMING)?;
+    card.migration.feed_chunk(&good)?;
+    one_of("a stream again", card.migration.feed_chunk(&good), &CORRUPT)?;
+    card.reset()?;
+    accepts(context, &card, &good, 66)
+}
+
+fn v1_46_data_after_the_end_is_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 67)?;
+    let card = Card::new(context)?;
+    let mut trailing = good.bytes();
+    trailing.push(0);
+    trailing.extend([0; 31]);
+    refuses(&card, "zeros after the end", &trailing, &CORRUPT)?;
+    let mut more = good.clone();
+    let mut state = good.0[place(&good, STATE)?].clone();
+    state.sequence = more.0.len() as u32;
+    more.0.push(state);
+    refuses(&card, "state after the end", &more.bytes(), &CORRUPT)
+}
+
+fn v1_46_another_device_type_is_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 68)?;
+    let card = Card::new(context)?;
+    for name in [
+        *b"ferry-nvme\0\0\0\0\0\0",
+        *b"ferry-uart2\0\0\0\0\0",
+        [0; 16],
+        [0xff; 16],
+    ] {
+        let other = changed(&good, HEADER_RECORD, |record| {
+            record.payload[identity::NAME..identity::CONFIGURATION_LENGTH].copy_from_slice(&name);
+        })?;
+        refuses(
+            &card,
+            &format!("the device type {name:02x?}"),
+            &other,
+            &[Errno::NODEV],
+        )?;
+    }
+    accepts(context, &card, &good.bytes(), 68)
+}
+
+fn v1_46_another_configuration_is_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 69)?;
+    let card = Card::new(context)?;
+    let other = changed(&good, HEADER_RECORD, |record| {
+        if let Some(byte) = record.payload.get_mut(identity::CONFIGURATION) {
+            *byte ^= 0x10;
+        }
+    })?;
+    refuses(&card, "another configuration", &other, &[Errno::XDEV])?;
+    let longer = changed(&good, HEADER_RECORD, |record| {
+        record.payload.push(0);
+        let length = (record.payload.len() - identity::CONFIGURATION) as u16;
+        record.payload[identity::CONFIGURATION_LENGTH..identity::CONFIGURATION]
+            .copy_from_slice(&length.to_le_bytes());
+    })?;
+    refuses(&card, "a longer configuration", &longer, &[Errno::XDEV])?;
+    let lying = changed(&good, HEADER_RECORD, |record| {
+        record.payload[identity::CONFIGURATION_LENGTH..identity::CONFIGURATION]
+            .copy_from_slice(&u16::MAX.to_le_bytes());
+    })?;
+    refuses_somehow(&card, "a configuration that is not there", &lying)
+}
+
+fn v1_46_a_card_with_another_number_of_ports_refuses(context: &Context) -> Outcome {
+    let mut others = 0;
+    let own = good_stream(context, 70)?.bytes();
+    for ports in [1, 2, 4] {
+        let Some(other) = context
+            .type_with_ports(ports)
+            .filter(|other| other.exists())
+        else {
+            continue;
+        };
+        others += 1;
+        let source = Card::open(other.create()?)?;
+        source.fill(ports, 70)?;
+        let stream = source.save()?;
+        drop(source);
+        let card = Card::new(context)?;
+        refuses(
+            &card,
+            &format!("the stream of {}", other.name()),
+            &stream,
+            &[Errno::XDEV],
+        )?;
+        accepts(context, &card, &own, 70)?;
+        let destination = Card::open(other.create()?)?;
+        refuses(
+            &destination,
+            &format!("our stream to {}", other.name()),
+            &own,
+            &[Errno::XDEV],
+        )?;
+    }
+    if others == 0 {
+        return Err(Stop::Skipped("the parent has no other type".into()));
+    }
+    Ok(())
+}
+
+fn v1_46_a_newer_major_version_is_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 71)?;
+    let card = Card::new(context)?;
+    for major in [2u16, 0, u16::MAX] {
+        let other = changed(&good, HEADER_RECORD, |record| {
+            record.payload[identity::MAJOR..identity::MINOR].copy_from_slice(&major.to_le_bytes());
+        })?;
+        refuses(
+            &card,
+            &format!("major version {major}"),
+            &other,
+            &[Errno::PROTONOSUPPORT],
+        )?;
+    }
+    Ok(())
+}
+
+fn v1_46_a_newer_minor_version_is_accepted(context: &Context) -> Outcome {
+    let good = good_stream(context, 72)?;
+    let card = Card::new(context)?;
+    for minor in [1u16, u16::MAX] {
+        let other = changed(&good, HEADER_RECORD, |record| {
+            record.payload[identity::MINOR..identity::NAME].copy_from_slice(&minor.to_le_bytes());
+        })?;
+        accepts(context, &card, &other, 72)?;
+    }
+    Ok(())
+}
+
+fn unknown(kind: u16, flags: u16) -> Record {
+    Record {
+        kind,
+        flags,
+        sequence: 0,
+        argument: 0xfeed,
+        payload: b"from the future".to_vec(),
+    }
+}
+
+fn v1_46_an_unknown_mandatory_record_is_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 73)?;
+    let card = Card::new(context)?;
+    let before_end = place(&good, END)?;
+    for kind in [0, 6, 15, 17, u16::MAX] {
+        for at in [1, before_end] {
+            refuses(
+                &card,
+                &format!("a mandatory record of type {kind} as number {at}"),
+                &good.with_record(at, unknown(kind, 0)).bytes(),
+                &[Errno::PROTONOSUPPORT],
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn v1_46_an_unknown_optional_record_is_skipped(context: &Context) -> Outcome {
+    let good = good_stream(context, 74)?;
+    let card = Card::new(context)?;
+    let before_end = place(&good, END)?;
+    for kind in [6, 17, u16::MAX] {
+        for at in [1, before_end] {
+            let stream = good.with_record(at, unknown(kind, OPTIONAL)).bytes();
+            accepts(context, &card, &stream, 74)?;
+            // In small pieces, too, so that the skipping goes over borders of chunks.
+            card.set(State::RESUMING)?;
+            card.migration.feed(&stream, 7)?;
+            card.set(State::RUNNING)?;
+            card.expect_filled(context.ports(), 74)?;
+            card.reset()?;
+        }
+    }
+    Ok(())
+}
+
+fn v1_46_reserved_record_flags_are_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 75)?;
+    let card = Card::new(context)?;
+    for flags in [2, 0x8000, u16::MAX] {
+        let other = changed(&good, STATE, |record| record.flags = flags)?;
+        refuses_somehow(&card, &format!("record flags of {flags:#x}"), &other)?;
+    }
+    Ok(())
+}
+
+fn v1_46_hostile_lengths_are_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 76)?;
+    let card = Card::new(context)?;
+    for at in 0..good.0.len() {
+        for length in [
+            u32::MAX,
+            u32::MAX - 31,
+            0x8000_0000,
+            0x0100_0000,
+            (1 << 20) + 1,
+        ] {
+            let mut bytes = Stream(good.0[..at].to_vec()).bytes();
+            bytes.extend(good.0[at].bytes_with_length(length));
+            refuses_somehow(
+                &card,
+                &format!("record {at} that claims {length:#x} bytes"),
+                &bytes,
+            )?;
+        }
+        // As long as it may be at all, and not what is in there: the checksum or the content tells,
+        // or the stream is not complete.
+        for length in [1 << 20, 0, 1] {
+            let mut bytes = Stream(good.0[..at].to_vec()).bytes();
+            bytes.extend(good.0[at].bytes_with_length(length));
+            bytes.extend(Stream(good.0[at + 1..].to_vec()).bytes());
+            card.set(State::RESUMING)?;
+            let fed = card.migration.feed(&bytes, usize::MAX);
+            if fed.is_ok() {
+                denied(
+                    format_args!("leaving RESUMING, record {at} claims {length:#x} bytes"),
+                    card.migration.set_state(State::RUNNING),
+                )?;
+            }
+            card.reset()?;
+        }
+    }
+    accepts(context, &card, &good.bytes(), 76)
+}
+
+fn v1_46_hostile_state_offsets_are_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 77)?;
+    let card = Card::new(context)?;
+    for offset in [1, 0x1000, 1 << 32, 1 << 63, u64::MAX, u64::MAX - 15] {
+        let other = changed(&good, STATE, |record| record.argument = offset)?;
+        refuses_somehow(&card, &format!("state at offset {offset:#x}"), &other)?;
+    }
+    // More state than any card has, in a faultless stream.
+    let state = good.device_state().map_err(Stop::failed)?;
+    for len in [state.len() + 1, 4096, 65536, 1 << 20] {
+        let mut large = state.clone();
+        large.resize(len, 0);
+        refuses_somehow(
+            &card,
+            &format!("{len} bytes of state"),
+            &good.with_state(&large).bytes(),
+        )?;
+    }
+    // And the same in very many pieces.
+    let at = place(&good, STATE)?;
+    let mut flood = Stream(good.0[..at].to_vec());
+    for i in 0..4096u32 {
+        flood.0.push(Record {
+            kind: STATE,
+            flags: 0,
+            sequence: at as u32 + i,
+            argument: u64::from(i) * 16,
+            payload: vec![0; 16],
+        });
+    }
+    refuses_somehow(&card, "a flood of state", &flood.bytes())?;
+    accepts(context, &card, &good.bytes(), 77)
+}
+
+fn v1_46_a_block_of_a_device_without_blocks_is_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 78)?;
+    let card = Card::new(context)?;
+    let at = place(&good, END)?;
+    refuses_somehow(
+        &card,
+        "a block",
+        &good.with_record(at, unknown(BLOCK, 0)).bytes(),
+    )
+}
+
+fn v1_46_wrong_totals_are_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 79)?;
+    let card = Card::new(context)?;
+    for (what, at) in [
+        ("number of records", totals::RECORDS),
+        ("number of bytes", totals::BYTES),
+        ("checksum of the state", totals::CRC),
+    ] {
+        let other = changed(&good, END, |record| record.payload[at] ^= 1)?;
+        refuses(&card, &format!("a wrong {what}"), &other, &CORRUPT)?;
+    }
+    let short = changed(&good, END, |record| record.payload.truncate(8))?;
+    refuses(&card, "an end that is cut short", &short, &CORRUPT)
+}
+
+fn v1_46_a_hostile_device_state_does_no_harm(context: &Context) -> Outcome {
+    let good = good_stream(context, 80)?;
+    let state = good.device_state().map_err(Stop::failed)?;
+    let card = Card::new(context)?;
+    let mut refusals = 0;
+    // The framing is right, so it is for the device to judge. A byte without meaning of its own,
+    // such as one in a FIFO, may be anything; after it the card has to work.
+    for at in 0..state.len() {
+        for value in [0xff, 0x80, state[at].wrapping_add(1)] {
+            let mut bad = state.clone();
+            if bad[at] == value {
+                continue;
+            }
+            bad[at] = value;
+            let stream = good.with_state(&bad).bytes();
+            card.set(State::RESUMING)?;
+            match card.migration.feed(&stream, usize::MAX) {
+                Ok(()) => {
+                    card.set(State::RUNNING)?;
+                    for number in 0..context.ports() {
+                        card.port(number)?.receive()?;
+                        card.port(number)?.send(&[0; 20])?;
+                    }
+                    image(&card.save()?)?;
+                }
+                Err(error) => {
+                    refusals += 1;
+                    holds(
+                        error.errno().is_some(),
+                        format_args!("byte {at} of {value:#x}: {error}"),
+                    )?;
+                    card.expect(State::RESUMING)?;
+                }
+            }
+            card.reset()?;
+        }
+    }
+    holds(
+        refusals > 0,
+        "expected the device to refuse some, seen none",
+    )?;
+    card.expect_works(context.ports())
+}
+
+fn v1_46_noise_is_refused(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let mut random = Random::new(46);
+    for _ in 0..50 {
+        let len = 32 + random.below(4096);
+        let noise = random.bytes(len);
+        refuses(&card, "noise", &noise, &CORRUPT)?;
+    }
+    for byte in [0, 0xff, b'F'] {
+        refuses(&card, "one byte over and over", &[byte; 4096], &CORRUPT)?;
+    }
+    card.expect_works(context.ports())
+}
+
+fn v1_46_after_a_refusal_nothing_more_is_taken(context: &Context) -> Outcome {
+    let good = good_stream(context, 81)?.bytes();
+    let card = Card::new(context)?;
+    card.set(State::RESUMING)?;
+    denied("noise", card.migration.feed_chunk(&[0xaa; 64]))?;
+    for _ in 0..3 {
+        denied(
+            "a good stream after noise",
+            card.migration.feed_chunk(&good),
+        )?;
+        denied("leaving RESUMING", card.migration.set_state(State::RUNNING))?;
+        card.expect(State::RESUMING)?;
+    }
+    Ok(())
+}
+
+fn v1_46_a_refused_stream_does_not_reach_the_device(context: &Context) -> Outcome {
+    let good = good_stream(context, 82)?;
+    let card = Card::new(context)?;
+    card.set(State::RESUMING)?;
+    let mut bad = good.clone();
+    if let Some(end) = bad.find_mut(END) {
+        end.payload[totals::CRC] ^= 1;
+    }
+    one_of(
+        "a wrong checksum at the end",
+        card.migration.feed(&bad.bytes(), usize::MAX),
+        &CORRUPT,
+    )?;
+    // What a read shows while not running is the live device, and that has not changed.
+    let scratch = card.port(0)?.read(vfio_client::uart::Register::Scr)?;
+    same("scratch register after the refusal", scratch, 0)
+}
+
+fn v1_47_a_restarted_save_in_one_resuming_session(context: &Context) -> Outcome {
+    let source = Card::new(context)?;
+    source.fill(context.ports(), 83)?;
+    source.set(State::PRE_COPY)?;
+    let mut stream = source.migration.save()?;
+    source.set(State::STOP_COPY)?;
+    if let Some(chunk) = source.migration.next_chunk()? {
+        stream.extend(chunk.bytes);
+    }
+    // The user continues the guest, stops it again and starts over.
+    source.set(State::RUNNING)?;
+    source.empty(context.ports())?;
+    source.fill(context.ports(), 84)?;
+    source.set(State::STOP)?;
+    source.set(State::STOP_COPY)?;
+    let second = source.migration.save()?;
+    let records = Stream::parse(&second).map_err(Stop::failed)?;
+    same(
+        "type of the first record of the second save",
+        records.0.first().map(|record| record.kind),
+        Some(RESTART),
+    )?;
+    stream.extend(&second);
+
+    for chunk in [usize::MAX, 50] {
+        let destination = Card::new(context)?;
+        destination.set(State::RESUMING)?;
+        destination.migration.feed(&stream, chunk)?;
+        destination.set(State::RUNNING)?;
+        destination.expect_filled(context.ports(), 84)?;
+    }
+    // The second save alone is as good.
+    let destination = Card::new(context)?;
+    destination.resume(&second)?;
+    destination.expect_filled(context.ports(), 84)
+}
+
+fn v1_47_what_came_before_a_restart_is_void(context: &Context) -> Outcome {
+    let source = Card::new(context)?;
+    source.fill(context.ports(), 85)?;
+    let first = source.save()?;
+    source.set(State::RUNNING)?;
+    source.empty(context.ports())?;
+    source.fill(context.ports(), 86)?;
+    let second = source.save()?;
+    let card = Card::new(context)?;
+    // A complete first save, then the beginning of another: not complete any more.
+    card.set(State::RESUMING)?;
+    card.migration.feed(&first, usize::MAX)?;
+    card.migration
+        .feed(&second[..second.len() - 1], usize::MAX)?;
+    refused(
+        "leaving RESUMING in the middle of the second save",
+        card.migration.set_state(State::RUNNING),
+        Errno::NODATA,
+    )?;
+    card.migration.feed_chunk(&second[second.len() - 1..])?;
+    card.set(State::RUNNING)?;
+    card.expect_filled(context.ports(), 86)?;
+    card.reset()?;
+    // The other way round is a duplicate of old news.
+    let backwards = [second, first].concat();
+    refuses(
+        &card,
+        "the first save after the second",
+        &backwards,
+        &CORRUPT,
+    )
+}
+
+fn v1_47_a_second_header_without_a_restart_is_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 87)?;
+    let card = Card::new(context)?;
+    let at = place(&good, STATE)?;
+    // Two saves that began alike, of which the first was cut off.
+    let begun = Stream(good.0[..=at].to_vec()).bytes();
+    let both = [begun, good.bytes()].concat();
+    refuses(&card, "a second header", &both, &CORRUPT)?;
+    same_bytes(
+        "image after the reset",
+        &card.image()?,
+        &Card::new(context)?.image()?,
+    )
+}
+
+fn v1_48_reset_and_a_good_stream_after_a_refusal(context: &Context) -> Outcome {
+    let good = good_stream(context, 88)?;
+    let bytes = good.bytes();
+    let card = Card::new(context)?;
+    let truncated = &bytes[..bytes.len() - 5];
+    let mut corrupt = bytes.clone();
+    corrupt[bytes.len() / 2] ^= 0x20;
+    let newer = changed(&good, HEADER_RECORD, |record| {
+        record.payload[identity::MAJOR] = 9;
+    })?;
+    for bad in [&[0; 64], truncated, &corrupt, &newer] {
+        card.set(State::RESUMING)?;
+        let fed = card.migration.feed(bad, usize::MAX);
+        let left = card.migration.set_state(State::RUNNING);
+        denied("a bad stream", fed.and(left))?;
+        card.reset()?;
+        card.set(State::RESUMING)?;
+        card.migration.feed(&bytes, usize::MAX)?;
+        card.set(State::RUNNING)?;
+        card.expect_filled(context.ports(), 88)?;
+        card.expect_works(context.ports())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attributes of the mdev and of its type.
+
+use vfio_client::mdev::random_uuid;
+use vfio_client::mdev::read_file;
+use vfio_client::migration::State;
+use vfio_client::Errno;
+use vfio_client::Session;
+
+use crate::card::Card;
+use crate::card::Context;
+use crate::card::DEVICE_STATE;
+use crate::card::WINDOW_SIZE;
+use crate::check::denied;
+use crate::check::holds;
+use crate::check::one_of;
+use crate::check::refused;
+use crate::check::same;
+use crate::check::Outcome;
+use crate::check::Stop;
+use crate::tests::cases;
+use crate::tests::Case;
+
+/// All tests of this file.
+pub const CASES: &[Case] = cases![
+    sysfs_the_type_describes_itself,
+    sysfs_malformed_uuids_are_refused,
+    sysfs_a_uuid_can_be_used_once,
+    sysfs_window_size_is_the_modules_at_first,
+    sysfs_window_size_sets_the_region,
+    sysfs_bad_window_sizes_change_nothing,
+    sysfs_window_size_is_busy_while_open,
+    sysfs_device_state_follows_the_header,
+    sysfs_device_state_is_read_only,
+    sysfs_a_device_opens_once_at_a_time,
+    sysfs_a_hundred_devices_come_and_go,
+];
+
+fn sysfs_the_type_describes_itself(context: &Context) -> Outcome {
+    let kind = context.mdev_type();
+    same(
+        "device_api",
+        kind.attribute("device_api")?,
+        "vfio-pci".to_string(),
+    )?;
+    holds(
+        !kind.attribute("name")?.is_empty(),
+        "name: expected something, seen nothing",
+    )?;
+    let available = kind.attribute("available_instances")?;
+    holds(
+        available.parse::<u32>().is_ok_and(|count| count > 0),
+        format_args!("available_instances: expected a number, seen {available:?}"),
+    )
+}
+
+fn sysfs_malformed_uuids_are_refused(context: &Context) -> Outcome {
+    let kind = context.mdev_type();
+    for uuid in [
+        "",
+        "1",
+        "83b8f4f2-509f-382f-3c1e-e6bfe0fa100",
+        "83b8f4f2-509f-382f-3c1e-e6bfe0fa10011",
+        "83b8f4f2+509f+382f+3c1e+e6bfe0fa1001",
+        "../../../../../../../../../etc/passwd",
+    ] {
+        let result = kind.create_raw(uuid.as_bytes());
+        // An empty write does not get as far as the kernel's check.
+        if !uuid.is_empty() {
+            denied(format_args!("create of {uuid:?}"), result)?;
+        }
+    }
+    Ok(())
+}
+
+fn sysfs_a_uuid_can_be_used_once(context: &Context) -> Outcome {
+    let mdev = context.mdev_type().create()?;
+    refused(
+        "create with the same UUID",
+        context.mdev_type().create_raw(mdev.uuid().as_bytes()),
+        Errno::EXIST,
+    )?;
+    let uuid = mdev.uuid().to_string();
+    mdev.remove()?;
+    context.mdev_type().create_raw(uuid.as_bytes())?;
+    let again = vfio_client::Mdev::existing(&uuid);
+    again.remove()?;
+    holds(uuid != random_uuid()?, "a random UUID came twice")
+}
+
+fn sysfs_window_size_is_the_modules_at_first(context: &Context) -> Outcome {
+    let parameter = std::path::Path::new("/sys/module/ferry_uart/parameters/window_size");
+    let Ok(expected) = read_file(parameter) else {
+        return Err(Stop::Skipped(format!("no {}", parameter.display())));
+    };
+    let card = Card::new(context)?;
+    same(
+        "window_size",
+        card.mdev.attribute(WINDOW_SIZE)?,
+        expected.clone(),
+    )?;
+    same(
+        "size of the window",
+        card.migration.window().size.to_string(),
+        expected,
+    )
+}
+
+fn sysfs_window_size_sets_the_region(context: &Context) -> Outcome {
+    for size in [4096u64, 8192, 3 * 4096, 16 << 20] {
+        let card = Card::with_window(context, size)?;
+        same(
+            "window_size",
+            card.mdev.attribute(WINDOW_SIZE)?,
+            size.to_string(),
+        )?;
+        same("size of the window", card.migration.window().size, size)?;
+        let mapping = card.migration.map_window()?;
+        mapping.write(size as usize - 8, &[1; 8]);
+        // It stays so for the next user.
+        drop(mapping);
+        let card = card.reopen()?;
+        same("size after reopen", card.migration.window().size, size)?;
+    }
+    Ok(())
+}
+
+fn sysfs_bad_window_sizes_change_nothing(context: &Context) -> Outcome {
+    let mdev = context.mdev_type().create()?;
+    mdev.set_attribute(WINDOW_SIZE, b"8192\n")?;
+    let long = [b'9'; 4096];
+    let values: [&[u8]; 20] = [
+        b"0",
+        b"1",
+        b"4095",
+        b"4097",
+        b"6144",
+        b"16777217",
+        b"16781312",
+        b"-4096",
+        b"-1",
+        b"4294967296",
+        b"4294971392",
+        b"18446744073709551615",
+        b"18446744073709551616",
+        b"18446744073709555712",
+        b"",
+        b"\n",
+        b"8k",
+        b"4096 4096",
+        b"\xff\xfe\x00\x01",
+        &long,
+    ];
+    for value in values {
+        if value.is_empty() {
+            continue;
+        }
+        let shown = String::from_utf8_lossy(&value[..value.len().min(24)]).into_owned();
+        one_of(
+            format_args!("window_size of {shown:?}"),
+            mdev.set_attribute(WINDOW_SIZE, value),
+            &[Errno::INVAL, Errno::RANGE],
+        )?;
+        same(
+            format_args!("window_size after {shown:?}"),
+            mdev.attribute(WINDOW_SIZE)?,
+            "8192".to_string(),
+        )?;
+    }
+    let card = Card::open(mdev)?;
+    same("size of the window", card.migration.window().size, 8192)
+}
+
+fn sysfs_window_size_is_busy_while_open(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let before = card.mdev.attribute(WINDOW_SIZE)?;
+    refused(
+        "window_size while open",
+        card.mdev.set_attribute(WINDOW_SIZE, b"4096"),
+        Errno::BUSY,
+    )?;
+    same("window_size", card.mdev.attribute(WINDOW_SIZE)?, before)?;
+    let mdev = card.close();
+    mdev.set_attribute(WINDOW_SIZE, b"4096")?;
+    same(
+        "window_size once closed",
+        mdev.attribute(WINDOW_SIZE)?,
+        "4096".to_string(),
+    )
+}
+
+fn sysfs_device_state_follows_the_header(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    for state in [
+        State::RUNNING,
+        State::PRE_COPY,
+        State::STOP_COPY,
+        State::STOP,
+        State::RESUMING,
+    ] {
+        card.set(state)?;
+        same(
+            "device_state",
+            card.mdev.attribute(DEVICE_STATE)?,
+            state.name().to_string(),
+        )?;
+    }
+    card.reset()?;
+    same(
+        "device_state after a reset",
+        card.mdev.attribute(DEVICE_STATE)?,
+        "RUNNING".to_string(),
+    )
+}
+
+fn sysfs_device_state_is_read_only(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    denied(
+        "write of device_state",
+        card.mdev.set_attribute(DEVICE_STATE, b"STOP"),
+    )?;
+    card.expect(State::RUNNING)
+}
+
+fn sysfs_a_device_opens_once_at_a_time(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    denied("a second open", Session::open(&card.mdev))?;
+    card.expect_works(context.ports())
+}
+
+fn sysfs_a_hundred_devices_come_and_go(context: &Context) -> Outcome {
+    let kind = context.mdev_type();
+    let available = kind.attribute("available_instances")?;
+    let mut mdevs = Vec::new();
+    for _ in 0..available.parse().unwrap_or(0).min(100) {
+        mdevs.push(kind.create()?);
+    }
+    // Some of them open at once.
+    let mut cards = Vec::new();
+    for mdev in mdevs.drain(..).take(8) {
+        cards.push(Card::open(mdev)?);
+    }
+    for card in &cards {
+        card.expect_works(context.ports())?;
+    }
+    drop(cards);
+    same(
+        "available_instances afterwards",
+        kind.attribute("available_instances")?,
+        available,
+    )
+}
