@@ -10,7 +10,7 @@ use migration::CONFIGURATION_MAX;
 /// Its methods are called with the device's lock held. Offsets and lengths are the user's: an
 /// access that does not lie in the region is to be refused and to change nothing. An access is 1, 2,
 /// 4 or 8 bytes at a multiple of its size.
-pub trait Model: Send + Unpin + 'static {
+pub trait Model: Sized + Send + Unpin + 'static {
     /// Why an access is refused.
     type AccessError: Display;
     /// Why a state is refused.
