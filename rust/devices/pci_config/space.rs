@@ -114,16 +114,13 @@ impl ConfigSpace {
         idle.bytes
     }
 
-    /// Returns the function of which [`ConfigSpace::image`] gave `image`.
+    /// Makes the function one of which [`ConfigSpace::image`] gave `image`.
     ///
     /// # Errors
     ///
-    /// A bit that software cannot change differs from its power-on value.
-    pub fn restore(
-        layout: &'static Layout,
-        image: &[u8; CONFIG_SPACE_SIZE],
-    ) -> Result<Self, ImageError> {
-        let shape = layout.power_on().iter().zip(layout.writable());
+    /// A bit that software cannot change differs from its power-on value; nothing is restored.
+    pub fn restore(&mut self, image: &[u8; CONFIG_SPACE_SIZE]) -> Result<(), ImageError> {
+        let shape = self.layout.power_on().iter().zip(self.layout.writable());
         for (offset, (&found, (&power_on, &writable))) in image.iter().zip(shape).enumerate() {
             if (found ^ power_on) & !writable != 0 {
                 return Err(ImageError {
@@ -135,10 +132,8 @@ impl ConfigSpace {
             }
         }
 
-        Ok(Self {
-            layout,
-            bytes: *image,
-        })
+        self.bytes = *image;
+        Ok(())
     }
 
     fn u16(&self, at: usize) -> u16 {

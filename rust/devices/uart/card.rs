@@ -108,7 +108,7 @@ const fn layout(device: u16, ports: PortCount) -> Layout {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Card {
     count: PortCount,
-    config: ConfigSpace,
+    pub(crate) config: ConfigSpace,
     ports: [Port; PORTS_MAX],
 }
 
@@ -120,22 +120,6 @@ impl Card {
             config: ConfigSpace::new(ports.layout()),
             ports: core::array::from_fn(|_| Port::new()),
         }
-    }
-
-    /// Returns a card of the given parts.
-    pub(crate) fn assemble(
-        count: PortCount,
-        config: ConfigSpace,
-        ports: [Port; PORTS_MAX],
-    ) -> Self {
-        let mut card = Self {
-            count,
-            config,
-            ports,
-        };
-
-        card.update_interrupt();
-        card
     }
 
     /// Returns how many ports the card has.
@@ -234,19 +218,14 @@ impl Card {
         *self = Self::new(self.count);
     }
 
-    /// The configuration space, to be saved.
-    pub(crate) fn config(&self) -> &ConfigSpace {
-        &self.config
+    /// The ports that the card has.
+    pub(crate) fn active_ports(&self) -> &[Port] {
+        &self.ports[..self.count.count()]
     }
 
-    /// The ports that the card has, to be saved.
-    pub(crate) fn active_ports(&self) -> impl Iterator<Item = &Port> {
-        self.ports.iter().take(self.count.count())
-    }
-
-    /// Returns the shape of the configuration space of a card with `ports` ports.
-    pub(crate) fn layout(ports: PortCount) -> &'static Layout {
-        ports.layout()
+    /// The ports that the card has, to be restored.
+    pub(crate) fn active_ports_mut(&mut self) -> &mut [Port] {
+        &mut self.ports[..self.count.count()]
     }
 
     /// Returns the register addresses of an access.
@@ -254,7 +233,8 @@ impl Card {
         AccessError::check(offset, length, self.count.register_space())
     }
 
-    fn update_interrupt(&mut self) {
+    /// Shows the interrupt of the ports in the configuration space.
+    pub(crate) fn update_interrupt(&mut self) {
         self.config.set_interrupt_status(self.interrupt());
     }
 }

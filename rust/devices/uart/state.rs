@@ -44,7 +44,6 @@
 use core::fmt;
 
 use pci_config::{
-    ConfigSpace,
     ImageError,
     CONFIG_SPACE_SIZE, //
 };
@@ -214,7 +213,7 @@ impl Card {
         // A card has at most four ports.
         header[HEADER_PORTS] = self.ports().count() as u8;
 
-        config.copy_from_slice(&self.config().image());
+        config.copy_from_slice(&self.config.image());
 
         for (record, port) in ports.chunks_exact_mut(PORT_SIZE).zip(self.active_ports()) {
             record.copy_from_slice(&encode(port));
@@ -262,10 +261,11 @@ impl Card {
         let (image, records) = rest
             .split_first_chunk::<CONFIG_SPACE_SIZE>()
             .ok_or(wrong_length)?;
-        let config = ConfigSpace::restore(Self::layout(ports), image).map_err(LoadError::Config)?;
 
-        let mut loaded: [Port; PORTS_MAX] = core::array::from_fn(|_| Port::new());
-        for (index, (port, record)) in loaded
+        let mut card = Self::new(ports);
+        card.config.restore(image).map_err(LoadError::Config)?;
+        for (index, (port, record)) in card
+            .active_ports_mut()
             .iter_mut()
             .zip(records.chunks_exact(PORT_SIZE))
             .enumerate()
@@ -273,8 +273,8 @@ impl Card {
             let record = record.first_chunk::<PORT_SIZE>().ok_or(wrong_length)?;
             *port = decode(record).map_err(|error| LoadError::Port { index, error })?;
         }
-
-        Ok(Self::assemble(ports, config, loaded))
+        card.update_interrupt();
+        Ok(card)
     }
 }
 
