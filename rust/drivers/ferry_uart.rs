@@ -118,17 +118,20 @@ impl Driver for UartDriver {
         Type {
             sysfs_name: c"1",
             pretty_name: c"Ferry serial card, 1 port",
-            description: c"PCI serial card with one 16550A port and a loop-back plug; live-migrates",
+            description:
+                c"PCI serial card with one 16550A port and a loop-back plug; live-migrates",
         },
         Type {
             sysfs_name: c"2",
             pretty_name: c"Ferry serial card, 2 ports",
-            description: c"PCI serial card with two 16550A ports and loop-back plugs; live-migrates",
+            description:
+                c"PCI serial card with two 16550A ports and loop-back plugs; live-migrates",
         },
         Type {
             sysfs_name: c"4",
             pretty_name: c"Ferry serial card, 4 ports",
-            description: c"PCI serial card with four 16550A ports and loop-back plugs; live-migrates",
+            description:
+                c"PCI serial card with four 16550A ports and loop-back plugs; live-migrates",
         },
     ];
     const MAX_INSTANCES: u32 = 1024;
@@ -139,8 +142,7 @@ impl Driver for UartDriver {
 
     fn window_size() -> WindowSize {
         // The module does not load with another one.
-        WindowSize::new(module_parameters::window_size.value())
-            .unwrap_or(WindowSize::DEFAULT)
+        WindowSize::new(module_parameters::window_size.value()).unwrap_or(WindowSize::DEFAULT)
     }
 }
 

@@ -20,8 +20,7 @@ use core::fmt::Display;
 use kernel::{
     dev_warn,
     mm::virt::VmaNew,
-    new_mutex,
-    new_spinlock,
+    new_mutex, new_spinlock,
     prelude::*,
     sync::{
         Arc,
@@ -238,23 +237,22 @@ impl<D: Driver> Mediated<D> {
         };
 
         let (size, target) = match position.index {
-            bar @ pci::BAR0..=pci::BAR5 => {
-                (self.live.lock().model.bar_size(bar), Target::Bar(bar))
-            }
+            bar @ pci::BAR0..=pci::BAR5 => (self.live.lock().model.bar_size(bar), Target::Bar(bar)),
             pci::CONFIG => (D::Model::CONFIG_SIZE, Target::Config),
             // The engine checks what an access of the header is; data begins a page on.
             MIGRATION if position.offset < Region::WINDOW_OFFSET => {
                 (Region::WINDOW_OFFSET, Target::Header)
             }
             MIGRATION => {
-                let size = self.window.lock().as_ref().map_or(0, |window| window.size());
+                let size = self
+                    .window
+                    .lock()
+                    .as_ref()
+                    .map_or(0, |window| window.size());
                 let Ok(offset) = usize::try_from(position.offset - Region::WINDOW_OFFSET) else {
                     return Err(outside);
                 };
-                (
-                    Region::WINDOW_OFFSET + size as u64,
-                    Target::Data { offset },
-                )
+                (Region::WINDOW_OFFSET + size as u64, Target::Data { offset })
             }
             _ => return Err(outside),
         };
@@ -513,10 +511,7 @@ impl<D: Driver> Operations for Mediated<D> {
 
 impl<D: Driver> Mediated<D> {
     /// Runs `f` with the migration region of the open device, under the state mutex.
-    fn with_region(
-        &self,
-        f: impl FnOnce(&mut Region) -> Result<(), migration::Refusal>,
-    ) -> Result {
+    fn with_region(&self, f: impl FnOnce(&mut Region) -> Result<(), migration::Refusal>) -> Result {
         let mut migration = self.migration.lock();
         let region = migration.region.as_mut().ok_or(ENODEV)?;
 

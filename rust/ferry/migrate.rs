@@ -2,11 +2,7 @@
 
 //! The adapter between the migration engine and a device of this driver.
 
-use crate::{
-    driver::Driver,
-    mediated::Mediated,
-    model::Model,
-};
+use crate::{driver::Driver, mediated::Mediated, model::Model};
 use kernel::{
     prelude::*,
     sync::Arc, //

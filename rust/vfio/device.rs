@@ -426,7 +426,11 @@ impl<T: Operations> VTable<T> {
             let index = info.index;
             T::region_info(device, index)
                 .map_err(|error| {
-                    device.refused("VFIO_DEVICE_GET_REGION_INFO", &format_args!("no region {index}"), error)
+                    device.refused(
+                        "VFIO_DEVICE_GET_REGION_INFO",
+                        &format_args!("no region {index}"),
+                        error,
+                    )
                 })?
                 .write(index, info, region::Capabilities::new(caps))
                 .map(|()| 0)

@@ -78,11 +78,8 @@ pub(crate) fn dispatch<T: Operations>(device: &Device<T>, cmd: u32, arg: UserPtr
 }
 
 fn get_info<T: Operations>(device: &Device<T>, arg: UserPtr) -> Result {
-    let [argsz, ..] = read_words::<{ INFO_SIZE / size_of::<u32>() }, T>(
-        device,
-        "VFIO_DEVICE_GET_INFO",
-        arg,
-    )?;
+    let [argsz, ..] =
+        read_words::<{ INFO_SIZE / size_of::<u32>() }, T>(device, "VFIO_DEVICE_GET_INFO", arg)?;
     let info = T::info(device);
     let flags = vfio_bindings::VFIO_DEVICE_FLAGS_PCI | vfio_bindings::VFIO_DEVICE_FLAGS_RESET;
 
@@ -92,11 +89,8 @@ fn get_info<T: Operations>(device: &Device<T>, arg: UserPtr) -> Result {
 fn get_irq_info<T: Operations>(device: &Device<T>, arg: UserPtr) -> Result {
     const NAME: &str = "VFIO_DEVICE_GET_IRQ_INFO";
 
-    let [argsz, _, index, _] = read_words::<{ IRQ_INFO_SIZE / size_of::<u32>() }, T>(
-        device,
-        NAME,
-        arg,
-    )?;
+    let [argsz, _, index, _] =
+        read_words::<{ IRQ_INFO_SIZE / size_of::<u32>() }, T>(device, NAME, arg)?;
     let info = T::irq_info(device, index)
         .map_err(|error| device.refused(NAME, &format_args!("no index {index}"), error))?;
 

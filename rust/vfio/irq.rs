@@ -19,8 +19,7 @@ use crate::eventfd::{
     Virqfd, //
 };
 use kernel::{
-    new_mutex,
-    new_spinlock,
+    new_mutex, new_spinlock,
     prelude::*,
     sync::{
         Arc,
@@ -233,8 +232,7 @@ impl Interrupts {
                 count: 1,
             },
             Some(Index::Msi) if self.msi_count > 0 => Info {
-                flags: vfio_bindings::VFIO_IRQ_INFO_EVENTFD
-                    | vfio_bindings::VFIO_IRQ_INFO_NORESIZE,
+                flags: vfio_bindings::VFIO_IRQ_INFO_EVENTFD | vfio_bindings::VFIO_IRQ_INFO_NORESIZE,
                 count: self.msi_count,
             },
             _ => Info { flags: 0, count: 0 },

@@ -135,11 +135,7 @@ impl<'a> Capabilities<'a> {
     /// # Safety
     ///
     /// `cap` must begin with a `struct vfio_info_cap_header` and be `size` bytes of plain data.
-    unsafe fn add(
-        &mut self,
-        cap: *mut vfio_bindings::vfio_info_cap_header,
-        size: usize,
-    ) -> Result {
+    unsafe fn add(&mut self, cap: *mut vfio_bindings::vfio_info_cap_header, size: usize) -> Result {
         // SAFETY: `self.0` is exclusively ours; `cap` is as the function wants it.
         to_result(unsafe { vfio_bindings::vfio_info_add_capability(self.0, cap, size) })
     }

@@ -154,11 +154,7 @@ impl SharedPages {
                 // SAFETY: `address` is valid for reads up to the page's end and `len` does not go
                 // past it. For races see `copy_in()`.
                 unsafe {
-                    bindings::_copy_to_user(
-                        into.wrapping_byte_add(done).as_mut_ptr(),
-                        address,
-                        len,
-                    )
+                    bindings::_copy_to_user(into.wrapping_byte_add(done).as_mut_ptr(), address, len)
                 }
             })
         })
@@ -166,11 +162,7 @@ impl SharedPages {
 
     /// Maps the page while `copy` runs with the address of `offset` in it; `copy` returns how many
     /// bytes it could not copy.
-    fn with_address(
-        page: &Page,
-        offset: usize,
-        copy: impl FnOnce(*mut c_void) -> usize,
-    ) -> Result {
+    fn with_address(page: &Page, offset: usize, copy: impl FnOnce(*mut c_void) -> usize) -> Result {
         debug_assert!(offset < PAGE_SIZE);
 
         // SAFETY: The page is valid.
@@ -200,7 +192,11 @@ impl SharedPages {
     pub fn mmap(&self, vma: &VmaNew, offset: usize) -> Result {
         let len = vma.end().checked_sub(vma.start()).ok_or(EINVAL)?;
         let end = offset.checked_add(len).ok_or(EINVAL)?;
-        if len == 0 || offset % PAGE_SIZE != 0 || end > self.size() || vma.flags() & flags::SHARED == 0 {
+        if len == 0
+            || offset % PAGE_SIZE != 0
+            || end > self.size()
+            || vma.flags() & flags::SHARED == 0
+        {
             return Err(EINVAL);
         }
         vma.try_clear_mayexec()?;

@@ -38,12 +38,7 @@ pub fn state(device: &CStr, from: u32, to: u32, errno: i32) {
     if is_enabled!(__tracepoint_vfio_migration_state) {
         // SAFETY: `device` is a C string, which the tracepoint copies.
         unsafe {
-            vfio_bindings::rust_do_trace_vfio_migration_state(
-                device.as_char_ptr(),
-                from,
-                to,
-                errno,
-            )
+            vfio_bindings::rust_do_trace_vfio_migration_state(device.as_char_ptr(), from, to, errno)
         };
     }
 }
