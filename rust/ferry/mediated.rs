@@ -55,6 +55,7 @@ use vfio::{
 /// Index of the migration region: the first after those that a PCI device has anyway.
 const MIGRATION: u32 = pci::COUNT;
 const NUM_REGIONS: u32 = MIGRATION + 1;
+const BARS: usize = (pci::BAR5 - pci::BAR0 + 1) as usize;
 
 /// How many bytes of an access of registers are copied from or to the user at once.
 const BLOCK: usize = 64;
@@ -98,11 +99,19 @@ pub(crate) struct Mediated<D: Driver> {
     window: SpinLock<Option<Arc<SharedPages>>>,
     #[pin]
     refusals: RateLimit,
+    /// Sizes of the BARs in bytes, which never change; 0 where there is none.
+    bar_sizes: [u64; BARS],
 }
 
 impl<D: Driver> Mediated<D> {
     pub(crate) fn new(model: D::Model, window_size: WindowSize) -> impl PinInit<Self, Error> {
+        let mut bar_sizes = [0; BARS];
+        for (bar, size) in (pci::BAR0..=pci::BAR5).zip(bar_sizes.iter_mut()) {
+            *size = model.bar_size(bar);
+        }
+
         try_pin_init!(Self {
+            bar_sizes,
             migration <- new_mutex!(Migration { window_size, region: None }),
             live <- new_mutex!(Live { model, staged: None, running: true }),
             interrupts <- Interrupts::new(D::Model::MSI_VECTORS),
@@ -139,6 +148,10 @@ impl<D: Driver> Mediated<D> {
     pub(crate) fn drive_interrupts(&self, model: &D::Model) {
         self.interrupts
             .set_line(model.intx_asserted(), model.interrupt());
+    }
+
+    fn bar_size(&self, bar: u32) -> u64 {
+        self.bar_sizes.get(bar as usize).copied().unwrap_or(0)
     }
 
     fn open_window(&self) -> Result<Arc<SharedPages>> {
@@ -237,7 +250,7 @@ impl<D: Driver> Mediated<D> {
         };
 
         let (size, target) = match position.index {
-            bar @ pci::BAR0..=pci::BAR5 => (self.live.lock().model.bar_size(bar), Target::Bar(bar)),
+            bar @ pci::BAR0..=pci::BAR5 => (self.bar_size(bar), Target::Bar(bar)),
             pci::CONFIG => (D::Model::CONFIG_SIZE, Target::Config),
             // The engine checks what an access of the header is; data begins a page on.
             MIGRATION if position.offset < Region::WINDOW_OFFSET => {
@@ -457,7 +470,7 @@ impl<D: Driver> Operations for Mediated<D> {
         };
 
         match index {
-            bar @ pci::BAR0..=pci::BAR5 => Ok(match device.live.lock().model.bar_size(bar) {
+            bar @ pci::BAR0..=pci::BAR5 => Ok(match device.bar_size(bar) {
                 0 => region::Info::ABSENT,
                 size => read_write(size),
             }),

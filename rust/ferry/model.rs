@@ -29,7 +29,8 @@ pub trait Model: Sized + Send + Unpin + 'static {
     /// bytes that are.
     fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize;
 
-    /// Size of BAR `bar`, which is 0 to 5, in bytes; 0 if there is no such BAR.
+    /// Size of BAR `bar`, which is 0 to 5, in bytes; 0 if there is no such BAR. It never changes, and
+    /// only a BAR with a size is accessed.
     fn bar_size(&self, bar: u32) -> u64;
 
     /// Reads registers of a BAR.
