@@ -8,10 +8,13 @@
 //! C headers: [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h),
 //! [`include/linux/device.h`](srctree/include/linux/device.h)
 
-use crate::device::{
-    Device,
-    Operations,
-    Registration, //
+use crate::{
+    const_char_ptr,
+    device::{
+        Device,
+        Operations,
+        Registration, //
+    },
 };
 use core::{
     fmt::{
@@ -103,7 +106,7 @@ impl<G: Group> GroupTable<G> {
         );
 
         let mut group: bindings::attribute_group = pin_init::zeroed();
-        group.name = G::NAME.as_ptr().cast();
+        group.name = const_char_ptr(G::NAME);
         group.__bindgen_anon_2.attrs = G::ATTRIBUTES.as_ptr().cast_mut().cast();
         group
     };
@@ -119,7 +122,7 @@ struct Table<A>(PhantomData<A>);
 impl<A: Attribute> Table<A> {
     const ATTRIBUTE: bindings::device_attribute = {
         let mut attribute: bindings::device_attribute = pin_init::zeroed();
-        attribute.attr.name = A::NAME.as_ptr().cast();
+        attribute.attr.name = const_char_ptr(A::NAME);
         attribute.attr.mode = if A::WRITABLE { 0o644 } else { 0o444 };
         attribute.__bindgen_anon_1.show = Some(Self::show_callback);
         attribute.__bindgen_anon_2.store = Some(Self::store_callback);
@@ -156,7 +159,7 @@ impl<A: Attribute> Table<A> {
             // SAFETY: By the function's requirement.
             let value = A::show(unsafe { Self::device(dev)? })?;
             let mut text = Text::new(page);
-            write!(text, "{value}\n").map_err(|_| EOVERFLOW)?;
+            writeln!(text, "{value}").map_err(|_| EOVERFLOW)?;
             // A page's size fits.
             Ok(text.len as isize)
         })

@@ -9,6 +9,7 @@
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h)
 
 use crate::{
+    const_char_ptr,
     ioctl,
     irq,
     mdev,
@@ -304,7 +305,7 @@ struct VTable<T: Operations>(PhantomData<T>);
 
 impl<T: Operations> VTable<T> {
     const VTABLE: vfio_bindings::vfio_device_ops = vfio_bindings::vfio_device_ops {
-        name: T::NAME.as_ptr().cast_mut().cast::<c_char>(),
+        name: const_char_ptr(T::NAME).cast_mut(),
         init: None,
         release: Some(Self::release_callback),
         #[cfg(CONFIG_IOMMUFD)]
@@ -356,7 +357,8 @@ impl<T: Operations> VTable<T> {
 
     /// # Safety
     ///
-    /// Called by the VFIO core with a registered device of this vtable, like all that follow.
+    /// Called by the VFIO core with a registered device of this vtable, and with arguments that are
+    /// valid during the call.
     unsafe extern "C" fn open_device_callback(vdev: *mut vfio_bindings::vfio_device) -> c_int {
         // SAFETY: By the function's requirement.
         let device = unsafe { Device::<T>::from_raw(vdev) };
@@ -364,11 +366,17 @@ impl<T: Operations> VTable<T> {
         from_result(|| T::open_device(device).map(|()| 0))
     }
 
+    /// # Safety
+    ///
+    /// As for [`Self::open_device_callback`].
     unsafe extern "C" fn close_device_callback(vdev: *mut vfio_bindings::vfio_device) {
         // SAFETY: As for `open_device_callback()`.
         T::close_device(unsafe { Device::<T>::from_raw(vdev) });
     }
 
+    /// # Safety
+    ///
+    /// As for [`Self::open_device_callback`].
     unsafe extern "C" fn read_callback(
         vdev: *mut vfio_bindings::vfio_device,
         buf: *mut c_char,
@@ -384,6 +392,9 @@ impl<T: Operations> VTable<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// As for [`Self::open_device_callback`].
     unsafe extern "C" fn write_callback(
         vdev: *mut vfio_bindings::vfio_device,
         buf: *const c_char,
@@ -401,6 +412,9 @@ impl<T: Operations> VTable<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// As for [`Self::open_device_callback`].
     unsafe extern "C" fn ioctl_callback(
         vdev: *mut vfio_bindings::vfio_device,
         cmd: c_uint,
@@ -412,6 +426,9 @@ impl<T: Operations> VTable<T> {
         from_result(|| ioctl::dispatch(device, cmd, UserPtr::from_addr(arg)).map(|()| 0))
     }
 
+    /// # Safety
+    ///
+    /// As for [`Self::open_device_callback`].
     unsafe extern "C" fn get_region_info_caps_callback(
         vdev: *mut vfio_bindings::vfio_device,
         info: *mut vfio_bindings::vfio_region_info,
@@ -437,6 +454,9 @@ impl<T: Operations> VTable<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// As for [`Self::open_device_callback`].
     unsafe extern "C" fn mmap_callback(
         vdev: *mut vfio_bindings::vfio_device,
         vma: *mut bindings::vm_area_struct,
@@ -459,6 +479,9 @@ impl<T: Operations> VTable<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// As for [`Self::open_device_callback`].
     unsafe extern "C" fn dma_unmap_callback(
         vdev: *mut vfio_bindings::vfio_device,
         iova: u64,

@@ -177,7 +177,6 @@ impl<T: Driver> Registration<T> {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "it has one user")]
     fn types() -> Result<(
         KVec<Opaque<vfio_bindings::mdev_type>>,
         KVec<*mut vfio_bindings::mdev_type>,

@@ -25,3 +25,17 @@ pub mod ratelimit;
 pub mod region;
 pub mod shared_pages;
 pub mod trace;
+
+use kernel::{
+    ffi::c_char,
+    prelude::*, //
+};
+
+/// `CStrExt::as_char_ptr()` for tables that the compiler makes.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a trait's method cannot be called there"
+)]
+const fn const_char_ptr(name: &'static CStr) -> *const c_char {
+    name.as_ptr().cast()
+}
