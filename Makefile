@@ -44,7 +44,7 @@ debug-modules: ## build the modules for the debug kernel, in build/debug
 programs: ## build the static programs that run in the virtual machines
 	cd tools && RUSTFLAGS='-Ctarget-feature=+crt-static' \
 		$(cargo) build $(cargo_jobs) --target-dir $(programs) --target $(programs_target) \
-		-p ferry-host -p ferry-guest -p vfio-migration
+		-p ferry-host -p ferry-guest -p vfio-migration-selftests
 
 .PHONY: tools
 tools: ## build the command line tools

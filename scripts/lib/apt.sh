@@ -4,6 +4,9 @@
 # Debian's archive, through the machine's own apt but with private state: nothing of the machine's package
 # management is read beyond its mirror, and nothing of it is changed.
 
+# shellcheck source=scripts/lib/lock.sh
+. "${BASH_SOURCE[0]%/*}/lock.sh"
+
 archive_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # Prints "URI SUITE" for every binary source that the machine's apt is configured with, in both file formats.
@@ -102,7 +105,7 @@ available_versions() {
 describe_packages() {
 	local state=$1 wanted
 	wanted=$(cat)
-	# shellcheck disable=SC2046,SC2086 # words are wanted
+	# shellcheck disable=SC2001,SC2046,SC2086 # words are wanted
 	awk 'NR == FNR { if (!(($1, $2) in suite)) suite[$1, $2] = $3; next }
 		/^Package:/ { package = $2 } /^Version:/ { version = $2 } /^Architecture:/ { arch = $2 }
 		/^Size:/ { size = $2 } /^SHA256:/ { sha = $2 } /^Filename:/ { path = $2 }

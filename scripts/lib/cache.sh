@@ -12,23 +12,35 @@
 #
 # and has a function build that fills the directory given to it.
 
+# shellcheck disable=SC2030,SC2031 # the declarations of one component are not to reach the next
+# shellcheck source=scripts/lib/download.sh
+. "${BASH_SOURCE[0]%/*}/download.sh"
+
+# Prints the names of all components.
+component_names() {
+	local file
+	for file in "$ferry_src"/scripts/components/*.sh; do
+		file=${file##*/}
+		echo "${file%.sh}"
+	done
+}
+
 # Runs "$@" with the declarations of component $1 loaded.
 with_component() {
 	local name=$1
 	shift
-	[[ -f $ferry_src/scripts/components/$name.sh ]] || die "there is no component '$name'" \
-		"There are: $(cd "$ferry_src/scripts/components" && printf '%s ' *.sh | sed 's/\.sh//g')"
 	(
 		# shellcheck disable=SC2034 # read by the command
 		needs=() packages=() inputs=()
-		# shellcheck disable=SC1090
+		# shellcheck source=/dev/null
 		. "$ferry_src/scripts/components/$name.sh"
 		"$@"
 	)
 }
 
-print_needs() { printf '%s\n' "${needs[@]}"; }
-print_packages() { printf '%s\n' "${packages[@]}"; }
+print_needs() { print_lines "${needs[@]}"; }
+print_packages() { print_lines "${packages[@]}"; }
+print_lines() { [[ $# == 0 ]] || printf '%s\n' "$@"; }
 
 # Prints everything that makes a difference to the component whose declarations are loaded.
 print_identity() {

@@ -3,9 +3,12 @@
 #
 # Paths that every part of the set-up shares.
 
+[[ -z ${ferry_src:-} ]] || return 0
+
 ferry_src=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
-ferry_cache=${FERRY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ferry}
+# shellcheck disable=SC2034 # used by those who source this
 lock_file=${FERRY_LOCK:-$ferry_src/scripts/versions.lock}
+ferry_cache=${FERRY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ferry}
 
 # shellcheck source=scripts/lib/log.sh
 . "$ferry_src/scripts/lib/log.sh"

@@ -2,12 +2,15 @@
 # shellcheck shell=bash
 #
 # Pinned packages, fetched into $ferry_cache/downloads/SHA256.deb by the helper that comes with apt, so that the
-# machine's own proxies and credentials for its mirror apply. A broken-off file is gone on with.
+# machine's own proxies and credentials for its mirror apply. What came in whole is kept, whatever happens next.
+
+# shellcheck source=scripts/lib/apt.sh
+. "${BASH_SOURCE[0]%/*}/apt.sh"
 
 # Prints the path of the downloaded package that a selection names; there must be just one.
 package_file() {
-	local suite package version arch size sha path
-	read -r suite package version arch size sha path < <(selected_pins "$1") || true
+	local suite package version sha
+	read -r suite package version _ _ sha _ < <(selected_pins "$1") || true
 	[[ -n ${sha:-} ]] || die "versions.lock names no package $1"
 	printf '%s/downloads/%s.deb\n' "$ferry_cache" "$sha"
 }
@@ -27,11 +30,20 @@ download_progress() {
 	done
 }
 
+# Succeeds if the package with SHA-256 $1 is there. One that an interrupted run has fetched whole is taken over.
+take_download() {
+	local file=$ferry_cache/downloads/partial/$1
+	[[ ! -f $ferry_cache/downloads/$1.deb ]] || return 0
+	[[ -f $file ]] && sha256sum --status -c <<< "$1  $file" && mv "$file" "$ferry_cache/downloads/$1.deb"
+}
+
 # Makes sure that the packages of the selections are there. Returns 75 when a group had to fall back to other packages,
 # after which everything that depends on the group has another identity.
 fetch_packages() {
-	local selection group pins=() line suite package version arch size sha path uri
+	local selection group pins=() line suite package version size sha path uri
 	local items=() partial=() gone=() wrong=() failed=() total=0 log progress fetcher
+	mkdir -p "$ferry_cache/downloads/partial"
+	declare -A told=()
 	exec 8> "$ferry_cache/locks/downloads"
 	if ! flock -n 8; then
 		say "download: waiting for another run that is downloading"
@@ -39,16 +51,19 @@ fetch_packages() {
 	fi
 	for selection in "$@"; do
 		group=${selection%%:*}
-		[[ ! -f $(resolved_file "$group") ]] || say_fallback "$group"
+		if [[ -z ${told[$group]:-} && -f $(resolved_file "$group") ]]; then
+			say_fallback "$group"
+			told[$group]=1
+		fi
 		while read -r line; do
 			pins+=("$group $line")
 		done < <(selected_pins "$selection")
 	done
-	mkdir -p "$ferry_cache/downloads/partial"
 	for line in "${pins[@]}"; do
-		read -r group suite package version arch size sha path <<< "$line"
-		[[ ! -f $ferry_cache/downloads/$sha.deb ]] || continue
+		read -r group suite package version _ size sha path <<< "$line"
+		! take_download "$sha" || continue
 		uri=${uri:-$(mirror_uri)}
+		[[ -n $uri ]] || exit 1
 		rm -f "$ferry_cache/downloads/partial/$sha.FAILED"
 		items+=("$uri$path" "$ferry_cache/downloads/partial/$sha" "SHA256:$sha")
 		partial+=("$ferry_cache/downloads/partial/$sha")
@@ -72,11 +87,9 @@ fetch_packages() {
 	[[ ! -t 3 ]] || printf '\r\033[K' >&3
 
 	for line in "${pins[@]}"; do
-		read -r group suite package version arch size sha path <<< "$line"
-		[[ ! -f $ferry_cache/downloads/$sha.deb ]] || continue
-		if [[ -f $ferry_cache/downloads/partial/$sha ]] &&
-			sha256sum --status -c <<< "$sha  $ferry_cache/downloads/partial/$sha"; then
-			mv "$ferry_cache/downloads/partial/$sha" "$ferry_cache/downloads/$sha.deb"
+		read -r group suite package version _ size sha path <<< "$line"
+		if take_download "$sha"; then
+			continue
 		elif [[ -f $ferry_cache/downloads/partial/$sha.FAILED ]]; then
 			wrong+=("$package $version")
 		elif grep -A 1 "^Err:[0-9]* .*${path##*/}$" "$log" | grep -Eq '404|410|File not found'; then

@@ -3,6 +3,9 @@
 #
 # Reads scripts/versions.lock; its format is described at its top.
 
+# shellcheck source=scripts/lib/common.sh
+. "${BASH_SOURCE[0]%/*}/common.sh"
+
 # Prints the fields behind GROUP of the lines of KIND that belong to group $2.
 lock_lines() {
 	awk -v kind="$1" -v group="$2" '$1 == kind && $2 == group { $1 = $2 = ""; sub(/^ +/, ""); print }' "$lock_file"

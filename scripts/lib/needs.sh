@@ -3,6 +3,9 @@
 #
 # What the machine must have before anything can be made.
 
+# shellcheck source=scripts/lib/common.sh
+. "${BASH_SOURCE[0]%/*}/common.sh"
+
 # Checks for the programs that the set-up itself runs, and names all missing ones at once.
 check_needs() {
 	local missing=() program package
@@ -25,4 +28,15 @@ check_needs() {
 			"Install: apt-get install $(printf '%s\n' "${missing[@]}" | sort -u | tr '\n' ' ')"
 	fi
 	"$ferry_src/scripts/in-root" --check
+}
+
+# Checks for what the programs of user space are built with.
+check_cargo() {
+	local version
+	command -v cc > /dev/null || die "the machine lacks a C linker, with which cargo links" "Install: apt-get install gcc libc6-dev"
+	version=$("${CARGO:-cargo}" --version 2>/dev/null | cut -d ' ' -f 2) || true
+	if [[ $(printf '%s\n' 1.85 "${version:-0}" | sort -V | head -n 1) != 1.85 ]]; then
+		die "cargo 1.85 or later is needed, and here is ${version:-none}" \
+			"Install it from https://rustup.rs, with the components clippy and rustfmt."
+	fi
 }
