@@ -2,10 +2,8 @@
 
 //! CRC-32C: vectors that others have published, and agreement with the plain algorithm.
 
-mod common;
-
-use common::pattern;
-use common::wire;
+use crate::common::pattern;
+use crate::common::wire;
 use migration::stream::crc32c;
 use migration::stream::Crc32c;
 

@@ -3,23 +3,21 @@
 //! The `device_state` field: the complete enumeration of states, requests and faults of the device
 //! against a plain model, and the statements 16 to 32 of the protocol one by one.
 
-mod common;
-
-use common::errno;
-use common::pattern;
-use common::stream_of;
-use common::Faults;
-use common::Rig;
-use common::Told;
-use common::ERROR;
-use common::FAIL_SAVE;
-use common::FAIL_START;
-use common::FAIL_STOP;
-use common::PRE_COPY;
-use common::RESUMING;
-use common::RUNNING;
-use common::STOP;
-use common::STOP_COPY;
+use crate::common::errno;
+use crate::common::pattern;
+use crate::common::stream_of;
+use crate::common::Faults;
+use crate::common::Rig;
+use crate::common::Told;
+use crate::common::ERROR;
+use crate::common::FAIL_SAVE;
+use crate::common::FAIL_START;
+use crate::common::FAIL_STOP;
+use crate::common::PRE_COPY;
+use crate::common::RESUMING;
+use crate::common::RUNNING;
+use crate::common::STOP;
+use crate::common::STOP_COPY;
 use migration::Errno;
 use migration::Reason;
 use migration::State;
@@ -585,7 +583,7 @@ fn v1_30_a_state_that_the_device_refuses_is_refused_at_data_size() {
     let refusal = rig
         .give(&stream, WINDOW)
         .expect_err("a state that is refused");
-    assert_eq!(refusal.errno, common::FAIL_STAGE);
+    assert_eq!(refusal.errno, crate::common::FAIL_STAGE);
     rig.unit.faults.stage = false;
     assert_eq!(rig.set(RUNNING), Err(refusal), "leaving RESUMING");
     assert_eq!(rig.give(&stream, WINDOW), Err(refusal), "more data");
@@ -600,10 +598,10 @@ fn v1_32_a_new_open_is_fresh() {
     assert_eq!(next.word(), RUNNING, "device_state");
     assert_eq!(next.pending(), 0, "pending_bytes");
     next.go(&[STOP_COPY]);
-    let records = common::wire::parse(&next.drain());
+    let records = crate::common::wire::parse(&next.drain());
     assert_eq!(
         (records[0].kind, records[0].argument),
-        (common::wire::HEADER, 1),
+        (crate::common::wire::HEADER, 1),
         "the first record of an open and its generation"
     );
 }
@@ -622,13 +620,13 @@ fn sessions_do_not_begin_where_memory_is_too_small() {
 
     for request in [STOP_COPY, RESUMING] {
         let mut rig = Rig::new(&pattern(10), WINDOW);
-        let memory = common::Memory {
+        let memory = crate::common::Memory {
             bytes: vec![0; WINDOW],
         };
-        let size = common::STATE_SIZE - 1;
+        let size = crate::common::STATE_SIZE - 1;
         rig.region = migration::MigrationRegion::new(memory, vec![0; size]);
         let refusal = rig.set(request).expect_err("a small state buffer");
-        let least = common::STATE_SIZE;
+        let least = crate::common::STATE_SIZE;
         assert_eq!(refusal.reason, Reason::BufferTooSmall { size, least });
         assert_eq!(rig.word(), RUNNING, "device_state");
     }

@@ -4,14 +4,12 @@
 //!
 //! A file in `golden/` never changes once its version is released. Every later reader takes it.
 
-mod common;
-
-use common::wire;
-use common::Rig;
-use common::PRE_COPY;
-use common::RESUMING;
-use common::RUNNING;
-use common::STOP_COPY;
+use crate::common::wire;
+use crate::common::Rig;
+use crate::common::PRE_COPY;
+use crate::common::RESUMING;
+use crate::common::RUNNING;
+use crate::common::STOP_COPY;
 
 const STREAM_1_0: &str = include_str!("golden/stream-1.0.hex");
 

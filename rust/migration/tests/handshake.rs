@@ -5,19 +5,17 @@
 //! The model keeps the records that are still to come as a queue of encoded bytes, made by the
 //! tests' own encoder, and after each access everything that a user can see is compared.
 
-mod common;
-
 use std::collections::VecDeque;
 
-use common::pattern;
-use common::stream_of;
-use common::wire;
-use common::wire::Record;
-use common::Rig;
-use common::PRE_COPY;
-use common::RESUMING;
-use common::RUNNING;
-use common::STOP_COPY;
+use crate::common::pattern;
+use crate::common::stream_of;
+use crate::common::wire;
+use crate::common::wire::Record;
+use crate::common::Rig;
+use crate::common::PRE_COPY;
+use crate::common::RESUMING;
+use crate::common::RUNNING;
+use crate::common::STOP_COPY;
 use migration::Errno;
 use proptest::collection::vec;
 use proptest::prelude::*;

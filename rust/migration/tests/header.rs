@@ -2,20 +2,18 @@
 
 //! The header: every offset and width, and the fields that are not `device_state`.
 
-mod common;
-
-use common::errno;
-use common::pattern;
-use common::reason;
-use common::stream_of;
-use common::Rig;
-use common::Told;
-use common::PRE_COPY;
-use common::RESUMING;
-use common::RUNNING;
-use common::STOP;
-use common::STOP_COPY;
-use common::WINDOW_OFFSET;
+use crate::common::errno;
+use crate::common::pattern;
+use crate::common::reason;
+use crate::common::stream_of;
+use crate::common::Rig;
+use crate::common::Told;
+use crate::common::PRE_COPY;
+use crate::common::RESUMING;
+use crate::common::RUNNING;
+use crate::common::STOP;
+use crate::common::STOP_COPY;
+use crate::common::WINDOW_OFFSET;
 use migration::header::decode;
 use migration::header::Field;
 use migration::Errno;
@@ -144,7 +142,7 @@ fn v1_08_the_data_section_is_a_page_after_the_header() {
 fn v1_12_a_chunk_ends_within_the_region() {
     for window in [256, 257, 1000, 4096, 8192] {
         for path in [vec![STOP_COPY], vec![PRE_COPY, STOP_COPY]] {
-            let mut rig = Rig::new(&pattern(common::STATE_SIZE), window);
+            let mut rig = Rig::new(&pattern(crate::common::STATE_SIZE), window);
             rig.go(&path);
             while rig.pending() > 0 {
                 let end = rig.offset() + rig.size();
@@ -314,7 +312,7 @@ fn v1_37_only_pending_after_data_offset_consumes() {
 #[test]
 fn v1_39_pending_bytes_always_come_with_data() {
     for window in [256, 300, 1024, 4096] {
-        for len in [0, 1, 100, 223, 224, 225, 2999, common::STATE_SIZE] {
+        for len in [0, 1, 100, 223, 224, 225, 2999, crate::common::STATE_SIZE] {
             let mut rig = Rig::new(&pattern(len), window);
             for state in [PRE_COPY, STOP_COPY] {
                 rig.go(&[state]);
@@ -359,7 +357,7 @@ fn v1_40_pending_is_zero_in_stop_and_copy_at_the_end_and_not_before() {
 #[test]
 fn v1_41_pending_is_exactly_what_comes() {
     for window in [256, 257, 1000, 4096, 8192] {
-        for len in (0..=600).chain([common::STATE_SIZE]) {
+        for len in (0..=600).chain([crate::common::STATE_SIZE]) {
             let mut rig = Rig::new(&pattern(len), window);
             for state in [PRE_COPY, STOP_COPY] {
                 rig.go(&[state]);

@@ -2,19 +2,17 @@
 
 //! Streams that must be refused, and what must be left of them: nothing.
 
-mod common;
-
-use common::errno;
-use common::pattern;
-use common::stream_of;
-use common::wire;
-use common::wire::Record;
-use common::Rig;
-use common::Told;
-use common::RESUMING;
-use common::RUNNING;
-use common::STATE_SIZE;
-use common::STOP_COPY;
+use crate::common::errno;
+use crate::common::pattern;
+use crate::common::stream_of;
+use crate::common::wire;
+use crate::common::wire::Record;
+use crate::common::Rig;
+use crate::common::Told;
+use crate::common::RESUMING;
+use crate::common::RUNNING;
+use crate::common::STATE_SIZE;
+use crate::common::STOP_COPY;
 use migration::Errno;
 use migration::Reason;
 use migration::Refusal;
@@ -69,7 +67,7 @@ fn refused(stream: &[u8], size: usize, case: &str) -> Refusal {
 /// Streams of all shapes: one piece, several pieces, no state, a resend, a restart.
 fn shapes() -> Vec<(&'static str, Vec<u8>)> {
     let mut resent = Rig::new(&pattern(40), WINDOW);
-    resent.go(&[common::PRE_COPY]);
+    resent.go(&[crate::common::PRE_COPY]);
     let mut resend = resent.look();
     resent.go(&[STOP_COPY]);
     resend.extend(resent.drain());

@@ -3,19 +3,17 @@
 //! Streams that go from a source to a destination: any windows, any chunks, restarts, and chunks
 //! of which nobody knows whether they were taken.
 
-mod common;
-
-use common::errno;
-use common::pattern;
-use common::stream_of;
-use common::wire;
-use common::Rig;
-use common::PRE_COPY;
-use common::RESUMING;
-use common::RUNNING;
-use common::STATE_SIZE;
-use common::STOP;
-use common::STOP_COPY;
+use crate::common::errno;
+use crate::common::pattern;
+use crate::common::stream_of;
+use crate::common::wire;
+use crate::common::Rig;
+use crate::common::PRE_COPY;
+use crate::common::RESUMING;
+use crate::common::RUNNING;
+use crate::common::STATE_SIZE;
+use crate::common::STOP;
+use crate::common::STOP_COPY;
 use migration::Errno;
 use proptest::collection::vec;
 use proptest::prelude::*;

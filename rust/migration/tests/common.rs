@@ -3,8 +3,6 @@
 //! What the tests share: a device that can be made to fail, memory for the window, a user of the
 //! region, and an encoder and decoder of the stream that owe nothing to those under test.
 
-#![allow(dead_code, reason = "no test uses all of it")]
-
 use migration::header::Field;
 use migration::region::MigrationRegion;
 use migration::state::State;

@@ -1,0 +1,729 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Checks of the migration engine that need no standard library and no heap.
+//!
+//! The host tests run them with cargo, and KUnit runs them in the kernel, so that what the kernel's
+//! compiler made of the engine is checked as well.
+
+use migration::{
+    stream::crc32c,
+    Device,
+    Errno,
+    MigrationRegion,
+    Refusal,
+    Window,
+    CONFIGURATION_MAX, //
+};
+
+/// What a check returns: nothing, or what was expected.
+pub(crate) type Outcome = Result<(), &'static str>;
+
+/// A check.
+pub(crate) type Check = fn() -> Outcome;
+
+/// All checks with their names.
+pub(crate) const CHECKS: &[(&str, Check)] = &[
+    ("crc32c_of_known_bytes", crc32c_of_known_bytes),
+    ("v1_03_malformed_accesses", v1_03_malformed_accesses),
+    ("v1_04_reserved_field", v1_04_reserved_field),
+    ("v1_05_read_only_fields", v1_05_read_only_fields),
+    ("v1_15_window_is_cleared", v1_15_window_is_cleared),
+    ("v1_16_reserved_bits", v1_16_reserved_bits),
+    ("v1_17_running_at_open", v1_17_running_at_open),
+    ("v1_18_invalid_states", v1_18_invalid_states),
+    ("v1_20_failed_save_unwinds", v1_20_failed_save_unwinds),
+    ("v1_21_error_until_reset", v1_21_error_until_reset),
+    ("v1_25_every_arc", v1_25_every_arc),
+    ("v1_26_same_state", v1_26_same_state),
+    ("v1_28_cancel", v1_28_cancel),
+    ("v1_30_incomplete_stream", v1_30_incomplete_stream),
+    (
+        "v1_33_pending_has_no_side_effect",
+        v1_33_pending_has_no_side_effect,
+    ),
+    ("v1_34_pending_outside_saving", v1_34_pending_outside_saving),
+    ("v1_36_chunk_stays", v1_36_chunk_stays),
+    ("v1_37_what_consumes", v1_37_what_consumes),
+    ("v1_38_chunk_in_doubt", v1_38_chunk_in_doubt),
+    ("v1_44_every_split", v1_44_every_split),
+    ("v1_45_data_size", v1_45_data_size),
+    ("v1_46_every_bit_flip", v1_46_every_bit_flip),
+    ("v1_46_every_truncation", v1_46_every_truncation),
+    ("v1_46_other_configuration", v1_46_other_configuration),
+    ("v1_47_restart", v1_47_restart),
+    ("v1_48_good_after_bad", v1_48_good_after_bad),
+];
+
+const STOP: u32 = 0b000;
+const RUNNING: u32 = 0b001;
+const STOP_COPY: u32 = 0b010;
+const PRE_COPY: u32 = 0b011;
+const RESUMING: u32 = 0b100;
+const ERROR: u32 = 0b110;
+
+const DEVICE_STATE: u64 = 0;
+const RESERVED: u64 = 4;
+const PENDING_BYTES: u64 = 8;
+const DATA_OFFSET: u64 = 16;
+const DATA_SIZE: u64 = 24;
+
+const STATE_SIZE: usize = 40;
+const WINDOW_SIZE: usize = 256;
+/// Room for two saves.
+const STREAM_SIZE: usize = 512;
+
+/// The window.
+struct Memory([u8; WINDOW_SIZE]);
+
+impl Window for Memory {
+    fn size(&self) -> usize {
+        WINDOW_SIZE
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        for (place, byte) in self.0.iter_mut().skip(offset).zip(bytes) {
+            *place = *byte;
+        }
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        for (place, byte) in into.iter_mut().zip(self.0.iter().skip(offset)) {
+            *place = *byte;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.0.fill(0);
+    }
+}
+
+/// A device whose state is a string of bytes.
+struct Unit {
+    live: [u8; STATE_SIZE],
+    staged: Option<[u8; STATE_SIZE]>,
+    running: bool,
+    configuration: u8,
+    start_fails: bool,
+    save_fails: bool,
+}
+
+impl Device for Unit {
+    const TYPE: &'static str = "check";
+    const STATE_SIZE: usize = STATE_SIZE;
+
+    fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize {
+        let [first, ..] = out;
+        *first = self.configuration;
+        1
+    }
+
+    fn stop(&mut self) -> Result<(), Errno> {
+        self.running = false;
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(), Errno> {
+        if self.start_fails {
+            return Err(Errno::EBUSY);
+        }
+        self.running = true;
+        Ok(())
+    }
+
+    fn save(&mut self, out: &mut [u8]) -> Result<usize, Errno> {
+        if self.save_fails {
+            return Err(Errno::ENOMEM);
+        }
+        for (place, byte) in out.iter_mut().zip(&self.live) {
+            *place = *byte;
+        }
+        Ok(STATE_SIZE)
+    }
+
+    fn stage(&mut self, state: &[u8]) -> Result<(), Errno> {
+        let state = state.try_into().map_err(|_| Errno::EBADMSG)?;
+        self.staged = Some(state);
+        Ok(())
+    }
+
+    fn adopt(&mut self) {
+        if let Some(state) = self.staged.take() {
+            self.live = state;
+        }
+    }
+
+    fn unstage(&mut self) {
+        self.staged = None;
+    }
+
+    fn reset(&mut self) {
+        self.live = [0; STATE_SIZE];
+        self.running = true;
+    }
+}
+
+/// A stream that was read.
+struct Stream {
+    bytes: [u8; STREAM_SIZE],
+    len: usize,
+}
+
+impl Stream {
+    fn new() -> Self {
+        Self {
+            bytes: [0; STREAM_SIZE],
+            len: 0,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        for (place, byte) in self.bytes.iter_mut().skip(self.len).zip(bytes) {
+            *place = *byte;
+        }
+        self.len = self.len.saturating_add(bytes.len());
+    }
+}
+
+/// A device with its region, and a user who has it open.
+struct Rig {
+    region: MigrationRegion<Memory, [u8; STATE_SIZE]>,
+    unit: Unit,
+}
+
+impl Rig {
+    /// A device whose state is `first` and the numbers after it.
+    fn new(first: u8) -> Self {
+        let mut live = [0; STATE_SIZE];
+        for (byte, value) in live.iter_mut().zip(first..) {
+            *byte = value;
+        }
+        Self {
+            region: MigrationRegion::new(Memory([0; WINDOW_SIZE]), [0; STATE_SIZE]),
+            unit: Unit {
+                live,
+                staged: None,
+                running: true,
+                configuration: 1,
+                start_fails: false,
+                save_fails: false,
+            },
+        }
+    }
+
+    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), Refusal> {
+        self.region
+            .read_header(&mut self.unit, &mut (), offset, bytes)
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Refusal> {
+        self.region
+            .write_header(&mut self.unit, &mut (), offset, bytes)
+    }
+
+    fn word(&mut self) -> u32 {
+        let mut bytes = [0xee; 4];
+        match self.read(DEVICE_STATE, &mut bytes) {
+            Ok(()) => u32::from_ne_bytes(bytes),
+            Err(_) => u32::MAX,
+        }
+    }
+
+    fn set(&mut self, word: u32) -> Result<(), Refusal> {
+        self.write(DEVICE_STATE, &word.to_ne_bytes())
+    }
+
+    fn go(&mut self, words: &[u32]) -> Outcome {
+        words
+            .iter()
+            .try_for_each(|word| self.set(*word))
+            .map_err(|_| "valid transitions to succeed")
+    }
+
+    fn number(&mut self, field: u64) -> Result<u64, &'static str> {
+        let mut bytes = [0xee; 8];
+        self.read(field, &mut bytes)
+            .map_err(|_| "a field to be readable")?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    fn pending(&mut self) -> Result<u64, &'static str> {
+        self.number(PENDING_BYTES)
+    }
+
+    /// Reads `data_offset` and `data_size`; returns the chunk.
+    fn look(&mut self) -> Result<&[u8], &'static str> {
+        expect(
+            self.number(DATA_OFFSET)? == 4096,
+            "data_offset to be a page",
+        )?;
+        let size = usize::try_from(self.number(DATA_SIZE)?).unwrap_or(usize::MAX);
+        let window = &self.region.window().0;
+        window.get(..size).ok_or("a chunk within the window")
+    }
+
+    /// Takes chunks until nothing is pending.
+    fn drain(&mut self, stream: &mut Stream) -> Outcome {
+        while self.pending()? > 0 {
+            let chunk = self.look()?;
+            expect(!chunk.is_empty(), "v1_39: data where bytes are pending")?;
+            stream.append(chunk);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, size: u64) -> Result<(), Refusal> {
+        self.write(DATA_SIZE, &size.to_ne_bytes())
+    }
+
+    /// Gives a stream in chunks of up to `size` bytes.
+    fn give(&mut self, stream: &[u8], size: usize) -> Result<(), Refusal> {
+        for chunk in stream.chunks(size) {
+            self.region.window_mut().write(0, chunk);
+            self.commit(chunk.len() as u64)?;
+        }
+        Ok(())
+    }
+}
+
+fn expect(seen: bool, expected: &'static str) -> Outcome {
+    if seen {
+        Ok(())
+    } else {
+        Err(expected)
+    }
+}
+
+fn errno<T>(result: Result<T, Refusal>) -> Option<Errno> {
+    result.err().map(|refusal| refusal.errno)
+}
+
+/// The stream of a device whose state begins with `first`.
+fn stream_of(first: u8) -> Result<Stream, &'static str> {
+    let mut source = Rig::new(first);
+    let mut stream = Stream::new();
+    source.go(&[PRE_COPY])?;
+    source.drain(&mut stream)?;
+    source.go(&[STOP_COPY])?;
+    source.drain(&mut stream)?;
+    Ok(stream)
+}
+
+/// Gives `stream` to a new device, whose state must then begin with `first`.
+fn arrives(stream: &[u8], size: usize, first: u8) -> Outcome {
+    let mut rig = Rig::new(99);
+    rig.go(&[RESUMING])?;
+    rig.give(stream, size)
+        .map_err(|_| "a good stream to be taken")?;
+    rig.go(&[RUNNING])?;
+    expect(
+        rig.unit.live == Rig::new(first).unit.live,
+        "the source's state to arrive",
+    )
+}
+
+fn crc32c_of_known_bytes() -> Outcome {
+    expect(crc32c(b"") == 0, "the checksum of nothing")?;
+    expect(crc32c(b"123456789") == 0xe306_9283, "the check value")?;
+    expect(crc32c(&[0; 32]) == 0x8a91_36aa, "the checksum of 32 zeros")?;
+    expect(
+        crc32c(&[0xff; 32]) == 0x62a8_ab43,
+        "the checksum of 32 ones",
+    )
+}
+
+fn v1_03_malformed_accesses() -> Outcome {
+    const FIELDS: [(u64, usize); 5] = [(0, 4), (4, 4), (8, 8), (16, 8), (24, 8)];
+
+    let mut rig = Rig::new(0);
+    let mut bytes = [0; 17];
+    for offset in 0..40 {
+        for len in 0..bytes.len() {
+            if FIELDS.contains(&(offset, len)) {
+                continue;
+            }
+            let bytes = bytes.get_mut(..len).unwrap_or_default();
+            let read = errno(rig.read(offset, bytes));
+            expect(
+                read == Some(Errno::EINVAL),
+                "a malformed read to be refused",
+            )?;
+            let write = errno(rig.write(offset, bytes));
+            expect(
+                write == Some(Errno::EINVAL),
+                "a malformed write to be refused",
+            )?;
+        }
+    }
+    expect(
+        rig.word() == RUNNING,
+        "malformed accesses to change nothing",
+    )
+}
+
+fn v1_04_reserved_field() -> Outcome {
+    let mut rig = Rig::new(0);
+    let mut bytes = [0xee; 4];
+    let written = rig.write(RESERVED, &[0xff; 4]);
+    let read = rig.read(RESERVED, &mut bytes);
+    expect(written.is_ok() && read.is_ok(), "reserved to be accessible")?;
+    expect(bytes == [0; 4], "reserved to read as zero")
+}
+
+fn v1_05_read_only_fields() -> Outcome {
+    let mut rig = Rig::new(0);
+    for field in [PENDING_BYTES, DATA_OFFSET] {
+        let seen = errno(rig.write(field, &[0; 8]));
+        expect(
+            seen == Some(Errno::EPERM),
+            "a write of a read-only field to fail",
+        )?;
+    }
+    Ok(())
+}
+
+fn v1_15_window_is_cleared() -> Outcome {
+    let mut rig = Rig::new(1);
+    rig.region.window_mut().0.fill(0x5a);
+    rig.go(&[PRE_COPY])?;
+    expect(
+        rig.region.window().0 == [0; WINDOW_SIZE],
+        "a clear window for a save",
+    )?;
+    rig.go(&[STOP_COPY])?;
+    rig.look()?;
+    rig.go(&[STOP])?;
+    expect(
+        rig.region.window().0 == [0; WINDOW_SIZE],
+        "a clear window after a save",
+    )?;
+    rig.region.window_mut().0.fill(0x5a);
+    rig.region.reset(&mut rig.unit, &mut ());
+    expect(
+        rig.region.window().0 == [0; WINDOW_SIZE],
+        "a clear window after a reset",
+    )
+}
+
+fn v1_16_reserved_bits() -> Outcome {
+    let mut rig = Rig::new(0);
+    for word in [PRE_COPY | 0xf0, STOP_COPY | 0x8000_0000, STOP, STOP | 8] {
+        rig.go(&[word])?;
+        expect(rig.word() == word, "reserved bits to read as written")?;
+    }
+    Ok(())
+}
+
+fn v1_17_running_at_open() -> Outcome {
+    let mut rig = Rig::new(0);
+    expect(
+        rig.word() == RUNNING && rig.region.is_running(),
+        "a running device",
+    )
+}
+
+fn v1_18_invalid_states() -> Outcome {
+    for state in [STOP, RUNNING, STOP_COPY, PRE_COPY, RESUMING] {
+        let mut rig = Rig::new(0);
+        rig.go(&[state])?;
+        for request in [0b101, 0b110, 0b111] {
+            let seen = errno(rig.set(request));
+            expect(
+                seen == Some(Errno::EINVAL),
+                "an invalid state to be refused",
+            )?;
+            expect(rig.word() == state, "an invalid state to change nothing")?;
+        }
+    }
+    Ok(())
+}
+
+fn v1_20_failed_save_unwinds() -> Outcome {
+    for from in [RUNNING, PRE_COPY] {
+        let mut rig = Rig::new(0);
+        rig.go(&[from])?;
+        rig.unit.save_fails = true;
+        let seen = errno(rig.set(STOP_COPY));
+        expect(seen == Some(Errno::ENOMEM), "the device's error")?;
+        expect(rig.word() == from, "the previous state")?;
+        expect(rig.unit.running, "the device to run on")?;
+    }
+    Ok(())
+}
+
+fn v1_21_error_until_reset() -> Outcome {
+    let mut rig = Rig::new(0);
+    rig.unit.save_fails = true;
+    rig.unit.start_fails = true;
+    expect(
+        errno(rig.set(STOP_COPY)) == Some(Errno::EIO),
+        "a broken device",
+    )?;
+    for request in [STOP, RUNNING, STOP_COPY, PRE_COPY, RESUMING, 0b101] {
+        expect(rig.word() == ERROR, "the ERROR state")?;
+        expect(errno(rig.set(request)) == Some(Errno::EIO), "ERROR to stay")?;
+    }
+    rig.region.reset(&mut rig.unit, &mut ());
+    expect(
+        rig.word() == RUNNING && rig.unit.running,
+        "a reset to repair",
+    )
+}
+
+fn v1_25_every_arc() -> Outcome {
+    let stream = stream_of(7)?;
+    for from in [STOP, RUNNING, STOP_COPY, PRE_COPY, RESUMING] {
+        for to in [STOP, RUNNING, STOP_COPY, PRE_COPY, RESUMING] {
+            let mut rig = Rig::new(0);
+            rig.go(&[from])?;
+            if from == RESUMING {
+                let given = rig.give(stream.bytes(), WINDOW_SIZE);
+                given.map_err(|_| "a good stream to be taken")?;
+            }
+            rig.go(&[to])?;
+            expect(rig.word() == to, "the state that was asked for")?;
+            expect(
+                rig.unit.running == (to & RUNNING != 0),
+                "the device to run or not",
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn v1_26_same_state() -> Outcome {
+    let mut rig = Rig::new(0);
+    rig.go(&[STOP_COPY])?;
+    let pending = rig.pending()?;
+    let first = crc32c(rig.look()?);
+    rig.go(&[STOP_COPY, STOP_COPY | 8])?;
+    expect(crc32c(rig.look()?) == first, "the chunk to stay")?;
+    expect(rig.pending()? < pending, "the save to go on")
+}
+
+fn v1_28_cancel() -> Outcome {
+    let mut rig = Rig::new(5);
+    rig.go(&[PRE_COPY, STOP_COPY])?;
+    rig.look()?;
+    rig.go(&[RUNNING])?;
+    expect(rig.pending()? == 0, "nothing pending after a cancel")?;
+    expect(
+        rig.unit.running && rig.unit.live == Rig::new(5).unit.live,
+        "an unharmed device",
+    )?;
+
+    let mut stream = Stream::new();
+    rig.go(&[STOP_COPY])?;
+    rig.drain(&mut stream)?;
+    arrives(stream.bytes(), WINDOW_SIZE, 5)
+}
+
+fn v1_30_incomplete_stream() -> Outcome {
+    let mut rig = Rig::new(0);
+    rig.go(&[RESUMING])?;
+    for target in [STOP, RUNNING, STOP_COPY, PRE_COPY] {
+        let seen = errno(rig.set(target));
+        expect(seen == Some(Errno::ENODATA), "RESUMING not to be left")?;
+        expect(rig.word() == RESUMING, "RESUMING to stay")?;
+    }
+    Ok(())
+}
+
+fn v1_33_pending_has_no_side_effect() -> Outcome {
+    let mut rig = Rig::new(0);
+    let mut stream = Stream::new();
+    rig.go(&[STOP_COPY])?;
+    let pending = rig.pending()?;
+    for _ in 0..3 {
+        expect(rig.pending()? == pending, "the same number once more")?;
+    }
+    rig.drain(&mut stream)?;
+    expect(stream.len as u64 == pending, "all that was pending to come")
+}
+
+fn v1_34_pending_outside_saving() -> Outcome {
+    let mut rig = Rig::new(0);
+    for state in [RUNNING, STOP, RESUMING] {
+        rig.go(&[state])?;
+        expect(rig.pending()? == 0, "nothing to be pending")?;
+    }
+    Ok(())
+}
+
+fn v1_36_chunk_stays() -> Outcome {
+    let mut rig = Rig::new(0);
+    rig.go(&[STOP_COPY])?;
+    let first = crc32c(rig.look()?);
+    for _ in 0..3 {
+        expect(crc32c(rig.look()?) == first, "the same chunk once more")?;
+    }
+    Ok(())
+}
+
+fn v1_37_what_consumes() -> Outcome {
+    // Accesses, and whether they consume the one chunk that there is.
+    for (accesses, consumes) in [
+        (&b"PPPOSP"[..], true),
+        (b"POSOSOSP", true),
+        (b"OP", true),
+        (b"PSP", false),
+        (b"POS", false),
+        (b"P", false),
+    ] {
+        let mut rig = Rig::new(0);
+        rig.go(&[PRE_COPY])?;
+        for access in accesses {
+            rig.number(match access {
+                b'P' => PENDING_BYTES,
+                b'O' => DATA_OFFSET,
+                _ => DATA_SIZE,
+            })?;
+        }
+        expect(
+            rig.look()?.is_empty() == consumes,
+            "only P after O to consume",
+        )?;
+    }
+    Ok(())
+}
+
+fn v1_38_chunk_in_doubt() -> Outcome {
+    for taken in [false, true] {
+        let mut source = Rig::new(3);
+        let mut stream = Stream::new();
+        source.go(&[PRE_COPY])?;
+        source.pending()?;
+        let chunk = source.look()?;
+        if taken {
+            stream.append(chunk);
+        }
+        source.go(&[STOP_COPY])?;
+        source.drain(&mut stream)?;
+        arrives(stream.bytes(), WINDOW_SIZE, 3)?;
+    }
+    Ok(())
+}
+
+fn v1_44_every_split() -> Outcome {
+    let stream = stream_of(3)?;
+    for size in 1..=WINDOW_SIZE {
+        arrives(stream.bytes(), size, 3)?;
+    }
+    Ok(())
+}
+
+fn v1_45_data_size() -> Outcome {
+    let mut rig = Rig::new(0);
+    for state in [RUNNING, PRE_COPY, STOP_COPY, STOP] {
+        rig.go(&[state])?;
+        for size in [0, 1] {
+            let seen = errno(rig.commit(size));
+            expect(seen == Some(Errno::EINVAL), "data_size to be refused")?;
+        }
+    }
+    rig.go(&[RESUMING])?;
+    expect(rig.commit(0).is_ok(), "zero to be accepted")?;
+    for size in [WINDOW_SIZE as u64 + 1, u64::MAX] {
+        let seen = errno(rig.commit(size));
+        expect(
+            seen == Some(Errno::EMSGSIZE),
+            "too large a size to be refused",
+        )?;
+    }
+    Ok(())
+}
+
+fn v1_46_every_bit_flip() -> Outcome {
+    let mut stream = stream_of(3)?;
+    let mut rig = Rig::new(99);
+    for at in 0..stream.len {
+        for bit in 0..8 {
+            flip(&mut stream, at, bit);
+            rig.go(&[RESUMING])?;
+            let refusal = rig.give(stream.bytes(), WINDOW_SIZE);
+            expect(
+                errno(refusal) == Some(Errno::EBADMSG),
+                "a flipped bit to be found",
+            )?;
+            expect(rig.set(RUNNING) == refusal, "RESUMING not to be left")?;
+            expect(rig.unit.staged.is_none(), "nothing to be staged")?;
+            rig.region.reset(&mut rig.unit, &mut ());
+            flip(&mut stream, at, bit);
+        }
+    }
+    Ok(())
+}
+
+fn flip(stream: &mut Stream, at: usize, bit: u32) {
+    if let Some(byte) = stream.bytes.get_mut(at) {
+        *byte ^= 1u8.wrapping_shl(bit);
+    }
+}
+
+fn v1_46_every_truncation() -> Outcome {
+    let stream = stream_of(3)?;
+    for len in 0..stream.len {
+        let mut rig = Rig::new(99);
+        rig.go(&[RESUMING])?;
+        let part = stream.bytes().get(..len).unwrap_or_default();
+        rig.give(part, WINDOW_SIZE)
+            .map_err(|_| "a part of a good stream to be taken")?;
+        let seen = errno(rig.set(RUNNING));
+        expect(
+            seen == Some(Errno::ENODATA),
+            "a truncated stream to be refused",
+        )?;
+        expect(
+            rig.unit.live == Rig::new(99).unit.live,
+            "the live device as it was",
+        )?;
+    }
+    Ok(())
+}
+
+fn v1_46_other_configuration() -> Outcome {
+    let stream = stream_of(3)?;
+    let mut rig = Rig::new(99);
+    rig.unit.configuration = 2;
+    rig.go(&[RESUMING])?;
+    let seen = errno(rig.give(stream.bytes(), WINDOW_SIZE));
+    expect(
+        seen == Some(Errno::EXDEV),
+        "another configuration to be refused",
+    )
+}
+
+fn v1_47_restart() -> Outcome {
+    let mut source = Rig::new(3);
+    let mut stream = Stream::new();
+    source.go(&[PRE_COPY, STOP_COPY])?;
+    source.drain(&mut stream)?;
+    source.go(&[RUNNING])?;
+    source.unit.live = Rig::new(4).unit.live;
+    source.go(&[STOP, STOP_COPY])?;
+    source.drain(&mut stream)?;
+    arrives(stream.bytes(), WINDOW_SIZE, 4)
+}
+
+fn v1_48_good_after_bad() -> Outcome {
+    let stream = stream_of(3)?;
+    let mut rig = Rig::new(99);
+    rig.go(&[RESUMING])?;
+    let seen = errno(rig.give(&[0x5a; 64], WINDOW_SIZE));
+    expect(seen == Some(Errno::EBADMSG), "noise to be refused")?;
+    let seen = errno(rig.give(stream.bytes(), WINDOW_SIZE));
+    expect(seen == Some(Errno::EBADMSG), "a refused session to stay so")?;
+
+    rig.region.reset(&mut rig.unit, &mut ());
+    rig.go(&[RESUMING])?;
+    rig.give(stream.bytes(), WINDOW_SIZE)
+        .map_err(|_| "a good stream to be taken after a reset")?;
+    rig.go(&[RUNNING])?;
+    expect(
+        rig.unit.live == Rig::new(3).unit.live,
+        "the source's state to arrive",
+    )
+}
