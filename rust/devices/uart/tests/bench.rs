@@ -90,6 +90,10 @@ impl Serial {
         let mut characters = Vec::new();
         while self.peek(LSR) & LSR_DR != 0 {
             characters.push(self.read(RX));
+            assert!(
+                characters.len() <= 2 * FIFO_DEPTH + 1,
+                "receiver, shift register and transmitter hold at most 33 characters"
+            );
         }
         characters
     }

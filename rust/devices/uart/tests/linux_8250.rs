@@ -295,6 +295,19 @@ impl Driver {
         }
         panic!("the driver should be done within {PASS_LIMIT} passes");
     }
+
+    /// Serves the interrupt until the pin is no longer asserted.
+    fn serve(&mut self, port: &mut Serial) {
+        const STORM: usize = 1000;
+
+        for _ in 0..STORM {
+            if !port.card.intx_asserted() {
+                return;
+            }
+            self.interrupt(port);
+        }
+        panic!("the pin should not stay asserted when no port reports an interrupt");
+    }
 }
 
 /// Line `number` of a stream, with a sum over its text.
@@ -357,9 +370,7 @@ fn stream(port: &mut Serial, count: usize) -> Vec<u8> {
     let mut driver = Driver::open(port);
     for number in 0..count {
         driver.write(port, line(number).as_bytes());
-        while port.card.intx_asserted() {
-            driver.interrupt(port);
-        }
+        driver.serve(port);
     }
     assert!(driver.xmit.is_empty(), "the driver should have sent all");
     driver.received
@@ -453,9 +464,7 @@ proptest! {
 
         driver.ier |= IER_RLSI | IER_RDI;
         port.write(IER, driver.ier);
-        while port.card.intx_asserted() {
-            driver.interrupt(&mut port);
-        }
+        driver.serve(&mut port);
         prop_assert!(driver.xmit.is_empty(), "the driver should have sent all: an interrupt was lost");
         expect_lines(&driver.received, written);
     }
@@ -479,7 +488,11 @@ fn four_ports_share_the_interrupt() {
             driver.write(&mut port, line(number).as_bytes());
             card = port.card;
         }
-        while card.intx_asserted() {
+        for pass in 0.. {
+            if !card.intx_asserted() {
+                break;
+            }
+            assert!(pass < 1000, "the shared pin should not stay asserted");
             for (index, driver) in drivers.iter_mut().enumerate() {
                 let mut port = Serial::of(card, index as u64);
                 driver.handle_irq(&mut port);
