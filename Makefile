@@ -38,7 +38,7 @@ modules_install: ## install the modules below INSTALL_MOD_PATH
 
 .PHONY: debug-modules
 debug-modules: ## build the modules for the debug kernel, in build/debug
-	scripts/kernel-make --debug modules $(kernel_options)
+	scripts/kernel-make --debug --in debug modules $(kernel_options)
 
 .PHONY: programs
 programs: ## build the static programs that run in the virtual machines

@@ -6,6 +6,8 @@
 
 # shellcheck source=scripts/lib/apt.sh
 . "${BASH_SOURCE[0]%/*}/apt.sh"
+# shellcheck source=scripts/lib/job.sh
+. "${BASH_SOURCE[0]%/*}/job.sh"
 
 # Prints the path of the downloaded package that a selection names; there must be just one.
 package_file() {
@@ -41,7 +43,7 @@ take_download() {
 # after which everything that depends on the group has another identity.
 fetch_packages() {
 	local selection group pins=() line suite package version size sha path uri
-	local items=() partial=() gone=() wrong=() failed=() total=0 log progress fetcher
+	local items=() partial=() gone=() wrong=() failed=() total=0 log progress
 	mkdir -p "$ferry_cache/downloads/partial"
 	declare -A told=()
 	exec 8> "$ferry_cache/locks/downloads"
@@ -76,12 +78,11 @@ fetch_packages() {
 
 	log=$ferry_cache/logs/download.log
 	say "download: ${#partial[@]} packages, $(human_size "$total")"
-	/usr/lib/apt/apt-helper -q -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3 \
-		download-file "${items[@]}" > "$log" 2>&1 8>&- &
-	fetcher=$!
-	download_progress "$fetcher" "$total" "${partial[@]}" 8>&- 9>&- &
+	start_job /usr/lib/apt/apt-helper -q -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3 \
+		download-file "${items[@]}" > "$log" 2>&1 8>&-
+	download_progress "$job" "$total" "${partial[@]}" 8>&- 9>&- &
 	progress=$!
-	wait "$fetcher" || true
+	wait_job || true
 	kill "$progress" 2>/dev/null || true
 	wait "$progress" 2>/dev/null || true
 	[[ ! -t 3 ]] || printf '\r\033[K' >&3

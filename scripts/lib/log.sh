@@ -10,8 +10,9 @@ if ! { true >&3; } 2>/dev/null; then
 	exec 3>&2
 fi
 
-# Prints one message.
+# Prints one message, on a terminal in place of the heartbeat's line.
 say() {
+	[[ ! -t 3 ]] || printf '\r\033[K' >&3
 	printf 'ferry: %s\n' "$*" >&3
 }
 
@@ -37,13 +38,15 @@ disk_size() {
 }
 
 # Reports every few seconds, until it is killed or $2 is gone, that $1 still runs, with the last line of log $3.
-# On a terminal the report stays on one line.
+# On a terminal the report stays on one line, unless heartbeat_lines is set because others report as well.
 heartbeat() {
-	local what=$1 pid=$2 log=$3 start=$SECONDS last pause=10
-	[[ -t 3 ]] && pause=1
+	local what=$1 pid=$2 log=$3 start=$SECONDS last pause=10 line=''
+	if [[ -t 3 && -z ${heartbeat_lines:-} ]]; then
+		pause=1 line=1
+	fi
 	while sleep "$pause" && kill -0 "$pid" 2>/dev/null; do
 		last=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r\033' | tr -s ' \t' ' ' | cut -c 1-60) || last=
-		if [[ -t 3 ]]; then
+		if [[ -n $line ]]; then
 			printf '\r\033[Kferry: %s: %d s: %s' "$what" $((SECONDS - start)) "$last" >&3
 		else
 			say "$what: $((SECONDS - start)) s: $last"
