@@ -109,10 +109,6 @@ impl Transition {
             .filter(move |step| self.includes(*step))
     }
 
-    fn step(self, index: usize) -> Option<Step> {
-        self.steps().nth(index)
-    }
-
     fn includes(self, step: Step) -> bool {
         let (from, to) = (self.from, self.to);
 
@@ -177,12 +173,18 @@ pub enum Failure {
 ///
 /// A [`Failure`] that tells whether everything is as before.
 pub fn run<S: Steps>(transition: Transition, steps: &mut S) -> Result<(), Failure> {
-    for (performed, step) in transition.steps().enumerate() {
+    for (place, step) in Step::ORDER.into_iter().enumerate() {
+        if !transition.includes(step) {
+            continue;
+        }
         let Err(refusal) = steps.perform(step) else {
             continue;
         };
 
-        for undo in (0..performed).rev().filter_map(|i| transition.step(i)) {
+        for undo in Step::ORDER.into_iter().take(place).rev() {
+            if !transition.includes(undo) {
+                continue;
+            }
             if let Err(undo_refusal) = steps.undo(undo) {
                 return Err(Failure::Broken {
                     step,

@@ -162,6 +162,15 @@ impl Device for Unit {
     }
 }
 
+/// A state: `first` and the numbers after it.
+fn live(first: u8) -> [u8; STATE_SIZE] {
+    let mut live = [0; STATE_SIZE];
+    for (byte, value) in live.iter_mut().zip(first..) {
+        *byte = value;
+    }
+    live
+}
+
 /// A stream that was read.
 struct Stream {
     bytes: [u8; STREAM_SIZE],
@@ -195,16 +204,12 @@ struct Rig {
 }
 
 impl Rig {
-    /// A device whose state is `first` and the numbers after it.
+    /// A device that has just been opened, with the state `live(first)`.
     fn new(first: u8) -> Self {
-        let mut live = [0; STATE_SIZE];
-        for (byte, value) in live.iter_mut().zip(first..) {
-            *byte = value;
-        }
         Self {
             region: MigrationRegion::new(Memory([0; WINDOW_SIZE]), [0; STATE_SIZE]),
             unit: Unit {
-                live,
+                live: live(first),
                 staged: None,
                 running: true,
                 configuration: 1,
@@ -319,10 +324,7 @@ fn arrives(stream: &[u8], size: usize, first: u8) -> Outcome {
     rig.give(stream, size)
         .map_err(|_| "a good stream to be taken")?;
     rig.go(&[RUNNING])?;
-    expect(
-        rig.unit.live == Rig::new(first).unit.live,
-        "the source's state to arrive",
-    )
+    expect(rig.unit.live == live(first), "the source's state to arrive")
 }
 
 fn crc32c_of_known_bytes() -> Outcome {
@@ -511,7 +513,7 @@ fn v1_28_cancel() -> Outcome {
     rig.go(&[RUNNING])?;
     expect(rig.pending()? == 0, "nothing pending after a cancel")?;
     expect(
-        rig.unit.running && rig.unit.live == Rig::new(5).unit.live,
+        rig.unit.running && rig.unit.live == live(5),
         "an unharmed device",
     )?;
 
@@ -676,10 +678,7 @@ fn v1_46_every_truncation() -> Outcome {
             seen == Some(Errno::ENODATA),
             "a truncated stream to be refused",
         )?;
-        expect(
-            rig.unit.live == Rig::new(99).unit.live,
-            "the live device as it was",
-        )?;
+        expect(rig.unit.live == live(99), "the live device as it was")?;
     }
     Ok(())
 }
@@ -702,7 +701,7 @@ fn v1_47_restart() -> Outcome {
     source.go(&[PRE_COPY, STOP_COPY])?;
     source.drain(&mut stream)?;
     source.go(&[RUNNING])?;
-    source.unit.live = Rig::new(4).unit.live;
+    source.unit.live = live(4);
     source.go(&[STOP, STOP_COPY])?;
     source.drain(&mut stream)?;
     arrives(stream.bytes(), WINDOW_SIZE, 4)
@@ -722,8 +721,5 @@ fn v1_48_good_after_bad() -> Outcome {
     rig.give(stream.bytes(), WINDOW_SIZE)
         .map_err(|_| "a good stream to be taken after a reset")?;
     rig.go(&[RUNNING])?;
-    expect(
-        rig.unit.live == Rig::new(3).unit.live,
-        "the source's state to arrive",
-    )
+    expect(rig.unit.live == live(3), "the source's state to arrive")
 }
