@@ -154,15 +154,13 @@ pub enum Trace {
     },
 }
 
-/// A migration as the source QEMU tells it.
+/// A migration that succeeded, as the source QEMU tells it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Migrated {
     /// Name of the source QEMU.
     pub source: String,
     /// Name of the destination QEMU.
     pub destination: String,
-    /// QEMU's word: `completed`, `cancelled`, `failed`.
-    pub status: String,
     /// When it was started, in seconds on the host VM's monotonic clock.
     pub began: f64,
     /// When it was over.
@@ -179,8 +177,6 @@ pub struct Migrated {
     pub precopy_bytes: u64,
     /// Of these, bytes moved while the guest stood still.
     pub downtime_bytes: u64,
-    /// Bytes of the VFIO devices' state.
-    pub vfio_bytes: u64,
     /// The longest time between two progress reports of the guest, in milliseconds, seen from the
     /// host.
     pub stall_ms: u64,

@@ -67,9 +67,14 @@ impl Guest {
             for line in BufReader::new(stream).lines() {
                 let Ok(line) = line else { break };
                 // What is torn, as when QEMU is killed, is no report.
-                let Ok(report) = serde_json::from_str::<Report>(&line) else { continue };
+                let Ok(report) = serde_json::from_str::<Report>(&line) else {
+                    continue;
+                };
                 guest.heard(&report);
-                report::say(What::Guest { vm: vm.clone(), report });
+                report::say(What::Guest {
+                    vm: vm.clone(),
+                    report,
+                });
             }
         });
     }
@@ -111,7 +116,10 @@ impl Guest {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                bail!("the guest: {what}: nothing within {limit:?}, {} beats so far", state.beats);
+                bail!(
+                    "the guest: {what}: nothing within {limit:?}, {} beats so far",
+                    state.beats
+                );
             }
             state = self
                 .0
@@ -186,6 +194,8 @@ impl Link {
     /// Asks the guest for something.
     pub fn ask(&self, request: Request) -> Result<()> {
         let text = serde_json::to_string(&request).context("writing a request")?;
-        (&self.0).write_all(format!("{text}\n").as_bytes()).context("asking the guest")
+        (&self.0)
+            .write_all(format!("{text}\n").as_bytes())
+            .context("asking the guest")
     }
 }

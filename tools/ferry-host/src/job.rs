@@ -65,8 +65,11 @@ pub enum Stage {
         /// Which one.
         scenario: Scenario,
     },
-    /// Report the results of the in-kernel unit tests.
-    Kunit,
+    /// Load these modules, whose in-kernel unit tests then report to the kernel's log.
+    Kunit {
+        /// In the order in which they have to be loaded.
+        modules: Vec<Module>,
+    },
     /// Look for leaked kernel memory; only a kernel with kmemleak can.
     Kmemleak,
 }

@@ -21,7 +21,10 @@ use rustix::io::Errno;
 
 /// The kernel's release.
 pub fn release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim_end().to_owned()
+    fs::read_to_string("/proc/sys/kernel/osrelease")
+        .unwrap_or_default()
+        .trim_end()
+        .to_owned()
 }
 
 /// Loads `module`. One that is loaded or built in already is no error.
@@ -101,7 +104,10 @@ impl Log {
             .custom_flags(OFlags::NONBLOCK.bits() as i32)
             .open("/dev/kmsg")
             .context("opening /dev/kmsg")?;
-        Ok(Self { kmsg, kept: Vec::new() })
+        Ok(Self {
+            kmsg,
+            kept: Vec::new(),
+        })
     }
 
     /// The lines that came since the last [`Self::take`].
@@ -120,7 +126,8 @@ impl Log {
                     let record = String::from_utf8_lossy(&record[..length]);
                     // "prefix;text\n KEY=value..."
                     let text = record.split_once(';').map_or(&*record, |(_, text)| text);
-                    self.kept.push(text.lines().next().unwrap_or_default().to_owned());
+                    self.kept
+                        .push(text.lines().next().unwrap_or_default().to_owned());
                 }
                 // Records that were overwritten before they could be read.
                 Err(error) if error.raw_os_error() == Some(Errno::PIPE.raw_os_error()) => {
@@ -142,7 +149,14 @@ pub fn is_trouble(line: &str) -> bool {
 /// The first trouble in `lines`, with what follows it.
 pub fn trouble(lines: &[String]) -> Option<String> {
     let first = lines.iter().position(|line| is_trouble(line))?;
-    Some(lines[first..].iter().take(EXCERPT).cloned().collect::<Vec<_>>().join("\n"))
+    Some(
+        lines[first..]
+            .iter()
+            .take(EXCERPT)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n"),
+    )
 }
 
 #[cfg(test)]

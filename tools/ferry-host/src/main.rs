@@ -9,11 +9,13 @@
 
 mod guest;
 mod kernel;
+mod ktap;
 mod mdev;
 mod program;
 mod qmp;
 mod report;
 mod scenarios;
+mod selftest;
 mod trace;
 mod vm;
 
@@ -50,7 +52,9 @@ fn run() -> Result<()> {
     }
     let job = fs::read_to_string(job::PATH).with_context(|| format!("reading {}", job::PATH))?;
     let job: Job = serde_json::from_str(&job).context("reading the job")?;
-    report::say(What::Booted { kernel: kernel::release() });
+    report::say(What::Booted {
+        kernel: kernel::release(),
+    });
 
     let mut log = Log::open()?;
     let mut modules_log = log.take();
@@ -62,33 +66,44 @@ fn run() -> Result<()> {
         report::say(What::Splat { text });
     }
 
-    let tracer = Tracer::start()?;
+    let mut bench =
+        Bench { device: job.device.as_deref(), tracer: Tracer::start()?, running: None };
     for stage in &job.stages {
         match stage {
             Stage::Shell { command } => {
                 let status = program::run("/bin/sh", &["-c", command])?;
                 report::say(What::Exited { status });
             }
-            Stage::Scenario { scenario } => scenarios::run(
-                &mut Bench { device: job.device.as_deref(), tracer: &tracer, log: &mut log },
-                *scenario,
-            ),
-            _ => todo!(),
+            Stage::Kselftest { program } => selftest::run(program)?,
+            Stage::Scenario { scenario } => scenarios::run(&mut bench, &mut log, *scenario),
+            Stage::Kunit { modules } => selftest::run_kunit(modules, &mut log)?,
+            Stage::Kmemleak => selftest::run_kmemleak()?,
         }
         if let Some(text) = kernel::trouble(&log.take()) {
             report::say(What::Splat { text });
         }
     }
+    // The last guest and its device go, which the kernel has to survive, too.
+    drop(bench);
+    if let Some(text) = kernel::trouble(&log.take()) {
+        report::say(What::Splat { text });
+    }
     Ok(())
 }
 
 fn main() {
-    let done = init::mount_all().and_then(|()| report::open()).and_then(|()| run());
+    let done = init::mount_all()
+        .and_then(|()| report::open())
+        .and_then(|()| run());
     let error = done.err().map(|error| format!("{error:#}"));
     if let Some(error) = &error {
         eprintln!("ferry-host: {error}");
     }
-    let code = if error.is_none() { EXIT_DONE } else { EXIT_BROKEN };
+    let code = if error.is_none() {
+        EXIT_DONE
+    } else {
+        EXIT_BROKEN
+    };
     report::finish(error);
     kernel::end(code);
 }

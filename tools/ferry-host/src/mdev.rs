@@ -47,7 +47,10 @@ impl Mdev {
     pub fn get(&self, attribute: &str) -> Result<String> {
         let path = self.path().join(attribute);
         let value = fs::read_to_string(&path);
-        Ok(value.with_context(|| format!("reading {}", path.display()))?.trim_end().to_owned())
+        Ok(value
+            .with_context(|| format!("reading {}", path.display()))?
+            .trim_end()
+            .to_owned())
     }
 }
 

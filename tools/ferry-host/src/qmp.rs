@@ -55,7 +55,10 @@ impl Qmp {
             events: VecDeque::new(),
         };
         let greeting = qmp.message(Instant::now() + COMMAND_LIMIT)?;
-        if greeting.as_ref().is_none_or(|greeting| greeting.get("QMP").is_none()) {
+        if greeting
+            .as_ref()
+            .is_none_or(|greeting| greeting.get("QMP").is_none())
+        {
             bail!("{vm}: expected QEMU's greeting, got {greeting:?}");
         }
         qmp.execute("qmp_capabilities", json!({}))?;
@@ -69,7 +72,10 @@ impl Qmp {
             if left.is_zero() {
                 return Ok(None);
             }
-            self.stream.get_ref().set_read_timeout(Some(left)).context("setting a timeout")?;
+            self.stream
+                .get_ref()
+                .set_read_timeout(Some(left))
+                .context("setting a timeout")?;
             match self.stream.read_until(b'\n', &mut self.line) {
                 Ok(0) => bail!("{}: QEMU has gone", self.vm),
                 Ok(_) => {
@@ -91,13 +97,18 @@ impl Qmp {
     }
 
     fn keep(&mut self, message: &Value) {
-        let Some(name) = message.get("event").and_then(Value::as_str) else { return };
+        let Some(name) = message.get("event").and_then(Value::as_str) else {
+            return;
+        };
         let event = Event {
             name: name.to_owned(),
             data: message.get("data").cloned().unwrap_or(Value::Null),
         };
-        let what =
-            What::Qmp { vm: self.vm.clone(), name: event.name.clone(), data: event.data.clone() };
+        let what = What::Qmp {
+            vm: self.vm.clone(),
+            name: event.name.clone(),
+            data: event.data.clone(),
+        };
         report::say_at(event_time(message).unwrap_or_else(report::now), what);
         self.events.push_back(event);
     }
@@ -105,7 +116,10 @@ impl Qmp {
     /// Executes a command and returns what it returns.
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let deadline = Instant::now() + COMMAND_LIMIT;
-        let text = format!("{}\n", json!({ "execute": command, "arguments": arguments }));
+        let text = format!(
+            "{}\n",
+            json!({ "execute": command, "arguments": arguments })
+        );
         self.stream
             .get_mut()
             .write_all(text.as_bytes())
@@ -119,7 +133,10 @@ impl Qmp {
                 return Ok(value.clone());
             }
             if let Some(error) = message.get("error") {
-                let text = error.get("desc").and_then(Value::as_str).unwrap_or("no description");
+                let text = error
+                    .get("desc")
+                    .and_then(Value::as_str)
+                    .unwrap_or("no description");
                 bail!("{}: {command}: {text}", self.vm);
             }
             self.keep(&message);
@@ -145,7 +162,10 @@ impl Qmp {
                     return Ok(result);
                 }
             }
-            match self.message(deadline).with_context(|| format!("waiting for {what}"))? {
+            match self
+                .message(deadline)
+                .with_context(|| format!("waiting for {what}"))?
+            {
                 Some(message) => self.keep(&message),
                 None => bail!("{}: {what} did not happen within {limit:?}", self.vm),
             }
@@ -154,15 +174,21 @@ impl Qmp {
 
     /// Waits until the migration has one of these states.
     pub fn wait_migration(&mut self, states: &[&str], limit: Duration) -> Result<String> {
-        self.wait(limit, &format!("a migration that is {}", states.join(" or ")), |event| {
-            let status = event.data.get("status").and_then(Value::as_str)?;
-            (event.name == "MIGRATION" && states.contains(&status)).then(|| status.to_owned())
-        })
+        self.wait(
+            limit,
+            &format!("a migration that is {}", states.join(" or ")),
+            |event| {
+                let status = event.data.get("status").and_then(Value::as_str)?;
+                (event.name == "MIGRATION" && states.contains(&status)).then(|| status.to_owned())
+            },
+        )
     }
 
     /// Waits for an event by its name.
     pub fn wait_name(&mut self, name: &str, limit: Duration) -> Result<()> {
-        self.wait(limit, &format!("the event {name}"), |event| (event.name == name).then_some(()))
+        self.wait(limit, &format!("the event {name}"), |event| {
+            (event.name == name).then_some(())
+        })
     }
 
     /// Starts a job and waits until it is done, which it has to be without an error.

@@ -32,7 +32,9 @@ pub fn now() -> f64 {
 /// Opens the port; what is reported before goes nowhere.
 pub fn open() -> Result<()> {
     let port = init::open_virtio_port(PORT, Duration::from_secs(60))?;
-    OUT.set(Mutex::new(port)).ok().context("the report port was opened twice")
+    OUT.set(Mutex::new(port))
+        .ok()
+        .context("the report port was opened twice")
 }
 
 /// Reports something that happens now.
@@ -43,7 +45,9 @@ pub fn say(what: What) {
 /// Reports something that happened at `time`.
 pub fn say_at(time: f64, what: What) {
     let Some(out) = OUT.get() else { return };
-    let Ok(mut text) = serde_json::to_string(&Event { time, what }) else { return };
+    let Ok(mut text) = serde_json::to_string(&Event { time, what }) else {
+        return;
+    };
     text.push('\n');
     let mut port = out.lock().unwrap_or_else(PoisonError::into_inner);
     // Nobody is left to hear of a failure here; `ferry` sees that the last event is missing.
@@ -58,7 +62,10 @@ pub fn doing(text: impl Into<String>) {
 /// Says that the job is done, and waits until that was heard.
 pub fn finish(error: Option<String>) {
     let listener = OUT.get().and_then(|out| {
-        out.lock().unwrap_or_else(PoisonError::into_inner).try_clone().ok()
+        out.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_clone()
+            .ok()
     });
     say(What::Finished { error });
     if let Some(listener) = listener {

@@ -5,10 +5,10 @@
 //! Each boots a guest in a QEMU of its own, has it stream, does something to it, sees that it goes
 //! on, and asks for the guest's verdict on its data: nothing lost, doubled, reordered or changed.
 
+use std::fs;
 use std::time::Duration;
 use std::time::Instant;
 
-use anyhow::bail;
 use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
@@ -59,29 +59,50 @@ const DEVICE_STATE: &str = "migration/device_state";
 /// The mdev attribute that has the size of the data section in bytes.
 const WINDOW_SIZE: &str = "migration/window_size";
 
+/// How the kernel's log line ends when a stream of another configuration was refused: EXDEV.
+const REFUSED: &str = "(-18)";
+
 /// What all scenarios share.
 pub struct Bench<'a> {
     /// The mdev type; none runs the scenarios without a device.
     pub device: Option<&'a str>,
     /// The tracepoints.
-    pub tracer: &'a Tracer,
-    /// The kernel's log.
-    pub log: &'a mut Log,
+    pub tracer: Tracer,
+    /// The guest that the last scenario left running, if it went well: booting one takes longer
+    /// than most scenarios do.
+    pub running: Option<Running>,
+}
+
+/// A guest in a QEMU with its device. The device goes last, for QEMU holds it open.
+pub struct Running {
+    guest: Guest,
+    vm: Vm,
+    mdev: Option<Mdev>,
 }
 
 /// Runs a scenario and reports how it went.
-pub fn run(bench: &mut Bench<'_>, scenario: Scenario) {
-    let name = scenario.name().to_owned();
+pub fn run(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) {
+    let name = format!("scenario: {}", scenario.name());
     report::say(What::Started { name: name.clone() });
     let began = Instant::now();
     bench.tracer.forget();
-    let _ = bench.log.take();
-    vm::forget_logs();
-    let result = perform(bench, scenario);
-    let lines = bench.log.take();
+    let _ = log.take();
+    if bench.running.is_none() {
+        vm::forget_logs();
+    }
+    let result = perform(bench, log, scenario).and_then(|running| {
+        running.verdict()?;
+        Ok(running)
+    });
+    // What is wrong with the kernel may show only when QEMU is gone, so the log is looked at again
+    // before the next scenario; what is known now is this scenario's.
+    let lines = log.take();
     let outcome = match (result, kernel::trouble(&lines)) {
-        (Ok(()), None) => Outcome::Passed,
-        (Ok(()), Some(text)) => Outcome::Failed(format!("the kernel reported:\n{text}")),
+        (Ok(running), None) => {
+            bench.running = Some(running);
+            Outcome::Passed
+        }
+        (Ok(_), Some(text)) => Outcome::Failed(format!("the kernel reported:\n{text}")),
         (Err(error), trouble) => {
             let mut why = format!("{error:#}");
             for (name, log) in vm::logs() {
@@ -94,10 +115,11 @@ pub fn run(bench: &mut Bench<'_>, scenario: Scenario) {
             Outcome::Failed(why)
         }
     };
-    report::say(What::Ended { name, outcome, seconds: began.elapsed().as_secs_f64() });
+    let seconds = began.elapsed().as_secs_f64();
+    report::say(What::Ended { name, outcome, seconds });
 }
 
-fn perform(bench: &mut Bench<'_>, scenario: Scenario) -> Result<()> {
+fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<Running> {
     match scenario {
         Scenario::LiveMigration => live_migration(bench),
         Scenario::ThereAndBack => there_and_back(bench),
@@ -108,7 +130,7 @@ fn perform(bench: &mut Bench<'_>, scenario: Scenario) -> Result<()> {
         Scenario::Snapshot => snapshot(bench),
         Scenario::ToFileAndBack => to_file_and_back(bench),
         Scenario::DestinationKilled => destination_killed(bench),
-        Scenario::DestinationRefuses => destination_refuses(bench),
+        Scenario::DestinationRefuses => destination_refuses(bench, log),
     }
 }
 
@@ -117,216 +139,221 @@ impl Bench<'_> {
         self.device.map(Mdev::create).transpose()
     }
 
+    /// A guest that streams: the one that is there, or else a new one.
+    fn guest(&mut self) -> Result<Running> {
+        let running = match self.running.take() {
+            Some(running) => running,
+            None => self.boot()?,
+        };
+        running.vm.link.ask(Request::Start)?;
+        running.wait_alive("before anything was done")?;
+        Ok(running)
+    }
+
+    fn boot(&self) -> Result<Running> {
+        doing("booting a guest in QEMU A");
+        let mdev = self.create()?;
+        let guest = Guest::default();
+        let vm = Vm::start("A", &guest, mdev.as_ref(), false)?;
+        let ports = guest.wait_ready(BOOT_LIMIT)?;
+        if mdev.is_some() {
+            ensure!(!ports.is_empty(), "the guest found no serial port of the card");
+        }
+        Ok(Running { guest, vm, mdev })
+    }
+
     /// Waits until the device at `mdev` has entered `state`, when there is one.
-    fn wait_state(&self, mdev: &Option<Mdev>, state: &str) -> Result<()> {
-        let Some(mdev) = mdev else { return Ok(()) };
+    fn wait_state(&self, running: &Running, state: &str) -> Result<()> {
+        let Some(mdev) = &running.mdev else { return Ok(()) };
         self.tracer.wait(STEP_LIMIT, &format!("the state {state}"), |trace| {
             matches!(trace, Trace::State { device, to, result: 0, .. }
                 if device == mdev.uuid() && to == state)
         })?;
         Ok(())
     }
-}
 
-/// Checks that the device at `mdev` is in `state`, when there is one.
-fn expect_state(mdev: &Option<Mdev>, state: &str) -> Result<()> {
-    let Some(mdev) = mdev else { return Ok(()) };
-    let seen = mdev.get(DEVICE_STATE)?;
-    ensure!(seen == state, "device_state of {}: expected {state}, saw {seen}", mdev.uuid());
-    Ok(())
-}
-
-/// Boots a guest that streams.
-fn boot(mdev: &Option<Mdev>) -> Result<(Guest, Vm)> {
-    doing("booting a guest in QEMU A");
-    let guest = Guest::default();
-    let vm = Vm::start("A", &guest, mdev.as_ref(), false)?;
-    let ports = guest.wait_ready(BOOT_LIMIT)?;
-    if mdev.is_some() {
-        ensure!(!ports.is_empty(), "the guest found no serial port of the card");
+    /// Starts a migration of `from` and returns in the middle of pre-copy.
+    fn into_pre_copy(&self, from: &mut Running, uri: &str) -> Result<()> {
+        doing("starting a migration that does not come to an end by itself");
+        self.tracer.forget();
+        from.begin(uri, SLOW)?;
+        from.vm.qmp.wait_migration(&["active"], STEP_LIMIT)?;
+        self.wait_state(from, "PRE_COPY")
     }
-    vm.link.ask(Request::Start)?;
-    guest.wait_alive().context("before anything was done")?;
-    Ok((guest, vm))
 }
 
-/// Starts a QEMU that waits for `guest` at a socket; the socket's URI.
-fn destination(name: &str, guest: &Guest, mdev: &Option<Mdev>) -> Result<(Vm, String)> {
-    let mut vm = Vm::start(name, guest, mdev.as_ref(), true)?;
-    let uri = format!("unix:/run/ferry/{name}/migration");
-    vm.qmp.execute("migrate-incoming", json!({ "uri": uri }))?;
-    Ok((vm, uri))
-}
-
-fn set_bandwidth(vm: &mut Vm, bytes_per_second: u64) -> Result<()> {
-    let parameters = json!({ "max-bandwidth": bytes_per_second });
-    vm.qmp.execute("migrate-set-parameters", parameters)?;
-    Ok(())
-}
-
-/// Starts a migration of `vm` to `uri` at such a speed.
-fn begin(vm: &mut Vm, uri: &str, bytes_per_second: u64) -> Result<()> {
-    set_bandwidth(vm, bytes_per_second)?;
-    vm.qmp.forget_events();
-    vm.qmp.execute("migrate", json!({ "uri": uri }))?;
-    Ok(())
-}
-
-/// Waits for the end of a migration and tells what QEMU says of it.
-fn end(vm: &mut Vm, destination: &str, began: f64, guest: &Guest) -> Result<Migrated> {
-    let status = vm.qmp.wait_migration(&["completed", "failed", "cancelled"], MIGRATION_LIMIT)?;
-    let ended = report::now();
-    let info = vm.qmp.execute("query-migrate", json!({}))?;
-    let number = |pointer: &str| info.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
-    Ok(Migrated {
-        source: vm.name.clone(),
-        destination: destination.to_owned(),
-        status,
-        began,
-        ended,
-        total_ms: number("/total-time"),
-        setup_ms: number("/setup-time"),
-        downtime_ms: number("/downtime"),
-        ram_bytes: number("/ram/transferred"),
-        precopy_bytes: number("/ram/precopy-bytes"),
-        downtime_bytes: number("/ram/downtime-bytes"),
-        vfio_bytes: number("/vfio/transferred"),
-        stall_ms: guest.stall().as_millis() as u64,
-    })
-}
-
-/// A whole migration at full speed, after which the guest has to go on in `to`.
-fn migrate(from: &mut Vm, to: &mut Vm, uri: &str, guest: &Guest) -> Result<()> {
-    doing(format!("migrating from QEMU {} to QEMU {}", from.name, to.name));
-    guest.reset_stall();
-    let began = report::now();
-    begin(from, uri, FAST)?;
-    let mut migrated = end(from, &to.name, began, guest)?;
-    ensure!(
-        migrated.status == "completed",
-        "the migration: expected completed, saw {}",
-        migrated.status
-    );
-    to.qmp.wait_name("RESUME", STEP_LIMIT)?;
-    guest.wait_alive().context("after the migration")?;
-    migrated.stall_ms = guest.stall().as_millis() as u64;
-    report::say(What::Migrated(migrated));
-    Ok(())
-}
-
-/// Asks the guest in `vm` for its verdict, which has to be good.
-fn verdict(guest: &Guest, vm: &Vm) -> Result<()> {
-    doing("asking the guest for its verdict");
-    let ports = guest.stop(&vm.link)?;
-    let problems = guest.problems();
-    ensure!(problems.is_empty(), "the guest complains: {}", problems.join("; "));
-    for port in &ports {
-        ensure!(
-            port.good(true) && port.received > 0,
-            "{}: expected every line once, in order and whole, saw {port:?}",
-            port.name
-        );
+impl Running {
+    /// Starts a QEMU with the device `mdev` that waits for this guest at a socket, and the
+    /// socket's URI.
+    fn destination(&self, mdev: Option<Mdev>) -> Result<(Running, String)> {
+        let name = if self.vm.name == "A" { "B" } else { "A" };
+        let mut vm = Vm::start(name, &self.guest, mdev.as_ref(), true)?;
+        let uri = vm.migration_socket();
+        vm.qmp.execute("migrate-incoming", json!({ "uri": uri }))?;
+        Ok((Running { guest: self.guest.clone(), vm, mdev }, uri))
     }
-    Ok(())
+
+    fn wait_alive(&self, when: &str) -> Result<()> {
+        self.guest.wait_alive().with_context(|| when.to_owned())
+    }
+
+    /// Checks the state of the device, when there is one.
+    fn expect_state(&self, state: &str) -> Result<()> {
+        let Some(mdev) = &self.mdev else { return Ok(()) };
+        let seen = mdev.get(DEVICE_STATE)?;
+        ensure!(seen == state, "device_state of {}: expected {state}, saw {seen}", mdev.uuid());
+        Ok(())
+    }
+
+    fn set_bandwidth(&mut self, bytes_per_second: u64) -> Result<()> {
+        let parameters = json!({ "max-bandwidth": bytes_per_second });
+        self.vm.qmp.execute("migrate-set-parameters", parameters)?;
+        Ok(())
+    }
+
+    /// Starts a migration to `uri` at such a speed.
+    fn begin(&mut self, uri: &str, bytes_per_second: u64) -> Result<()> {
+        self.set_bandwidth(bytes_per_second)?;
+        self.vm.qmp.forget_events();
+        self.vm.qmp.execute("migrate", json!({ "uri": uri }))?;
+        Ok(())
+    }
+
+    /// Waits for the end of a migration that has to succeed, and tells what QEMU says of it.
+    fn completed(&mut self, destination: &str, began: f64) -> Result<Migrated> {
+        let ends = ["completed", "failed", "cancelled"];
+        let status = self.vm.qmp.wait_migration(&ends, MIGRATION_LIMIT)?;
+        ensure!(status == "completed", "the migration: expected completed, saw {status}");
+        let ended = report::now();
+        let info = self.vm.qmp.execute("query-migrate", json!({}))?;
+        let number = |pointer: &str| info.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+        Ok(Migrated {
+            source: self.vm.name.clone(),
+            destination: destination.to_owned(),
+            began,
+            ended,
+            total_ms: number("/total-time"),
+            setup_ms: number("/setup-time"),
+            downtime_ms: number("/downtime"),
+            ram_bytes: number("/ram/transferred"),
+            precopy_bytes: number("/ram/precopy-bytes"),
+            downtime_bytes: number("/ram/downtime-bytes"),
+            stall_ms: self.guest.stall().as_millis() as u64,
+        })
+    }
+
+    /// A whole migration at full speed, after which the guest has to go on in `to`.
+    fn migrate(&mut self, to: &mut Running, uri: &str) -> Result<()> {
+        doing(format!("migrating from QEMU {} to QEMU {}", self.vm.name, to.vm.name));
+        self.guest.reset_stall();
+        let began = report::now();
+        self.begin(uri, FAST)?;
+        let mut migrated = self.completed(&to.vm.name, began)?;
+        to.vm.qmp.wait_name("RESUME", STEP_LIMIT)?;
+        to.wait_alive("after the migration")?;
+        to.expect_state("RUNNING")?;
+        migrated.stall_ms = self.guest.stall().as_millis() as u64;
+        report::say(What::Migrated(migrated));
+        Ok(())
+    }
+
+    /// Asks the guest for its verdict, which has to be good.
+    fn verdict(&self) -> Result<()> {
+        doing("asking the guest for its verdict");
+        let ports = self.guest.stop(&self.vm.link)?;
+        let problems = self.guest.problems();
+        ensure!(problems.is_empty(), "the guest complains: {}", problems.join("; "));
+        for port in &ports {
+            ensure!(
+                port.good(true) && port.received > 0,
+                "{}: expected every line once, in order and whole, saw {port:?}",
+                port.name
+            );
+        }
+        Ok(())
+    }
 }
 
-fn live_migration(bench: &mut Bench<'_>) -> Result<()> {
-    let (source, target) = (bench.create()?, bench.create()?);
-    let (guest, mut a) = boot(&source)?;
-    let (mut b, uri) = destination("B", &guest, &target)?;
-    migrate(&mut a, &mut b, &uri, &guest)?;
-    expect_state(&target, "RUNNING")?;
-    verdict(&guest, &b)
+fn live_migration(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut from = bench.guest()?;
+    let (mut to, uri) = from.destination(bench.create()?)?;
+    from.migrate(&mut to, &uri)?;
+    Ok(to)
 }
 
-fn there_and_back(bench: &mut Bench<'_>) -> Result<()> {
-    let (source, target) = (bench.create()?, bench.create()?);
-    let (guest, mut a) = boot(&source)?;
-    let (mut b, uri) = destination("B", &guest, &target)?;
-    migrate(&mut a, &mut b, &uri, &guest)?;
+fn there_and_back(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut from = bench.guest()?;
+    let (mut to, uri) = from.destination(bench.create()?)?;
+    from.migrate(&mut to, &uri)?;
     // The same device again, opened anew.
-    drop(a);
-    let (mut a, uri) = destination("A", &guest, &source)?;
-    migrate(&mut b, &mut a, &uri, &guest)?;
-    verdict(&guest, &a)
+    let Running { guest, vm, mdev } = from;
+    drop((guest, vm));
+    let (mut back, uri) = to.destination(mdev)?;
+    to.migrate(&mut back, &uri)?;
+    Ok(back)
 }
 
-fn smaller_window(bench: &mut Bench<'_>) -> Result<()> {
-    let (source, target) = (bench.create()?, bench.create()?);
+fn smaller_window(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut from = bench.guest()?;
+    let target = bench.create()?;
     if let Some(target) = &target {
         target.set(WINDOW_SIZE, "4096")?;
     }
-    let (guest, mut a) = boot(&source)?;
-    let (mut b, uri) = destination("B", &guest, &target)?;
-    migrate(&mut a, &mut b, &uri, &guest)?;
-    verdict(&guest, &b)
+    let (mut to, uri) = from.destination(target)?;
+    from.migrate(&mut to, &uri)?;
+    Ok(to)
 }
 
-/// Starts a migration and returns in the middle of pre-copy.
-fn into_pre_copy(bench: &Bench<'_>, vm: &mut Vm, mdev: &Option<Mdev>, uri: &str) -> Result<()> {
-    doing("starting a migration that does not come to an end by itself");
-    bench.tracer.forget();
-    begin(vm, uri, SLOW)?;
-    vm.qmp.wait_migration(&["active"], STEP_LIMIT)?;
-    bench.wait_state(mdev, "PRE_COPY")
-}
-
-fn cancel_in_pre_copy(bench: &mut Bench<'_>) -> Result<()> {
-    let (source, target) = (bench.create()?, bench.create()?);
-    let (guest, mut a) = boot(&source)?;
-    let (b, uri) = destination("B", &guest, &target)?;
-    into_pre_copy(bench, &mut a, &source, &uri)?;
-    guest.wait_alive().context("in pre-copy")?;
-    a.qmp.execute("migrate_cancel", json!({}))?;
-    a.qmp.wait_migration(&["cancelled"], STEP_LIMIT)?;
-    drop(b);
-    guest.wait_alive().context("after the cancellation")?;
-    expect_state(&source, "RUNNING")?;
+fn cancel_in_pre_copy(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut from = bench.guest()?;
+    let (to, uri) = from.destination(bench.create()?)?;
+    bench.into_pre_copy(&mut from, &uri)?;
+    from.wait_alive("in pre-copy")?;
+    from.vm.qmp.execute("migrate_cancel", json!({}))?;
+    from.vm.qmp.wait_migration(&["cancelled"], STEP_LIMIT)?;
+    drop(to);
+    from.wait_alive("after the cancellation")?;
+    from.expect_state("RUNNING")?;
     // Nothing of the first attempt may be in the way of the next.
-    let (mut b, uri) = destination("B", &guest, &target)?;
-    migrate(&mut a, &mut b, &uri, &guest)?;
-    verdict(&guest, &b)
+    let (mut to, uri) = from.destination(bench.create()?)?;
+    from.migrate(&mut to, &uri)?;
+    Ok(to)
 }
 
-fn paused_guest(bench: &mut Bench<'_>) -> Result<()> {
-    let (source, target) = (bench.create()?, bench.create()?);
-    let (guest, mut a) = boot(&source)?;
-    let (mut b, uri) = destination("B", &guest, &target)?;
-    a.qmp.execute("stop", json!({}))?;
-    expect_state(&source, "STOP")?;
+fn paused_guest(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut from = bench.guest()?;
+    let (mut to, uri) = from.destination(bench.create()?)?;
+    from.vm.qmp.execute("stop", json!({}))?;
+    from.expect_state("STOP")?;
     doing("migrating a guest that is paused");
-    begin(&mut a, &uri, FAST)?;
-    let migrated = end(&mut a, "B", report::now(), &guest)?;
-    ensure!(migrated.status == "completed", "expected completed, saw {}", migrated.status);
-    b.qmp.wait_migration(&["completed"], STEP_LIMIT)?;
-    let status = b.qmp.execute("query-status", json!({}))?;
+    from.begin(&uri, FAST)?;
+    from.completed(&to.vm.name, report::now())?;
+    to.vm.qmp.wait_migration(&["completed"], STEP_LIMIT)?;
+    let status = to.vm.qmp.execute("query-status", json!({}))?;
     ensure!(status["running"] == json!(false), "expected a paused guest, saw {status}");
-    b.qmp.execute("cont", json!({}))?;
-    guest.wait_alive().context("after the migration")?;
-    expect_state(&target, "RUNNING")?;
-    verdict(&guest, &b)
+    to.vm.qmp.execute("cont", json!({}))?;
+    to.wait_alive("after the migration")?;
+    to.expect_state("RUNNING")?;
+    Ok(to)
 }
 
-fn stop_and_continue(bench: &mut Bench<'_>) -> Result<()> {
-    let (source, target) = (bench.create()?, bench.create()?);
-    let (guest, mut a) = boot(&source)?;
-    let (mut b, uri) = destination("B", &guest, &target)?;
-    into_pre_copy(bench, &mut a, &source, &uri)?;
-    a.qmp.execute("stop", json!({}))?;
-    bench.wait_state(&source, "STOP_COPY")?;
-    a.qmp.execute("cont", json!({}))?;
-    guest.wait_alive().context("after \"cont\" in pre-copy")?;
-    set_bandwidth(&mut a, FAST)?;
-    let migrated = end(&mut a, "B", report::now(), &guest)?;
-    ensure!(migrated.status == "completed", "expected completed, saw {}", migrated.status);
-    b.qmp.wait_name("RESUME", STEP_LIMIT)?;
-    guest.wait_alive().context("after the migration")?;
-    verdict(&guest, &b)
+fn stop_and_continue(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut from = bench.guest()?;
+    let (mut to, uri) = from.destination(bench.create()?)?;
+    bench.into_pre_copy(&mut from, &uri)?;
+    from.vm.qmp.execute("stop", json!({}))?;
+    bench.wait_state(&from, "STOP_COPY")?;
+    from.vm.qmp.execute("cont", json!({}))?;
+    from.wait_alive("after \"cont\" in pre-copy")?;
+    from.set_bandwidth(FAST)?;
+    from.completed(&to.vm.name, report::now())?;
+    to.vm.qmp.wait_name("RESUME", STEP_LIMIT)?;
+    to.wait_alive("after the migration")?;
+    Ok(to)
 }
 
 /// Makes the disk for snapshots in `vm`.
 fn add_disk(vm: &mut Vm) -> Result<()> {
-    let _ = std::fs::remove_file(DISK);
     let file = json!({ "driver": "file", "filename": DISK, "size": 0 });
     vm.qmp.job("blockdev-create", json!({ "options": file }), STEP_LIMIT)?;
     let file = json!({ "driver": "file", "node-name": "file", "filename": DISK });
@@ -338,90 +365,94 @@ fn add_disk(vm: &mut Vm) -> Result<()> {
     Ok(())
 }
 
-fn snapshot(bench: &mut Bench<'_>) -> Result<()> {
-    let source = bench.create()?;
-    let (guest, mut a) = boot(&source)?;
-    add_disk(&mut a)?;
+fn remove_disk(vm: &mut Vm) -> Result<()> {
+    for node in ["disk", "file"] {
+        vm.qmp.execute("blockdev-del", json!({ "node-name": node }))?;
+    }
+    fs::remove_file(DISK).context("removing the disk")
+}
+
+fn snapshot(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut running = bench.guest()?;
+    add_disk(&mut running.vm)?;
     let arguments = json!({ "tag": "ferry", "vmstate": "disk", "devices": ["disk"] });
     doing("taking a snapshot");
-    a.qmp.job("snapshot-save", arguments.clone(), MIGRATION_LIMIT)?;
-    guest.wait_alive().context("after the snapshot")?;
+    running.vm.qmp.job("snapshot-save", arguments.clone(), MIGRATION_LIMIT)?;
+    running.wait_alive("after the snapshot")?;
     doing("going back to the snapshot");
-    a.qmp.job("snapshot-load", arguments, MIGRATION_LIMIT)?;
-    let status = a.qmp.execute("query-status", json!({}))?;
+    running.vm.qmp.job("snapshot-load", arguments, MIGRATION_LIMIT)?;
+    let status = running.vm.qmp.execute("query-status", json!({}))?;
     if status["running"] != json!(true) {
-        a.qmp.execute("cont", json!({}))?;
+        running.vm.qmp.execute("cont", json!({}))?;
     }
-    guest.wait_alive().context("after going back")?;
-    expect_state(&source, "RUNNING")?;
-    let result = verdict(&guest, &a);
-    drop(a);
-    std::fs::remove_file(DISK).context("removing the disk")?;
-    result
+    running.wait_alive("after going back")?;
+    running.expect_state("RUNNING")?;
+    remove_disk(&mut running.vm)?;
+    Ok(running)
 }
 
-fn to_file_and_back(bench: &mut Bench<'_>) -> Result<()> {
-    let (source, target) = (bench.create()?, bench.create()?);
-    let (guest, mut a) = boot(&source)?;
+fn to_file_and_back(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut from = bench.guest()?;
     // Nobody answers from a file.
-    let no_return = json!({
-        "capabilities": [{ "capability": "return-path", "state": false }]
-    });
-    a.qmp.execute("migrate-set-capabilities", no_return.clone())?;
+    from.vm.set_return_path(false)?;
     doing("migrating to a file");
-    begin(&mut a, &format!("exec:cat > {STATE_FILE}"), FAST)?;
-    let migrated = end(&mut a, "file", report::now(), &guest)?;
-    ensure!(migrated.status == "completed", "expected completed, saw {}", migrated.status);
-    drop(a);
+    from.begin(&format!("exec:cat > {STATE_FILE}"), FAST)?;
+    from.completed("file", report::now())?;
+    let Running { guest, vm, mdev } = from;
+    drop((vm, mdev));
     doing("starting from the file");
-    let mut b = Vm::start("B", &guest, target.as_ref(), true)?;
-    b.qmp.execute("migrate-set-capabilities", no_return)?;
-    b.qmp.execute("migrate-incoming", json!({ "uri": format!("exec:cat {STATE_FILE}") }))?;
-    b.qmp.wait_name("RESUME", MIGRATION_LIMIT)?;
-    guest.wait_alive().context("after starting from the file")?;
-    let result = verdict(&guest, &b);
-    std::fs::remove_file(STATE_FILE).context("removing the file")?;
-    result
+    let mdev = bench.create()?;
+    let vm = Vm::start("B", &guest, mdev.as_ref(), true)?;
+    let mut to = Running { guest, vm, mdev };
+    to.vm.set_return_path(false)?;
+    to.vm.qmp.execute("migrate-incoming", json!({ "uri": format!("exec:cat {STATE_FILE}") }))?;
+    to.vm.qmp.wait_name("RESUME", MIGRATION_LIMIT)?;
+    to.vm.set_return_path(true)?;
+    to.wait_alive("after starting from the file")?;
+    fs::remove_file(STATE_FILE).context("removing the file")?;
+    Ok(to)
 }
 
-fn destination_killed(bench: &mut Bench<'_>) -> Result<()> {
-    let (source, target) = (bench.create()?, bench.create()?);
-    let (guest, mut a) = boot(&source)?;
-    let (mut b, uri) = destination("B", &guest, &target)?;
-    into_pre_copy(bench, &mut a, &source, &uri)?;
+fn destination_killed(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut from = bench.guest()?;
+    let (mut to, uri) = from.destination(bench.create()?)?;
+    bench.into_pre_copy(&mut from, &uri)?;
     doing("killing the destination");
-    b.kill();
-    let status = a.qmp.wait_migration(&["failed", "completed"], MIGRATION_LIMIT)?;
+    to.vm.kill();
+    let status = from.vm.qmp.wait_migration(&["failed", "completed"], MIGRATION_LIMIT)?;
     ensure!(status == "failed", "expected a failed migration, saw {status}");
-    guest.wait_alive().context("after the destination was killed")?;
-    expect_state(&source, "RUNNING")?;
-    verdict(&guest, &a)
+    from.wait_alive("after the destination was killed")?;
+    from.expect_state("RUNNING")?;
+    Ok(from)
 }
 
-fn destination_refuses(bench: &mut Bench<'_>) -> Result<()> {
-    let Some(kind) = bench.device else { bail!("needs a device") };
+fn destination_refuses(bench: &mut Bench<'_>, log: &mut Log) -> Result<Running> {
+    let kind = bench.device.context("this scenario needs a device")?;
     // A card with another number of ports.
     let other = if kind.ends_with("-1") { "ferry_uart-2" } else { "ferry_uart-1" };
-    let (source, target) = (bench.create()?, Some(Mdev::create(other)?));
-    let (guest, mut a) = boot(&source)?;
-    let (mut b, uri) = destination("B", &guest, &target)?;
+    let mut from = bench.guest()?;
+    let target = Mdev::create(other)?;
+    let uuid = target.uuid().to_owned();
+    let (mut to, uri) = from.destination(Some(target))?;
     doing("migrating to a device of another configuration");
-    begin(&mut a, &uri, FAST)?;
-    let status = a.qmp.wait_migration(&["failed", "completed"], MIGRATION_LIMIT)?;
+    from.begin(&uri, FAST)?;
+    let status = from.vm.qmp.wait_migration(&["failed", "completed"], MIGRATION_LIMIT)?;
     ensure!(status == "failed", "expected a failed migration, saw {status}");
-    b.wait_end(STEP_LIMIT)?;
-    guest.wait_alive().context("after the destination refused")?;
-    expect_state(&source, "RUNNING")?;
-    ensure!(b.log().contains("vfio"), "expected the reason in QEMU's log, saw: {}", b.log());
-    let uuid = target.as_ref().map(Mdev::uuid).unwrap_or_default();
-    let lines = bench.log.peek();
-    let refusal = lines.iter().find(|line| line.starts_with(&format!("ferry_uart {uuid}: ")));
-    let refusal = refusal.with_context(|| {
-        format!("expected the reason in the kernel's log, saw:\n{}", lines.join("\n"))
-    })?;
+    to.vm.wait_end(STEP_LIMIT)?;
+    from.wait_alive("after the destination refused")?;
+    from.expect_state("RUNNING")?;
+    let said = to.vm.log();
     ensure!(
-        refusal.contains("(-18)"),
-        "expected a refusal with EXDEV (-18), another configuration, saw: {refusal}"
+        said.contains(&uuid) && said.contains("Invalid cross-device link"),
+        "expected QEMU to say that the device refused with EXDEV, saw: {said}"
     );
-    verdict(&guest, &a)
+    let prefix = format!("ferry_uart {uuid}: ");
+    let reason = |line: &&String| line.starts_with(&prefix) && line.ends_with(REFUSED);
+    let found = log.peek().iter().any(|line| reason(&line));
+    ensure!(
+        found,
+        "expected a line \"{prefix}... {REFUSED}\" in the kernel's log, saw:\n{}",
+        log.peek().join("\n")
+    );
+    Ok(from)
 }

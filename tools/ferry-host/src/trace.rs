@@ -54,7 +54,9 @@ impl Tracer {
         let reader = tracer.clone();
         thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(|line| line.ok()) {
-                let Some((time, trace)) = parse(&line) else { continue };
+                let Some((time, trace)) = parse(&line) else {
+                    continue;
+                };
                 report::say_at(time, What::Trace(trace.clone()));
                 reader.lock().push(trace);
                 reader.0.changed.notify_all();
@@ -87,7 +89,10 @@ impl Tracer {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                bail!("no tracepoint told of {what} within {limit:?}; seen: {:?}", *seen);
+                bail!(
+                    "no tracepoint told of {what} within {limit:?}; seen: {:?}",
+                    *seen
+                );
             }
             seen = self
                 .0
@@ -110,8 +115,10 @@ fn parse(line: &str) -> Option<(f64, Trace)> {
         Some((fields, reason)) => (fields, reason),
         None => (fields, ""),
     };
-    let fields: HashMap<&str, &str> =
-        fields.split_whitespace().filter_map(|field| field.split_once('=')).collect();
+    let fields: HashMap<&str, &str> = fields
+        .split_whitespace()
+        .filter_map(|field| field.split_once('='))
+        .collect();
     let text = |name: &str| fields.get(name).map(|value| (*value).to_owned());
     let unsigned = |name: &str| fields.get(name)?.parse::<u64>().ok();
     let signed = |name: &str| fields.get(name)?.parse::<i64>().ok();
@@ -154,13 +161,21 @@ mod tests {
                     device=u from=RUNNING to=PRE_COPY result=0";
         let (time, trace) = parse(line).expect("a state");
         assert_eq!(time, 12.5);
-        assert!(matches!(trace, Trace::State { result: 0, .. }), "saw {trace:?}");
+        assert!(
+            matches!(trace, Trace::State { result: 0, .. }),
+            "saw {trace:?}"
+        );
 
         let line = " a b-1 [000] ...1. 3.25: vfio_migration_refusal: device=u state=RESUMING \
                     errno=-19 reason=the stream is of another device: x";
         let (_, trace) = parse(line).expect("a refusal");
-        let Trace::Refusal { errno, reason, .. } = trace else { panic!("saw {trace:?}") };
-        assert_eq!((errno, &*reason), (-19, "the stream is of another device: x"));
+        let Trace::Refusal { errno, reason, .. } = trace else {
+            panic!("saw {trace:?}")
+        };
+        assert_eq!(
+            (errno, &*reason),
+            (-19, "the stream is of another device: x")
+        );
 
         assert!(parse("CPU:0 [LOST 3 EVENTS]").is_none());
         assert!(parse("x-1 [000] ..... 1.0: vfio_migration_chunk: device=u").is_none());

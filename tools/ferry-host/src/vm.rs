@@ -43,7 +43,10 @@ const DIRECTORY: &str = "/run/ferry";
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How often the start looks whether QEMU is still there.
-const START_SLICE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+const START_SLICE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
 
 /// A QEMU. It ends when this is dropped.
 pub struct Vm {
@@ -74,17 +77,43 @@ impl Vm {
         let file = |name: &str| directory.join(name).display().to_string();
         let mut command = Command::new(QEMU);
         command
-            .args(["-name", name, "-machine", "q35", "-accel", "kvm", "-cpu", "host"])
+            .args([
+                "-name", name, "-machine", "q35", "-accel", "kvm", "-cpu", "host",
+            ])
             .args(["-smp", "1", "-m", "256M", "-nodefaults", "-no-user-config"])
-            .args(["-display", "none", "-no-reboot", "-L", "/usr/share/qemu", "-bios", "qboot.rom"])
-            .args(["-kernel", GUEST_KERNEL, "-initrd", GUEST_INITRD, "-append", COMMAND_LINE])
+            .args([
+                "-display",
+                "none",
+                "-no-reboot",
+                "-L",
+                "/usr/share/qemu",
+                "-bios",
+                "qboot.rom",
+            ])
+            .args([
+                "-kernel",
+                GUEST_KERNEL,
+                "-initrd",
+                GUEST_INITRD,
+                "-append",
+                COMMAND_LINE,
+            ])
             .args(["-chardev", &format!("socket,id=qmp,path={}", file("qmp"))])
             .args(["-mon", "chardev=qmp,mode=control"])
             .args(["-device", "virtio-serial-pci"])
-            .args(["-chardev", &format!("file,id=console,path={}", file("console.log"))])
+            .args([
+                "-chardev",
+                &format!("file,id=console,path={}", file("console.log")),
+            ])
             .args(["-device", "virtconsole,chardev=console"])
-            .args(["-chardev", &format!("socket,id=guest,path={}", file("guest"))])
-            .args(["-device", &format!("virtserialport,chardev=guest,name={PORT}")])
+            .args([
+                "-chardev",
+                &format!("socket,id=guest,path={}", file("guest")),
+            ])
+            .args([
+                "-device",
+                &format!("virtserialport,chardev=guest,name={PORT}"),
+            ])
             .args(["-device", "pcie-root-port,id=root-port,chassis=1,slot=1"]);
         if let Some(device) = device {
             let path = device.path();
@@ -104,13 +133,25 @@ impl Vm {
             .stderr(log);
         let child = command.spawn().context("starting QEMU")?;
 
-        let mut starting = Starting { child: Some(child), directory: directory.clone() };
+        let mut starting = Starting {
+            child: Some(child),
+            directory: directory.clone(),
+        };
         let qmp = Qmp::new(name, starting.accept(&monitor)?)?;
         let port = starting.accept(&port)?;
-        guest.listen(name, port.try_clone().context("duplicating the guest's port")?);
+        guest.listen(
+            name,
+            port.try_clone().context("duplicating the guest's port")?,
+        );
         let child = starting.child.take().context("QEMU was lost")?;
         let (name, link) = (name.to_owned(), Link::new(port));
-        let mut vm = Self { name, qmp, link, child, directory };
+        let mut vm = Self {
+            name,
+            qmp,
+            link,
+            child,
+            directory,
+        };
         vm.set_capabilities()?;
         Ok(vm)
     }
@@ -118,12 +159,21 @@ impl Vm {
     /// As libvirt has them: events, and a source that hears from the destination whether it could
     /// load everything before it lets the guest go.
     fn set_capabilities(&mut self) -> Result<()> {
-        let on = |name: &str| json!({ "capability": name, "state": true });
-        self.qmp.execute(
-            "migrate-set-capabilities",
-            json!({ "capabilities": [on("events"), on("return-path")] }),
-        )?;
+        let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
+        self.qmp.execute("migrate-set-capabilities", events)?;
+        self.set_return_path(true)
+    }
+
+    /// Whether the source of a migration waits for the destination's word.
+    pub fn set_return_path(&mut self, on: bool) -> Result<()> {
+        let path = json!({ "capabilities": [{ "capability": "return-path", "state": on }] });
+        self.qmp.execute("migrate-set-capabilities", path)?;
         Ok(())
+    }
+
+    /// The URI of a socket to which a guest may be migrated.
+    pub fn migration_socket(&self) -> String {
+        format!("unix:{}", self.directory.join("migration").display())
     }
 
     /// QEMU's own messages so far.
@@ -142,7 +192,10 @@ impl Vm {
         let pid = rustix::process::Pid::from_child(&self.child);
         let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
             .context("pidfd_open")?;
-        let timeout = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: 0 };
+        let timeout = Timespec {
+            tv_sec: limit.as_secs() as i64,
+            tv_nsec: 0,
+        };
         let ended = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout))
             .context("waiting for QEMU's end")?;
         if ended == 0 {
@@ -201,10 +254,16 @@ impl Starting {
             }
             let ended = self.child.as_mut().map(Child::try_wait).transpose();
             if let Some(status) = ended.context("waiting for QEMU")?.flatten() {
-                bail!("QEMU ended at once ({status}): {}", read_log(&self.directory));
+                bail!(
+                    "QEMU ended at once ({status}): {}",
+                    read_log(&self.directory)
+                );
             }
             if Instant::now() >= deadline {
-                bail!("QEMU did not come within {START_LIMIT:?}: {}", read_log(&self.directory));
+                bail!(
+                    "QEMU did not come within {START_LIMIT:?}: {}",
+                    read_log(&self.directory)
+                );
             }
         }
     }

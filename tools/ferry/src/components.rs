@@ -87,13 +87,21 @@ impl Components {
 
     /// Ferry's modules.
     pub fn modules(&self) -> Result<&Path> {
-        given(&self.modules, "the directory with Ferry's modules", "modules")
+        given(
+            &self.modules,
+            "the directory with Ferry's modules",
+            "modules",
+        )
     }
 
     /// A static program.
     pub fn program(&self, name: &str) -> Result<PathBuf> {
-        let path = given(&self.programs, "the directory with the static programs", "programs")?
-            .join(name);
+        let path = given(
+            &self.programs,
+            "the directory with the static programs",
+            "programs",
+        )?
+        .join(name);
         if !path.is_file() {
             bail!("{} is missing: run \"make programs\"", path.display());
         }
@@ -135,6 +143,10 @@ pub fn kernel_modules(directory: &Path) -> Result<PathBuf> {
         .collect();
     match releases.as_slice() {
         [release] => Ok(release.clone()),
-        _ => bail!("{}: expected one kernel, found {}", modules.display(), releases.len()),
+        _ => bail!(
+            "{}: expected one kernel, found {}",
+            modules.display(),
+            releases.len()
+        ),
     }
 }

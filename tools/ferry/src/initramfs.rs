@@ -32,8 +32,11 @@ impl Initramfs {
     /// Starts an archive in the file `path`.
     pub fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
-        let mut archive =
-            Self { out: BufWriter::new(file), inode: 0, directories: BTreeSet::new() };
+        let mut archive = Self {
+            out: BufWriter::new(file),
+            inode: 0,
+            directories: BTreeSet::new(),
+        };
         // Without it a first process has no standard output.
         archive.parents("dev/console")?;
         archive.entry("dev/console", CHARACTER_DEVICE | 0o600, (5, 1), &[])?;
@@ -74,7 +77,9 @@ impl Initramfs {
         const PADDING: [u8; 3] = [0; 3];
         self.out.write_all(data).context("writing an initramfs")?;
         let short = data.len().next_multiple_of(4) - data.len();
-        self.out.write_all(&PADDING[..short]).context("writing an initramfs")
+        self.out
+            .write_all(&PADDING[..short])
+            .context("writing an initramfs")
     }
 
     fn parents(&mut self, name: &str) -> Result<()> {
@@ -149,7 +154,10 @@ mod tests {
             let data = (at + 110 + length).next_multiple_of(4);
             let name = String::from_utf8_lossy(name).into_owned();
             if name == "a/b" {
-                assert_eq!((&bytes[data..data + size], mode), (&b"hello"[..], 0o100_755));
+                assert_eq!(
+                    (&bytes[data..data + size], mode),
+                    (&b"hello"[..], 0o100_755)
+                );
             }
             at = (data + size).next_multiple_of(4);
             if name == TRAILER {

@@ -12,8 +12,12 @@ use anyhow::Result;
 use goblin::elf::Elf;
 
 /// Where Debian has its libraries, below the root.
-const DIRECTORIES: [&str; 4] =
-    ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib", "lib"];
+const DIRECTORIES: [&str; 4] = [
+    "usr/lib/x86_64-linux-gnu",
+    "lib/x86_64-linux-gnu",
+    "usr/lib",
+    "lib",
+];
 
 /// All libraries that `program` needs, as name and file; `root` is what it takes for `/`.
 pub fn needed(root: &Path, program: &Path) -> Result<BTreeMap<String, PathBuf>> {

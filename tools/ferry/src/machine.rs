@@ -40,20 +40,27 @@ use crate::components::kernel_modules;
 use crate::components::Components;
 use crate::initramfs::Initramfs;
 use crate::libraries;
+use crate::modules::Module;
 use crate::modules::Modules;
 
 /// Modules of the kernel that a host needs, and whether it can be without: each maker's processors
 /// have a KVM module of their own.
-const HOST_MODULES: [(&str, bool); 4] =
-    [("kvm_amd", true), ("kvm_intel", true), ("vfio_iommu_type1", false), ("vfio", false)];
+const HOST_MODULES: [(&str, bool); 4] = [
+    ("kvm_amd", true),
+    ("kvm_intel", true),
+    ("vfio_iommu_type1", false),
+    ("vfio", false),
+];
 
 /// Ferry's driver module; what it needs comes with it.
 pub const DRIVER: &str = "ferry_uart";
 
+/// The module with the in-kernel unit tests.
+const KUNIT_TESTS: &str = "ferry_kunit";
+
 /// Firmware and option ROMs that the nested QEMU may ask for.
-const FIRMWARE: [(&str, &str); 5] = [
+const FIRMWARE: [(&str, &str); 4] = [
     ("usr/share/seabios", "bios-256k.bin"),
-    ("usr/share/seabios", "bios.bin"),
     ("usr/share/qemu", "qboot.rom"),
     ("usr/share/qemu", "kvmvapic.bin"),
     ("usr/share/qemu", "linuxboot_dma.bin"),
@@ -74,6 +81,8 @@ pub struct Plan {
     pub debug: bool,
     /// Load Ferry's modules.
     pub driver: bool,
+    /// Begin with the in-kernel unit tests.
+    pub kunit: bool,
     /// Parameters of the driver module.
     pub parameters: String,
     /// Carry QEMU 7.2 and a guest.
@@ -112,7 +121,12 @@ impl Accelerator {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
             // With five-level page tables a kernel with KASAN once gave a false report.
-            Self::Tcg => ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,la57=off"],
+            Self::Tcg => [
+                "-accel",
+                "tcg,thread=multi,tb-size=1024",
+                "-cpu",
+                "max,la57=off",
+            ],
         }
     }
 
@@ -126,7 +140,11 @@ impl Accelerator {
 
     /// What works on this machine. That `/dev/kvm` is there says little: something is run.
     pub fn probe(components: &Components, kernel: &Path) -> Result<Self> {
-        let usable = OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
+        let usable = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/kvm")
+            .is_ok();
         let nested = ["kvm_amd", "kvm_intel"].iter().any(|module| {
             fs::read_to_string(format!("/sys/module/{module}/parameters/nested"))
                 .is_ok_and(|value| matches!(value.trim(), "1" | "Y"))
@@ -139,8 +157,22 @@ impl Accelerator {
         let mut command = limited(components.tool("qemu-system-x86_64"), PROBE_LIMIT);
         let output = command
             .args(Self::Kvm.arguments())
-            .args(["-machine", "q35", "-m", "256M", "-nodefaults", "-display", "none"])
-            .args(["-no-reboot", "-serial", "stdio", "-append", "console=ttyS0 panic=-1"])
+            .args([
+                "-machine",
+                "q35",
+                "-m",
+                "256M",
+                "-nodefaults",
+                "-display",
+                "none",
+            ])
+            .args([
+                "-no-reboot",
+                "-serial",
+                "stdio",
+                "-append",
+                "console=ttyS0 panic=-1",
+            ])
             .arg("-kernel")
             .arg(&kernel)
             .stdin(Stdio::null())
@@ -163,7 +195,10 @@ fn limited(command: Command, limit: Duration) -> Command {
 }
 
 fn temporary_directory() -> Result<TempDir> {
-    tempfile::Builder::new().prefix("ferry-").tempdir().context("making a temporary directory")
+    tempfile::Builder::new()
+        .prefix("ferry-")
+        .tempdir()
+        .context("making a temporary directory")
 }
 
 /// Copies the image of the kernel in `kernel` to where the toolchain root has it, too.
@@ -187,14 +222,44 @@ fn add_qemu(components: &Components, archive: &mut Initramfs) -> Result<()> {
     let program = root.join("usr/bin/qemu-system-x86_64");
     archive.file("/usr/bin/qemu-system-x86_64", &program, true)?;
     for (name, path) in libraries::needed(root, &program)? {
-        let directory =
-            if name.starts_with("ld-linux") { "lib64" } else { "usr/lib/x86_64-linux-gnu" };
+        let directory = if name.starts_with("ld-linux") {
+            "lib64"
+        } else {
+            "usr/lib/x86_64-linux-gnu"
+        };
         archive.file(&format!("/{directory}/{name}"), &path, true)?;
     }
     for (directory, name) in FIRMWARE {
-        archive.file(&format!("/usr/share/qemu/{name}"), &root.join(directory).join(name), false)?;
+        archive.file(
+            &format!("/usr/share/qemu/{name}"),
+            &root.join(directory).join(name),
+            false,
+        )?;
     }
     Ok(())
+}
+
+/// Writes modules into `archive`, except for those that are `known` to be there.
+fn add_modules(
+    archive: &mut Initramfs,
+    modules: Vec<Module>,
+    known: &[job::Module],
+) -> Result<Vec<job::Module>> {
+    let mut added = Vec::new();
+    for module in modules {
+        if known.iter().any(|known| known.name == module.name) {
+            continue;
+        }
+        let path = format!("/lib/modules/{}.ko", module.name);
+        archive.data(&path, &module.content, false)?;
+        added.push(job::Module {
+            name: module.name,
+            path,
+            parameters: String::new(),
+            optional: false,
+        });
+    }
+    Ok(added)
 }
 
 /// Writes the host VM's initramfs.
@@ -216,7 +281,11 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
         archive.file(&format!("{}/{name}", job::PROGRAMS), file, true)?;
     }
 
-    let own = if plan.driver { Some(components.modules()?) } else { None };
+    let own = if plan.driver {
+        Some(components.modules()?)
+    } else {
+        None
+    };
     let kernel = kernel_modules(components.kernel(plan.debug)?)?;
     let available = Modules::find(own, &kernel)?;
     let mut wanted: Vec<(&str, bool)> = HOST_MODULES.to_vec();
@@ -230,21 +299,22 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
             Err(_) if optional => continue,
             Err(error) => return Err(error).context("collecting the host's modules"),
         };
-        for module in closure {
-            if modules.iter().any(|known| known.name == module.name) {
-                continue;
-            }
-            let file = format!("/lib/modules/{}.ko", module.name);
-            archive.data(&file, &module.content, false)?;
-            let parameters = if module.name == DRIVER { &*plan.parameters } else { "" };
-            modules.push(job::Module {
-                // What an optional module needs loads on any processor.
+        let parameters = if name == DRIVER { &*plan.parameters } else { "" };
+        // What an optional module needs loads on any processor.
+        let added = add_modules(&mut archive, closure, &modules)?
+            .into_iter()
+            .map(|module| job::Module {
                 optional: optional && module.name == name,
-                name: module.name,
-                path: file,
-                parameters: parameters.to_owned(),
+                parameters: if module.name == name { parameters.to_owned() } else { String::new() },
+                ..module
             });
-        }
+        modules.extend(added);
+    }
+    let mut stages = plan.stages.clone();
+    if plan.kunit {
+        let closure = available.closure(KUNIT_TESTS).context("collecting the unit tests")?;
+        let tests = add_modules(&mut archive, closure, &modules)?;
+        stages.insert(0, Stage::Kunit { modules: tests });
     }
 
     if plan.nested {
@@ -252,10 +322,22 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
         let guest = directory.join("guest.cpio");
         write_guest(components, &guest)?;
         archive.file(job::GUEST_INITRD, &guest, false)?;
-        archive.file(job::GUEST_KERNEL, &kernel_image(components.kernel(false)?)?, false)?;
+        archive.file(
+            job::GUEST_KERNEL,
+            &kernel_image(components.kernel(false)?)?,
+            false,
+        )?;
     }
-    let job = Job { modules, stages: plan.stages.clone(), device: plan.device.clone() };
-    archive.data(job::PATH, &serde_json::to_vec(&job).context("writing the job")?, false)?;
+    let job = Job {
+        modules,
+        stages,
+        device: plan.device.clone(),
+    };
+    archive.data(
+        job::PATH,
+        &serde_json::to_vec(&job).context("writing the job")?,
+        false,
+    )?;
     archive.finish()?;
     Ok(path)
 }
@@ -263,9 +345,9 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
 /// Commands of busybox that are of use in the host VM.
 const BUSYBOX_APPLETS: [&str; 38] = [
     "sh", "cat", "ls", "echo", "dmesg", "grep", "sed", "awk", "head", "tail", "sort", "wc", "od",
-    "hexdump", "dd", "mkdir", "rm", "rmdir", "cp", "mv", "ln", "find", "ps", "kill", "sleep", "env",
-    "insmod", "rmmod", "lsmod", "mount", "umount", "test", "tr", "cut", "timeout", "readlink",
-    "seq", "true",
+    "hexdump", "dd", "mkdir", "rm", "rmdir", "cp", "mv", "ln", "find", "ps", "kill", "sleep",
+    "env", "insmod", "rmmod", "lsmod", "mount", "umount", "test", "tr", "cut", "timeout",
+    "readlink", "seq", "true",
 ];
 
 impl Machine {
@@ -278,21 +360,42 @@ impl Machine {
         command
             .args(accelerator.arguments())
             .args(["-machine", "q35", "-smp", "2", "-m", "4G"])
-            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+            .args([
+                "-nodefaults",
+                "-no-user-config",
+                "-display",
+                "none",
+                "-no-reboot",
+            ])
             .args(["-bios", "qboot.rom"])
             .arg("-kernel")
-            .arg(visible_kernel(components.kernel(plan.debug)?, directory.path())?)
+            .arg(visible_kernel(
+                components.kernel(plan.debug)?,
+                directory.path(),
+            )?)
             .arg("-initrd")
             .arg(&initrd)
             // The serial port has the console's first words, until the virtio console is there.
-            .args(["-append", "console=hvc0 earlycon=uart8250,io,0x3f8 panic=-1 mitigations=off"])
+            .args([
+                "-append",
+                "console=hvc0 earlycon=uart8250,io,0x3f8 panic=-1 mitigations=off",
+            ])
             .args(["-serial", &format!("file:{}", file(EARLY_LOG))])
             .args(["-device", "virtio-serial-pci"])
-            .args(["-chardev", &format!("file,id=console,path={}", file(CONSOLE_LOG))])
+            .args([
+                "-chardev",
+                &format!("file,id=console,path={}", file(CONSOLE_LOG)),
+            ])
             .args(["-device", "virtconsole,chardev=console"])
             .args(["-chardev", "stdio,id=report,signal=off"])
-            .args(["-device", &format!("virtserialport,chardev=report,name={}", event::PORT)])
-            .args(["-device", &format!("isa-debug-exit,iobase={:#x},iosize=1", job::EXIT_PORT)])
+            .args([
+                "-device",
+                &format!("virtserialport,chardev=report,name={}", event::PORT),
+            ])
+            .args([
+                "-device",
+                &format!("isa-debug-exit,iobase={:#x},iosize=1", job::EXIT_PORT),
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(directory.path().join(VMM_LOG)).context("creating a log")?);
@@ -302,18 +405,27 @@ impl Machine {
         let (sender, events) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(output).split(b'\n') {
-                let event = line.context("reading the host VM's events").and_then(|line| {
-                    serde_json::from_slice(&line).with_context(|| {
-                        format!("not an event: {}", String::from_utf8_lossy(&line))
-                    })
-                });
+                let event = line
+                    .context("reading the host VM's events")
+                    .and_then(|line| {
+                        serde_json::from_slice(&line).with_context(|| {
+                            format!("not an event: {}", String::from_utf8_lossy(&line))
+                        })
+                    });
                 if sender.send(event).is_err() {
                     break;
                 }
             }
         });
         let deadline = Instant::now() + plan.limit;
-        Ok(Self { child, input, events, deadline, finished: false, directory })
+        Ok(Self {
+            child,
+            input,
+            events,
+            deadline,
+            finished: false,
+            directory,
+        })
     }
 
     /// The next event, or nothing when none came within `patience`.
@@ -336,7 +448,10 @@ impl Machine {
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let status = self.child.wait().context("waiting for the host VM")?;
-                bail!("the host VM ended too early ({status})\n{}", self.log_tails())
+                bail!(
+                    "the host VM ended too early ({status})\n{}",
+                    self.log_tails()
+                )
             }
         }
     }
@@ -347,7 +462,10 @@ impl Machine {
             if let Some(event) = self.next_event(Duration::from_secs(1))? {
                 each(&event)?;
                 if let What::Finished { error: Some(error) } = event.what {
-                    bail!("the host VM could not do its job: {error}\n{}", self.log_tails());
+                    bail!(
+                        "the host VM could not do its job: {error}\n{}",
+                        self.log_tails()
+                    );
                 }
             }
         }
@@ -358,7 +476,11 @@ impl Machine {
     pub fn console(&self) -> String {
         let log = |name| fs::read(self.directory.path().join(name)).unwrap_or_default();
         let (early, console) = (log(EARLY_LOG), log(CONSOLE_LOG));
-        format!("{}{}", String::from_utf8_lossy(&early), String::from_utf8_lossy(&console))
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&early),
+            String::from_utf8_lossy(&console)
+        )
     }
 
     /// Copies the logs to `directory`, each with `prefix`.

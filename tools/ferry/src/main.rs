@@ -9,7 +9,9 @@ mod initramfs;
 mod libraries;
 mod machine;
 mod modules;
+mod policy;
 mod run;
+mod test;
 
 use std::process::ExitCode;
 
@@ -32,6 +34,8 @@ struct Arguments {
 enum Action {
     /// Run a shell command in the host VM, with Ferry's modules loaded
     Run(run::Options),
+    /// Run all tests that need a virtual machine, and sum up all tests
+    Test(test::Options),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
     let components = &arguments.components;
     let status = match &arguments.command {
         Action::Run(options) => run::run(components, options),
+        Action::Test(options) => test::run(components, options),
     };
     status.unwrap_or_else(|error| {
         eprintln!("ferry: {error:#}");

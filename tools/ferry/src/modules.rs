@@ -29,7 +29,9 @@ pub struct Modules {
 /// The module's name that belongs to a file's name, or nothing when it is no module.
 fn module_name(file: &Path) -> Option<String> {
     let name = file.file_name()?.to_str()?;
-    let name = name.strip_suffix(".ko").or_else(|| name.strip_suffix(".ko.xz"))?;
+    let name = name
+        .strip_suffix(".ko")
+        .or_else(|| name.strip_suffix(".ko.xz"))?;
     Some(name.replace('-', "_"))
 }
 
@@ -60,7 +62,10 @@ impl Modules {
         // A kernel's modules are nested a handful deep; the limit guards against loops.
         collect(kernel, 16, &mut files)?;
         let builtin = fs::read_to_string(kernel.join("modules.builtin")).unwrap_or_default();
-        let builtin = builtin.lines().filter_map(|line| module_name(Path::new(line))).collect();
+        let builtin = builtin
+            .lines()
+            .filter_map(|line| module_name(Path::new(line)))
+            .collect();
         Ok(Self { files, builtin })
     }
 
@@ -89,7 +94,10 @@ impl Modules {
         for needed in dependencies(&content) {
             self.add(&needed, loaded, depth + 1)?;
         }
-        loaded.push(Module { name: name.to_owned(), content });
+        loaded.push(Module {
+            name: name.to_owned(),
+            content,
+        });
         Ok(())
     }
 }
@@ -110,11 +118,17 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// The names in the module's `depends=` field.
 fn dependencies(module: &[u8]) -> Vec<String> {
     const FIELD: &[u8] = b"\0depends=";
-    let Some(start) = module.windows(FIELD.len()).position(|window| window == FIELD) else {
+    let Some(start) = module
+        .windows(FIELD.len())
+        .position(|window| window == FIELD)
+    else {
         return Vec::new();
     };
     let value = &module[start + FIELD.len()..];
-    let end = value.iter().position(|&byte| byte == 0).unwrap_or(value.len());
+    let end = value
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(value.len());
     String::from_utf8_lossy(&value[..end])
         .split(',')
         .filter(|name| !name.is_empty())
@@ -138,8 +152,12 @@ mod tests {
             fs::write(path, module(depends)).expect("write");
         }
         let modules = Modules::find(None, directory.path()).expect("find");
-        let order: Vec<_> =
-            modules.closure("a").expect("closure").into_iter().map(|module| module.name).collect();
+        let order: Vec<_> = modules
+            .closure("a")
+            .expect("closure")
+            .into_iter()
+            .map(|module| module.name)
+            .collect();
         assert_eq!(order, ["c_d", "b", "a"]);
         assert!(modules.closure("missing").is_err());
     }

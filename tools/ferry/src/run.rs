@@ -71,7 +71,10 @@ pub struct Options {
 
 fn scenario(name: &str) -> Result<Scenario, String> {
     Scenario::by_name(name).ok_or_else(|| {
-        let names: Vec<_> = Scenario::ALL.iter().map(|scenario| scenario.name()).collect();
+        let names: Vec<_> = Scenario::ALL
+            .iter()
+            .map(|scenario| scenario.name())
+            .collect();
         format!("there are only {}", names.join(", "))
     })
 }
@@ -80,9 +83,16 @@ fn scenario(name: &str) -> Result<Scenario, String> {
 pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
     let mut stages = Vec::new();
     if !options.command.is_empty() {
-        stages.push(Stage::Shell { command: options.command.join(" ") });
+        stages.push(Stage::Shell {
+            command: options.command.join(" "),
+        });
     }
-    stages.extend(options.scenarios.iter().map(|&scenario| Stage::Scenario { scenario }));
+    stages.extend(
+        options
+            .scenarios
+            .iter()
+            .map(|&scenario| Stage::Scenario { scenario }),
+    );
     let plan = Plan {
         stages,
         device: options.device.clone(),
@@ -107,7 +117,11 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
         }
         match &event.what {
             What::Doing { text } => eprintln!("ferry: {text}"),
-            What::Ended { name, outcome, seconds } => {
+            What::Ended {
+                name,
+                outcome,
+                seconds,
+            } => {
                 println!("{name}: {outcome:?} ({seconds:.1} s)");
                 if matches!(outcome, Outcome::Failed(_)) {
                     status = 1;

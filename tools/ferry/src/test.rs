@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `ferry test`: every test that needs a virtual machine, and the table of all tests.
+//!
+//! `make test` has run the checks that need none, and tells of them through two files of plain
+//! lines, the stages and the set-up's timings; they are part of the table, too.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context;
+use anyhow::Result;
+use ferry_host::event::Outcome;
+use ferry_host::event::What;
+use ferry_host::job::Stage;
+use ferry_host::scenario::Scenario;
+use indicatif::ProgressBar;
+use indicatif::ProgressStyle;
+use serde::Serialize;
+
+use crate::components::Components;
+use crate::machine::Accelerator;
+use crate::machine::Machine;
+use crate::machine::Plan;
+use crate::policy;
+
+/// The kselftest program.
+const SELFTESTS: &str = "vfio-migration-selftests";
+
+/// The mdev type with which the scenarios are run.
+pub const DEVICE: &str = "ferry_uart-2";
+
+/// When the VM with the kselftests is ended. A debug kernel takes its time.
+const SELFTESTS_LIMIT: Duration = Duration::from_secs(600);
+const DEBUG_LIMIT: Duration = Duration::from_secs(1800);
+
+/// When the VM with the scenarios is ended.
+const SCENARIOS_LIMIT: Duration = Duration::from_secs(1200);
+
+/// Options of `ferry test`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Run on the debug kernel: KUnit, kselftests, one live migration, and a look for leaks
+    #[arg(long)]
+    debug: bool,
+
+    /// Run only the parts or scenarios whose name has this in it: policy, kunit, kselftest, ...
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+
+    /// List the parts and scenarios, and stop
+    #[arg(long)]
+    list: bool,
+
+    /// Copy the virtual machines' logs here
+    #[arg(long, value_name = "DIR")]
+    keep_logs: Option<PathBuf>,
+
+    /// Print the results as one JSON value instead of a table
+    #[arg(long)]
+    json: bool,
+
+    /// Lines of "STAGE SECONDS PASSED FAILED": what was checked before
+    #[arg(long, env = "FERRY_STAGES", value_name = "FILE")]
+    stages: Option<PathBuf>,
+
+    /// Lines of "COMPONENT SECONDS built|cached": what the set-up took
+    #[arg(long, env = "FERRY_TIMINGS", value_name = "FILE")]
+    timings: Option<PathBuf>,
+}
+
+/// A test's result.
+#[derive(Serialize)]
+struct TestResult {
+    name: String,
+    #[serde(flatten)]
+    outcome: Outcome,
+    seconds: f64,
+}
+
+/// A row of the table.
+#[derive(Default, Serialize)]
+struct Row {
+    name: String,
+    seconds: f64,
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+/// Everything that is known so far.
+struct Report {
+    rows: Vec<Row>,
+    results: Vec<TestResult>,
+    bar: ProgressBar,
+    quiet: bool,
+}
+
+impl Report {
+    fn say(&self, text: &str) {
+        if self.quiet {
+            eprintln!("{text}");
+        } else if self.bar.is_hidden() {
+            println!("{text}");
+        } else {
+            self.bar.println(text);
+        }
+    }
+
+    fn doing(&self, text: &str) {
+        if self.bar.is_hidden() {
+            if !self.quiet {
+                println!("ferry: {text}");
+            }
+        } else {
+            self.bar.set_message(text.to_owned());
+        }
+    }
+
+    fn begin(&mut self, name: &str) {
+        self.rows.push(Row { name: name.to_owned(), ..Row::default() });
+        self.doing(name);
+    }
+
+    /// Adds a result to the row that was begun last.
+    fn add(&mut self, name: &str, outcome: Outcome, seconds: f64) {
+        if let Some(row) = self.rows.last_mut() {
+            match &outcome {
+                Outcome::Passed => row.passed += 1,
+                Outcome::Failed(_) => row.failed += 1,
+                Outcome::Skipped(_) => row.skipped += 1,
+            }
+        }
+        let word = match &outcome {
+            Outcome::Passed => "passed",
+            Outcome::Failed(_) => "FAILED",
+            Outcome::Skipped(_) => "skipped",
+        };
+        // Most tests take no time worth telling.
+        let time = if seconds >= 0.1 { format!(" ({seconds:.1} s)") } else { String::new() };
+        self.say(&format!("  {word:8} {name}{time}"));
+        if let Outcome::Failed(why) | Outcome::Skipped(why) = &outcome {
+            for line in why.lines().filter(|line| !line.trim().is_empty()) {
+                self.say(&format!("           {line}"));
+            }
+        }
+        self.results.push(TestResult { name: name.to_owned(), outcome, seconds });
+    }
+
+    fn end(&mut self, began: Instant) {
+        if let Some(row) = self.rows.last_mut() {
+            row.seconds = began.elapsed().as_secs_f64();
+        }
+    }
+}
+
+/// The words of each line of a file that may be missing.
+fn lines_of_words(path: &Option<PathBuf>) -> Result<Vec<Vec<String>>> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect())
+}
+
+/// The stages that were run before.
+fn earlier_stages(path: &Option<PathBuf>) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for words in lines_of_words(path)? {
+        let [name, seconds, passed, failed] = words.as_slice() else { continue };
+        let number = |text: &str| text.parse::<usize>().context("reading the stages' file");
+        rows.push(Row {
+            name: name.clone(),
+            seconds: number(seconds)? as f64,
+            passed: number(passed)?,
+            failed: number(failed)?,
+            skipped: 0,
+        });
+    }
+    Ok(rows)
+}
+
+/// A part of the test that one VM runs.
+struct Part {
+    name: &'static str,
+    stages: Vec<Stage>,
+    kunit: bool,
+    nested: bool,
+    programs: Vec<String>,
+    limit: Duration,
+}
+
+fn parts(options: &Options) -> Vec<Part> {
+    let scenarios = |list: &[Scenario]| {
+        let wanted = |scenario: &&Scenario| {
+            options.only.as_ref().is_none_or(|only| {
+                "scenarios".contains(only.as_str()) || scenario.name().contains(only.as_str())
+            })
+        };
+        let stage = |&scenario: &Scenario| Stage::Scenario { scenario };
+        list.iter().filter(wanted).map(stage).collect::<Vec<_>>()
+    };
+    let wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let selftests = Stage::Kselftest { program: format!("{}/{SELFTESTS}", ferry_host::job::PROGRAMS) };
+    let mut parts = Vec::new();
+    if options.debug {
+        if wanted("kunit") || wanted("kselftest") {
+            let mut stages = Vec::new();
+            if wanted("kselftest") {
+                stages.push(selftests);
+            }
+            stages.push(Stage::Kmemleak);
+            parts.push(Part {
+                name: "kunit and kselftest",
+                stages,
+                kunit: wanted("kunit"),
+                nested: false,
+                programs: vec![SELFTESTS.to_owned()],
+                limit: DEBUG_LIMIT,
+            });
+        }
+        let mut stages = scenarios(&[Scenario::LiveMigration]);
+        if !stages.is_empty() {
+            stages.push(Stage::Kmemleak);
+            parts.push(Part {
+                name: "scenarios",
+                stages,
+                kunit: false,
+                nested: true,
+                programs: Vec::new(),
+                limit: DEBUG_LIMIT,
+            });
+        }
+        return parts;
+    }
+    if wanted("kselftest") {
+        parts.push(Part {
+            name: "kselftest",
+            stages: vec![selftests],
+            kunit: false,
+            nested: false,
+            programs: vec![SELFTESTS.to_owned()],
+            limit: SELFTESTS_LIMIT,
+        });
+    }
+    let stages = scenarios(&Scenario::ALL);
+    if !stages.is_empty() {
+        parts.push(Part {
+            name: "scenarios",
+            stages,
+            kunit: false,
+            nested: true,
+            programs: Vec::new(),
+            limit: SCENARIOS_LIMIT,
+        });
+    }
+    parts
+}
+
+/// Runs the VM of a part. That it could not be run is a failed test, too.
+fn run_part(
+    components: &Components,
+    options: &Options,
+    accelerator: Accelerator,
+    part: &Part,
+    report: &mut Report,
+) -> Result<()> {
+    let began = Instant::now();
+    report.begin(part.name);
+    let plan = Plan {
+        stages: part.stages.clone(),
+        debug: options.debug,
+        driver: true,
+        kunit: part.kunit,
+        nested: part.nested,
+        device: Some(DEVICE.to_owned()),
+        programs: part.programs.clone(),
+        limit: part.limit,
+        ..Plan::default()
+    };
+    let mut splats = 0;
+    let mut last_stage = "the host VM".to_owned();
+    let ran = Machine::start(components, &plan, accelerator).and_then(|mut machine| {
+        let ran = machine.run(|event| {
+            match &event.what {
+                What::Booted { kernel } => report.doing(&format!("{}: on {kernel}", part.name)),
+                What::Doing { text } => report.doing(&format!("{}: {text}", part.name)),
+                What::Started { name } => {
+                    last_stage.clone_from(name);
+                    report.doing(name);
+                }
+                What::Ended { name, outcome, seconds } => {
+                    last_stage = format!("after {name}");
+                    report.add(name, outcome.clone(), *seconds);
+                }
+                What::Splat { text } => {
+                    splats += 1;
+                    let why = format!("{last_stage}:\n{text}");
+                    report.add(&kernel_log(part.name), Outcome::Failed(why), 0.0);
+                }
+                _ => {}
+            }
+            Ok(())
+        });
+        if let Some(directory) = &options.keep_logs {
+            machine.keep_logs(directory, &part.name.replace(' ', "-"))?;
+        }
+        ran
+    });
+    if let Err(error) = ran {
+        let name = format!("{}: the host VM", part.name);
+        report.add(&name, Outcome::Failed(format!("{last_stage}: {error:#}")), 0.0);
+    } else if splats == 0 {
+        report.add(&kernel_log(part.name), Outcome::Passed, 0.0);
+    }
+    report.end(began);
+    Ok(())
+}
+
+fn kernel_log(part: &str) -> String {
+    format!("{part}: no warning, bug or leak in the kernel's log")
+}
+
+/// Prints where the time went, and the numbers.
+fn print_table(report: &Report, timings: &[Vec<String>]) {
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    println!();
+    println!("{:24} {:>8} {:>8} {:>8} {:>9}", "stage", "passed", "failed", "skipped", "time");
+    println!("{}", "-".repeat(61));
+    for row in &report.rows {
+        println!(
+            "{:24} {:>8} {:>8} {:>8} {:>7.1} s",
+            row.name, row.passed, row.failed, row.skipped, row.seconds
+        );
+        passed += row.passed;
+        failed += row.failed;
+        skipped += row.skipped;
+    }
+    for words in timings {
+        if let [name, seconds, how] = words.as_slice() {
+            println!("{:51} {seconds:>7} s", format!("set-up: {name} ({how})"));
+        }
+    }
+    println!("{}", "-".repeat(61));
+    let mut slowest: Vec<_> = report.results.iter().filter(|result| result.seconds >= 1.0).collect();
+    slowest.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    if !slowest.is_empty() {
+        println!("the slowest tests:");
+        for result in slowest.iter().take(SLOWEST) {
+            println!("  {:49} {:>7.1} s", result.name, result.seconds);
+        }
+    }
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for result in &report.results {
+        if let Outcome::Skipped(why) = &result.outcome {
+            reasons.entry(why).or_default().push(&result.name);
+        }
+    }
+    for (why, names) in reasons {
+        println!("skipped, {why}: {}", names.join(", "));
+    }
+    for result in &report.results {
+        if let Outcome::Failed(why) = &result.outcome {
+            println!("failed: {}: {}", result.name, why.trim().lines().next().unwrap_or(""));
+        }
+    }
+    println!();
+    let skips = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+    println!("{passed} passed, {failed} failed{skips}");
+}
+
+/// How many of the slowest tests are named.
+const SLOWEST: usize = 5;
+
+/// Runs the tests; the exit status is 1 when one failed.
+pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
+    let parts = parts(options);
+    if options.list {
+        for part in &parts {
+            println!("{}", part.name);
+        }
+        for scenario in Scenario::ALL {
+            println!("{}", scenario.name());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let hidden = options.json || !std::io::stderr().is_terminal();
+    let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+    if !hidden {
+        let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}")?;
+        bar.set_style(style);
+        bar.enable_steady_tick(Duration::from_millis(200));
+    }
+    let mut report = Report {
+        rows: earlier_stages(&options.stages)?,
+        results: Vec::new(),
+        bar,
+        quiet: options.json,
+    };
+    // A stage is named when it failed, with those that are run here.
+    for row in report.rows.iter().filter(|row| row.failed > 0) {
+        report.results.push(TestResult {
+            name: row.name.clone(),
+            outcome: Outcome::Failed("see its output above".to_owned()),
+            seconds: row.seconds,
+        });
+    }
+
+    let policy_wanted = options.only.as_ref().is_none_or(|only| "policy".contains(only.as_str()));
+    if policy_wanted && !options.debug {
+        let began = Instant::now();
+        report.begin("policy");
+        for (name, outcome) in policy::check(components.source()?)? {
+            report.add(&format!("policy: {name}"), outcome, 0.0);
+        }
+        report.end(began);
+    }
+    if !parts.is_empty() {
+        let accelerator = Accelerator::probe(components, components.kernel(options.debug)?)?;
+        report.doing(&format!("host VMs run with {}", accelerator.name()));
+        for part in &parts {
+            run_part(components, options, accelerator, part, &mut report)?;
+        }
+    }
+    report.bar.finish_and_clear();
+
+    let timings = lines_of_words(&options.timings)?;
+    if options.json {
+        let rows = serde_json::to_value(&report.rows)?;
+        let results = serde_json::to_value(&report.results)?;
+        println!("{}", serde_json::json!({ "stages": rows, "results": results }));
+    } else {
+        print_table(&report, &timings);
+    }
+    let failed: usize = report.rows.iter().map(|row| row.failed).sum();
+    let passed: usize = report.rows.iter().map(|row| row.passed).sum();
+    Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn earlier_stages_are_read_as_they_are_written() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path: &Path = &directory.path().join("stages");
+        fs::write(path, "host-tests 12 40 1\nclippy 3 1 0\n").expect("write");
+        let rows = earlier_stages(&Some(path.to_owned())).expect("stages");
+        let seen: Vec<_> = rows.iter().map(|row| (&*row.name, row.passed, row.failed)).collect();
+        assert_eq!(seen, [("host-tests", 40, 1), ("clippy", 1, 0)]);
+    }
+}
