@@ -18,7 +18,7 @@ build() {
 	release=${headers##*/linux-headers-}
 	mv "$headers/.config" "$headers/Module.symvers" "$out"
 	cp "$out/Module.symvers" "$out/Module.symvers.debian"
-	rm -r "$out/usr"
+	rm -r "${out:?}/usr"
 
 	progress "preparing a tree for modules of $release"
 	kernel_make() {

@@ -4,15 +4,16 @@
 # The stock kernel as Debian ships it: vmlinuz, lib/modules/RELEASE, and the file release with its name.
 
 needs=(toolchain)
-packages=(linux:linux-binary-* linux:linux-modules-*)
+packages=(linux:linux-base-* linux:linux-binary-* linux:linux-modules-*)
 
 build() {
-	local out=$1 release
+	local out=$1 release package
 	progress "unpacking the stock kernel"
-	unpack_package "$(package_file 'linux:linux-modules-*')" "$out" --exclude './usr/share/*'
-	unpack_package "$(package_file 'linux:linux-binary-*')" "$out" --exclude './usr/share/*'
+	for package in "${packages[@]}"; do
+		unpack_package "$(package_file "$package")" "$out" --exclude './usr/share'
+	done
 	mv "$out/usr/lib" "$out/lib"
-	rm -r "$out/usr"
+	rmdir "$out/usr"
 	release=$(ls "$out/lib/modules")
 	echo "$release" > "$out/release"
 	mv "$out/lib/modules/$release/vmlinuz" "$out/vmlinuz"

@@ -42,10 +42,15 @@ print_needs() { print_lines "${needs[@]}"; }
 print_packages() { print_lines "${packages[@]}"; }
 print_lines() { [[ $# == 0 ]] || printf '%s\n' "$@"; }
 
+# Prints a file without its comments, which make no difference. (A "# CONFIG_... is not set" does.)
+strip_comments() {
+	sed '/^[[:space:]]*#/{/^# CONFIG_/!d}' "$1"
+}
+
 # Prints everything that makes a difference to the component whose declarations are loaded.
 print_identity() {
 	local name=$1 item
-	cat "$ferry_src/scripts/components/$name.sh"
+	strip_comments "$ferry_src/scripts/components/$name.sh"
 	# A prepared tree holds absolute paths.
 	echo "cache $ferry_cache"
 	for item in "${needs[@]}"; do
@@ -55,7 +60,7 @@ print_identity() {
 		selected_pins "$item"
 	done
 	for item in "${inputs[@]}"; do
-		cat "$ferry_src/$item"
+		strip_comments "$ferry_src/$item"
 	done
 }
 
