@@ -96,7 +96,7 @@ impl Identity {
 
     /// Checks the payload of a HEADER against this identity and returns the stream's minor version.
     ///
-    /// `payload` is what came, or its first [`PAYLOAD_MAX`] bytes if it is longer, and `len` its
+    /// `payload` is what came, or as much of it as a payload of this version can have, and `len` the
     /// whole length. Minor versions after this one may have more after the configuration.
     ///
     /// # Errors

@@ -5,9 +5,9 @@
 //! The protocol is the first version of VFIO migration, which a user drives through a region of the
 //! device: `struct vfio_device_migration_info` of Linux 5.8 to 5.17. QEMU 5.2 to 7.2 speak it.
 //!
-//! A driver author implements [`Device`](device::Device). An adapter gives the engine the memory
-//! that it shares with the user, as a [`Window`](device::Window), and passes the accesses of the
-//! header on to [`MigrationRegion`](region::MigrationRegion). From there it goes down:
+//! A driver author implements [`Device`]. An adapter gives the engine the memory that it shares with
+//! the user, as a [`Window`], and passes the accesses of the header on to [`MigrationRegion`]. From
+//! there it goes down:
 //!
 //! ```text
 //! region      header and data section, tied to the device
@@ -18,7 +18,7 @@
 //! ```
 //!
 //! There is no allocation, no recursion, no unsafe code and no floating point in here. Locking is
-//! the adapter's: [`MigrationRegion`](region::MigrationRegion) wants `&mut`.
+//! the adapter's: [`MigrationRegion`] wants `&mut`.
 
 #![cfg_attr(not(MODULE), no_std)]
 #![forbid(unsafe_code)]

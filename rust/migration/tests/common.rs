@@ -58,6 +58,8 @@ pub struct Faults {
     pub save: bool,
     /// `configuration` gives more than it may.
     pub configuration: bool,
+    /// `save` says that it gave more than it may.
+    pub excess: bool,
     /// `stage` refuses the state.
     pub stage: bool,
 }
@@ -128,6 +130,9 @@ impl Device for Unit {
         self.calls.push("save");
         if self.faults.save {
             return Err(FAIL_SAVE);
+        }
+        if self.faults.excess {
+            return Ok(STATE_SIZE + 1);
         }
         out[..self.live.len()].copy_from_slice(&self.live);
         Ok(self.live.len())

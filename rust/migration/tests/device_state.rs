@@ -146,7 +146,7 @@ fn each_fault() -> impl Iterator<Item = Faults> {
         start: bits & 2 != 0,
         save: bits & 4 != 0,
         configuration: bits & 8 != 0,
-        stage: false,
+        ..Faults::default()
     })
 }
 
@@ -604,6 +604,19 @@ fn v1_32_a_new_open_is_fresh() {
         (crate::common::wire::HEADER, 1),
         "the first record of an open and its generation"
     );
+}
+
+#[test]
+fn a_device_that_saves_more_than_it_may_is_refused() {
+    let mut rig = arrive(PRE_COPY, false);
+    rig.unit.faults.excess = true;
+    let refusal = rig.set(STOP_COPY).expect_err("too long a state");
+    let most = crate::common::STATE_SIZE;
+    let len = most + 1;
+    assert_eq!(refusal.reason, Reason::StateTooLong { len, most });
+    assert_eq!(refusal.errno, Errno::EIO);
+    assert_eq!(rig.word(), PRE_COPY, "device_state");
+    assert!(rig.unit.running, "the device runs on");
 }
 
 #[test]
