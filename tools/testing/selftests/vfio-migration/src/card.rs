@@ -128,6 +128,14 @@ impl Card {
         Ok(Uart::new(self.device(), port)?)
     }
 
+    /// Returns a port that sends and receives whole bytes; a fresh one has words of five bits.
+    #[track_caller]
+    pub fn byte_port(&self, port: u8) -> Outcome<Uart> {
+        let port = self.port(port)?;
+        port.write(Register::Lcr, LCR_8N1)?;
+        Ok(port)
+    }
+
     /// Writes `device_state` and checks that it reads back.
     #[track_caller]
     pub fn set(&self, state: State) -> Outcome {

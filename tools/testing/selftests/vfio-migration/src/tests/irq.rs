@@ -218,7 +218,7 @@ fn irq_status_bit_shows_the_line(context: &Context) -> Outcome {
 fn irq_of_every_source(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     let event = intx(&card)?;
-    let port = card.port(0)?;
+    let port = card.byte_port(0)?;
 
     port.write(Register::Ier, IER_RDI)?;
     same("interrupts before a byte", event.take()?, 0)?;
@@ -524,7 +524,7 @@ fn irq_malformed_set_ups_change_nothing(context: &Context) -> Outcome {
 fn irq_survives_a_migration_in_flight(context: &Context) -> Outcome {
     let source = Card::new(context)?;
     let event = intx(&source)?;
-    source.port(0)?.write(Register::Ier, IER_RDI)?;
+    source.byte_port(0)?.write(Register::Ier, IER_RDI)?;
     source.port(0)?.send(b"in flight")?;
     same("interrupts at the source", event.wait(PATIENCE)?, 1)?;
     let stream = source.save()?;

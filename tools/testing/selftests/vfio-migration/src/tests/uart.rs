@@ -45,6 +45,7 @@ pub const CASES: &[Case] = cases![
     uart_ports_do_not_share_anything,
     uart_chips_own_loop_overruns,
     uart_divisor_and_scratch,
+    uart_a_word_has_as_many_bits_as_lcr_says,
     uart_a_wide_access_is_one_of_each_register,
     uart_accesses_outside_bar0_are_refused,
     uart_accesses_to_a_bad_address_are_refused,
@@ -55,7 +56,7 @@ pub const CASES: &[Case] = cases![
 fn uart_plug_returns_every_byte(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     for number in 0..context.ports() {
-        let port = card.port(number)?;
+        let port = card.byte_port(number)?;
         port.write(Register::IirFcr, FCR_ENABLE)?;
         for byte in 0..=u8::MAX {
             port.send(&[byte])?;
@@ -95,7 +96,7 @@ fn uart_plug_connects_the_modem_lines(context: &Context) -> Outcome {
 
 fn uart_plug_loses_nothing_when_the_receiver_is_full(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    let port = card.port(0)?;
+    let port = card.byte_port(0)?;
     port.write(Register::IirFcr, FCR_ENABLE)?;
     // The receiver's FIFO, then the transmitter's: that much is held without a loss.
     let bytes: Vec<u8> = (0..2 * FIFO as u8).collect();
@@ -111,14 +112,14 @@ fn uart_plug_loses_nothing_when_the_receiver_is_full(context: &Context) -> Outco
 fn uart_ports_do_not_share_anything(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     for number in 0..context.ports() {
-        let port = card.port(number)?;
+        let port = card.byte_port(number)?;
         port.write(Register::IirFcr, FCR_ENABLE)?;
         port.write(Register::Scr, 0x50 | number)?;
         port.set_divisor(0x100 + u16::from(number))?;
         port.send(&[0xa0 | number])?;
     }
     for number in 0..context.ports() {
-        let port = card.port(number)?;
+        let port = card.byte_port(number)?;
         same("scratch", port.read(Register::Scr)?, 0x50 | number)?;
         same("divisor", port.divisor()?, 0x100 + u16::from(number))?;
         same_bytes("received bytes", &port.receive()?, &[0xa0 | number])?;
@@ -128,7 +129,7 @@ fn uart_ports_do_not_share_anything(context: &Context) -> Outcome {
 
 fn uart_chips_own_loop_overruns(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    let port = card.port(0)?;
+    let port = card.byte_port(0)?;
     port.write(Register::Mcr, MCR_LOOP)?;
     port.write(Register::IirFcr, FCR_ENABLE | FCR_CLEAR_RX | FCR_CLEAR_TX)?;
     port.send(&[0x33; FIFO])?;
@@ -152,6 +153,21 @@ fn uart_divisor_and_scratch(context: &Context) -> Outcome {
         let [low, _] = value.to_le_bytes();
         port.write(Register::Scr, low)?;
         same("scratch", port.read(Register::Scr)?, low)?;
+    }
+    Ok(())
+}
+
+fn uart_a_word_has_as_many_bits_as_lcr_says(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let port = card.port(0)?;
+    for (lcr, mask) in [(0, 0x1f), (1, 0x3f), (2, 0x7f), (3, 0xff)] {
+        port.write(Register::Lcr, lcr)?;
+        port.send(&[0xff])?;
+        same_bytes(
+            format_args!("0xff with LCR {lcr}"),
+            &port.receive()?,
+            &[mask],
+        )?;
     }
     Ok(())
 }
@@ -233,7 +249,7 @@ fn uart_reset_gives_power_on_values(context: &Context) -> Outcome {
 fn uart_full_fifos_and_latches_move(context: &Context) -> Outcome {
     let source = Card::new(context)?;
     let bytes: Vec<u8> = (0x80..0x80 + 2 * FIFO as u8).collect();
-    let port = source.port(0)?;
+    let port = source.byte_port(0)?;
     port.write(Register::IirFcr, FCR_ENABLE | FCR_TRIGGER_14)?;
     port.send(&bytes[..3])?;
     port.write(Register::Ier, IER_RDI | IER_THRI)?;
@@ -268,5 +284,6 @@ fn uart_full_fifos_and_latches_move(context: &Context) -> Outcome {
     let stream = between.save()?;
     let last = Card::new(context)?;
     last.resume(&stream)?;
-    same_bytes("received bytes", &last.port(0)?.receive()?, &bytes)
+    let moved = last.port(0)?;
+    same_bytes("received bytes", &moved.receive()?, &bytes)
 }
