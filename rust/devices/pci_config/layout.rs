@@ -93,12 +93,8 @@ pub enum InterruptPin {
 pub struct Layout {
     power_on: [u8; CONFIG_SPACE_SIZE],
     writable: [u8; CONFIG_SPACE_SIZE],
-    /// Offset of the MSI capability.
-    msi: Option<usize>,
-    /// Where the offset of the next capability goes.
-    capability_link: usize,
-    /// Where the next capability goes.
-    capability_room: usize,
+    /// Whether there is an MSI capability.
+    msi: bool,
 }
 
 impl Layout {
@@ -110,9 +106,7 @@ impl Layout {
         let mut layout = Self {
             power_on: [0; CONFIG_SPACE_SIZE],
             writable: [0; CONFIG_SPACE_SIZE],
-            msi: None,
-            capability_link: regs::CAPABILITY_LIST,
-            capability_room: regs::STD_HEADER_SIZEOF,
+            msi: false,
         };
 
         put_u16(&mut layout.power_on, regs::VENDOR_ID, identity.vendor);
@@ -193,18 +187,25 @@ impl Layout {
         self
     }
 
-    /// Appends the MSI capability: one vector, 64-bit address, no per-vector masking.
+    /// Adds the MSI capability: one vector, 64-bit address, no per-vector masking.
     ///
     /// With one vector there is nothing to choose in the field for the number of vectors in use, so
     /// it is hard-wired.
     ///
     /// # Panics
     ///
-    /// The capability is there already, or there is no room left.
+    /// The capability is there already.
     pub const fn msi(mut self) -> Self {
-        assert!(self.msi.is_none(), "a function has one MSI capability");
+        assert!(!self.msi, "a function has one MSI capability");
+        self.msi = true;
 
-        let at = self.capability(regs::CAP_ID_MSI, regs::MSI_SIZE_64);
+        let at = regs::MSI;
+        // It is the only capability, so the list ends with it.
+        self.power_on[regs::CAPABILITY_LIST] = at as u8;
+        self.power_on[at] = regs::CAP_ID_MSI;
+        let status = get_u16(&self.power_on, regs::STATUS) | regs::STATUS_CAP_LIST;
+        put_u16(&mut self.power_on, regs::STATUS, status);
+
         put_u16(
             &mut self.power_on,
             at + regs::MSI_FLAGS,
@@ -222,7 +223,6 @@ impl Layout {
         );
         put_u32(&mut self.writable, at + regs::MSI_ADDRESS_HI, u32::MAX);
         put_u16(&mut self.writable, at + regs::MSI_DATA_64, u16::MAX);
-        self.msi = Some(at);
         self
     }
 
@@ -238,7 +238,7 @@ impl Layout {
 
     /// Offset of the message control of the MSI capability.
     pub(crate) fn msi_flags(&self) -> Option<usize> {
-        Some(self.msi? + regs::MSI_FLAGS)
+        self.msi.then_some(regs::MSI + regs::MSI_FLAGS)
     }
 
     const fn base_address(&mut self, index: usize, kind: u32, writable: u32) {
@@ -255,25 +255,6 @@ impl Layout {
 
         put_u32(&mut self.power_on, at, kind);
         put_u32(&mut self.writable, at, writable);
-    }
-
-    /// Links a capability of `size` bytes into the list and returns its offset.
-    const fn capability(&mut self, id: u8, size: usize) -> usize {
-        let at = self.capability_room;
-        assert!(
-            at + size <= CONFIG_SPACE_SIZE,
-            "configuration space has room for the capability"
-        );
-
-        // The assertion above keeps the offset in a byte.
-        self.power_on[self.capability_link] = at as u8;
-        self.power_on[at + regs::CAP_LIST_ID] = id;
-        self.capability_link = at + regs::CAP_LIST_NEXT;
-        self.capability_room = (at + size).next_multiple_of(regs::CAP_ALIGNMENT);
-
-        let status = get_u16(&self.power_on, regs::STATUS) | regs::STATUS_CAP_LIST;
-        put_u16(&mut self.power_on, regs::STATUS, status);
-        at
     }
 }
 

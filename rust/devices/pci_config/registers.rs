@@ -66,15 +66,10 @@ pub(crate) const BASE_ADDRESS_MEM_PREFETCH: u32 = 1 << 3;
 /// Base address: bits of a memory register that hold the address.
 pub(crate) const BASE_ADDRESS_MEM_MASK: u32 = !0xf;
 
-/// Capability: which one it is, 8 bits at its offset.
-pub(crate) const CAP_LIST_ID: usize = 0;
-/// Capability: offset of the next one or 0, 8 bits.
-pub(crate) const CAP_LIST_NEXT: usize = 1;
-/// Capabilities start at offsets that are a multiple of this.
-pub(crate) const CAP_ALIGNMENT: usize = 4;
-
-/// Capability number of message-signalled interrupts.
+/// Capability number of message-signalled interrupts, at the start of their capability.
 pub(crate) const CAP_ID_MSI: u8 = 0x05;
+/// Where the MSI capability is.
+pub(crate) const MSI: usize = STD_HEADER_SIZEOF;
 /// MSI: message control, 16 bits from the start of the capability.
 pub(crate) const MSI_FLAGS: usize = 2;
 /// MSI: lower half of the message address.
@@ -83,8 +78,6 @@ pub(crate) const MSI_ADDRESS_LO: usize = 4;
 pub(crate) const MSI_ADDRESS_HI: usize = 8;
 /// MSI: message data behind a 64-bit address, 16 bits.
 pub(crate) const MSI_DATA_64: usize = 12;
-/// MSI: size of a capability with a 64-bit address and without per-vector masking.
-pub(crate) const MSI_SIZE_64: usize = 14;
 /// MSI message control: messages are used instead of the interrupt pin.
 pub(crate) const MSI_FLAGS_ENABLE: u16 = 1 << 0;
 /// MSI message control: the message address has 64 bits.
