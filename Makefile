@@ -79,12 +79,17 @@ clippy: ## lint the Rust code of the host and of the pure crates; a warning is a
 	cd tools && $(cargo) clippy $(cargo_jobs) --workspace --all-targets -- -D warnings
 
 .PHONY: rustdoc
-rustdoc: ## document the crates, in tools/target/doc
-	cd tools && RUSTDOCFLAGS='-D warnings' $(cargo) doc $(cargo_jobs) --no-deps --document-private-items --workspace
+rustdoc: ## document the crates: of the modules in build/doc, of the tools in tools/target/doc
+	scripts/kernel-make modules $(kernel_options)
+	scripts/rustdoc
+	cd tools && RUSTDOCFLAGS='-D warnings' $(cargo) doc $(cargo_jobs) --no-deps --document-private-items --workspace \
+		--exclude migration --exclude uart --exclude pci_config
 
 .PHONY: rust-analyzer
-rust-analyzer: ## write rust-project.json for rust-analyzer
-	$(call kernel_make,rust-analyzer)
+rust-analyzer: ## write rust-project.json, from which rust-analyzer knows the modules' crates
+	scripts/kernel-make modules $(kernel_options)
+	scripts/kernel-make rust-analyzer
+	scripts/in-root $$(scripts/setup toolchain) -- python3 scripts/rust-analyzer $(CURDIR)
 
 .PHONY: setup
 setup: ## fetch and build all that the other targets need, except the debug kernel
