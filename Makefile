@@ -17,9 +17,9 @@ cargo_jobs := $(addprefix -j,$(shell nproc))
 programs := $(CURDIR)/tools/target/static
 programs_target := x86_64-unknown-linux-gnu
 
-# Options of the kernel's build that pass through.
-kernel_options := $(foreach option,V W C CLIPPY KCFLAGS KRUSTFLAGS INSTALL_MOD_PATH INSTALL_MOD_STRIP,\
-	$(if $(filter command% environment%,$(origin $(option))),$(option)='$($(option))'))
+# Options of the kernel's build that pass through; the first few, as there, from the command line only.
+kernel_options = $(foreach option,V W C CLIPPY,$(if $(filter command%,$(origin $(option))),$(option)='$($(option))')) \
+	$(foreach option,KCFLAGS KRUSTFLAGS INSTALL_MOD_PATH INSTALL_MOD_STRIP,$(if $($(option)),$(option)='$($(option))'))
 
 # $(call kernel_make,<targets>): the kernel's build on this tree.
 ifdef KDIR
