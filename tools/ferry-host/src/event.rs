@@ -70,6 +70,13 @@ pub enum What {
         /// Its data.
         data: serde_json::Value,
     },
+    /// A nested QEMU starts, and has this device.
+    Opened {
+        /// Which QEMU.
+        vm: String,
+        /// The mdev's UUID.
+        device: String,
+    },
     /// One of Ferry's tracepoints fired.
     Trace(Trace),
     /// The guest said something.

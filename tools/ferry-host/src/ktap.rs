@@ -25,7 +25,10 @@ impl Reader {
             }
             return None;
         }
-        if let Some(planned) = line.strip_prefix("1..").and_then(|number| number.parse().ok()) {
+        if let Some(planned) = line
+            .strip_prefix("1..")
+            .and_then(|number| number.parse().ok())
+        {
             self.planned = Some(planned);
             return None;
         }
@@ -45,7 +48,11 @@ impl Reader {
         } else if passed {
             Outcome::Passed
         } else {
-            Outcome::Failed([vec![directive.to_owned()], diagnostics].concat().join("\n"))
+            Outcome::Failed(
+                [vec![directive.to_owned()], diagnostics]
+                    .concat()
+                    .join("\n"),
+            )
         };
         Some((name.trim().to_owned(), outcome))
     }
@@ -71,13 +78,22 @@ mod tests {
         let mut reader = Reader::default();
         let report = "TAP version 13\n1..3\nok 1 good\n# expected 1, saw 2\nnot ok 2 bad\n\
                       ok 3 absent # SKIP no such device\n";
-        let results: Vec<_> = report.lines().filter_map(|line| reader.take(line)).collect();
+        let results: Vec<_> = report
+            .lines()
+            .filter_map(|line| reader.take(line))
+            .collect();
         assert_eq!(
             results,
             [
                 ("good".to_owned(), Outcome::Passed),
-                ("bad".to_owned(), Outcome::Failed("\nexpected 1, saw 2".to_owned())),
-                ("absent".to_owned(), Outcome::Skipped("no such device".to_owned())),
+                (
+                    "bad".to_owned(),
+                    Outcome::Failed("\nexpected 1, saw 2".to_owned())
+                ),
+                (
+                    "absent".to_owned(),
+                    Outcome::Skipped("no such device".to_owned())
+                ),
             ]
         );
         assert_eq!(reader.complaint(), None);

@@ -66,8 +66,11 @@ fn run() -> Result<()> {
         report::say(What::Splat { text });
     }
 
-    let mut bench =
-        Bench { device: job.device.as_deref(), tracer: Tracer::start()?, running: None };
+    let mut bench = Bench {
+        device: job.device.as_deref(),
+        tracer: Tracer::start()?,
+        running: None,
+    };
     for stage in &job.stages {
         match stage {
             Stage::Shell { command } => {

@@ -116,7 +116,11 @@ pub fn run(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) {
         }
     };
     let seconds = began.elapsed().as_secs_f64();
-    report::say(What::Ended { name, outcome, seconds });
+    report::say(What::Ended {
+        name,
+        outcome,
+        seconds,
+    });
 }
 
 fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<Running> {
@@ -157,18 +161,24 @@ impl Bench<'_> {
         let vm = Vm::start("A", &guest, mdev.as_ref(), false)?;
         let ports = guest.wait_ready(BOOT_LIMIT)?;
         if mdev.is_some() {
-            ensure!(!ports.is_empty(), "the guest found no serial port of the card");
+            ensure!(
+                !ports.is_empty(),
+                "the guest found no serial port of the card"
+            );
         }
         Ok(Running { guest, vm, mdev })
     }
 
     /// Waits until the device at `mdev` has entered `state`, when there is one.
     fn wait_state(&self, running: &Running, state: &str) -> Result<()> {
-        let Some(mdev) = &running.mdev else { return Ok(()) };
-        self.tracer.wait(STEP_LIMIT, &format!("the state {state}"), |trace| {
-            matches!(trace, Trace::State { device, to, result: 0, .. }
+        let Some(mdev) = &running.mdev else {
+            return Ok(());
+        };
+        self.tracer
+            .wait(STEP_LIMIT, &format!("the state {state}"), |trace| {
+                matches!(trace, Trace::State { device, to, result: 0, .. }
                 if device == mdev.uuid() && to == state)
-        })?;
+            })?;
         Ok(())
     }
 
@@ -190,7 +200,14 @@ impl Running {
         let mut vm = Vm::start(name, &self.guest, mdev.as_ref(), true)?;
         let uri = vm.migration_socket();
         vm.qmp.execute("migrate-incoming", json!({ "uri": uri }))?;
-        Ok((Running { guest: self.guest.clone(), vm, mdev }, uri))
+        Ok((
+            Running {
+                guest: self.guest.clone(),
+                vm,
+                mdev,
+            },
+            uri,
+        ))
     }
 
     fn wait_alive(&self, when: &str) -> Result<()> {
@@ -199,9 +216,15 @@ impl Running {
 
     /// Checks the state of the device, when there is one.
     fn expect_state(&self, state: &str) -> Result<()> {
-        let Some(mdev) = &self.mdev else { return Ok(()) };
+        let Some(mdev) = &self.mdev else {
+            return Ok(());
+        };
         let seen = mdev.get(DEVICE_STATE)?;
-        ensure!(seen == state, "device_state of {}: expected {state}, saw {seen}", mdev.uuid());
+        ensure!(
+            seen == state,
+            "device_state of {}: expected {state}, saw {seen}",
+            mdev.uuid()
+        );
         Ok(())
     }
 
@@ -223,7 +246,10 @@ impl Running {
     fn completed(&mut self, destination: &str, began: f64) -> Result<Migrated> {
         let ends = ["completed", "failed", "cancelled"];
         let status = self.vm.qmp.wait_migration(&ends, MIGRATION_LIMIT)?;
-        ensure!(status == "completed", "the migration: expected completed, saw {status}");
+        ensure!(
+            status == "completed",
+            "the migration: expected completed, saw {status}"
+        );
         let ended = report::now();
         let info = self.vm.qmp.execute("query-migrate", json!({}))?;
         let number = |pointer: &str| info.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
@@ -244,7 +270,10 @@ impl Running {
 
     /// A whole migration at full speed, after which the guest has to go on in `to`.
     fn migrate(&mut self, to: &mut Running, uri: &str) -> Result<()> {
-        doing(format!("migrating from QEMU {} to QEMU {}", self.vm.name, to.vm.name));
+        doing(format!(
+            "migrating from QEMU {} to QEMU {}",
+            self.vm.name, to.vm.name
+        ));
         self.guest.reset_stall();
         let began = report::now();
         self.begin(uri, FAST)?;
@@ -262,7 +291,11 @@ impl Running {
         doing("asking the guest for its verdict");
         let ports = self.guest.stop(&self.vm.link)?;
         let problems = self.guest.problems();
-        ensure!(problems.is_empty(), "the guest complains: {}", problems.join("; "));
+        ensure!(
+            problems.is_empty(),
+            "the guest complains: {}",
+            problems.join("; ")
+        );
         for port in &ports {
             ensure!(
                 port.good(true) && port.received > 0,
@@ -330,7 +363,10 @@ fn paused_guest(bench: &mut Bench<'_>) -> Result<Running> {
     from.completed(&to.vm.name, report::now())?;
     to.vm.qmp.wait_migration(&["completed"], STEP_LIMIT)?;
     let status = to.vm.qmp.execute("query-status", json!({}))?;
-    ensure!(status["running"] == json!(false), "expected a paused guest, saw {status}");
+    ensure!(
+        status["running"] == json!(false),
+        "expected a paused guest, saw {status}"
+    );
     to.vm.qmp.execute("cont", json!({}))?;
     to.wait_alive("after the migration")?;
     to.expect_state("RUNNING")?;
@@ -355,11 +391,13 @@ fn stop_and_continue(bench: &mut Bench<'_>) -> Result<Running> {
 /// Makes the disk for snapshots in `vm`.
 fn add_disk(vm: &mut Vm) -> Result<()> {
     let file = json!({ "driver": "file", "filename": DISK, "size": 0 });
-    vm.qmp.job("blockdev-create", json!({ "options": file }), STEP_LIMIT)?;
+    vm.qmp
+        .job("blockdev-create", json!({ "options": file }), STEP_LIMIT)?;
     let file = json!({ "driver": "file", "node-name": "file", "filename": DISK });
     vm.qmp.execute("blockdev-add", file)?;
     let disk = json!({ "driver": "qcow2", "file": "file", "size": DISK_SIZE });
-    vm.qmp.job("blockdev-create", json!({ "options": disk }), STEP_LIMIT)?;
+    vm.qmp
+        .job("blockdev-create", json!({ "options": disk }), STEP_LIMIT)?;
     let disk = json!({ "driver": "qcow2", "node-name": "disk", "file": "file" });
     vm.qmp.execute("blockdev-add", disk)?;
     Ok(())
@@ -367,7 +405,8 @@ fn add_disk(vm: &mut Vm) -> Result<()> {
 
 fn remove_disk(vm: &mut Vm) -> Result<()> {
     for node in ["disk", "file"] {
-        vm.qmp.execute("blockdev-del", json!({ "node-name": node }))?;
+        vm.qmp
+            .execute("blockdev-del", json!({ "node-name": node }))?;
     }
     fs::remove_file(DISK).context("removing the disk")
 }
@@ -377,10 +416,16 @@ fn snapshot(bench: &mut Bench<'_>) -> Result<Running> {
     add_disk(&mut running.vm)?;
     let arguments = json!({ "tag": "ferry", "vmstate": "disk", "devices": ["disk"] });
     doing("taking a snapshot");
-    running.vm.qmp.job("snapshot-save", arguments.clone(), MIGRATION_LIMIT)?;
+    running
+        .vm
+        .qmp
+        .job("snapshot-save", arguments.clone(), MIGRATION_LIMIT)?;
     running.wait_alive("after the snapshot")?;
     doing("going back to the snapshot");
-    running.vm.qmp.job("snapshot-load", arguments, MIGRATION_LIMIT)?;
+    running
+        .vm
+        .qmp
+        .job("snapshot-load", arguments, MIGRATION_LIMIT)?;
     let status = running.vm.qmp.execute("query-status", json!({}))?;
     if status["running"] != json!(true) {
         running.vm.qmp.execute("cont", json!({}))?;
@@ -405,7 +450,10 @@ fn to_file_and_back(bench: &mut Bench<'_>) -> Result<Running> {
     let vm = Vm::start("B", &guest, mdev.as_ref(), true)?;
     let mut to = Running { guest, vm, mdev };
     to.vm.set_return_path(false)?;
-    to.vm.qmp.execute("migrate-incoming", json!({ "uri": format!("exec:cat {STATE_FILE}") }))?;
+    to.vm.qmp.execute(
+        "migrate-incoming",
+        json!({ "uri": format!("exec:cat {STATE_FILE}") }),
+    )?;
     to.vm.qmp.wait_name("RESUME", MIGRATION_LIMIT)?;
     to.vm.set_return_path(true)?;
     to.wait_alive("after starting from the file")?;
@@ -419,8 +467,14 @@ fn destination_killed(bench: &mut Bench<'_>) -> Result<Running> {
     bench.into_pre_copy(&mut from, &uri)?;
     doing("killing the destination");
     to.vm.kill();
-    let status = from.vm.qmp.wait_migration(&["failed", "completed"], MIGRATION_LIMIT)?;
-    ensure!(status == "failed", "expected a failed migration, saw {status}");
+    let status = from
+        .vm
+        .qmp
+        .wait_migration(&["failed", "completed"], MIGRATION_LIMIT)?;
+    ensure!(
+        status == "failed",
+        "expected a failed migration, saw {status}"
+    );
     from.wait_alive("after the destination was killed")?;
     from.expect_state("RUNNING")?;
     Ok(from)
@@ -429,15 +483,25 @@ fn destination_killed(bench: &mut Bench<'_>) -> Result<Running> {
 fn destination_refuses(bench: &mut Bench<'_>, log: &mut Log) -> Result<Running> {
     let kind = bench.device.context("this scenario needs a device")?;
     // A card with another number of ports.
-    let other = if kind.ends_with("-1") { "ferry_uart-2" } else { "ferry_uart-1" };
+    let other = if kind.ends_with("-1") {
+        "ferry_uart-2"
+    } else {
+        "ferry_uart-1"
+    };
     let mut from = bench.guest()?;
     let target = Mdev::create(other)?;
     let uuid = target.uuid().to_owned();
     let (mut to, uri) = from.destination(Some(target))?;
     doing("migrating to a device of another configuration");
     from.begin(&uri, FAST)?;
-    let status = from.vm.qmp.wait_migration(&["failed", "completed"], MIGRATION_LIMIT)?;
-    ensure!(status == "failed", "expected a failed migration, saw {status}");
+    let status = from
+        .vm
+        .qmp
+        .wait_migration(&["failed", "completed"], MIGRATION_LIMIT)?;
+    ensure!(
+        status == "failed",
+        "expected a failed migration, saw {status}"
+    );
     to.vm.wait_end(STEP_LIMIT)?;
     from.wait_alive("after the destination refused")?;
     from.expect_state("RUNNING")?;

@@ -24,7 +24,11 @@ const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 const SKIPPED: i32 = 4;
 
 fn say(suite: &str, name: &str, outcome: Outcome, seconds: f64) {
-    report::say(What::Ended { name: format!("{suite}: {name}"), outcome, seconds });
+    report::say(What::Ended {
+        name: format!("{suite}: {name}"),
+        outcome,
+        seconds,
+    });
 }
 
 /// Runs a kselftest program and reports each of its tests.
@@ -51,7 +55,12 @@ pub fn run(program: &str) -> Result<()> {
         }
         _ => Outcome::Passed,
     };
-    say(SUITE, "the report is whole", outcome, began.elapsed().as_secs_f64());
+    say(
+        SUITE,
+        "the report is whole",
+        outcome,
+        began.elapsed().as_secs_f64(),
+    );
     Ok(())
 }
 
@@ -80,7 +89,12 @@ pub fn run_kunit(modules: &[Module], log: &mut Log) -> Result<()> {
     } else {
         Outcome::Failed("no test reported to the kernel's log".to_owned())
     };
-    say(SUITE, "the tests ran", outcome, began.elapsed().as_secs_f64());
+    say(
+        SUITE,
+        "the tests ran",
+        outcome,
+        began.elapsed().as_secs_f64(),
+    );
     Ok(())
 }
 
@@ -90,7 +104,12 @@ pub fn run_kmemleak() -> Result<()> {
     const NAME: &str = "nothing is leaked";
     let began = Instant::now();
     if !Path::new(KMEMLEAK).exists() {
-        say(SUITE, NAME, Outcome::Skipped("the kernel has no kmemleak".to_owned()), 0.0);
+        say(
+            SUITE,
+            NAME,
+            Outcome::Skipped("the kernel has no kmemleak".to_owned()),
+            0.0,
+        );
         return Ok(());
     }
     let mut leaks = String::new();

@@ -18,6 +18,7 @@ use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
 use ferry_guest::report::PORT;
+use ferry_host::event::What;
 use ferry_host::job::GUEST_INITRD;
 use ferry_host::job::GUEST_KERNEL;
 use rustix::event::poll;
@@ -30,6 +31,7 @@ use crate::guest::Guest;
 use crate::guest::Link;
 use crate::mdev::Mdev;
 use crate::qmp::Qmp;
+use crate::report;
 
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 
@@ -122,6 +124,11 @@ impl Vm {
                 path.display()
             );
             command.args(["-device", &option]);
+            let uuid = device.uuid().to_owned();
+            report::say(What::Opened {
+                vm: name.to_owned(),
+                device: uuid,
+            });
         }
         if incoming {
             command.args(["-incoming", "defer"]);

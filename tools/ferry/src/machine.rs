@@ -299,20 +299,30 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
             Err(_) if optional => continue,
             Err(error) => return Err(error).context("collecting the host's modules"),
         };
-        let parameters = if name == DRIVER { &*plan.parameters } else { "" };
+        let parameters = if name == DRIVER {
+            &*plan.parameters
+        } else {
+            ""
+        };
         // What an optional module needs loads on any processor.
         let added = add_modules(&mut archive, closure, &modules)?
             .into_iter()
             .map(|module| job::Module {
                 optional: optional && module.name == name,
-                parameters: if module.name == name { parameters.to_owned() } else { String::new() },
+                parameters: if module.name == name {
+                    parameters.to_owned()
+                } else {
+                    String::new()
+                },
                 ..module
             });
         modules.extend(added);
     }
     let mut stages = plan.stages.clone();
     if plan.kunit {
-        let closure = available.closure(KUNIT_TESTS).context("collecting the unit tests")?;
+        let closure = available
+            .closure(KUNIT_TESTS)
+            .context("collecting the unit tests")?;
         let tests = add_modules(&mut archive, closure, &modules)?;
         stages.insert(0, Stage::Kunit { modules: tests });
     }

@@ -5,13 +5,17 @@
 #![forbid(unsafe_code)]
 
 mod components;
+mod demo;
+mod drawing;
 mod initramfs;
 mod libraries;
 mod machine;
 mod modules;
 mod policy;
+mod progress;
 mod run;
 mod test;
+mod timeline;
 
 use std::process::ExitCode;
 
@@ -32,6 +36,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
+    /// Live-migrate a guest that streams to another QEMU and back, and show how it went
+    Demo(demo::Options),
     /// Run a shell command in the host VM, with Ferry's modules loaded
     Run(run::Options),
     /// Run all tests that need a virtual machine, and sum up all tests
@@ -42,6 +48,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let components = &arguments.components;
     let status = match &arguments.command {
+        Action::Demo(options) => demo::run(components, options),
         Action::Run(options) => run::run(components, options),
         Action::Test(options) => test::run(components, options),
     };

@@ -30,18 +30,33 @@ const STATEMENTS: std::ops::RangeInclusive<u32> = 1..=48;
 /// All files of the source that are text, as path and content.
 fn files(source: &Path) -> Result<Vec<(String, String)>> {
     let output = Command::new("git")
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
         .current_dir(source)
         .output()
         .context("running git")?;
     if !output.status.success() {
-        bail!("git ls-files: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "git ls-files: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     let mut files = Vec::new();
-    for name in output.stdout.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+    for name in output
+        .stdout
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         let name = String::from_utf8_lossy(name).into_owned();
         // What is deleted but not committed, and what is no text, is not ours to judge.
-        let Ok(content) = fs::read(source.join(&name)) else { continue };
+        let Ok(content) = fs::read(source.join(&name)) else {
+            continue;
+        };
         if let Ok(content) = String::from_utf8(content) {
             files.push((name, content));
         }
@@ -73,9 +88,15 @@ fn licences(files: &[(String, String)]) -> Outcome {
 /// Whether a line of code, without its comment, has the word `unsafe` as code has it.
 fn has_unsafe(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
-    ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe trait"]
-        .iter()
-        .any(|form| code.contains(form))
+    [
+        "unsafe {",
+        "unsafe fn",
+        "unsafe impl",
+        "unsafe extern",
+        "unsafe trait",
+    ]
+    .iter()
+    .any(|form| code.contains(form))
 }
 
 /// There is `unsafe` only where it may be, and each block says why it is sound.
@@ -88,7 +109,11 @@ fn unsafe_places(files: &[(String, String)]) -> Outcome {
             continue;
         }
         let lines: Vec<_> = text.lines().collect();
-        for (index, line) in lines.iter().enumerate().filter(|(_, line)| has_unsafe(line)) {
+        for (index, line) in lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| has_unsafe(line))
+        {
             let at = format!("{name}:{}", index + 1);
             if !allowed {
                 faults.push(format!("{at}: unsafe code outside of rust/vfio"));
@@ -104,7 +129,9 @@ fn unsafe_places(files: &[(String, String)]) -> Outcome {
 /// between.
 fn is_justified(lines: &[&str], index: usize) -> bool {
     const REACH: usize = 12;
-    lines[index.saturating_sub(REACH)..=index].iter().any(|line| line.contains("SAFETY:"))
+    lines[index.saturating_sub(REACH)..=index]
+        .iter()
+        .any(|line| line.contains("SAFETY:"))
 }
 
 /// Every statement of the protocol that a user can see is named by a test.
@@ -130,8 +157,14 @@ pub fn check(source: &Path) -> Result<Vec<(&'static str, Outcome)>> {
     let files = files(source)?;
     Ok(vec![
         ("every file names its licence", licences(&files)),
-        ("unsafe code is in its place and justified", unsafe_places(&files)),
-        ("every statement of the protocol is named by a test", statements(&files)),
+        (
+            "unsafe code is in its place and justified",
+            unsafe_places(&files),
+        ),
+        (
+            "every statement of the protocol is named by a test",
+            statements(&files),
+        ),
     ])
 }
 
@@ -145,16 +178,31 @@ mod tests {
 
     #[test]
     fn a_missing_licence_is_seen() {
-        assert_eq!(licences(&file("a.rs", &format!("// {LICENCE}\n"))), Outcome::Passed);
-        assert!(matches!(licences(&file("a.rs", "fn main() {}\n")), Outcome::Failed(_)));
+        assert_eq!(
+            licences(&file("a.rs", &format!("// {LICENCE}\n"))),
+            Outcome::Passed
+        );
+        assert!(matches!(
+            licences(&file("a.rs", "fn main() {}\n")),
+            Outcome::Failed(_)
+        ));
     }
 
     #[test]
     fn unsafe_code_is_seen_where_it_may_not_be() {
         let block = "// SAFETY: because.\nunsafe { f() }\n";
-        assert_eq!(unsafe_places(&file("rust/vfio/a.rs", block)), Outcome::Passed);
-        assert!(matches!(unsafe_places(&file("rust/uart/a.rs", block)), Outcome::Failed(_)));
+        assert_eq!(
+            unsafe_places(&file("rust/vfio/a.rs", block)),
+            Outcome::Passed
+        );
+        assert!(matches!(
+            unsafe_places(&file("rust/uart/a.rs", block)),
+            Outcome::Failed(_)
+        ));
         let bare = "unsafe { f() }\n";
-        assert!(matches!(unsafe_places(&file("rust/vfio/a.rs", bare)), Outcome::Failed(_)));
+        assert!(matches!(
+            unsafe_places(&file("rust/vfio/a.rs", bare)),
+            Outcome::Failed(_)
+        ));
     }
 }

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,8 +18,6 @@ use ferry_host::event::Outcome;
 use ferry_host::event::What;
 use ferry_host::job::Stage;
 use ferry_host::scenario::Scenario;
-use indicatif::ProgressBar;
-use indicatif::ProgressStyle;
 use serde::Serialize;
 
 use crate::components::Components;
@@ -28,6 +25,7 @@ use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::policy;
+use crate::progress::Progress;
 
 /// The kselftest program.
 const SELFTESTS: &str = "vfio-migration-selftests";
@@ -97,34 +95,25 @@ struct Row {
 struct Report {
     rows: Vec<Row>,
     results: Vec<TestResult>,
-    bar: ProgressBar,
-    quiet: bool,
+    progress: Progress,
+    json: bool,
 }
 
 impl Report {
     fn say(&self, text: &str) {
-        if self.quiet {
-            eprintln!("{text}");
-        } else if self.bar.is_hidden() {
-            println!("{text}");
+        if self.json {
+            self.progress.remark(text);
         } else {
-            self.bar.println(text);
-        }
-    }
-
-    fn doing(&self, text: &str) {
-        if self.bar.is_hidden() {
-            if !self.quiet {
-                println!("ferry: {text}");
-            }
-        } else {
-            self.bar.set_message(text.to_owned());
+            self.progress.say(text);
         }
     }
 
     fn begin(&mut self, name: &str) {
-        self.rows.push(Row { name: name.to_owned(), ..Row::default() });
-        self.doing(name);
+        self.rows.push(Row {
+            name: name.to_owned(),
+            ..Row::default()
+        });
+        self.progress.doing(name);
     }
 
     /// Adds a result to the row that was begun last.
@@ -142,14 +131,22 @@ impl Report {
             Outcome::Skipped(_) => "skipped",
         };
         // Most tests take no time worth telling.
-        let time = if seconds >= 0.1 { format!(" ({seconds:.1} s)") } else { String::new() };
+        let time = if seconds >= 0.1 {
+            format!(" ({seconds:.1} s)")
+        } else {
+            String::new()
+        };
         self.say(&format!("  {word:8} {name}{time}"));
         if let Outcome::Failed(why) | Outcome::Skipped(why) = &outcome {
             for line in why.lines().filter(|line| !line.trim().is_empty()) {
                 self.say(&format!("           {line}"));
             }
         }
-        self.results.push(TestResult { name: name.to_owned(), outcome, seconds });
+        self.results.push(TestResult {
+            name: name.to_owned(),
+            outcome,
+            seconds,
+        });
     }
 
     fn end(&mut self, began: Instant) {
@@ -161,16 +158,23 @@ impl Report {
 
 /// The words of each line of a file that may be missing.
 fn lines_of_words(path: &Option<PathBuf>) -> Result<Vec<Vec<String>>> {
-    let Some(path) = path else { return Ok(Vec::new()) };
+    let Some(path) = path else {
+        return Ok(Vec::new());
+    };
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect())
+    Ok(text
+        .lines()
+        .map(|line| line.split_whitespace().map(str::to_owned).collect())
+        .collect())
 }
 
 /// The stages that were run before.
 fn earlier_stages(path: &Option<PathBuf>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for words in lines_of_words(path)? {
-        let [name, seconds, passed, failed] = words.as_slice() else { continue };
+        let [name, seconds, passed, failed] = words.as_slice() else {
+            continue;
+        };
         let number = |text: &str| text.parse::<usize>().context("reading the stages' file");
         rows.push(Row {
             name: name.clone(),
@@ -203,8 +207,15 @@ fn parts(options: &Options) -> Vec<Part> {
         let stage = |&scenario: &Scenario| Stage::Scenario { scenario };
         list.iter().filter(wanted).map(stage).collect::<Vec<_>>()
     };
-    let wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-    let selftests = Stage::Kselftest { program: format!("{}/{SELFTESTS}", ferry_host::job::PROGRAMS) };
+    let wanted = |name: &str| {
+        options
+            .only
+            .as_ref()
+            .is_none_or(|only| name.contains(only.as_str()))
+    };
+    let selftests = Stage::Kselftest {
+        program: format!("{}/{SELFTESTS}", ferry_host::job::PROGRAMS),
+    };
     let mut parts = Vec::new();
     if options.debug {
         if wanted("kunit") || wanted("kselftest") {
@@ -286,13 +297,19 @@ fn run_part(
     let ran = Machine::start(components, &plan, accelerator).and_then(|mut machine| {
         let ran = machine.run(|event| {
             match &event.what {
-                What::Booted { kernel } => report.doing(&format!("{}: on {kernel}", part.name)),
-                What::Doing { text } => report.doing(&format!("{}: {text}", part.name)),
+                What::Booted { kernel } => report
+                    .progress
+                    .doing(&format!("{}: on {kernel}", part.name)),
+                What::Doing { text } => report.progress.doing(&format!("{}: {text}", part.name)),
                 What::Started { name } => {
                     last_stage.clone_from(name);
-                    report.doing(name);
+                    report.progress.doing(name);
                 }
-                What::Ended { name, outcome, seconds } => {
+                What::Ended {
+                    name,
+                    outcome,
+                    seconds,
+                } => {
                     last_stage = format!("after {name}");
                     report.add(name, outcome.clone(), *seconds);
                 }
@@ -312,7 +329,11 @@ fn run_part(
     });
     if let Err(error) = ran {
         let name = format!("{}: the host VM", part.name);
-        report.add(&name, Outcome::Failed(format!("{last_stage}: {error:#}")), 0.0);
+        report.add(
+            &name,
+            Outcome::Failed(format!("{last_stage}: {error:#}")),
+            0.0,
+        );
     } else if splats == 0 {
         report.add(&kernel_log(part.name), Outcome::Passed, 0.0);
     }
@@ -328,7 +349,10 @@ fn kernel_log(part: &str) -> String {
 fn print_table(report: &Report, timings: &[Vec<String>]) {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     println!();
-    println!("{:24} {:>8} {:>8} {:>8} {:>9}", "stage", "passed", "failed", "skipped", "time");
+    println!(
+        "{:24} {:>8} {:>8} {:>8} {:>9}",
+        "stage", "passed", "failed", "skipped", "time"
+    );
     println!("{}", "-".repeat(61));
     for row in &report.rows {
         println!(
@@ -345,7 +369,11 @@ fn print_table(report: &Report, timings: &[Vec<String>]) {
         }
     }
     println!("{}", "-".repeat(61));
-    let mut slowest: Vec<_> = report.results.iter().filter(|result| result.seconds >= 1.0).collect();
+    let mut slowest: Vec<_> = report
+        .results
+        .iter()
+        .filter(|result| result.seconds >= 1.0)
+        .collect();
     slowest.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     if !slowest.is_empty() {
         println!("the slowest tests:");
@@ -364,11 +392,19 @@ fn print_table(report: &Report, timings: &[Vec<String>]) {
     }
     for result in &report.results {
         if let Outcome::Failed(why) = &result.outcome {
-            println!("failed: {}: {}", result.name, why.trim().lines().next().unwrap_or(""));
+            println!(
+                "failed: {}: {}",
+                result.name,
+                why.trim().lines().next().unwrap_or("")
+            );
         }
     }
     println!();
-    let skips = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+    let skips = if skipped > 0 {
+        format!(", {skipped} skipped")
+    } else {
+        String::new()
+    };
     println!("{passed} passed, {failed} failed{skips}");
 }
 
@@ -387,18 +423,11 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let hidden = options.json || !std::io::stderr().is_terminal();
-    let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
-    if !hidden {
-        let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}")?;
-        bar.set_style(style);
-        bar.enable_steady_tick(Duration::from_millis(200));
-    }
     let mut report = Report {
         rows: earlier_stages(&options.stages)?,
         results: Vec::new(),
-        bar,
-        quiet: options.json,
+        progress: Progress::new()?,
+        json: options.json,
     };
     // A stage is named when it failed, with those that are run here.
     for row in report.rows.iter().filter(|row| row.failed > 0) {
@@ -409,7 +438,10 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
         });
     }
 
-    let policy_wanted = options.only.as_ref().is_none_or(|only| "policy".contains(only.as_str()));
+    let policy_wanted = options
+        .only
+        .as_ref()
+        .is_none_or(|only| "policy".contains(only.as_str()));
     if policy_wanted && !options.debug {
         let began = Instant::now();
         report.begin("policy");
@@ -420,24 +452,33 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
     }
     if !parts.is_empty() {
         let accelerator = Accelerator::probe(components, components.kernel(options.debug)?)?;
-        report.doing(&format!("host VMs run with {}", accelerator.name()));
+        report
+            .progress
+            .doing(&format!("host VMs run with {}", accelerator.name()));
         for part in &parts {
             run_part(components, options, accelerator, part, &mut report)?;
         }
     }
-    report.bar.finish_and_clear();
+    report.progress.finish();
 
     let timings = lines_of_words(&options.timings)?;
     if options.json {
         let rows = serde_json::to_value(&report.rows)?;
         let results = serde_json::to_value(&report.results)?;
-        println!("{}", serde_json::json!({ "stages": rows, "results": results }));
+        println!(
+            "{}",
+            serde_json::json!({ "stages": rows, "results": results })
+        );
     } else {
         print_table(&report, &timings);
     }
     let failed: usize = report.rows.iter().map(|row| row.failed).sum();
     let passed: usize = report.rows.iter().map(|row| row.passed).sum();
-    Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if failed == 0 && passed > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 #[cfg(test)]
@@ -452,7 +493,10 @@ mod tests {
         let path: &Path = &directory.path().join("stages");
         fs::write(path, "host-tests 12 40 1\nclippy 3 1 0\n").expect("write");
         let rows = earlier_stages(&Some(path.to_owned())).expect("stages");
-        let seen: Vec<_> = rows.iter().map(|row| (&*row.name, row.passed, row.failed)).collect();
+        let seen: Vec<_> = rows
+            .iter()
+            .map(|row| (&*row.name, row.passed, row.failed))
+            .collect();
         assert_eq!(seen, [("host-tests", 40, 1), ("clippy", 1, 0)]);
     }
 }
