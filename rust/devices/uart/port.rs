@@ -317,7 +317,7 @@ impl Port {
             match self.line() {
                 Line::Plug if !self.has_room() => return,
                 Line::Plug | Line::Loop => self.receive(Received {
-                    data: self.line_control.word(character),
+                    data: character,
                     errors: LineStatus::default(),
                 }),
                 Line::Break => {}

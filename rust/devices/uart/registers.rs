@@ -192,8 +192,6 @@ impl Interrupt {
 register! {
     /// LCR: the format of a character, and two controls.
     LineControl {
-        /// Word length in bits, less 5.
-        WLEN_MASK = 0x03;
         /// Characters have a parity bit.
         PARITY = 1 << 3;
         /// The parity bit makes the number of ones even.
@@ -208,16 +206,6 @@ register! {
 }
 
 impl LineControl {
-    /// Shortest word, in bits.
-    const WLEN_SHORTEST: u8 = 5;
-
-    /// What the receiver makes of a character that the transmitter was given.
-    pub(crate) fn word(self, character: u8) -> u8 {
-        let length = Self::WLEN_SHORTEST + (self & Self::WLEN_MASK).bits();
-
-        character & (u8::MAX >> (u8::BITS as u8 - length))
-    }
-
     /// Whether the parity bit of a character that is spacing all through is a wrong one.
     ///
     /// Odd parity wants a one there, and so does stick parity of the same setting.

@@ -19,6 +19,8 @@
 //! - The time after which the receiver reports characters that have not reached its trigger level
 //!   has always passed.
 //! - An empty receiver buffer reads as 0.
+//! - A character crosses the line with all its eight bits: the word length that LCR holds cuts
+//!   nothing off, as in QEMU's serial port. Software that never sets it loses nothing.
 //!
 //! As on any PCI card, OUT2 does not gate the interrupt.
 //!

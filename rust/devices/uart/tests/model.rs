@@ -265,8 +265,7 @@ impl Model {
                 self.tsr.clear();
             } else if Self::has(self.mcr, MCR_LOOP) || self.rx.len() < self.fifo_depth() {
                 for character in std::mem::take(&mut self.tsr) {
-                    let mask = [0x1f, 0x3f, 0x7f, 0xff][usize::from(self.lcr & 0x03)];
-                    self.arrive(character & mask, 0);
+                    self.arrive(character, 0);
                 }
             } else {
                 break;

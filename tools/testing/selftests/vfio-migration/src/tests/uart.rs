@@ -45,7 +45,7 @@ pub const CASES: &[Case] = cases![
     uart_ports_do_not_share_anything,
     uart_chips_own_loop_overruns,
     uart_divisor_and_scratch,
-    uart_a_word_has_as_many_bits_as_lcr_says,
+    uart_all_eight_bits_cross_at_every_word_length,
     uart_a_wide_access_is_one_of_each_register,
     uart_accesses_outside_bar0_are_refused,
     uart_accesses_to_a_bad_address_are_refused,
@@ -157,16 +157,16 @@ fn uart_divisor_and_scratch(context: &Context) -> Outcome {
     Ok(())
 }
 
-fn uart_a_word_has_as_many_bits_as_lcr_says(context: &Context) -> Outcome {
+fn uart_all_eight_bits_cross_at_every_word_length(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     let port = card.port(0)?;
-    for (lcr, mask) in [(0, 0x1f), (1, 0x3f), (2, 0x7f), (3, 0xff)] {
+    for lcr in 0..4 {
         port.write(Register::Lcr, lcr)?;
         port.send(&[0xff])?;
         same_bytes(
             format_args!("0xff with LCR {lcr}"),
             &port.receive()?,
-            &[mask],
+            &[0xff],
         )?;
     }
     Ok(())
