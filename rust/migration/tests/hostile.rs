@@ -469,6 +469,42 @@ fn v1_46_more_state_than_the_device_can_have_is_refused() {
 }
 
 #[test]
+fn v1_46_every_record_must_be_the_next_one() {
+    for at in 0u32..4 {
+        for found in [at + 1, at.wrapping_sub(1), 0x100 | at, u32::MAX] {
+            let stream = changed(|records| records[at as usize].sequence = found);
+            refused_as(&stream, Errno::EBADMSG, |reason| {
+                *reason
+                    == Reason::Sequence {
+                        expected: at,
+                        found,
+                    }
+            });
+        }
+    }
+}
+
+#[test]
+fn v1_46_an_optional_record_that_is_lost_is_missed() {
+    let stream = changed(|records| {
+        let mut record = Record::new(77, 2, 5, b"something");
+        record.flags = 1;
+        records.insert(2, record);
+        renumber(records);
+        records.remove(2);
+    });
+    refused_as(&stream, Errno::EBADMSG, |reason| {
+        matches!(
+            reason,
+            Reason::Sequence {
+                expected: 2,
+                found: 3
+            }
+        )
+    });
+}
+
+#[test]
 fn v1_46_totals_must_be_right() {
     let state = pattern(100);
     let with =
