@@ -373,6 +373,20 @@ fn v1_41_pending_is_exactly_what_comes() {
 }
 
 #[test]
+fn v1_42_stop_and_copy_is_as_long_as_what_is_left() {
+    // A device that may have 6000 bytes of state, and a pre-copy that was taken.
+    for len in [0, 1, 500, 4000] {
+        let mut rig = Rig::new(&pattern(len), 4096);
+        rig.go(&[PRE_COPY]);
+        rig.drain();
+        rig.go(&[STOP_COPY]);
+        let pieces = len.div_ceil(4096 - 32);
+        let expected = pieces * 32 + len + 48;
+        assert_eq!(rig.pending(), expected as u64, "{len} bytes of state");
+    }
+}
+
+#[test]
 fn v1_43_a_chunk_is_consumed_before_the_write_returns() {
     let stream = stream_of(&pattern(3000), 1024);
     let mut rig = Rig::new(&[], 1024);
