@@ -78,7 +78,7 @@ pub struct Port {
     pub driver: Driver,
 }
 
-/// Counters of the guest's serial driver, from `/proc/tty/driver/serial` and `/proc/interrupts`.
+/// Counters of the guest's serial driver, from `/proc/tty/driver/` and `/proc/interrupts`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Driver {
     /// Bytes sent.

@@ -24,6 +24,9 @@ const VENDOR: u32 = 0x1b36;
 /// PCI devices: the card with one, two and four ports.
 const DEVICES: std::ops::RangeInclusive<u32> = 0x0002..=0x0004;
 
+/// What the driver tells of its ports; the name has changed over time.
+const DRIVER_TABLES: [&str; 2] = ["/proc/tty/driver/serial_8250", "/proc/tty/driver/serial"];
+
 /// Bits per second. The card's line is infinitely fast, but the driver wants a number.
 const SPEED: u32 = 115_200;
 
@@ -86,7 +89,10 @@ pub fn open(name: &str) -> Result<File> {
 pub fn counters(name: &str) -> Driver {
     let mut counters = Driver::default();
     let number = name.trim_start_matches("ttyS");
-    let table = fs::read_to_string("/proc/tty/driver/serial").unwrap_or_default();
+    let table = DRIVER_TABLES
+        .iter()
+        .find_map(|path| fs::read_to_string(path).ok())
+        .unwrap_or_default();
     let line = table
         .lines()
         .find_map(|line| line.strip_prefix(number)?.strip_prefix(':'));

@@ -66,9 +66,10 @@ impl Panel<'_> {
         LEFT + part * (WIDTH - LEFT - RIGHT)
     }
 
-    fn draw(&self, mut picture: Document, title: &str) -> Document {
-        picture =
-            picture.add(text(LEFT, self.top, 15.0, "start", title).set("font-weight", "bold"));
+    fn draw(&self, mut picture: Document, title: &str, moved: &str) -> Document {
+        picture = picture
+            .add(text(LEFT, self.top, 14.0, "start", title).set("font-weight", "bold"))
+            .add(text(WIDTH - RIGHT, self.top, 11.0, "end", moved));
         let lanes = self.top + 14.0;
         if let Some((stop, resume)) = self.timeline.standstill(self.migrated) {
             let shade = Rectangle::new()
@@ -151,6 +152,9 @@ impl Panel<'_> {
     ) -> Document {
         let within = |time: f64| time >= self.from && time <= self.to;
         let shown: Vec<_> = values.iter().filter(|(time, _)| within(*time)).collect();
+        if shown.is_empty() {
+            return picture;
+        }
         let most = shown
             .iter()
             .map(|(_, value)| value.saturating_sub(base))
@@ -215,21 +219,24 @@ pub fn draw(timeline: &Timeline) -> Document {
     for migrated in &timeline.migrations {
         let (from, to) = timeline.span(migrated);
         let title = format!(
-            "{} to {}: {:.1} s, downtime {} ms; device state: {} in pre-copy, {} in stop-and-copy; \
-             guest memory: {} and {}",
+            "{} to {}: {:.1} s, downtime {} ms",
             migrated.source,
             migrated.destination,
             migrated.total_ms as f64 / 1000.0,
             migrated.downtime_ms,
+        );
+        let moved = format!(
+            "device state: {} in pre-copy, {} in stop-and-copy; all, as QEMU counts it: {} and {}",
             size(timeline.device_bytes(migrated, "PRE_COPY")),
             size(timeline.device_bytes(migrated, "STOP_COPY")),
             size(migrated.precopy_bytes),
             size(migrated.downtime_bytes),
         );
-        panels.push((migrated, from, to, title));
+        panels.push((migrated, from, to, title, moved));
         if let Some((stop, resume)) = timeline.standstill(migrated) {
-            let title = "the same, around the moment in which the guest stands still".to_owned();
-            panels.push((migrated, stop - AROUND, resume + AROUND, title));
+            let title = "the same, around the standstill".to_owned();
+            let shade = "the guest stands still where the ground is red".to_owned();
+            panels.push((migrated, stop - AROUND, resume + AROUND, title, shade));
         }
     }
     let height = HEADER + panels.len() as f64 * PANEL;
@@ -254,7 +261,7 @@ pub fn draw(timeline: &Timeline) -> Document {
             )
             .set("font-weight", "bold"),
         );
-    for (index, (migrated, from, to, title)) in panels.into_iter().enumerate() {
+    for (index, (migrated, from, to, title, moved)) in panels.into_iter().enumerate() {
         let top = HEADER + index as f64 * PANEL;
         picture = Panel {
             timeline,
@@ -263,7 +270,7 @@ pub fn draw(timeline: &Timeline) -> Document {
             to,
             top,
         }
-        .draw(picture, &title);
+        .draw(picture, &title, &moved);
     }
     picture
 }

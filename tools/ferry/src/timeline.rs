@@ -203,7 +203,7 @@ impl Timeline {
             let _ = writeln!(
                 text,
                 "{}: {} lines sent, {} received, {} bytes; lost {}, doubled {}, reordered {}, corrupt {}; \
-                 driver: {} overruns, {} framing, {} parity errors, {} breaks",
+                 driver: {} interrupts, {} overruns, {} framing, {} parity errors, {} breaks",
                 port.name,
                 port.sent,
                 port.received,
@@ -212,6 +212,7 @@ impl Timeline {
                 faults.doubled,
                 faults.reordered,
                 faults.corrupt,
+                port.driver.interrupts,
                 port.driver.overruns,
                 port.driver.framing,
                 port.driver.parity,
@@ -259,12 +260,11 @@ impl Timeline {
             .collect();
         let _ = writeln!(text, "     {}\n", legend.join("   "));
 
+        let column = format!("source {source}");
         let _ = writeln!(
             text,
-            "  {:>9}  {:32}{}",
-            "time",
-            format!("source {source}"),
-            format!("destination {destination}")
+            "  {:>9}  {column:32}destination {destination}",
+            "time"
         );
         let mut lines: Vec<(f64, bool, String)> = Vec::new();
         let within = |time: f64| time >= from && time <= to;
