@@ -37,6 +37,6 @@ check_cargo() {
 	version=$("${CARGO:-cargo}" --version 2>/dev/null | cut -d ' ' -f 2) || true
 	if [[ $(printf '%s\n' 1.85 "${version:-0}" | sort -V | head -n 1) != 1.85 ]]; then
 		die "cargo 1.85 or later is needed, and here is ${version:-none}" \
-			"Install it from https://rustup.rs, with the components clippy and rustfmt."
+			"Install a newer one, for example with rustup, and its component clippy."
 	fi
 }
