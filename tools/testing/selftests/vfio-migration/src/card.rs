@@ -128,7 +128,7 @@ impl Card {
         Ok(Uart::new(self.device(), port)?)
     }
 
-    /// Returns a port that sends and receives whole bytes; a fresh one has words of five bits.
+    /// Returns a port that is set to eight bits, as any software sets it.
     #[track_caller]
     pub fn byte_port(&self, port: u8) -> Outcome<Uart> {
         let port = self.port(port)?;

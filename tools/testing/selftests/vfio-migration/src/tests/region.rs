@@ -6,6 +6,8 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering;
 use std::thread;
 
+use rustix::mm::MapFlags;
+use rustix::mm::ProtFlags;
 use vfio_bindings::bindings::vfio;
 use vfio_client::migration::State;
 use vfio_client::migration::DATA_OFFSET;
@@ -74,6 +76,7 @@ pub const CASES: &[Case] = cases![
     v1_09_the_sparse_capability_names_the_window_alone,
     v1_09_nothing_but_the_window_can_be_mapped,
     v1_09_a_mapping_cannot_grow,
+    v1_09_a_private_or_executable_mapping_is_refused,
     v1_09_a_part_of_the_window_can_be_mapped,
     v1_10_data_moves_by_read_and_write_with_and_without_a_mapping,
     v1_10_a_migration_by_read_and_write_alone,
@@ -664,6 +667,25 @@ fn v1_09_a_mapping_cannot_grow(context: &Context) -> Outcome {
         mapping.resize(8 * 4096),
         Errno::FAULT,
     )
+}
+
+fn v1_09_a_private_or_executable_mapping_is_refused(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let region = card.migration.region().info().offset;
+    let at = region + card.migration.window().offset;
+    let read_write = ProtFlags::READ | ProtFlags::WRITE;
+    // A private mapping's stores would go to a copy, and the driver would never see them.
+    for (what, protection, flags) in [
+        ("private", read_write, MapFlags::PRIVATE),
+        ("executable", read_write | ProtFlags::EXEC, MapFlags::SHARED),
+    ] {
+        let mapped = Mapping::with(card.device(), at, 4096, protection, flags);
+        holds(
+            mapped.is_err(),
+            format_args!("a mapping that is {what}: expected a refusal, seen success"),
+        )?;
+    }
+    Ok(())
 }
 
 fn v1_09_a_part_of_the_window_can_be_mapped(context: &Context) -> Outcome {

@@ -44,6 +44,7 @@ pub const CASES: &[Case] = cases![
     v1_46_every_flipped_bit_is_refused,
     v1_46_every_truncation_is_refused,
     v1_46_records_missing_doubled_and_reordered_are_refused,
+    v1_46_a_wrong_sequence_number_is_refused,
     v1_46_a_stream_twice_is_refused,
     v1_46_data_after_the_end_is_refused,
     v1_46_another_device_type_is_refused,
@@ -324,6 +325,25 @@ fn v1_46_records_missing_doubled_and_reordered_are_refused(context: &Context) ->
         }
     }
     accepts(context, &card, &good.bytes(), 65)
+}
+
+fn v1_46_a_wrong_sequence_number_is_refused(context: &Context) -> Outcome {
+    let good = good_stream(context, 66)?;
+    let card = Card::new(context)?;
+    for at in 0..good.0.len() {
+        for difference in [1, 2, u32::MAX, 0x8000_0000] {
+            let mut other = good.clone();
+            let sequence = other.0[at].sequence.wrapping_add(difference);
+            other.0[at].sequence = sequence;
+            refuses(
+                &card,
+                &format!("record {at} with the number {sequence}"),
+                &other.bytes(),
+                &CORRUPT,
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn v1_46_a_stream_twice_is_refused(context: &Context) -> Outcome {
@@ -771,14 +791,18 @@ fn v1_47_what_came_before_a_restart_is_void(context: &Context) -> Outcome {
     card.set(State::RUNNING)?;
     card.expect_filled(context.ports(), 86)?;
     card.reset()?;
-    // The other way round is a duplicate of old news.
-    let backwards = [second, first].concat();
-    refuses(
-        &card,
-        "the first save after the second",
-        &backwards,
-        &CORRUPT,
-    )
+    // The other way round is old news, and the same once more is a duplicate: also where RESTART
+    // may come.
+    source.set(State::RUNNING)?;
+    let third = source.save()?;
+    for (what, saves) in [
+        ("the first save after the second", [&second, &first]),
+        ("the second save after the third", [&third, &second]),
+        ("the second save after the second", [&second, &second]),
+    ] {
+        refuses(&card, what, &saves.map(Vec::as_slice).concat(), &CORRUPT)?;
+    }
+    accepts(context, &card, &[second, third].concat(), 86)
 }
 
 fn v1_47_a_second_header_without_a_restart_is_refused(context: &Context) -> Outcome {

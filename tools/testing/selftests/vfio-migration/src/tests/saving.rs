@@ -220,6 +220,13 @@ fn consumes(context: &Context, reads: &[Read], chunks: usize) -> Outcome {
         )?;
     }
     stream.extend(card.migration.save()?);
+    // The last chunk was consumed as well, so it is not presented again.
+    card.migration.data_offset()?;
+    same(
+        format_args!("{reads:?}: data_size at the end"),
+        card.migration.data_size()?,
+        0,
+    )?;
     // The parser counts: a chunk lost or given twice is a gap or a step back in the sequence.
     let seen = image(&stream)?;
     card.set(State::RUNNING)?;

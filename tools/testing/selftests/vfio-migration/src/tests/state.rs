@@ -26,6 +26,7 @@ use crate::card::Context;
 use crate::card::DEVICE_STATE;
 use crate::card::PATIENCE;
 use crate::card::WINDOW_SIZE;
+use crate::check::denied;
 use crate::check::one_of;
 use crate::check::refused;
 use crate::check::same;
@@ -329,14 +330,20 @@ fn v1_21_reset_ends_a_saving_session(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     card.fill(context.ports(), 21)?;
     for state in [State::PRE_COPY, State::STOP_COPY] {
-        card.set(state)?;
-        card.migration.pending()?;
-        card.migration.data_offset()?;
-        card.reset()?;
-        same("pending_bytes", card.migration.pending()?, 0)?;
-        // The next session starts from the beginning: its first chunk stands on its own.
-        image(&card.save()?)?;
-        card.reset()?;
+        for presented in [false, true] {
+            card.set(state)?;
+            card.migration.pending()?;
+            if presented {
+                card.migration.data_offset()?;
+            }
+            card.reset()?;
+            same("pending_bytes", card.migration.pending()?, 0)?;
+            card.migration.data_offset()?;
+            same("data_size", card.migration.data_size()?, 0)?;
+            // The next session starts from the beginning: its first chunk stands on its own.
+            image(&card.save()?)?;
+            card.reset()?;
+        }
     }
     Ok(())
 }
@@ -349,6 +356,10 @@ fn v1_21_reset_ends_a_resuming_session(context: &Context) -> Outcome {
         card.set(State::RESUMING)?;
         card.migration.feed(&good[..part], usize::MAX)?;
         card.reset()?;
+        denied(
+            "more of the stream after the reset",
+            card.migration.feed_chunk(&good[part - 1..]),
+        )?;
         same_bytes(
             format_args!("image after a reset {part} bytes into the stream"),
             &card.image()?,
