@@ -113,6 +113,14 @@ impl Components {
         given(&self.source, "Ferry's source", "source")
     }
 
+    /// Where a file goes that is made for a person: the build directory, when there is one.
+    pub fn output(&self, name: &str) -> PathBuf {
+        match &self.source {
+            Some(source) => source.join("build").join(name),
+            None => PathBuf::from(name),
+        }
+    }
+
     /// A static busybox.
     pub fn busybox(&self) -> Result<PathBuf> {
         let root = self.toolchain.as_deref().unwrap_or(Path::new("/"));

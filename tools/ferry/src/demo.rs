@@ -28,12 +28,15 @@ use crate::timeline::Timeline;
 /// When the host VM is ended.
 const LIMIT: Duration = Duration::from_secs(400);
 
+/// The picture's name.
+const PICTURE: &str = "ferry-demo.svg";
+
 /// Options of `ferry demo`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Where the picture goes
-    #[arg(long, value_name = "FILE", default_value = "ferry-demo.svg")]
-    svg: PathBuf,
+    /// Where the picture goes [default: ferry-demo.svg in the build directory]
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 
     /// The type of the mediated device: ferry_uart-1, -2 or -4
     #[arg(long, value_name = "TYPE", default_value = DEVICE)]
@@ -122,28 +125,31 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
     ran?;
 
     let timeline = Timeline::new(&events);
-    if let Some(directory) = options
+    let picture = options
         .svg
+        .clone()
+        .unwrap_or_else(|| components.output(PICTURE));
+    if let Some(directory) = picture
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
     {
         fs::create_dir_all(directory)
             .with_context(|| format!("creating {}", directory.display()))?;
     }
-    svg::save(&options.svg, &drawing::draw(&timeline))
-        .with_context(|| format!("writing {}", options.svg.display()))?;
+    svg::save(&picture, &drawing::draw(&timeline))
+        .with_context(|| format!("writing {}", picture.display()))?;
     let good = passed && troubles.is_empty();
     if options.json {
         let value = serde_json::json!({
             "passed": good,
             "troubles": troubles,
             "timeline": timeline,
-            "picture": options.svg,
+            "picture": picture,
         });
         println!("{value}");
     } else {
         println!("{}", timeline.text());
-        println!("picture: {}", options.svg.display());
+        println!("picture: {}", picture.display());
         for trouble in &troubles {
             println!("trouble: {trouble}");
         }

@@ -14,6 +14,8 @@ use std::process::Child;
 use std::process::ChildStdin;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::RecvTimeoutError;
@@ -71,6 +73,17 @@ const PROBE_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the host VM says when KVM works.
 const PROBE_WORD: &str = "Linux version";
+
+/// Whether somebody wants this to end.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// How long it takes at most until an interruption is noticed.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Has SIGINT, SIGTERM and SIGHUP end a run in good order: VMs are ended and files removed.
+pub fn catch_signals() -> Result<()> {
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)).context("catching signals")
+}
 
 /// What a host VM is made of.
 #[derive(Clone, Debug, Default)]
@@ -438,48 +451,51 @@ impl Machine {
         })
     }
 
-    /// The next event, or nothing when none came within `patience`.
+    /// Waits for the next event.
     ///
     /// An error when the VM ended without having finished its job, with what its logs say.
-    pub fn next_event(&mut self, patience: Duration) -> Result<Option<Event>> {
-        match self.events.recv_timeout(patience) {
-            Ok(event) => {
-                let event = event?;
-                if matches!(event.what, What::Finished { .. }) {
-                    self.finished = true;
-                    // The VM ends as soon as it reads this; it may be gone before the write is.
-                    let _ = writeln!(self.input, "{}", event::HEARD);
+    fn next_event(&mut self) -> Result<Event> {
+        loop {
+            if INTERRUPTED.load(Ordering::Relaxed) {
+                bail!("interrupted");
+            }
+            match self.events.recv_timeout(PATIENCE) {
+                Ok(event) => return event,
+                Err(RecvTimeoutError::Timeout) if Instant::now() < self.deadline => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("the host VM did not end in time\n{}", self.log_tails())
                 }
-                Ok(Some(event))
-            }
-            Err(RecvTimeoutError::Timeout) if Instant::now() < self.deadline => Ok(None),
-            Err(RecvTimeoutError::Timeout) => {
-                bail!("the host VM did not end in time\n{}", self.log_tails())
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                let status = self.child.wait().context("waiting for the host VM")?;
-                bail!(
-                    "the host VM ended too early ({status})\n{}",
-                    self.log_tails()
-                )
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.child.wait().context("waiting for the host VM")?;
+                    bail!(
+                        "the host VM ended too early ({status})\n{}",
+                        self.log_tails()
+                    )
+                }
             }
         }
     }
 
     /// Reads events until the job is done, and gives each to `each`.
     pub fn run(&mut self, mut each: impl FnMut(&Event) -> Result<()>) -> Result<()> {
-        while !self.finished {
-            if let Some(event) = self.next_event(Duration::from_secs(1))? {
-                each(&event)?;
-                if let What::Finished { error: Some(error) } = event.what {
-                    bail!(
-                        "the host VM could not do its job: {error}\n{}",
-                        self.log_tails()
-                    );
-                }
+        loop {
+            let event = self.next_event()?;
+            each(&event)?;
+            if let What::Finished { error } = event.what {
+                self.finished = true;
+                // The VM ends as soon as it reads this; it may be gone before the write is.
+                let _ = writeln!(self.input, "{}", event::HEARD);
+                return match error {
+                    Some(error) => {
+                        bail!(
+                            "the host VM could not do its job: {error}\n{}",
+                            self.log_tails()
+                        )
+                    }
+                    None => Ok(()),
+                };
             }
         }
-        Ok(())
     }
 
     /// Everything that the console said.

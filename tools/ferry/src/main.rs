@@ -46,6 +46,10 @@ enum Action {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Err(error) = machine::catch_signals() {
+        eprintln!("ferry: {error:#}");
+        return ExitCode::from(2);
+    }
     let components = &arguments.components;
     let status = match &arguments.command {
         Action::Demo(options) => demo::run(components, options),

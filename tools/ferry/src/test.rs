@@ -451,7 +451,12 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
         report.end(began);
     }
     if !parts.is_empty() {
-        let accelerator = Accelerator::probe(components, components.kernel(options.debug)?)?;
+        let accelerator = if options.debug {
+            // The debug kernel has KVM only for the processor that translation makes.
+            Accelerator::Tcg
+        } else {
+            Accelerator::probe(components, components.kernel(false)?)?
+        };
         report
             .progress
             .doing(&format!("host VMs run with {}", accelerator.name()));
