@@ -9,6 +9,7 @@ use vfio_client::irq::set_argument;
 use vfio_client::irq::Action;
 use vfio_client::irq::Data;
 use vfio_client::irq::Index;
+use vfio_client::migration::State;
 use vfio_client::uart::Register;
 use vfio_client::uart::IER_MSI;
 use vfio_client::uart::IER_RDI;
@@ -51,6 +52,7 @@ pub const CASES: &[Case] = cases![
     irq_triggered_by_the_user,
     irq_not_signalled_after_its_eventfd_was_taken_away,
     irq_malformed_set_ups_change_nothing,
+    irq_set_ups_registers_and_states_from_many_threads,
     irq_survives_a_migration_in_flight,
     irq_of_msi_survives_a_migration_in_flight,
 ];
@@ -521,6 +523,78 @@ fn irq_malformed_set_ups_change_nothing(context: &Context) -> Outcome {
     same("interrupts after unmask", event.wait(PATIENCE)?, 1)
 }
 
+fn irq_set_ups_registers_and_states_from_many_threads(context: &Context) -> Outcome {
+    const ROUNDS: usize = 300;
+    let card = Card::new(context)?;
+    let device = card.device();
+    let events = [EventFd::new()?, EventFd::new()?, EventFd::new()?];
+    let [line, message, unmask] = &events;
+    let port = card.port(0)?;
+    let space = config::space(&card)?;
+    // Refusals are fine, since each thread takes away what another has set up. What must not happen
+    // is that the machine minds, or that an interrupt is lost for good.
+    let set_up = || {
+        for _ in 0..ROUNDS {
+            let _ = device.set_trigger(Index::Intx, Some(line));
+            let fds = [Some(unmask)];
+            let _ = device.set_irqs(Index::Intx, Action::Unmask, 0, 1, Data::EventFd(&fds));
+            let _ = device.unmask(Index::Intx);
+            let _ = unmask.signal();
+            let _ = device.disable_irqs(Index::Intx);
+            let _ = device.set_trigger(Index::Msi, Some(message));
+            let _ = device.disable_irqs(Index::Msi);
+        }
+    };
+    let registers = || {
+        for i in 0..ROUNDS {
+            let _ = port.write(Register::Ier, IER_THRI);
+            let _ = port.read(Register::IirFcr);
+            let _ = port.write(Register::Ier, 0);
+            let command = if i % 2 == 0 {
+                config::COMMAND_INTX_DISABLE
+            } else {
+                0
+            };
+            let _ = space.write(config::COMMAND, &command.to_le_bytes());
+        }
+    };
+    let states = || {
+        for _ in 0..ROUNDS {
+            for state in [
+                State::STOP,
+                State::STOP_COPY,
+                State::PRE_COPY,
+                State::RUNNING,
+            ] {
+                let _ = card.migration.set_state(state);
+            }
+        }
+    };
+    let reset = || {
+        for _ in 0..ROUNDS / 10 {
+            let _ = device.reset();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(set_up);
+        scope.spawn(registers);
+        scope.spawn(states);
+        scope.spawn(reset);
+    });
+    card.reset()?;
+    device.disable_irqs(Index::Intx)?;
+    device.disable_irqs(Index::Msi)?;
+    for event in &events {
+        event.take()?;
+    }
+    let event = intx(&card)?;
+    raise(&card)?;
+    same("interrupts", event.wait(PATIENCE)?, 1)?;
+    device.unmask(Index::Intx)?;
+    same("interrupts after unmask", event.wait(PATIENCE)?, 1)?;
+    same("interrupts for the last user", line.take()?, 0)
+}
+
 fn irq_survives_a_migration_in_flight(context: &Context) -> Outcome {
     let source = Card::new(context)?;
     let event = intx(&source)?;
@@ -530,11 +604,11 @@ fn irq_survives_a_migration_in_flight(context: &Context) -> Outcome {
     let stream = source.save()?;
 
     let destination = Card::new(context)?;
-    destination.set(vfio_client::migration::State::RESUMING)?;
+    destination.set(State::RESUMING)?;
     destination.migration.feed(&stream, usize::MAX)?;
     let event = intx(&destination)?;
     same("interrupts while resuming", event.take()?, 0)?;
-    destination.set(vfio_client::migration::State::RUNNING)?;
+    destination.set(State::RUNNING)?;
     same("interrupts at the destination", event.wait(PATIENCE)?, 1)?;
     let port = destination.port(0)?;
     // The card was a 16450 at the source, its FIFOs off: one byte in the register, the rest still on
@@ -549,8 +623,8 @@ fn irq_survives_a_migration_in_flight(context: &Context) -> Outcome {
 fn irq_of_msi_survives_a_migration_in_flight(context: &Context) -> Outcome {
     let source = Card::new(context)?;
     config::enable_msi(&source)?;
-    source.set(vfio_client::migration::State::STOP)?;
-    source.set(vfio_client::migration::State::RUNNING)?;
+    source.set(State::STOP)?;
+    source.set(State::RUNNING)?;
     let message = EventFd::new()?;
     source.device().set_trigger(Index::Msi, Some(&message))?;
     raise(&source)?;
@@ -559,14 +633,14 @@ fn irq_of_msi_survives_a_migration_in_flight(context: &Context) -> Outcome {
     let stream = source.save()?;
 
     let destination = Card::new(context)?;
-    destination.set(vfio_client::migration::State::RESUMING)?;
+    destination.set(State::RESUMING)?;
     destination.migration.feed(&stream, usize::MAX)?;
     config::enable_msi(&destination)?;
     let message = EventFd::new()?;
     destination
         .device()
         .set_trigger(Index::Msi, Some(&message))?;
-    destination.set(vfio_client::migration::State::RUNNING)?;
+    destination.set(State::RUNNING)?;
     // One more may come, since a message too many is harmless and one too few is a hang.
     message.take()?;
     raise(&destination)?;

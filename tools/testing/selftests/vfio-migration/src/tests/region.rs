@@ -66,6 +66,7 @@ pub const CASES: &[Case] = cases![
     v1_03_an_access_across_header_and_data_is_refused,
     v1_03_an_access_past_the_region_is_refused,
     v1_03_an_access_to_a_bad_address_changes_nothing,
+    v1_03_an_access_of_no_bytes_changes_nothing,
     v1_04_reserved_reads_zero_and_takes_any_write,
     v1_05_pending_bytes_and_data_offset_are_read_only,
     v1_06_two_threads_never_see_half_a_state_change,
@@ -359,6 +360,21 @@ fn v1_03_an_access_to_a_bad_address_changes_nothing(context: &Context) -> Outcom
         Errno::FAULT,
     )?;
     card.expect(State::RESUMING)
+}
+
+fn v1_03_an_access_of_no_bytes_changes_nothing(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    card.set(State::STOP_COPY)?;
+    card.migration.pending()?;
+    let before = card.migration.presented()?;
+    let region = card.migration.region();
+    // Whether that is nothing, or nothing that there is, makes no difference.
+    for offset in [0, 1, 8, 16, 24, 32, 4096, region.size(), region.size() + 1] {
+        let _ = region.read(offset, &mut []);
+        let _ = region.write(offset, &[]);
+    }
+    card.expect(State::STOP_COPY)?;
+    same("the presented chunk", card.migration.presented()?, before)
 }
 
 fn v1_04_reserved_reads_zero_and_takes_any_write(context: &Context) -> Outcome {

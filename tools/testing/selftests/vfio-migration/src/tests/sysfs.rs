@@ -17,6 +17,7 @@ use crate::check::one_of;
 use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
+use crate::check::Stop;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -32,6 +33,7 @@ pub const CASES: &[Case] = cases![
     sysfs_device_state_follows_the_header,
     sysfs_device_state_is_read_only,
     sysfs_a_device_opens_once_at_a_time,
+    sysfs_removal_waits_for_the_user,
     sysfs_a_hundred_devices_come_and_go,
 ];
 
@@ -211,14 +213,21 @@ fn sysfs_device_state_follows_the_header(context: &Context) -> Outcome {
         "device_state after a reset",
         card.mdev.attribute(DEVICE_STATE)?,
         "RUNNING".to_string(),
+    )?;
+    let mdev = card.close();
+    same(
+        "device_state once closed",
+        mdev.attribute(DEVICE_STATE)?,
+        "closed".to_string(),
     )
 }
 
 fn sysfs_device_state_is_read_only(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    denied(
+    refused(
         "write of device_state",
         card.mdev.set_attribute(DEVICE_STATE, b"STOP"),
+        Errno::ACCESS,
     )?;
     card.expect(State::RUNNING)
 }
@@ -227,6 +236,25 @@ fn sysfs_a_device_opens_once_at_a_time(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     denied("a second open", Session::open(&card.mdev))?;
     card.expect_works(context.ports())
+}
+
+fn sysfs_removal_waits_for_the_user(context: &Context) -> Outcome {
+    let card = Card::open(context.mdev_type().create()?.keep())?;
+    let mdev = vfio_client::Mdev::existing(card.mdev.uuid());
+    std::thread::scope(|scope| {
+        let removal = scope.spawn(|| mdev.remove());
+        // Before, during and after the request, the device is its user's until he closes it.
+        for seed in 0..20 {
+            card.fill(context.ports(), seed)?;
+            card.expect_filled(context.ports(), seed)?;
+            card.image()?;
+        }
+        drop(card);
+        removal
+            .join()
+            .map_err(|_| Stop::failed("the removing thread panicked"))??;
+        Ok(())
+    })
 }
 
 fn sysfs_a_hundred_devices_come_and_go(context: &Context) -> Outcome {
