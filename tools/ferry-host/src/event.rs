@@ -178,7 +178,7 @@ pub struct Migrated {
     pub setup_ms: u64,
     /// QEMU's `downtime` in milliseconds.
     pub downtime_ms: u64,
-    /// Bytes of guest memory and all else.
+    /// Bytes of guest memory.
     pub ram_bytes: u64,
     /// Of these, bytes moved while the guest ran.
     pub precopy_bytes: u64,

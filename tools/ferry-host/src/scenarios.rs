@@ -40,6 +40,15 @@ const MIGRATION_LIMIT: Duration = Duration::from_secs(180);
 /// How long anything may take that needs no guest memory to be moved.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 
+/// QEMU's parameters of a migration.
+const BANDWIDTH: &str = "max-bandwidth";
+const DOWNTIME_LIMIT: &str = "downtime-limit";
+
+/// Milliseconds for which a guest may stand still: what QEMU takes by itself, and so few that it
+/// stays in pre-copy.
+const USUAL_DOWNTIME: u64 = 300;
+const SHORT_DOWNTIME: u64 = 1;
+
 /// Bytes per second at which pre-copy does not come to its end while we do something to it.
 const SLOW: u64 = 1 << 20;
 
@@ -75,6 +84,7 @@ pub struct Bench<'a> {
 
 /// A guest in a QEMU with its device. The device goes last, for QEMU holds it open.
 pub struct Running {
+    tracer: Tracer,
     guest: Guest,
     vm: Vm,
     mdev: Option<Mdev>,
@@ -166,7 +176,13 @@ impl Bench<'_> {
                 "the guest found no serial port of the card"
             );
         }
-        Ok(Running { guest, vm, mdev })
+        let tracer = self.tracer.clone();
+        Ok(Running {
+            tracer,
+            guest,
+            vm,
+            mdev,
+        })
     }
 
     /// Waits until the device at `mdev` has entered `state`, when there is one.
@@ -202,6 +218,7 @@ impl Running {
         vm.qmp.execute("migrate-incoming", json!({ "uri": uri }))?;
         Ok((
             Running {
+                tracer: self.tracer.clone(),
                 guest: self.guest.clone(),
                 vm,
                 mdev,
@@ -228,15 +245,15 @@ impl Running {
         Ok(())
     }
 
-    fn set_bandwidth(&mut self, bytes_per_second: u64) -> Result<()> {
-        let parameters = json!({ "max-bandwidth": bytes_per_second });
+    fn set(&mut self, parameter: &str, value: u64) -> Result<()> {
+        let parameters = json!({ parameter: value });
         self.vm.qmp.execute("migrate-set-parameters", parameters)?;
         Ok(())
     }
 
     /// Starts a migration to `uri` at such a speed.
     fn begin(&mut self, uri: &str, bytes_per_second: u64) -> Result<()> {
-        self.set_bandwidth(bytes_per_second)?;
+        self.set(BANDWIDTH, bytes_per_second)?;
         self.vm.qmp.forget_events();
         self.vm.qmp.execute("migrate", json!({ "uri": uri }))?;
         Ok(())
@@ -276,7 +293,21 @@ impl Running {
         ));
         self.guest.reset_stall();
         let began = report::now();
-        self.begin(uri, FAST)?;
+        if let Some(uuid) = self.mdev.as_ref().map(|mdev| mdev.uuid().to_owned()) {
+            // QEMU turns to the devices in pre-copy only when no memory is left to be moved. With
+            // the usual limit it goes over to stop-and-copy long before that.
+            self.set(DOWNTIME_LIMIT, SHORT_DOWNTIME)?;
+            self.tracer.forget();
+            self.begin(uri, FAST)?;
+            self.tracer
+                .wait(MIGRATION_LIMIT, "a chunk in pre-copy", |trace| {
+                    matches!(trace, Trace::Chunk { device, state, .. }
+                    if *device == uuid && (state == "PRE_COPY" || state == "STOP_COPY"))
+                })?;
+            self.set(DOWNTIME_LIMIT, USUAL_DOWNTIME)?;
+        } else {
+            self.begin(uri, FAST)?;
+        }
         let mut migrated = self.completed(&to.vm.name, began)?;
         to.vm.qmp.wait_name("RESUME", STEP_LIMIT)?;
         to.wait_alive("after the migration")?;
@@ -319,8 +350,8 @@ fn there_and_back(bench: &mut Bench<'_>) -> Result<Running> {
     let (mut to, uri) = from.destination(bench.create()?)?;
     from.migrate(&mut to, &uri)?;
     // The same device again, opened anew.
-    let Running { guest, vm, mdev } = from;
-    drop((guest, vm));
+    let Running { vm, mdev, .. } = from;
+    drop(vm);
     let (mut back, uri) = to.destination(mdev)?;
     to.migrate(&mut back, &uri)?;
     Ok(back)
@@ -381,7 +412,7 @@ fn stop_and_continue(bench: &mut Bench<'_>) -> Result<Running> {
     bench.wait_state(&from, "STOP_COPY")?;
     from.vm.qmp.execute("cont", json!({}))?;
     from.wait_alive("after \"cont\" in pre-copy")?;
-    from.set_bandwidth(FAST)?;
+    from.set(BANDWIDTH, FAST)?;
     from.completed(&to.vm.name, report::now())?;
     to.vm.qmp.wait_name("RESUME", STEP_LIMIT)?;
     to.wait_alive("after the migration")?;
@@ -443,12 +474,23 @@ fn to_file_and_back(bench: &mut Bench<'_>) -> Result<Running> {
     doing("migrating to a file");
     from.begin(&format!("exec:cat > {STATE_FILE}"), FAST)?;
     from.completed("file", report::now())?;
-    let Running { guest, vm, mdev } = from;
-    drop((vm, mdev));
+    let Running {
+        tracer,
+        guest,
+        vm,
+        mdev,
+    } = from;
+    drop(vm);
+    drop(mdev);
     doing("starting from the file");
     let mdev = bench.create()?;
     let vm = Vm::start("B", &guest, mdev.as_ref(), true)?;
-    let mut to = Running { guest, vm, mdev };
+    let mut to = Running {
+        tracer,
+        guest,
+        vm,
+        mdev,
+    };
     to.vm.set_return_path(false)?;
     to.vm.qmp.execute(
         "migrate-incoming",

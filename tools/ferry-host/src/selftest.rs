@@ -37,7 +37,6 @@ pub fn run(program: &str) -> Result<()> {
     let mut reader = Reader::default();
     let mut failed = 0;
     let mut last = Instant::now();
-    let began = last;
     let status = program::run_with(program, &[], |line| {
         if let Some((name, outcome)) = reader.take(&line) {
             failed += usize::from(matches!(outcome, Outcome::Failed(_)));
@@ -55,12 +54,7 @@ pub fn run(program: &str) -> Result<()> {
         }
         _ => Outcome::Passed,
     };
-    say(
-        SUITE,
-        "the report is whole",
-        outcome,
-        began.elapsed().as_secs_f64(),
-    );
+    say(SUITE, "the report is whole", outcome, 0.0);
     Ok(())
 }
 

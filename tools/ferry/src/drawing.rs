@@ -226,7 +226,7 @@ pub fn draw(timeline: &Timeline) -> Document {
             migrated.downtime_ms,
         );
         let moved = format!(
-            "device state: {} in pre-copy, {} in stop-and-copy; all, as QEMU counts it: {} and {}",
+            "device state: {} in pre-copy, {} in stop-and-copy; guest memory: {} and {}",
             size(timeline.device_bytes(migrated, "PRE_COPY")),
             size(timeline.device_bytes(migrated, "STOP_COPY")),
             size(migrated.precopy_bytes),

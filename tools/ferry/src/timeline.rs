@@ -321,7 +321,7 @@ impl Timeline {
         let _ = writeln!(
             text,
             "  {:16}{:>14}{:>16}",
-            "all, says QEMU",
+            "guest memory",
             size(migrated.precopy_bytes),
             size(migrated.downtime_bytes)
         );
