@@ -133,7 +133,7 @@ impl Resume {
         if let Some(refusal) = self.poison {
             return Err(refusal);
         }
-        if self.staging == Staging::None || !self.reader.is_complete() {
+        if !self.reader.is_complete() {
             return Err(Reason::Incomplete {
                 bytes: self.total,
                 records: self.reader.records(),
@@ -141,7 +141,7 @@ impl Resume {
             .into());
         }
 
-        // Where a later step failed and this one was undone, the device has the state already.
+        // A complete stream has been staged, or it was refused. Where a later step failed and this one was undone, the device has the state already.
         if self.staging == Staging::Staged {
             device.adopt();
             self.staging = Staging::Adopted;

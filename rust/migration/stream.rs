@@ -45,7 +45,7 @@
 //! before anything of it was read has a number, too. A generation is:
 //!
 //! ```text
-//! [RESTART] HEADER [RESEND HEADER] STATE... END
+//! [RESTART] HEADER [RESEND [HEADER]] STATE... END
 //! ```
 //!
 //! - RESTART begins every generation but the first of an open, with sequence 0, followed by HEADER
@@ -54,9 +54,9 @@
 //! - RESEND tells that the user left pre-copy without having told whether it took the last chunk.
 //!   The argument is the sequence `n` of the first record of that chunk and its own sequence is
 //!   `n + k`, where `k` is the number of records in it. The reader expects `n` if the chunk never
-//!   came, and `n + k` if it came; both are right. The content of the chunk follows again: HEADER,
-//!   which must be identical. If the chunk never came, the stream begins with RESEND. There is no
-//!   RESEND for a chunk that begins with RESTART: a new generation covers it.
+//!   came, and `n + k` if it came; both are right. The content of the chunk follows again; if that
+//!   is HEADER, it is identical. If the chunk never came and was the first, the stream begins with
+//!   RESEND. There is no RESEND for a chunk that begins with RESTART: a new generation covers it.
 //! - The pieces of STATE come in order and without gaps.
 //! - After END comes nothing, or RESTART.
 //!

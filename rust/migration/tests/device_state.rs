@@ -153,7 +153,14 @@ fn each_fault() -> impl Iterator<Item = Faults> {
 /// Whatever session the rig is in goes on as if nothing had happened.
 fn goes_on(rig: &mut Rig, complete: bool) {
     let live = rig.unit.live.clone();
-    match rig.word() & 7 {
+    let state = rig.word() & 7;
+    if state & STOP_COPY == 0 || state == ERROR {
+        assert_eq!(rig.pending(), 0, "v1_34: pending_bytes in {state:#05b}");
+    }
+    if state != RESUMING {
+        assert!(rig.commit(0).is_err(), "v1_45: data_size in {state:#05b}");
+    }
+    match state {
         STOP_COPY | PRE_COPY => {
             rig.go(&[STOP_COPY]);
             let stream = rig.drain();

@@ -671,6 +671,57 @@ fn v1_46_a_generation_that_was_there_is_refused() {
 }
 
 #[test]
+fn each_generation_may_have_a_resend_of_what_comes_after_header() {
+    let mut optional = Record::new(77, 2, 0, b"a later version's pre-copy");
+    optional.flags = 1;
+    for came in [false, true] {
+        let mut records = vec![
+            Record::new(wire::HEADER, 0, 1, &wire::unit_header()),
+            Record::new(wire::RESEND, 1, 0, b""),
+            Record::new(wire::HEADER, 2, 1, &wire::unit_header()),
+            Record::new(wire::RESTART, 0, 2, b""),
+            Record::new(wire::HEADER, 1, 2, &wire::unit_header()),
+        ];
+        if came {
+            records.push(optional.clone());
+        }
+        records.extend([
+            Record::new(wire::RESEND, 3, 2, b""),
+            Record::new(wire::STATE, 4, 0, &pattern(9)),
+            Record::new(wire::END, 5, 0, &wire::totals(5, 9, &pattern(9))),
+        ]);
+        let (rig, result) = give(&wire::encode(&records), WINDOW);
+        assert_eq!(result, Ok(()), "came: {came}");
+        assert_eq!(rig.unit.live, pattern(9));
+    }
+}
+
+#[test]
+fn v1_46_a_restart_has_number_zero() {
+    for sequence in [1, 4, u32::MAX] {
+        let stream = changed(|records| {
+            records.push(Record::new(wire::RESTART, sequence, 2, b""));
+        });
+        refused_as(&stream, Errno::EBADMSG, |reason| {
+            *reason
+                == Reason::Sequence {
+                    expected: 0,
+                    found: sequence,
+                }
+        });
+    }
+}
+
+#[test]
+fn v1_45_zero_is_accepted_after_a_refusal_too() {
+    let (mut rig, result) = give(&[0x5a; 40], WINDOW);
+    assert!(result.is_err(), "noise");
+    rig.seen.0.clear();
+    assert_eq!(rig.commit(0), Ok(()), "zero bytes");
+    assert!(rig.seen.0.is_empty(), "told: {:?}", rig.seen.0);
+}
+
+#[test]
 fn v1_46_a_resend_that_fits_neither_case_is_refused() {
     let header = Record::new(wire::HEADER, 0, 1, &wire::unit_header());
     // Sequence and argument of the RESEND that follows on record 0.
