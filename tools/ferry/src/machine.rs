@@ -77,6 +77,9 @@ const PROBE_WORD: &str = "Linux version";
 /// Whether somebody wants this to end.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// How much later than we a host VM ends itself, in case that we are gone.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// How long it takes at most until an interruption is noticed.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -379,7 +382,7 @@ impl Machine {
         let directory = temporary_directory()?;
         let initrd = write_host(components, plan, directory.path())?;
         let file = |name: &str| directory.path().join(name).display().to_string();
-        let mut command = limited(components.tool("qemu-system-x86_64"), plan.limit);
+        let mut command = limited(components.tool("qemu-system-x86_64"), plan.limit + GRACE);
         command
             .args(accelerator.arguments())
             .args(["-machine", "q35", "-smp", "2", "-m", "4G"])
