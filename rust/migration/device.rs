@@ -19,8 +19,8 @@ pub const STATE_MAX: usize = 1 << 30;
 ///
 /// The engine never calls two methods at once. The methods may sleep.
 pub trait Device {
-    /// The type of the device: 1 to 16 bytes of ASCII that never change. A stream of another type is
-    /// refused.
+    /// The type of the device: 1 to 16 bytes of ASCII that never change. A stream of another type
+    /// is refused.
     const TYPE: &'static str;
 
     /// The most bytes that [`save`](Self::save) gives; at most [`STATE_MAX`].

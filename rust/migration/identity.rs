@@ -96,13 +96,14 @@ impl Identity {
 
     /// Checks the payload of a HEADER against this identity and returns the stream's minor version.
     ///
-    /// `payload` is what came, or as much of it as a payload of this version can have, and `len` the
-    /// whole length. Minor versions after this one may have more after the configuration.
+    /// `payload` is what came, or as much of it as a payload of this version can have, and `len`
+    /// the whole length. Minor versions after this one may have more after the configuration.
     ///
     /// # Errors
     ///
     /// [`Reason::Version`], [`Reason::DeviceType`], [`Reason::ConfigurationLength`],
-    /// [`Reason::Configuration`], or [`Reason::PayloadLength`] where the payload contradicts itself.
+    /// [`Reason::Configuration`], or [`Reason::PayloadLength`] where the payload contradicts
+    /// itself.
     pub fn check(&self, payload: &[u8], len: u32) -> Result<u16, Refusal> {
         let malformed = Reason::PayloadLength {
             kind: Kind::Header.number(),

@@ -5,9 +5,9 @@
 //! The protocol is the first version of VFIO migration, which a user drives through a region of the
 //! device: `struct vfio_device_migration_info` of Linux 5.8 to 5.17. QEMU 5.2 to 7.2 speak it.
 //!
-//! A driver author implements [`Device`]. An adapter gives the engine the memory that it shares with
-//! the user, as a [`Window`], and passes the accesses of the header on to [`MigrationRegion`]. From
-//! there it goes down:
+//! A driver author implements [`Device`]. An adapter gives the engine the memory that it shares
+//! with the user, as a [`Window`], and passes the accesses of the header on to [`MigrationRegion`].
+//! From there it goes down:
 //!
 //! ```text
 //! region      header and data section, tied to the device

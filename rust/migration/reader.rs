@@ -3,9 +3,9 @@
 //! Takes a stream in, in pieces of any size.
 //!
 //! Everything in a stream is hostile. Bytes are copied out of the window once, and what is checked
-//! is the copy: the header of a record goes to a buffer of its own, a piece of device state straight
-//! to its place in the state buffer. A record has no effect before its checksum was found right, and
-//! lengths are bounded before they are used. Statements 44, 46 and 47 of the protocol.
+//! is the copy: the header of a record goes to a buffer of its own, a piece of device state
+//! straight to its place in the state buffer. A record has no effect before its checksum was found
+//! right, and lengths are bounded before they are used. Statements 44, 46 and 47 of the protocol.
 
 use crate::{
     crc32c::{
@@ -488,10 +488,9 @@ impl Reader {
 
     fn finish_resend(&mut self, header: &RecordHeader) {
         self.resent = true;
-        let covers_header = match self.accepted {
-            Some(accepted) => header.argument <= u64::from(accepted.header.sequence),
-            None => true,
-        };
+        let covers_header = self
+            .accepted
+            .is_some_and(|accepted| header.argument <= u64::from(accepted.header.sequence));
         if covers_header {
             self.place = Place::Header;
         }

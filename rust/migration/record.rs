@@ -96,9 +96,15 @@ impl RecordHeader {
         let [s0, s1, s2, s3] = self.sequence.to_le_bytes();
         let [a0, a1, a2, a3, a4, a5, a6, a7] = self.argument.to_le_bytes();
         let [p0, p1, p2, p3] = self.payload_crc.to_le_bytes();
+        #[rustfmt::skip]
         let covered: [u8; COVERED_SIZE] = [
-            m0, m1, m2, m3, k0, k1, f0, f1, l0, l1, l2, l3, s0, s1, s2, s3, a0, a1, a2, a3, a4, a5,
-            a6, a7, p0, p1, p2, p3,
+            m0, m1, m2, m3,
+            k0, k1,
+            f0, f1,
+            l0, l1, l2, l3,
+            s0, s1, s2, s3,
+            a0, a1, a2, a3, a4, a5, a6, a7,
+            p0, p1, p2, p3,
         ];
 
         let mut bytes = [0; HEADER_SIZE];
@@ -117,8 +123,17 @@ impl RecordHeader {
     /// [`Reason::Magic`], [`Reason::HeaderChecksum`], [`Reason::Flags`] or
     /// [`Reason::PayloadLength`].
     pub fn decode(bytes: &[u8; HEADER_SIZE], expected: u32) -> Result<Self, Refusal> {
-        let &[m0, m1, m2, m3, k0, k1, f0, f1, l0, l1, l2, l3, s0, s1, s2, s3, a0, a1, a2, a3, a4, a5, a6, a7, p0, p1, p2, p3, c0, c1, c2, c3] =
-            bytes;
+        #[rustfmt::skip]
+        let &[
+            m0, m1, m2, m3,
+            k0, k1,
+            f0, f1,
+            l0, l1, l2, l3,
+            s0, s1, s2, s3,
+            a0, a1, a2, a3, a4, a5, a6, a7,
+            p0, p1, p2, p3,
+            c0, c1, c2, c3,
+        ] = bytes;
 
         let found = u32::from_le_bytes([m0, m1, m2, m3]);
         if found != MAGIC {

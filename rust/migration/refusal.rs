@@ -363,7 +363,8 @@ impl fmt::Display for Reason {
         match self {
             Self::Access { offset, len } => write!(
                 f,
-                "an access of {len} bytes at offset {offset:#x} is not one header field at its width"
+                "an access of {len} bytes at offset {offset:#x} is not one header field at its \
+                 width"
             ),
             Self::ReadOnly { field } => write!(f, "{field} is read-only"),
             Self::InvalidState { word } => {
@@ -396,14 +397,20 @@ impl fmt::Display for Reason {
                 "the device's configuration has {len} bytes, where {most} is the most"
             ),
             Self::NotResuming { state } => {
-                write!(f, "data_size was written in the {state} state, not RESUMING")
+                write!(
+                    f,
+                    "data_size was written in the {state} state, not RESUMING"
+                )
             }
             Self::ChunkTooLarge { size, most } => write!(
                 f,
                 "data_size is {size}, but the data section has {most} bytes"
             ),
             Self::Magic { found, sequence } => {
-                write!(f, "record {sequence} begins with {found:#010x}, not the magic number")
+                write!(
+                    f,
+                    "record {sequence} begins with {found:#010x}, not the magic number"
+                )
             }
             Self::HeaderChecksum {
                 stored,
@@ -453,7 +460,10 @@ impl fmt::Display for Reason {
                 "the header sent again as record {sequence} differs from the first"
             ),
             Self::Version { major, minor } => {
-                write!(f, "the stream has version {major}.{minor}, which is not known here")
+                write!(
+                    f,
+                    "the stream has version {major}.{minor}, which is not known here"
+                )
             }
             Self::DeviceType { found } => {
                 f.write_str("the stream is of device type '")?;
@@ -496,11 +506,15 @@ impl fmt::Display for Reason {
                 "the device state has checksum {computed:#010x}, the end record says {stored:#010x}"
             ),
             Self::StateRefused { errno } => {
-                write!(f, "the device does not accept the state in the stream: {errno}")
+                write!(
+                    f,
+                    "the device does not accept the state in the stream: {errno}"
+                )
             }
             Self::Incomplete { bytes, records } => write!(
                 f,
-                "the stream is not complete: {bytes} bytes came, the last save has {records} records"
+                "the stream is not complete: {bytes} bytes came, the last save has {records} \
+                 records"
             ),
         }
     }

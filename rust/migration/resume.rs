@@ -3,9 +3,9 @@
 //! A resume session: takes a stream chunk by chunk.
 //!
 //! What can be refused is refused at the chunk that shows it, for a user may not survive a refusal
-//! later (statement 30 of the protocol). A refused stream poisons the session: nothing more of it is
-//! looked at, and only a reset ends it. The live device changes when the session is finished, and
-//! not before.
+//! later (statement 30 of the protocol). A refused stream poisons the session: nothing more of it
+//! is looked at, and only a reset ends it. The live device changes when the session is finished,
+//! and not before.
 
 use crate::{
     device::{
@@ -141,7 +141,8 @@ impl Resume {
             .into());
         }
 
-        // A complete stream has been staged, or it was refused. Where a later step failed and this one was undone, the device has the state already.
+        // A complete stream has been staged, or it was refused. Where a later step failed and this
+        // one was undone, the device has the state already.
         if self.staging == Staging::Staged {
             device.adopt();
             self.staging = Staging::Adopted;

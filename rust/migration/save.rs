@@ -3,9 +3,9 @@
 //! A save session: gives the stream chunk by chunk.
 //!
 //! A session begins when SAVING is set and ends when it is cleared. Every session, and every
-//! stop-and-copy after a return to pre-copy, is a generation of the stream with a number of its own.
-//! In pre-copy HEADER is offered, so that a destination that cannot take this device says so early;
-//! in stop-and-copy the state follows, then END. Statements 38 to 42 and 47 of the protocol.
+//! stop-and-copy after a return to pre-copy, is a generation of the stream with a number of its
+//! own. In pre-copy HEADER is offered, so that a destination that cannot take this device says so
+//! early; in stop-and-copy the state follows, then END. Statements 38 to 42 and 47 of the protocol.
 
 use crate::{
     crc32c::crc32c,
@@ -168,7 +168,8 @@ impl Save {
         Ok(())
     }
 
-    /// Gives the state that was taken up again: the session is as before [`capture`](Self::capture).
+    /// Gives the state that was taken up again: the session is as before
+    /// [`capture`](Self::capture).
     pub fn release(&mut self) {
         self.captured = None;
     }
@@ -187,8 +188,9 @@ impl Save {
         self.ended = false;
     }
 
-    /// Covers the last chunk, which was not empty and which the user may or may not have taken before
-    /// it left pre-copy, by what follows. `next_generation` is used if that takes a new generation.
+    /// Covers the last chunk, which was not empty and which the user may or may not have taken
+    /// before it left pre-copy, by what follows. `next_generation` is used if that takes a new
+    /// generation.
     pub fn cover_chunk(&mut self, next_generation: u32) {
         let chunk = core::mem::take(&mut self.chunk);
 

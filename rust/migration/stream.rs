@@ -35,8 +35,8 @@
 //!
 //! HEADER: u16 major version (1), u16 minor version (0), 16 bytes of device type padded with zeros,
 //! u16 length of the configuration, the configuration. END: u32 records of the generation before
-//! it, u64 bytes of payload in STATE records since the generation's RESEND or, if it has none, since
-//! its beginning; u32 CRC-32C of the whole device state.
+//! it, u64 bytes of payload in STATE records since the generation's RESEND or, if it has none,
+//! since its beginning; u32 CRC-32C of the whole device state.
 //!
 //! # Order
 //!
@@ -65,8 +65,8 @@
 //! # Versions
 //!
 //! A reader takes every minor version of its major version: a later one may add OPTIONAL records,
-//! and fields at the end of HEADER and END. Other major versions are refused; the headers of records
-//! and the first four bytes of HEADER are the same in all of them.
+//! and fields at the end of HEADER and END. Other major versions are refused; the headers of
+//! records and the first four bytes of HEADER are the same in all of them.
 //!
 //! # Refusals
 //!
