@@ -48,7 +48,7 @@ fn run(checks: &[(&str, fn() -> Result<(), &'static str>)]) -> Result {
 #[kunit_tests(ferry_migration)]
 mod migration_tests {
     #[test]
-    fn protocol_and_stream() -> Result {
+    fn protocol_and_stream() -> kernel::error::Result {
         crate::run(crate::migration_checks::CHECKS)
     }
 }
@@ -56,7 +56,7 @@ mod migration_tests {
 #[kunit_tests(ferry_uart)]
 mod uart_tests {
     #[test]
-    fn device_model() -> Result {
+    fn device_model() -> kernel::error::Result {
         crate::run(crate::uart_checks::CHECKS)
     }
 }
