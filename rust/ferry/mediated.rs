@@ -367,6 +367,9 @@ impl<D: Driver> Operations for Mediated<D> {
                 let bytes = field
                     .get_mut(..count)
                     .ok_or_else(|| device.refused("migration", &Wide { count }, EINVAL))?;
+                // A read has an effect, which is not to be had without its value: see first that
+                // the user can be given one.
+                UserSlice::new(into, count).writer().write_slice(bytes)?;
                 device.with_region(|region| {
                     region.read_header(
                         &mut Engaged(device),
