@@ -42,9 +42,6 @@ pub struct Job {
     pub modules: Vec<Module>,
     /// What to do then, in this order.
     pub stages: Vec<Stage>,
-    /// Whether the nested QEMUs have to emulate the interrupt controllers of a PC, for a KVM that
-    /// was built without them.
-    pub split_irqchip: bool,
     /// The mdev type that the scenarios use; none makes them migrate a guest without a device.
     pub device: Option<String>,
 }

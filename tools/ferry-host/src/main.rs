@@ -31,7 +31,6 @@ use ferry_host::job::Stage;
 use kernel::Log;
 use scenarios::Bench;
 use trace::Tracer;
-use vm::Machine;
 
 /// File systems beyond what every VM mounts, as (type, where).
 const FILE_SYSTEMS: [(&str, &str); 4] = [
@@ -69,11 +68,6 @@ fn run() -> Result<()> {
 
     let mut bench = Bench {
         device: job.device.as_deref(),
-        machine: if job.split_irqchip {
-            Machine::Split
-        } else {
-            Machine::InKernel
-        },
         tracer: Tracer::start()?,
         running: None,
     };

@@ -29,7 +29,6 @@ use crate::report;
 use crate::report::doing;
 use crate::trace::Tracer;
 use crate::vm;
-use crate::vm::Machine;
 use crate::vm::Vm;
 
 /// How long a guest may take to boot.
@@ -76,8 +75,6 @@ const REFUSED: &str = "(-18)";
 pub struct Bench<'a> {
     /// The mdev type; none runs the scenarios without a device.
     pub device: Option<&'a str>,
-    /// The nested machines.
-    pub machine: Machine,
     /// The tracepoints.
     pub tracer: Tracer,
     /// The guest that the last scenario left running, if it went well: booting one takes longer
@@ -171,7 +168,7 @@ impl Bench<'_> {
         doing("booting a guest in QEMU A");
         let mdev = self.create()?;
         let guest = Guest::default();
-        let vm = Vm::start(self.machine, "A", &guest, mdev.as_ref(), false)?;
+        let vm = Vm::start("A", &guest, mdev.as_ref(), false)?;
         let ports = guest.wait_ready(BOOT_LIMIT)?;
         if mdev.is_some() {
             ensure!(
@@ -216,7 +213,7 @@ impl Running {
     /// socket's URI.
     fn destination(&self, mdev: Option<Mdev>) -> Result<(Running, String)> {
         let name = if self.vm.name == "A" { "B" } else { "A" };
-        let mut vm = Vm::start(self.vm.machine, name, &self.guest, mdev.as_ref(), true)?;
+        let mut vm = Vm::start(name, &self.guest, mdev.as_ref(), true)?;
         let uri = vm.migration_socket();
         vm.qmp.execute("migrate-incoming", json!({ "uri": uri }))?;
         Ok((
@@ -487,7 +484,7 @@ fn to_file_and_back(bench: &mut Bench<'_>) -> Result<Running> {
     drop(mdev);
     doing("starting from the file");
     let mdev = bench.create()?;
-    let vm = Vm::start(bench.machine, "B", &guest, mdev.as_ref(), true)?;
+    let vm = Vm::start("B", &guest, mdev.as_ref(), true)?;
     let mut to = Running {
         tracer,
         guest,

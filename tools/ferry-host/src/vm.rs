@@ -50,30 +50,10 @@ const START_SLICE: Timespec = Timespec {
     tv_nsec: 200_000_000,
 };
 
-/// Who emulates the interrupt controllers of the nested PC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Machine {
-    /// KVM does.
-    InKernel,
-    /// QEMU does, but for the processor's own.
-    Split,
-}
-
-impl Machine {
-    fn option(self) -> &'static str {
-        match self {
-            Self::InKernel => "q35",
-            Self::Split => "q35,kernel-irqchip=split",
-        }
-    }
-}
-
 /// A QEMU. It ends when this is dropped.
 pub struct Vm {
     /// Its name, such as `A`.
     pub name: String,
-    /// Its machine.
-    pub machine: Machine,
     /// Its monitor.
     pub qmp: Qmp,
     /// The way to the guest, while it is here.
@@ -84,13 +64,7 @@ pub struct Vm {
 
 impl Vm {
     /// Starts a QEMU with `device`, either to boot `guest`, or to receive it when it is `incoming`.
-    pub fn start(
-        machine: Machine,
-        name: &str,
-        guest: &Guest,
-        device: Option<&Mdev>,
-        incoming: bool,
-    ) -> Result<Self> {
+    pub fn start(name: &str, guest: &Guest, device: Option<&Mdev>, incoming: bool) -> Result<Self> {
         let directory = Path::new(DIRECTORY).join(name);
         if directory.exists() {
             fs::remove_dir_all(&directory).context("removing an old VM's files")?;
@@ -106,14 +80,7 @@ impl Vm {
         let mut command = Command::new(QEMU);
         command
             .args([
-                "-name",
-                name,
-                "-machine",
-                machine.option(),
-                "-accel",
-                "kvm",
-                "-cpu",
-                "host",
+                "-name", name, "-machine", "q35", "-accel", "kvm", "-cpu", "host",
             ])
             .args(["-smp", "1", "-m", "256M", "-nodefaults", "-no-user-config"])
             .args([
@@ -186,7 +153,6 @@ impl Vm {
         let child = starting.child.take().context("QEMU was lost")?;
         let (name, link) = (name.to_owned(), Link::new(port));
         let mut vm = Self {
-            machine,
             name,
             qmp,
             link,

@@ -357,8 +357,6 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
     let job = Job {
         modules,
         stages,
-        // The debug kernel has only what is needed.
-        split_irqchip: plan.debug,
         device: plan.device.clone(),
     };
     archive.data(
