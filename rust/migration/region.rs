@@ -318,7 +318,7 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
                 (State::Error, Err(refusal))
             }
         };
-        observer.state(from, reached, result.as_ref().map(|_| ()));
+        observer.state(from, reached, result.as_ref().copied());
         result
     }
 
