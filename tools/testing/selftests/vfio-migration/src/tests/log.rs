@@ -235,7 +235,8 @@ fn log_the_kernel_did_not_complain(_: &Context) -> Outcome {
         "inconsistent lock state",
         "suspicious RCU usage",
         "rust_kernel: panicked",
-        "memory leak",
+        // As kmemleak reports them; it says "memory leak detector" when it starts.
+        "suspected memory leak",
     ];
     let found: Vec<String> = Kmsg::open()?
         .messages()?
