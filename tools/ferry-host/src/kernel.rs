@@ -11,6 +11,7 @@ use std::io::Seek;
 use std::io::SeekFrom;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -36,6 +37,20 @@ pub fn load(module: &Module) -> Result<()> {
         Err(_) if module.optional => Ok(()),
         Err(errno) => Err(errno).with_context(|| format!("loading the module {}", module.name)),
     }
+}
+
+/// Has KVM take the guests' clock rate for the host's.
+///
+/// A KVM that is built into the kernel measures the rate before the kernel has refined it. Under
+/// translation the two differ by more than KVM tolerates, and without a processor that can scale
+/// the rate, KVM 7.3 then leaves the scale at zero: the guest's timers come ever later.
+pub fn tolerate_clock_rates() -> Result<()> {
+    const TOLERANCE: &str = "/sys/module/kvm/parameters/tsc_tolerance_ppm";
+    const PARTS_PER_MILLION: &str = "50000";
+    if Path::new(TOLERANCE).exists() {
+        fs::write(TOLERANCE, PARTS_PER_MILLION).context("setting KVM's tolerance")?;
+    }
+    Ok(())
 }
 
 /// Ends the VM by its `isa-debug-exit` device, with `code` (the VMM's exit status is `2 code + 1`).

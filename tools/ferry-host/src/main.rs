@@ -61,6 +61,7 @@ fn run() -> Result<()> {
     for module in &job.modules {
         kernel::load(module)?;
     }
+    kernel::tolerate_clock_rates()?;
     modules_log.extend(log.take());
     if let Some(text) = kernel::trouble(&modules_log) {
         report::say(What::Splat { text });
