@@ -61,10 +61,12 @@ const BARS: usize = (pci::BAR5 - pci::BAR0 + 1) as usize;
 const BLOCK: usize = 64;
 
 /// The device as it is now.
-pub(crate) struct Live<M> {
+pub(crate) struct Live<M: Model> {
     pub(crate) model: M,
     /// What it becomes when RESUMING is left.
     pub(crate) staged: Option<M>,
+    /// Why the state that was received last could not be staged.
+    pub(crate) load_error: Option<M::LoadError>,
     /// Its state may advance.
     pub(crate) running: bool,
 }
@@ -73,6 +75,7 @@ impl<M: Model> Live<M> {
     pub(crate) fn reset(&mut self) {
         self.model.reset();
         self.staged = None;
+        self.load_error = None;
         self.running = true;
     }
 }
@@ -113,7 +116,12 @@ impl<D: Driver> Mediated<D> {
         try_pin_init!(Self {
             bar_sizes,
             migration <- new_mutex!(Migration { window_size, region: None }),
-            live <- new_mutex!(Live { model, staged: None, running: true }),
+            live <- new_mutex!(Live {
+                model,
+                staged: None,
+                load_error: None,
+                running: true,
+            }),
             interrupts <- Interrupts::new(D::Model::MSI_VECTORS),
             window <- new_spinlock!(None),
             refusals <- RateLimit::new(),

@@ -3,6 +3,7 @@
 //! The adapter between the migration engine and a device of this driver.
 
 use crate::{driver::Driver, mediated::Mediated, model::Model};
+use core::fmt::Display;
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -11,6 +12,7 @@ use migration::{
     Errno,
     MigrationRegion,
     Observer,
+    Reason,
     Refusal,
     State,
     Window,
@@ -103,11 +105,12 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
         match live.model.load(state) {
             Ok(model) => {
                 live.staged = Some(model);
+                live.load_error = None;
                 Ok(())
             }
             Err(error) => {
-                drop(live);
-                self.0.refused("device state", &error, EINVAL);
+                live.staged = None;
+                live.load_error = Some(error);
                 Err(Errno::EINVAL)
             }
         }
@@ -166,10 +169,20 @@ impl<D: Driver> Observer for Reporter<'_, D> {
     }
 
     fn refused(&mut self, state: State, refusal: &Refusal) {
-        let errno = refusal.errno.to_errno();
+        let report = |reason: &dyn Display| {
+            let errno = refusal.errno.to_errno();
 
-        trace::refusal(self.name(), state.bits(), errno, refusal);
-        self.0
-            .refused("migration", refusal, Error::from_errno(errno));
+            trace::refusal(self.name(), state.bits(), errno, reason);
+            self.0
+                .refused("migration", reason, Error::from_errno(errno));
+        };
+
+        // The engine knows that the device refused the state, the device knows why.
+        match (&refusal.reason, &self.0.live.lock().load_error) {
+            (Reason::StateRefused { .. }, Some(error)) => {
+                report(&format_args!("{refusal}: {error}"));
+            }
+            _ => report(refusal),
+        }
     }
 }

@@ -14,7 +14,7 @@ pub trait Model: Sized + Send + Unpin + 'static {
     /// Why an access is refused.
     type AccessError: Display;
     /// Why a state is refused.
-    type LoadError: Display;
+    type LoadError: Display + Send + Unpin + 'static;
 
     /// Names the kind of device in the stream, in at most 16 ASCII characters.
     const TYPE: &'static str;
