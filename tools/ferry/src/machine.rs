@@ -2,6 +2,7 @@
 
 //! The host VM: what goes into its initramfs, how it is run, and its events.
 
+use std::fmt;
 use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -393,6 +394,8 @@ impl Machine {
                 "none",
                 "-no-reboot",
             ])
+            .args(["-d", "cpu_reset", "-D"])
+            .arg(file(RESETS_LOG))
             .args(["-bios", "qboot.rom"])
             .arg("-kernel")
             .arg(visible_kernel(
@@ -470,6 +473,9 @@ impl Machine {
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait().context("waiting for the host VM")?;
+                    if self.took_triple_fault() {
+                        return Err(TripleFault(self.log_tails()).into());
+                    }
                     bail!(
                         "the host VM ended too early ({status})\n{}",
                         self.log_tails()
@@ -526,6 +532,13 @@ impl Machine {
         Ok(())
     }
 
+    /// Whether an emulated processor gave up.
+    fn took_triple_fault(&self) -> bool {
+        let log = fs::read(self.directory.path().join(RESETS_LOG)).unwrap_or_default();
+
+        String::from_utf8_lossy(&log).contains("Triple fault")
+    }
+
     fn log_tails(&self) -> String {
         let mut tails = String::new();
         for name in LOGS {
@@ -548,6 +561,28 @@ const EARLY_LOG: &str = "early.log";
 const CONSOLE_LOG: &str = "console.log";
 const VMM_LOG: &str = "qemu.log";
 const LOGS: [&str; 3] = [EARLY_LOG, CONSOLE_LOG, VMM_LOG];
+
+/// Where QEMU says why it reset a processor that it emulates.
+const RESETS_LOG: &str = "resets.log";
+
+/// A processor of the host VM took a triple fault and its kernel had no chance to say a word.
+///
+/// QEMU's emulation of nested virtualisation comes to this once in a while. A kernel that crashes by
+/// itself says so first.
+#[derive(Debug)]
+pub struct TripleFault(String);
+
+impl fmt::Display for TripleFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a processor of the host VM took a triple fault\n{}",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for TripleFault {}
 
 /// Lines of each log that an error shows.
 const TAIL_LINES: usize = 25;
