@@ -2,10 +2,13 @@
 
 //! What a device gives the engine, and what it is given.
 
-use crate::refusal::{
-    Errno,
-    Reason,
-    Refusal, //
+use crate::{
+    refusal::{
+        Errno,
+        Reason,
+        Refusal, //
+    },
+    storage::Storage, //
 };
 
 /// The most bytes that a device's configuration has.
@@ -55,24 +58,51 @@ pub trait Device {
     fn save(&mut self, out: &mut [u8]) -> Result<usize, Errno>;
 
     /// Checks `state`, which whoever wrote the stream made up, and keeps it aside. The live device
-    /// must not change. Forgets what was staged before.
+    /// must not change. Forgets the state that was staged before, but not the staged storage.
     ///
     /// # Errors
     ///
-    /// The state is not one that this device can have; nothing is staged.
+    /// The state is not one that this device can have; no state is staged.
     fn stage(&mut self, state: &[u8]) -> Result<(), Errno>;
 
-    /// Makes the staged state that of the live device, which is stopped.
+    /// Makes the staged state that of the live device, which is stopped, and the staged storage its
+    /// storage.
     ///
     /// By then a user may have restored what is theirs to restore, such as PCI configuration space
     /// and interrupts (statement 31 of the protocol); adopting must not undo that.
     fn adopt(&mut self);
 
-    /// Forgets the staged state, if there is one.
+    /// Forgets the staged state and the staged storage, as far as there are any.
     fn unstage(&mut self);
 
-    /// Resets the device from whatever state it is in and lets it run.
+    /// Resets the device from whatever state it is in and lets it run. Nothing is staged then.
     fn reset(&mut self);
+
+    /// Calls `f` with the storage of the live device and returns what it returns; [`None`] if the
+    /// device has no storage that moves, which must be the same for as long as it is open.
+    ///
+    /// In pre-copy the device runs. Whoever keeps it from its storage does so for one call, which
+    /// copies no more than some 64 KiB.
+    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn Storage) -> R) -> Option<R> {
+        let _ = f;
+        None
+    }
+
+    /// Calls `f` with the storage that is staged, which is all zeros when it is first asked for
+    /// since the device was opened, or since the last [`adopt`](Self::adopt),
+    /// [`unstage`](Self::unstage) or [`reset`](Self::reset). The live device must not change.
+    /// [`None`] exactly where [`with_storage`](Self::with_storage) has it.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for it.
+    fn with_staged_storage<R>(
+        &mut self,
+        f: impl FnOnce(&mut dyn Storage) -> R,
+    ) -> Result<Option<R>, Errno> {
+        let _ = f;
+        Ok(None)
+    }
 }
 
 /// The data section of the migration region: memory that the user reads and writes at any time.

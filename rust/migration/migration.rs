@@ -15,6 +15,7 @@
 //! save        gives a stream             resume      takes a stream
 //! writer      puts records               reader      takes records, trusts nothing
 //! record      header of a record         identity    what both ends must have in common
+//! storage     blocks of a device that move while it runs
 //! ```
 //!
 //! There is no allocation, no recursion, no unsafe code and no floating point in here. Locking is
@@ -42,6 +43,7 @@ pub mod region;
 pub mod resume;
 pub mod save;
 pub mod state;
+pub mod storage;
 pub mod stream;
 mod transition;
 mod writer;
@@ -59,5 +61,10 @@ pub use crate::{
         Refusal, //
     },
     region::MigrationRegion,
-    state::State, //
+    state::State,
+    storage::{
+        DirtyBlocks,
+        Storage,
+        BLOCK_SIZE, //
+    }, //
 };
