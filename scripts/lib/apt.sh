@@ -134,14 +134,15 @@ resolve_list() {
 	awk -v v="$version" '$3 == v { print $2 "=" $3 }' <<< "$available"
 }
 
-# Prints the PACKAGE=VERSION of the wanted packages ($2: "PACKAGE SERIES" lines) and of all that they depend on.
-resolve_closure() {
-	local state=$1 wants=$2 available package series version chosen=()
+# Prints the PACKAGE=VERSION of each wanted package ($2: "PACKAGE SERIES" lines), the newest of its own series. What
+# starts with ? is a pattern of apt's and stays as it is.
+resolve_each() {
+	local state=$1 wants=$2 available package series version
 	# shellcheck disable=SC2046 # words are wanted
 	available=$(available_versions "$state" $(awk '!/^[?]/ { print $1 }' <<< "$wants"))
 	while read -r package series; do
 		if [[ $package == '?'* ]]; then
-			chosen+=("$package")
+			echo "$package"
 			continue
 		fi
 		version=$(awk -v p="$package" -v s="$series" '$1 == p && index($2, s) == 1 { print $2; exit }' <<< "$available")
@@ -149,9 +150,16 @@ resolve_closure() {
 			say "no version $series* of $package"
 			return 1
 		fi
-		chosen+=("$package=$version")
+		echo "$package=$version"
 	done <<< "$wants"
-	private_apt "$state" apt-get install -qq -s "${chosen[@]}" |
+}
+
+# Prints the PACKAGE=VERSION of the wanted packages ($2: "PACKAGE SERIES" lines) and of all that they depend on.
+resolve_closure() {
+	local state=$1 chosen
+	chosen=$(resolve_each "$state" "$2") || return
+	# shellcheck disable=SC2086 # words are wanted
+	private_apt "$state" apt-get install -qq -s $chosen |
 		awk '$1 == "Inst" { version = $3; sub(/^\(/, "", version); print $2 "=" version }'
 }
 
