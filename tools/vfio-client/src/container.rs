@@ -2,14 +2,20 @@
 
 //! Container and group: how a device comes to be opened the legacy way, as QEMU 7.2 does it.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
 use rustix::fs::open;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use vfio_bindings::bindings::vfio;
 
 use crate::error::Context as _;
@@ -29,9 +35,61 @@ const CONTAINER: &str = "/dev/vfio/vfio";
 /// `VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION`.
 pub const TYPE1_CAP_MIGRATION: u16 = 2;
 
+/// The pages that type1 logs as dirty, in bytes.
+pub const DIRTY_PAGE: u64 = 4096;
+
 /// A VFIO container.
+///
+/// # Invariants
+///
+/// `mapped` has every memory that the kernel has mapped for DMA, by its I/O virtual address.
 #[derive(Debug)]
-pub struct Container(OwnedFd);
+pub struct Container {
+    fd: OwnedFd,
+    mapped: Mutex<BTreeMap<u64, Arc<Mapping>>>,
+}
+
+/// What a device may do with memory that is mapped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// Read and write.
+    Both,
+    /// Only read.
+    ReadOnly,
+    /// Only write.
+    WriteOnly,
+}
+
+/// The pages of a range that a device has written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DirtyPages {
+    iova: u64,
+    words: Vec<u64>,
+}
+
+impl DirtyPages {
+    /// Says whether the page at an I/O virtual address was written. Not one outside the range.
+    pub fn has(&self, iova: u64) -> bool {
+        let Some(page) = iova
+            .checked_sub(self.iova)
+            .map(|offset| offset / DIRTY_PAGE)
+        else {
+            return false;
+        };
+        usize::try_from(page / u64::from(u64::BITS))
+            .ok()
+            .and_then(|word| self.words.get(word))
+            .is_some_and(|word| word >> (page % u64::from(u64::BITS)) & 1 != 0)
+    }
+
+    /// Returns the I/O virtual addresses of the pages that were written.
+    pub fn pages(&self) -> Vec<u64> {
+        (0..self.words.len() as u64 * u64::from(u64::BITS))
+            .map(|page| self.iova + page * DIRTY_PAGE)
+            .filter(|iova| self.has(*iova))
+            .collect()
+    }
+}
 
 impl Container {
     /// Opens a new container.
@@ -50,7 +108,10 @@ impl Container {
                 format!("version {version}"),
             ));
         }
-        Ok(Container(fd))
+        Ok(Container {
+            fd,
+            mapped: Mutex::default(),
+        })
     }
 
     /// Says whether the kernel has an extension, for example `VFIO_TYPE1v2_IOMMU`.
@@ -59,7 +120,7 @@ impl Container {
     ///
     /// What the kernel answers.
     pub fn has_extension(&self, extension: u16) -> Result<bool> {
-        sys::ioctl_value(&self.0, Request::CHECK_EXTENSION, extension.into())
+        sys::ioctl_value(&self.fd, Request::CHECK_EXTENSION, extension.into())
             .what(|| format!("VFIO_CHECK_EXTENSION of {extension}"))
             .map(|answer| answer != 0)
     }
@@ -71,7 +132,7 @@ impl Container {
     /// What the kernel answers.
     pub fn set_type1(&self) -> Result<()> {
         sys::ioctl_value(
-            &self.0,
+            &self.fd,
             Request::SET_IOMMU,
             vfio::VFIO_TYPE1v2_IOMMU as usize,
         )
@@ -89,7 +150,7 @@ impl Container {
         let mut info = vec![0; 4096];
         let size = info.len() as u32;
         info[..4].copy_from_slice(&size.to_ne_bytes());
-        sys::ioctl(&self.0, Request::IOMMU_GET_INFO, &mut info).what(what)?;
+        sys::ioctl(&self.fd, Request::IOMMU_GET_INFO, &mut info).what(what)?;
         let cap_offset = u32_at(
             &info,
             core::mem::offset_of!(vfio::vfio_iommu_type1_info, cap_offset),
@@ -99,14 +160,48 @@ impl Container {
         Ok(chain.iter().any(|cap| cap.id == TYPE1_CAP_MIGRATION))
     }
 
-    /// Maps memory at an I/O virtual address.
+    fn mapped(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Mapping>>> {
+        // Nobody panics with the lock held in between two changes that belong together.
+        self.mapped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Maps memory at an I/O virtual address, for the device to read and write.
     ///
     /// # Errors
     ///
     /// What the kernel answers.
-    pub fn map(&self, iova: u64, memory: &Mapping) -> Result<()> {
-        sys::map_dma(&self.0, iova, memory)
-            .what(|| format!("VFIO_IOMMU_MAP_DMA of {} bytes at {iova:#x}", memory.len()))
+    pub fn map(&self, iova: u64, memory: &Arc<Mapping>) -> Result<()> {
+        self.map_for(iova, memory, Access::Both)
+    }
+
+    /// Maps memory at an I/O virtual address, for some kind of access.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn map_for(&self, iova: u64, memory: &Arc<Mapping>, access: Access) -> Result<()> {
+        let flags = match access {
+            Access::Both => vfio::VFIO_DMA_MAP_FLAG_READ | vfio::VFIO_DMA_MAP_FLAG_WRITE,
+            Access::ReadOnly => vfio::VFIO_DMA_MAP_FLAG_READ,
+            Access::WriteOnly => vfio::VFIO_DMA_MAP_FLAG_WRITE,
+        };
+        // Held across both, so that an unmap of the same address comes before or after them.
+        let mut mapped = self.mapped();
+        sys::map_dma(&self.fd, iova, memory, flags)
+            .what(|| format!("VFIO_IOMMU_MAP_DMA of {} bytes at {iova:#x}", memory.len()))?;
+        mapped.insert(iova, Arc::clone(memory));
+        Ok(())
+    }
+
+    fn unmap_with(&self, iova: u64, size: u64, flags: u32) -> core::result::Result<u64, Errno> {
+        let mut argument = [0; size_of::<vfio::vfio_iommu_type1_dma_unmap>()];
+        let argsz = argument.len() as u32;
+        argument[..4].copy_from_slice(&argsz.to_ne_bytes());
+        argument[4..8].copy_from_slice(&flags.to_ne_bytes());
+        argument[8..16].copy_from_slice(&iova.to_ne_bytes());
+        argument[16..24].copy_from_slice(&size.to_ne_bytes());
+        sys::ioctl(&self.fd, Request::IOMMU_UNMAP_DMA, &mut argument)?;
+        crate::region::u64_at(&argument, 16).ok_or(Errno::PROTO)
     }
 
     /// Unmaps what was mapped at an I/O virtual address; returns how many bytes that was.
@@ -115,21 +210,74 @@ impl Container {
     ///
     /// What the kernel answers.
     pub fn unmap(&self, iova: u64, size: u64) -> Result<u64> {
-        let what = || format!("VFIO_IOMMU_UNMAP_DMA of {size} bytes at {iova:#x}");
-        let mut argument = [0; size_of::<vfio::vfio_iommu_type1_dma_unmap>()];
+        let mut mapped = self.mapped();
+        let unmapped = self
+            .unmap_with(iova, size, 0)
+            .what(|| format!("VFIO_IOMMU_UNMAP_DMA of {size} bytes at {iova:#x}"))?;
+        // Version 2 of type1 never cuts a mapping: it is all in the range or not touched.
+        let end = iova.saturating_add(size);
+        mapped.retain(|start, _| !(iova..end).contains(start));
+        Ok(unmapped)
+    }
+
+    fn dirty_pages(&self, flag: u32, what: &str) -> Result<()> {
+        let mut argument = [0; size_of::<vfio::vfio_iommu_type1_dirty_bitmap>()];
         let argsz = argument.len() as u32;
         argument[..4].copy_from_slice(&argsz.to_ne_bytes());
-        argument[8..16].copy_from_slice(&iova.to_ne_bytes());
-        argument[16..24].copy_from_slice(&size.to_ne_bytes());
-        sys::ioctl(&self.0, Request::IOMMU_UNMAP_DMA, &mut argument).what(what)?;
-        crate::region::u64_at(&argument, 16)
-            .ok_or_else(|| Error::malformed(what(), "no size in the answer"))
+        argument[4..8].copy_from_slice(&flag.to_ne_bytes());
+        sys::ioctl(&self.fd, Request::IOMMU_DIRTY_PAGES, &mut argument)
+            .what(|| format!("VFIO_IOMMU_DIRTY_PAGES {what}"))
+            .map(drop)
+    }
+
+    /// Logs from now on which pages are written. Pinned ones count as written all the time.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn start_logging(&self) -> Result<()> {
+        self.dirty_pages(vfio::VFIO_IOMMU_DIRTY_PAGES_FLAG_START, "START")
+    }
+
+    /// Stops the logging and forgets what was logged.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn stop_logging(&self) -> Result<()> {
+        self.dirty_pages(vfio::VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP, "STOP")
+    }
+
+    /// Takes the pages of a range that were written since the last time; they are clean again then.
+    /// The range has to consist of whole mappings.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn take_dirty(&self, iova: u64, size: u64) -> Result<DirtyPages> {
+        sys::dirty_bitmap(&self.fd, iova, size, DIRTY_PAGE)
+            .what(|| format!("VFIO_IOMMU_DIRTY_PAGES GET_BITMAP of {size} bytes at {iova:#x}"))
+            .map(|words| DirtyPages { iova, words })
+    }
+}
+
+impl Drop for Container {
+    /// Unmaps everything first: a device that is still open must not reach memory that goes.
+    fn drop(&mut self) {
+        if self.mapped().is_empty() {
+            return;
+        }
+        if let Err(errno) = self.unmap_with(0, 0, vfio::VFIO_DMA_UNMAP_FLAG_ALL) {
+            eprintln!("# VFIO_IOMMU_UNMAP_DMA of everything: {errno}");
+            // The kernel may still write there, so it must stay what it is.
+            core::mem::forget(core::mem::take(&mut *self.mapped()));
+        }
     }
 }
 
 impl AsFd for Container {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -208,5 +356,32 @@ impl Session {
             group,
             container,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DirtyPages;
+    use super::DIRTY_PAGE;
+
+    #[test]
+    fn a_bit_is_the_page_at_its_place_in_the_range() {
+        const START: u64 = 0x10_0000;
+        let dirty = DirtyPages {
+            iova: START,
+            words: vec![1 << 63 | 1, 0b100],
+        };
+        let expected = [0, 63, 66].map(|page| START + page * DIRTY_PAGE);
+        assert_eq!(dirty.pages(), expected);
+        assert!(dirty.has(START + 0xfff), "the last byte of a dirty page");
+        for clean in [
+            0,
+            START - 1,
+            START + 0x1000,
+            START + 128 * DIRTY_PAGE,
+            u64::MAX,
+        ] {
+            assert!(!dirty.has(clean), "{clean:#x}");
+        }
     }
 }

@@ -21,6 +21,9 @@ use crate::Result;
 /// Where the parent of Ferry's serial cards is.
 pub const UART_PARENT: &str = "/sys/class/ferry_uart/ferry_uart";
 
+/// Where the parent of Ferry's NVMe controllers is.
+pub const NVME_PARENT: &str = "/sys/class/ferry_nvme/ferry_nvme";
+
 const DEVICES: &str = "/sys/bus/mdev/devices";
 
 /// Sysfs never gives more than a page.
@@ -177,6 +180,19 @@ impl Mdev {
     /// Returns the device's directory in sysfs, as QEMU's `sysfsdev` wants it.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the name of the device's type, for example `ferry_uart-2`.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn type_name(&self) -> Result<String> {
+        let link = self.path.join("mdev_type");
+        let target = rustix::fs::readlink(&link, Vec::new())
+            .what(|| format!("readlink {}", link.display()))?;
+        let target = target.to_string_lossy();
+        Ok(target.rsplit('/').next().unwrap_or_default().to_string())
     }
 
     /// Reads an attribute, for example `migration/window_size`.

@@ -61,6 +61,8 @@ impl Request {
     pub const IOMMU_UNMAP_DMA: Request = Request(14);
     /// Gets, sets or probes a feature of a device.
     pub const DEVICE_FEATURE: Request = Request(17);
+    /// Starts, stops and reads the logging of dirty pages: the same number as the device's.
+    pub const IOMMU_DIRTY_PAGES: Request = Request(17);
 
     /// Makes any request, also one that does not exist.
     pub const fn new(distance: u8) -> Self {
@@ -78,6 +80,26 @@ const LARGEST_ANSWER: usize = 64 * 1024;
 /// Addresses below this are never mapped, so the kernel cannot follow them anywhere.
 pub const NOWHERE: usize = 4096;
 
+/// Says whether the kernel might write through an address that is a part of an argument.
+fn leads_elsewhere(request: Request, argument: &[u8]) -> bool {
+    let flags = argument
+        .get(size_of::<u32>()..)
+        .and_then(|rest| rest.first_chunk())
+        .map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+    match request {
+        Request::IOMMU_MAP_DMA => true,
+        Request::IOMMU_UNMAP_DMA => flags & vfio::VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP != 0,
+        // To a container this is one thing, to a device another, and both have an argument of
+        // this kind. To the other one it makes no sense and is refused anyway.
+        Request::IOMMU_DIRTY_PAGES => {
+            flags == vfio::VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP
+                || flags
+                    == vfio::VFIO_DEVICE_FEATURE_GET | vfio::VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT
+        }
+        _ => false,
+    }
+}
+
 fn answer(result: i32) -> Result<u32, Errno> {
     u32::try_from(result).map_err(|_| {
         let code = std::io::Error::last_os_error().raw_os_error();
@@ -91,16 +113,17 @@ fn answer(result: i32) -> Result<u32, Errno> {
 ///
 /// # Errors
 ///
-/// What the kernel answers, and `EPERM` for `IOMMU_MAP_DMA`, whose argument contains an address.
+/// What the kernel answers, and `EPERM` when the argument has an address in it that the kernel might
+/// write through: [`map_dma`] and [`dirty_bitmap`] are for those.
 pub fn ioctl(fd: impl AsFd, request: Request, argument: &mut [u8]) -> Result<u32, Errno> {
-    if request == Request::IOMMU_MAP_DMA {
+    if leads_elsewhere(request, argument) {
         return Err(Errno::PERM);
     }
     // The kernel trusts `argsz`, which the caller may have made up.
     let mut bounce = vec![0u8; argument.len().max(LARGEST_ANSWER)];
     bounce[..argument.len()].copy_from_slice(argument);
     // SAFETY: `bounce` is alive and exclusively borrowed for the call and at least as large as any
-    // answer. No VFIO ioctl but the excluded one follows a pointer in its argument.
+    // answer. No VFIO ioctl but the excluded ones writes through a pointer in its argument.
     let result = unsafe {
         libc::ioctl(
             fd.as_fd().as_raw_fd(),
@@ -136,7 +159,7 @@ pub fn ioctl_value(fd: impl AsFd, request: Request, value: usize) -> Result<u32,
 ///
 /// What the kernel answers.
 pub fn ioctl_read_only(fd: impl AsFd, request: Request, argument: &[u8]) -> Result<u32, Errno> {
-    if request == Request::IOMMU_MAP_DMA {
+    if leads_elsewhere(request, argument) {
         return Err(Errno::PERM);
     }
     let memory = Mapping::anonymous(LARGEST_ANSWER.max(argument.len()))?;
@@ -170,19 +193,27 @@ pub fn device_fd(group: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
 
 /// Maps memory of this process for DMA.
 ///
+/// The kernel accesses the memory by its address here until it is unmapped or the container is gone,
+/// so whoever calls this keeps it for as long. Only [`crate::Container`] does.
+///
 /// # Errors
 ///
 /// What the kernel answers.
-pub fn map_dma(container: impl AsFd, iova: u64, memory: &Mapping) -> Result<(), Errno> {
+pub(crate) fn map_dma(
+    container: impl AsFd,
+    iova: u64,
+    memory: &Mapping,
+    flags: u32,
+) -> Result<(), Errno> {
     let mut argument = vfio::vfio_iommu_type1_dma_map {
         argsz: size_of::<vfio::vfio_iommu_type1_dma_map>() as u32,
-        flags: vfio::VFIO_DMA_MAP_FLAG_READ | vfio::VFIO_DMA_MAP_FLAG_WRITE,
+        flags,
         vaddr: memory.start() as u64,
         iova,
         size: memory.len as u64,
     };
-    // SAFETY: The structure is alive for the call. The memory it names is ours, is only ever
-    // accessed with atomic operations, and the kernel pins it for as long as a device uses it.
+    // SAFETY: The structure is alive for the call. The memory it names is only ever accessed with
+    // atomic operations, and the container keeps it for as long as it is mapped.
     answer(unsafe {
         libc::ioctl(
             container.as_fd().as_raw_fd(),
@@ -191,6 +222,56 @@ pub fn map_dma(container: impl AsFd, iova: u64, memory: &Mapping) -> Result<(), 
         )
     })
     .map(drop)
+}
+
+/// Takes the bitmap of the pages in a range of I/O virtual addresses that were written since they
+/// were asked for last: a bit for each page of `page` bytes, from the lowest of the first word on.
+///
+/// # Errors
+///
+/// What the kernel answers: `EINVAL` when no logging is on.
+pub fn dirty_bitmap(
+    container: impl AsFd,
+    iova: u64,
+    size: u64,
+    page: u64,
+) -> Result<Vec<u64>, Errno> {
+    #[repr(C)]
+    struct Argument {
+        head: vfio::vfio_iommu_type1_dirty_bitmap,
+        get: vfio::vfio_iommu_type1_dirty_bitmap_get,
+    }
+    const { assert!(core::mem::offset_of!(Argument, get) == 8) };
+
+    let pages = size.checked_div(page).ok_or(Errno::INVAL)?;
+    let words = usize::try_from(pages.div_ceil(u64::BITS.into())).map_err(|_| Errno::OVERFLOW)?;
+    let mut bitmap = vec![0u64; words];
+    let mut argument = Argument {
+        head: vfio::vfio_iommu_type1_dirty_bitmap {
+            argsz: size_of::<Argument>() as u32,
+            flags: vfio::VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP,
+            ..Default::default()
+        },
+        get: vfio::vfio_iommu_type1_dirty_bitmap_get {
+            iova,
+            size,
+            bitmap: vfio::vfio_bitmap {
+                pgsize: page,
+                size: size_of_val(bitmap.as_slice()) as u64,
+                data: bitmap.as_mut_ptr(),
+            },
+        },
+    };
+    // SAFETY: Structure and bitmap are alive and exclusively borrowed for the call. The structure
+    // says how long the bitmap is, and the kernel writes no more than that.
+    answer(unsafe {
+        libc::ioctl(
+            container.as_fd().as_raw_fd(),
+            Request::IOMMU_DIRTY_PAGES.number() as _,
+            ptr::from_mut(&mut argument),
+        )
+    })?;
+    Ok(bitmap)
 }
 
 /// Reads `length` bytes at `offset` of a file into an address where nothing is.
@@ -423,7 +504,10 @@ impl Drop for Mapping {
 
 #[cfg(test)]
 mod tests {
+    use super::ioctl;
+    use super::Errno;
     use super::Mapping;
+    use super::Request;
 
     #[test]
     fn a_mapping_gives_back_what_was_put_in_at_any_offset_and_length() {
@@ -444,5 +528,27 @@ mod tests {
     fn a_mapping_cannot_be_read_past_its_end() {
         let mapping = Mapping::anonymous(4096).expect("memory");
         mapping.read(4090, &mut [0; 7]);
+    }
+    #[test]
+    fn an_argument_through_which_the_kernel_would_write_is_refused() {
+        let null = std::fs::File::open("/dev/null").expect("/dev/null");
+        for (request, flags) in [
+            (Request::IOMMU_MAP_DMA, 0u32),
+            (Request::IOMMU_UNMAP_DMA, 1),
+            (Request::IOMMU_DIRTY_PAGES, 1 << 2),
+            (Request::DEVICE_FEATURE, 1 << 16 | 8),
+        ] {
+            let mut argument = [0; 64];
+            argument[4..8].copy_from_slice(&flags.to_ne_bytes());
+            let seen = ioctl(&null, request, &mut argument);
+            assert_eq!(seen, Err(Errno::PERM), "{request:?} with flags {flags:#x}");
+            argument[4..8].fill(0);
+            let seen = ioctl(&null, request, &mut argument);
+            assert_eq!(
+                seen == Err(Errno::PERM),
+                request == Request::IOMMU_MAP_DMA,
+                "{request:?} without flags: {seen:?}"
+            );
+        }
     }
 }

@@ -254,6 +254,7 @@ fn ioctl_the_container_tracks_dirty_pages(context: &Context) -> Outcome {
     // QEMU 7.2 blocks migration without it.
     let card = Card::new(context)?;
     let memory = vfio_client::Mapping::anonymous(1 << 20).map_err(crate::check::Stop::failed)?;
+    let memory = std::sync::Arc::new(memory);
     let container = &card.session.container;
     container.map(0x10_0000, &memory)?;
     same(
