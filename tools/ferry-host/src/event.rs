@@ -89,6 +89,11 @@ pub enum What {
     },
     /// A migration is over, as the source QEMU tells it.
     Migrated(Migrated),
+    /// Something has not happened in time: what the host VM looks like is of interest now.
+    Stuck {
+        /// What was waited for.
+        what: String,
+    },
     /// A line of the host VM's kernel log which must not be there, with what surrounds it.
     Splat {
         /// The excerpt.

@@ -23,6 +23,7 @@ use ferry_guest::report::Report;
 use ferry_guest::report::Request;
 use ferry_host::event::What;
 
+use crate::diagnosis;
 use crate::report;
 
 /// How long a guest may take to answer.
@@ -48,6 +49,7 @@ struct Shared {
 struct State {
     ports: Option<Vec<String>>,
     beats: u64,
+    sent: u64,
     received: u64,
     problems: Vec<String>,
     verdict: Option<(bool, Vec<Port>)>,
@@ -83,12 +85,13 @@ impl Guest {
         let mut state = self.lock();
         match report {
             Report::Ready { ports, .. } => state.ports = Some(ports.clone()),
-            Report::Progress { received, .. } => {
+            Report::Progress { sent, received, .. } => {
                 let now = Instant::now();
                 if let Some(last) = state.last_beat.replace(now) {
                     state.longest_stall = state.longest_stall.max(now - last);
                 }
                 state.beats += 1;
+                state.sent = *sent;
                 state.received = *received;
             }
             Report::Problem { text } => state.problems.push(text.clone()),
@@ -116,10 +119,15 @@ impl Guest {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                bail!(
-                    "the guest: {what}: nothing within {limit:?}, {} beats so far",
-                    state.beats
+                let last_beat = state.last_beat.map(|at| at.elapsed());
+                let seen = format!(
+                    "{} reports so far, the last {last_beat:?} ago, of {} lines sent and {} received",
+                    state.beats, state.sent, state.received
                 );
+                // The reports go on while we look.
+                drop(state);
+                diagnosis::look(what);
+                bail!("the guest: {what}: not within {limit:?}; {seen}");
             }
             state = self
                 .0

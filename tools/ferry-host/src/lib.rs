@@ -8,4 +8,5 @@
 
 pub mod event;
 pub mod job;
+pub mod monitor;
 pub mod scenario;

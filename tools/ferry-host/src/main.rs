@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod diagnosis;
 mod guest;
 mod kernel;
 mod ktap;

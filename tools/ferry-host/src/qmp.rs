@@ -23,6 +23,7 @@ use rustix::time::ClockId;
 use serde_json::json;
 use serde_json::Value;
 
+use crate::diagnosis;
 use crate::report;
 
 /// How long a command may take. None of ours waits for a guest.
@@ -125,10 +126,13 @@ impl Qmp {
             .write_all(text.as_bytes())
             .with_context(|| format!("{}: {command}", self.vm))?;
         loop {
-            let message = self
+            let Some(message) = self
                 .message(deadline)
                 .with_context(|| format!("{}: {command}", self.vm))?
-                .with_context(|| format!("{}: {command}: no answer", self.vm))?;
+            else {
+                diagnosis::look(command);
+                bail!("{}: {command}: no answer", self.vm);
+            };
             if let Some(value) = message.get("return") {
                 return Ok(value.clone());
             }
@@ -167,7 +171,10 @@ impl Qmp {
                 .with_context(|| format!("waiting for {what}"))?
             {
                 Some(message) => self.keep(&message),
-                None => bail!("{}: {what} did not happen within {limit:?}", self.vm),
+                None => {
+                    diagnosis::look(what);
+                    bail!("{}: {what} did not happen within {limit:?}", self.vm);
+                }
             }
         }
     }

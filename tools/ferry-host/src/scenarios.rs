@@ -21,6 +21,7 @@ use ferry_host::scenario::Scenario;
 use serde_json::json;
 use serde_json::Value;
 
+use crate::diagnosis;
 use crate::guest::Guest;
 use crate::kernel;
 use crate::kernel::Log;
@@ -117,6 +118,9 @@ pub fn run(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) {
             let mut why = format!("{error:#}");
             for (name, log) in vm::logs() {
                 why.push_str(&format!("\n{name}:\n{log}"));
+            }
+            if let Some(seen) = diagnosis::take() {
+                why.push_str(&format!("\n{seen}"));
             }
             let log = trouble.unwrap_or_else(|| lines.join("\n"));
             if !log.is_empty() {

@@ -23,6 +23,7 @@ use anyhow::Result;
 use ferry_host::event::Trace;
 use ferry_host::event::What;
 
+use crate::diagnosis;
 use crate::report;
 
 const INSTANCE: &str = "/sys/kernel/tracing/instances/ferry-host";
@@ -89,10 +90,10 @@ impl Tracer {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                bail!(
-                    "no tracepoint told of {what} within {limit:?}; seen: {:?}",
-                    *seen
-                );
+                let until_now = format!("{:?}", *seen);
+                drop(seen);
+                diagnosis::look(what);
+                bail!("no tracepoint told of {what} within {limit:?}; seen: {until_now}");
             }
             seen = self
                 .0

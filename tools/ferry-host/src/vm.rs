@@ -41,6 +41,9 @@ const COMMAND_LINE: &str = "console=hvc0 quiet panic=-1 mitigations=off 8250.nr_
 /// Where every VM has a directory.
 const DIRECTORY: &str = "/run/ferry";
 
+/// The socket in a VM's directory at which QEMU answers those who look for the cause of a failure.
+pub const DIAGNOSIS: &str = "diagnosis";
+
 /// How long QEMU may take to open its sockets.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -102,6 +105,10 @@ impl Vm {
             ])
             .args(["-chardev", &format!("socket,id=qmp,path={}", file("qmp"))])
             .args(["-mon", "chardev=qmp,mode=control"])
+            .args([
+                "-qmp",
+                &format!("unix:{},server=on,wait=off", file(DIAGNOSIS)),
+            ])
             .args(["-device", "virtio-serial-pci"])
             .args([
                 "-chardev",
@@ -219,12 +226,23 @@ impl Drop for Vm {
     }
 }
 
+/// The directories of all VMs, those that are gone included, with the VMs' names.
+pub fn directories() -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
+    entries
+        .map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, entry.path())
+        })
+        .collect()
+}
+
 /// What all VMs' QEMUs and consoles have said, as name and text, as far as they said anything.
 pub fn logs() -> Vec<(String, String)> {
     let mut logs = Vec::new();
-    for directory in fs::read_dir(DIRECTORY).into_iter().flatten().flatten() {
+    for (_, directory) in directories() {
         for file in ["qemu.log", "console.log"] {
-            let path = directory.path().join(file);
+            let path = directory.join(file);
             let text = fs::read(&path).unwrap_or_default();
             let text = String::from_utf8_lossy(&text).trim_end().to_owned();
             if !text.is_empty() {

@@ -17,13 +17,13 @@ use anyhow::Result;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Components (set by make)")]
 pub struct Components {
-    /// Root with QEMU 10 and busybox; without it the machine's own are used
+    /// Root with busybox; without it the machine's own is used
     #[arg(long, global = true, env = "FERRY_TOOLCHAIN", value_name = "DIR")]
     toolchain: Option<PathBuf>,
 
-    /// Script that runs a command in that root
-    #[arg(long, global = true, env = "FERRY_IN_ROOT", value_name = "FILE")]
-    in_root: Option<PathBuf>,
+    /// Tree with the QEMU that runs the host VM; without it the machine's own is used
+    #[arg(long, global = true, env = "FERRY_HOST_QEMU", value_name = "DIR")]
+    host_qemu: Option<PathBuf>,
 
     /// Stock kernel: vmlinuz and lib/modules
     #[arg(long, global = true, env = "FERRY_KERNEL", value_name = "DIR")]
@@ -59,16 +59,27 @@ fn given<'a>(path: &'a Option<PathBuf>, what: &str, option: &str) -> Result<&'a 
 }
 
 impl Components {
-    /// A command that runs `program` of the toolchain root.
-    pub fn tool(&self, program: &str) -> Command {
-        match (&self.in_root, &self.toolchain) {
-            (Some(in_root), Some(toolchain)) => {
-                let mut command = Command::new(in_root);
-                command.arg(toolchain).arg("--").arg(program);
-                command
-            }
-            _ => Command::new(program),
+    /// A command that runs the QEMU of the host VM.
+    pub fn host_qemu(&self) -> Result<Command> {
+        const PROGRAM: &str = "qemu-system-x86_64";
+        const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+        let Some(tree) = &self.host_qemu else {
+            return Ok(Command::new(PROGRAM));
+        };
+        let program = tree.join("usr/bin").join(PROGRAM);
+        if !program.is_file() {
+            bail!("{} is missing", program.display());
         }
+        // The tree has libraries of its own, which are not this machine's.
+        let mut command = Command::new(tree.join("usr/lib64/ld-linux-x86-64.so.2"));
+        command
+            .arg("--library-path")
+            .arg(tree.join(LIBRARIES))
+            .arg(program);
+        for firmware in ["usr/share/qemu", "usr/share/seabios"] {
+            command.arg("-L").arg(tree.join(firmware));
+        }
+        Ok(command)
     }
 
     /// The directory of the kernel that the host VM runs.

@@ -29,10 +29,12 @@ use anyhow::Context;
 use anyhow::Result;
 use ferry_host::event;
 use ferry_host::event::Event;
+use ferry_host::event::Outcome;
 use ferry_host::event::What;
 use ferry_host::job;
 use ferry_host::job::Job;
 use ferry_host::job::Stage;
+use ferry_host::monitor::Monitor;
 use rustix::process::kill_process;
 use rustix::process::Pid;
 use rustix::process::Signal;
@@ -74,6 +76,9 @@ const PROBE_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the host VM says when KVM works.
 const PROBE_WORD: &str = "Linux version";
+
+/// How many processors the host VM has.
+const PROCESSORS: u32 = 2;
 
 /// Whether somebody wants this to end.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -121,6 +126,8 @@ pub struct Machine {
     events: Receiver<Result<Event>>,
     deadline: Instant,
     finished: bool,
+    /// What the VM looked like from outside when something in it got stuck.
+    outside: String,
     directory: TempDir,
 }
 
@@ -169,9 +176,7 @@ impl Accelerator {
         if !usable || !nested {
             return Ok(Self::Tcg);
         }
-        let directory = temporary_directory()?;
-        let kernel = visible_kernel(kernel, directory.path())?;
-        let mut command = limited(components.tool("qemu-system-x86_64"), PROBE_LIMIT);
+        let mut command = limited(components.host_qemu()?, PROBE_LIMIT);
         let output = command
             .args(Self::Kvm.arguments())
             .args([
@@ -191,7 +196,7 @@ impl Accelerator {
                 "console=ttyS0 panic=-1",
             ])
             .arg("-kernel")
-            .arg(&kernel)
+            .arg(kernel_image(kernel)?)
             .stdin(Stdio::null())
             .output()
             .context("probing KVM")?;
@@ -216,14 +221,6 @@ fn temporary_directory() -> Result<TempDir> {
         .prefix("ferry-")
         .tempdir()
         .context("making a temporary directory")
-}
-
-/// Copies the image of the kernel in `kernel` to where the toolchain root has it, too.
-fn visible_kernel(kernel: &Path, directory: &Path) -> Result<PathBuf> {
-    let from = kernel_image(kernel)?;
-    let to = directory.join("vmlinuz");
-    fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
-    Ok(to)
 }
 
 /// Writes the guest's initramfs: one program.
@@ -383,10 +380,11 @@ impl Machine {
         let directory = temporary_directory()?;
         let initrd = write_host(components, plan, directory.path())?;
         let file = |name: &str| directory.path().join(name).display().to_string();
-        let mut command = limited(components.tool("qemu-system-x86_64"), plan.limit + GRACE);
+        let mut command = limited(components.host_qemu()?, plan.limit + GRACE);
         command
             .args(accelerator.arguments())
-            .args(["-machine", "q35", "-smp", "2", "-m", "4G"])
+            .args(["-machine", "q35", "-m", "4G"])
+            .args(["-smp", &PROCESSORS.to_string()])
             .args([
                 "-nodefaults",
                 "-no-user-config",
@@ -398,10 +396,7 @@ impl Machine {
             .arg(file(RESETS_LOG))
             .args(["-bios", "qboot.rom"])
             .arg("-kernel")
-            .arg(visible_kernel(
-                components.kernel(plan.debug)?,
-                directory.path(),
-            )?)
+            .arg(kernel_image(components.kernel(plan.debug)?)?)
             .arg("-initrd")
             .arg(&initrd)
             // The serial port has the console's first words, until the virtio console is there.
@@ -410,6 +405,10 @@ impl Machine {
                 "console=hvc0 earlycon=uart8250,io,0x3f8 panic=-1 mitigations=off",
             ])
             .args(["-serial", &format!("file:{}", file(EARLY_LOG))])
+            .args([
+                "-qmp",
+                &format!("unix:{},server=on,wait=off", file(MONITOR)),
+            ])
             .args(["-device", "virtio-serial-pci"])
             .args([
                 "-chardev",
@@ -453,6 +452,7 @@ impl Machine {
             events,
             deadline,
             finished: false,
+            outside: String::new(),
             directory,
         })
     }
@@ -469,7 +469,11 @@ impl Machine {
                 Ok(event) => return event,
                 Err(RecvTimeoutError::Timeout) if Instant::now() < self.deadline => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("the host VM did not end in time\n{}", self.log_tails())
+                    bail!(
+                        "the host VM did not end in time{}\n{}",
+                        self.look(),
+                        self.log_tails()
+                    )
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait().context("waiting for the host VM")?;
@@ -488,7 +492,15 @@ impl Machine {
     /// Reads events until the job is done, and gives each to `each`.
     pub fn run(&mut self, mut each: impl FnMut(&Event) -> Result<()>) -> Result<()> {
         loop {
-            let event = self.next_event()?;
+            let mut event = self.next_event()?;
+            match &mut event.what {
+                What::Stuck { .. } => self.outside = self.look(),
+                What::Ended {
+                    outcome: Outcome::Failed(why),
+                    ..
+                } => why.push_str(&std::mem::take(&mut self.outside)),
+                _ => {}
+            }
             each(&event)?;
             if let What::Finished { error } = event.what {
                 self.finished = true;
@@ -505,6 +517,27 @@ impl Machine {
                 };
             }
         }
+    }
+
+    /// What the VM's processors and their interrupts look like, which its own kernel may not know:
+    /// a processor that sleeps while an interrupt is requested has lost it.
+    fn look(&self) -> String {
+        let mut monitor = match Monitor::connect(&self.directory.path().join(MONITOR)) {
+            Ok(monitor) => monitor,
+            Err(error) => return format!("\nThe host VM's monitor: {error:#}"),
+        };
+        let mut text = String::new();
+        for number in 0..PROCESSORS {
+            let state = monitor.human(&format!("info lapic {number}"));
+            text.push_str(&format!("\n--- The host VM's processor {number}:\n{state}"));
+        }
+        // Where it is, and whether it halts.
+        for line in monitor.human("info registers -a").lines() {
+            if line.starts_with("CPU#") || line.starts_with("RIP=") {
+                text.push_str(&format!("\n{line}"));
+            }
+        }
+        text
     }
 
     /// Everything that the console said.
@@ -557,10 +590,13 @@ impl Machine {
     }
 }
 
+/// The socket of QEMU's monitor.
+const MONITOR: &str = "monitor";
+
 const EARLY_LOG: &str = "early.log";
 const CONSOLE_LOG: &str = "console.log";
 const VMM_LOG: &str = "qemu.log";
-const LOGS: [&str; 3] = [EARLY_LOG, CONSOLE_LOG, VMM_LOG];
+const LOGS: [&str; 4] = [EARLY_LOG, CONSOLE_LOG, VMM_LOG, RESETS_LOG];
 
 /// Where QEMU says why it reset a processor that it emulates.
 const RESETS_LOG: &str = "resets.log";
