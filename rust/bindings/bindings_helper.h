@@ -6,10 +6,13 @@
 
 #include <linux/mdev.h>
 #include <linux/vfio.h>
+#include <uapi/linux/falloc.h>
 
 #include <trace/events/ferry.h>
 
+#include "../helpers/file.h"
 #include "../helpers/helpers.h"
+#include "../helpers/memcg.h"
 
 /* `bindgen` gets confused at certain things. */
 const u32 RUST_CONST_HELPER_VFIO_DEVICE_GET_INFO = VFIO_DEVICE_GET_INFO;

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Files that the kernel opens for a device, see rust/vfio/file.rs.
+ */
+#ifndef _FERRY_FILE_H
+#define _FERRY_FILE_H
+
+#include <linux/fs.h>
+#include <linux/path.h>
+
+struct cred;
+
+int ferry_get_current_root(struct path *root);
+const struct cred *ferry_get_current_cred(void);
+struct file *ferry_file_open(const struct path *root, const struct cred *cred,
+			     const char *name, int flags);
+u64 ferry_file_size(struct file *file);
+int ferry_file_lock(struct file *file);
+void ferry_file_unlock(struct file *file);
+int ferry_file_drop_cache(struct file *file);
+
+#endif /* _FERRY_FILE_H */

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files of the host that a device keeps its data in.
+//!
+//! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
+//! [`include/linux/filelock.h`](srctree/include/linux/filelock.h)
+
+use core::{
+    ffi::CStr,
+    mem::MaybeUninit,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    cred::Credential,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    fs,
+    prelude::*,
+    str::CString,
+    sync::aref::ARef, //
+};
+
+/// A reference to a directory, from which a path is looked up.
+///
+/// # Invariants
+///
+/// The path is valid, and this value owns one reference to it.
+struct Directory(bindings::path);
+
+// SAFETY: A path is reference-counted and may be used and put from any thread.
+unsafe impl Send for Directory {}
+
+// SAFETY: It does not change, and looking something up in it locks what it has to.
+unsafe impl Sync for Directory {}
+
+impl Directory {
+    /// The root directory of the current process.
+    fn current_root() -> Result<Self> {
+        let mut root = MaybeUninit::uninit();
+
+        // SAFETY: `root` is valid for writes.
+        to_result(unsafe { vfio_bindings::ferry_get_current_root(root.as_mut_ptr()) })?;
+
+        // INVARIANT: The function took a reference for us.
+        // SAFETY: On success it has initialised `root`.
+        Ok(Self(unsafe { root.assume_init() }))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants we own the reference that is put.
+        unsafe { bindings::path_put(&raw const self.0) };
+    }
+}
+
+/// The name of a file, together with what it means to whoever named it: the root directory that the
+/// path starts from, and the credentials that the file is opened with.
+///
+/// So it does not matter who opens the device whose file it is: that user needs no access to the
+/// file, and cannot have the path lead elsewhere by a mount namespace or a root directory of its
+/// own. The file system with the root directory cannot be unmounted as long as the name exists.
+pub struct FileName {
+    path: CString,
+    root: Directory,
+    credential: ARef<Credential>,
+}
+
+impl FileName {
+    /// What `path` means to the current process. The file need not exist yet.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `path` is not absolute or has a NUL in it, `ENAMETOOLONG`, `ENOMEM`.
+    pub fn new(path: &str) -> Result<Self> {
+        if !path.starts_with('/') {
+            return Err(EINVAL);
+        }
+        // With the NUL at its end.
+        if path.len() >= bindings::PATH_MAX as usize {
+            return Err(ENAMETOOLONG);
+        }
+
+        // SAFETY: The function returns a valid pointer and takes a reference, which becomes ours.
+        let credential = unsafe {
+            let credential = vfio_bindings::ferry_get_current_cred();
+            ARef::from_raw(NonNull::from(Credential::from_ptr(credential)))
+        };
+
+        Ok(Self {
+            path: CString::try_from_fmt(fmt!("{path}"))?,
+            root: Directory::current_root()?,
+            credential,
+        })
+    }
+
+    /// The path.
+    pub fn path(&self) -> &CStr {
+        &self.path
+    }
+}
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// To be read.
+    ReadOnly,
+    /// To be read and written.
+    ReadWrite,
+}
+
+/// An open regular file or block device.
+pub struct File(ARef<fs::File>);
+
+impl File {
+    /// Opens the file that `name` means.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is neither a regular file nor a block device, else what `open()` returns.
+    pub fn open(name: &FileName, access: Access) -> Result<Self> {
+        let flags = match access {
+            Access::ReadOnly => bindings::O_RDONLY,
+            Access::ReadWrite => bindings::O_RDWR,
+        } | bindings::O_LARGEFILE
+            | bindings::O_NOCTTY;
+
+        // SAFETY: By their type invariants the root and the credentials are valid.
+        let file = from_err_ptr(unsafe {
+            vfio_bindings::ferry_file_open(
+                &raw const name.root.0,
+                name.credential.as_ptr(),
+                name.path.as_char_ptr(),
+                // A handful of low bits.
+                flags as i32,
+            )
+        })?;
+        // SAFETY: The file is open, the reference is ours, and it has no file descriptor, let alone
+        // one that is being used.
+        let file = unsafe { ARef::from_raw(NonNull::from(fs::File::from_raw_file(file))) };
+
+        // SAFETY: The file is open; the type of its inode does not change.
+        let mode = u32::from(unsafe { (*(*file.as_ptr()).f_inode).i_mode });
+        match mode & bindings::S_IFMT {
+            bindings::S_IFREG | bindings::S_IFBLK => Ok(Self(file)),
+            _ => Err(EINVAL),
+        }
+    }
+
+    fn as_ptr(&self) -> *mut bindings::file {
+        self.0.as_ptr()
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        // SAFETY: The file is open.
+        unsafe { vfio_bindings::ferry_file_size(self.as_ptr()) }
+    }
+
+    /// Reads what is at `offset`, all of `into`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the file ends before, else what the file system returns. What is in `into` is
+    /// unspecified then.
+    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result {
+        self.transfer(offset, into.len(), |done, position| {
+            let piece = &mut into[done..];
+
+            // SAFETY: The file is open for reading; `piece` is ours and `len()` bytes long.
+            unsafe {
+                bindings::kernel_read(
+                    self.as_ptr(),
+                    piece.as_mut_ptr().cast(),
+                    piece.len(),
+                    position,
+                )
+            }
+        })
+    }
+
+    /// Writes all `bytes` at `offset`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if the file was opened [`Access::ReadOnly`], else what the file system returns, such
+    /// as `ENOSPC`. Some of it may have been written then.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result {
+        self.check_writable()?;
+        self.transfer(offset, bytes.len(), |done, position| {
+            let piece = &bytes[done..];
+
+            // SAFETY: The file is open for writing; the function reads `piece`, `len()` bytes.
+            unsafe {
+                bindings::kernel_write(self.as_ptr(), piece.as_ptr().cast(), piece.len(), position)
+            }
+        })
+    }
+
+    /// Calls `step` with how much is done already and where that is in the file, until `len` bytes
+    /// are done. `step` returns how many bytes it did, or an error code.
+    fn transfer(
+        &self,
+        offset: u64,
+        len: usize,
+        mut step: impl FnMut(usize, &mut bindings::loff_t) -> isize,
+    ) -> Result {
+        let mut position = i64::try_from(offset).map_err(|_| EINVAL)?;
+        let mut done = 0;
+
+        while done < len {
+            let ret = step(done, &mut position);
+            match usize::try_from(ret) {
+                Ok(0) => return Err(EIO),
+                Ok(transferred) => done = done.saturating_add(transferred),
+                // An error code fits.
+                Err(_) => return Err(Error::from_errno(ret as i32)),
+            }
+        }
+
+        Ok(())
+    }
+
+    fn check_writable(&self) -> Result {
+        match self.0.flags() & bindings::O_ACCMODE {
+            bindings::O_RDWR => Ok(()),
+            _ => Err(EBADF),
+        }
+    }
+
+    /// Makes what has been written survive a crash of the host. May sleep for long.
+    ///
+    /// # Errors
+    ///
+    /// What the file system returns, also for earlier writes that did not reach the disk.
+    pub fn sync(&self) -> Result {
+        // SAFETY: The file is open. Its size does not matter to us: only the data is asked for.
+        to_result(unsafe { bindings::vfs_fsync(self.as_ptr(), 1) })
+    }
+
+    /// Has `[offset, offset + len)` read as zeroes, without space being taken for it. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` if the file system cannot do it, `EBADF` if the file was opened
+    /// [`Access::ReadOnly`], else what the file system returns. Some of it may have been done then.
+    pub fn punch_hole(&self, offset: u64, len: u64) -> Result {
+        self.allocate(vfio_bindings::FALLOC_FL_PUNCH_HOLE, offset, len)
+    }
+
+    /// Has `[offset, offset + len)` read as zeroes and keeps, or takes, space for it. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::punch_hole`].
+    pub fn zero_range(&self, offset: u64, len: u64) -> Result {
+        self.allocate(vfio_bindings::FALLOC_FL_ZERO_RANGE, offset, len)
+    }
+
+    fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result {
+        let offset = i64::try_from(offset).map_err(|_| EINVAL)?;
+        let len = i64::try_from(len).map_err(|_| EINVAL)?;
+        // A handful of low bits.
+        let mode = (mode | vfio_bindings::FALLOC_FL_KEEP_SIZE) as i32;
+
+        if len == 0 {
+            return Ok(());
+        }
+        // SAFETY: The file is open; the function checks the rest.
+        to_result(unsafe { bindings::vfs_fallocate(self.as_ptr(), mode, offset, len) })
+    }
+
+    /// Takes a write lock on all of the file, without waiting for it.
+    ///
+    /// It is what `fcntl(F_OFD_SETLK)` takes: it conflicts with the POSIX locks and OFD locks of
+    /// anybody else, on other hosts too if the file system has such locks, thus with those of
+    /// QEMU on its images. The lock ends with [`Self::unlock`] or when the file is closed.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if somebody has locked some of it, `EBADF` if the file was opened
+    /// [`Access::ReadOnly`], `ENOLCK` if there are no locks to be had.
+    pub fn lock(&self) -> Result {
+        self.check_writable()?;
+
+        // SAFETY: The file is open.
+        to_result(unsafe { vfio_bindings::ferry_file_lock(self.as_ptr()) })
+    }
+
+    /// Drops the lock that [`Self::lock`] took, if there is one.
+    pub fn unlock(&self) {
+        // SAFETY: The file is open.
+        unsafe { vfio_bindings::ferry_file_unlock(self.as_ptr()) };
+    }
+
+    /// Forgets what the host has cached of a file that another host may have written, so that it is
+    /// read anew: of block devices and of files in a network's file systems. What is dirty in the
+    /// cache is written first. May sleep for long.
+    ///
+    /// # Errors
+    ///
+    /// What the file system returns, `EBUSY` if somebody is writing the file at the same time.
+    pub fn drop_cache(&self) -> Result {
+        // SAFETY: The file is open.
+        to_result(unsafe { vfio_bindings::ferry_file_drop_cache(self.as_ptr()) })
+    }
+}
