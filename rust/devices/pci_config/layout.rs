@@ -93,8 +93,18 @@ pub enum InterruptPin {
 pub struct Layout {
     power_on: [u8; CONFIG_SPACE_SIZE],
     writable: [u8; CONFIG_SPACE_SIZE],
-    /// Whether there is an MSI capability.
-    msi: bool,
+    /// Where the next capability goes.
+    free: usize,
+    /// Where the number of the next capability goes: into the header, or into the capability before.
+    link: usize,
+    /// Offset of the MSI capability, if there is one.
+    msi: Option<usize>,
+    /// Offset of the MSI-X capability, if there is one.
+    msix: Option<usize>,
+    /// Offset of the PCI Express capability, if there is one.
+    express: Option<usize>,
+    /// Offset of the power management capability, if there is one.
+    power_management: Option<usize>,
 }
 
 impl Layout {
@@ -106,7 +116,12 @@ impl Layout {
         let mut layout = Self {
             power_on: [0; CONFIG_SPACE_SIZE],
             writable: [0; CONFIG_SPACE_SIZE],
-            msi: false,
+            free: regs::STD_HEADER_SIZEOF,
+            link: regs::CAPABILITY_LIST,
+            msi: None,
+            msix: None,
+            express: None,
+            power_management: None,
         };
 
         put_u16(&mut layout.power_on, regs::VENDOR_ID, identity.vendor);
@@ -196,15 +211,9 @@ impl Layout {
     ///
     /// The capability is there already.
     pub const fn msi(mut self) -> Self {
-        assert!(!self.msi, "a function has one MSI capability");
-        self.msi = true;
-
-        let at = regs::MSI;
-        // It is the only capability, so the list ends with it.
-        self.power_on[regs::CAPABILITY_LIST] = at as u8;
-        self.power_on[at] = regs::CAP_ID_MSI;
-        let status = get_u16(&self.power_on, regs::STATUS) | regs::STATUS_CAP_LIST;
-        put_u16(&mut self.power_on, regs::STATUS, status);
+        assert!(self.msi.is_none(), "a function has one MSI capability");
+        let at = self.capability(regs::CAP_ID_MSI, regs::MSI_SIZEOF);
+        self.msi = Some(at);
 
         put_u16(
             &mut self.power_on,
@@ -226,6 +235,150 @@ impl Layout {
         self
     }
 
+    /// Adds the MSI-X capability with `vectors` vectors, 1 to 2048.
+    ///
+    /// Their table is at `table_offset` of the memory behind base address register `table_bar`, and
+    /// the pending bits are at `pending_offset` of the memory behind `pending_bar`.
+    ///
+    /// # Panics
+    ///
+    /// The capability is there already, the number of vectors is not one that it can express, or the
+    /// table or the pending bits are not inside of memory that was added with [`Layout::bar`],
+    /// at a multiple of 8 bytes.
+    pub const fn msix(
+        mut self,
+        vectors: u16,
+        table_bar: usize,
+        table_offset: u32,
+        pending_bar: usize,
+        pending_offset: u32,
+    ) -> Self {
+        assert!(self.msix.is_none(), "a function has one MSI-X capability");
+        assert!(
+            0 < vectors && vectors <= regs::MSIX_FLAGS_QSIZE + 1,
+            "MSI-X has 1 to 2048 vectors"
+        );
+        let table_size = vectors as u64 * regs::MSIX_ENTRY_SIZE;
+        // There is one bit for each vector, in words of 64 bits.
+        let pending_size = (vectors as u64).div_ceil(u64::BITS as u64) * 8;
+        let table = self.msix_place(table_bar, table_offset, table_size);
+        let pending = self.msix_place(pending_bar, pending_offset, pending_size);
+        let at = self.capability(regs::CAP_ID_MSIX, regs::MSIX_SIZEOF);
+        self.msix = Some(at);
+
+        put_u16(&mut self.power_on, at + regs::MSIX_FLAGS, vectors - 1);
+        put_u16(
+            &mut self.writable,
+            at + regs::MSIX_FLAGS,
+            regs::MSIX_FLAGS_ENABLE | regs::MSIX_FLAGS_MASKALL,
+        );
+        put_u32(&mut self.power_on, at + regs::MSIX_TABLE, table);
+        put_u32(&mut self.power_on, at + regs::MSIX_PBA, pending);
+        self
+    }
+
+    /// Adds the PCI Express capability, version 2, of an endpoint that can be reset by itself.
+    ///
+    /// There is no link whose speed or width could matter; the registers tell of one with four lanes
+    /// of 8 GT/s, so that software that looks for a bottleneck finds none here. Of the control bits,
+    /// those can be changed that software sets up for any endpoint; they have no effect but for the
+    /// one that [`ConfigSpace::requests_reset`](crate::ConfigSpace::requests_reset) finds.
+    ///
+    /// # Panics
+    ///
+    /// The capability is there already.
+    pub const fn express(mut self) -> Self {
+        assert!(
+            self.express.is_none(),
+            "a function has one PCI Express capability"
+        );
+        let at = self.capability(regs::CAP_ID_EXP, regs::EXP_SIZEOF);
+        self.express = Some(at);
+
+        put_u16(
+            &mut self.power_on,
+            at + regs::EXP_FLAGS,
+            regs::EXP_FLAGS_VERSION_2 | regs::EXP_FLAGS_TYPE_ENDPOINT,
+        );
+        put_u32(
+            &mut self.power_on,
+            at + regs::EXP_DEVCAP,
+            regs::EXP_DEVCAP_RBER | regs::EXP_DEVCAP_FLR,
+        );
+        put_u16(
+            &mut self.power_on,
+            at + regs::EXP_DEVCTL,
+            regs::EXP_DEVCTL_RELAX_EN | regs::EXP_DEVCTL_NOSNOOP_EN | regs::EXP_DEVCTL_READRQ_512B,
+        );
+        put_u16(
+            &mut self.writable,
+            at + regs::EXP_DEVCTL,
+            regs::EXP_DEVCTL_ERRORS
+                | regs::EXP_DEVCTL_RELAX_EN
+                | regs::EXP_DEVCTL_PAYLOAD
+                | regs::EXP_DEVCTL_NOSNOOP_EN
+                | regs::EXP_DEVCTL_READRQ,
+        );
+        put_u32(
+            &mut self.power_on,
+            at + regs::EXP_LNKCAP,
+            regs::EXP_LINK_8_0GT as u32 | regs::EXP_LINK_X4 as u32,
+        );
+        put_u16(
+            &mut self.writable,
+            at + regs::EXP_LNKCTL,
+            regs::EXP_LNKCTL_RCB | regs::EXP_LNKCTL_CCC,
+        );
+        put_u16(
+            &mut self.power_on,
+            at + regs::EXP_LNKSTA,
+            regs::EXP_LINK_8_0GT | regs::EXP_LINK_X4,
+        );
+        put_u32(
+            &mut self.power_on,
+            at + regs::EXP_LNKCAP2,
+            regs::EXP_LNKCAP2_UP_TO_8_0GT,
+        );
+        put_u16(
+            &mut self.power_on,
+            at + regs::EXP_LNKCTL2,
+            regs::EXP_LINK_8_0GT,
+        );
+        self
+    }
+
+    /// Adds the power management capability, version 3, with the states D0 and D3hot, which software
+    /// can choose. The function keeps all its state in both, and never wakes the system up.
+    ///
+    /// # Panics
+    ///
+    /// The capability is there already.
+    pub const fn power_management(mut self) -> Self {
+        assert!(
+            self.power_management.is_none(),
+            "a function has one power management capability"
+        );
+        let at = self.capability(regs::CAP_ID_PM, regs::PM_SIZEOF);
+        self.power_management = Some(at);
+
+        put_u16(
+            &mut self.power_on,
+            at + regs::PM_PMC,
+            regs::PM_CAP_VERSION_1_2,
+        );
+        put_u16(
+            &mut self.power_on,
+            at + regs::PM_CTRL,
+            regs::PM_CTRL_NO_SOFT_RESET,
+        );
+        put_u16(
+            &mut self.writable,
+            at + regs::PM_CTRL,
+            regs::PM_CTRL_STATE_MASK,
+        );
+        self
+    }
+
     /// What the function reads after power-on.
     pub(crate) const fn power_on(&self) -> &[u8; CONFIG_SPACE_SIZE] {
         &self.power_on
@@ -238,7 +391,60 @@ impl Layout {
 
     /// Offset of the message control of the MSI capability.
     pub(crate) fn msi_flags(&self) -> Option<usize> {
-        self.msi.then_some(regs::MSI + regs::MSI_FLAGS)
+        self.msi.map(|at| at + regs::MSI_FLAGS)
+    }
+
+    /// Offset of the message control of the MSI-X capability.
+    pub(crate) fn msix_flags(&self) -> Option<usize> {
+        self.msix.map(|at| at + regs::MSIX_FLAGS)
+    }
+
+    /// Offset of the device control of the PCI Express capability.
+    pub(crate) fn express_device_control(&self) -> Option<usize> {
+        self.express.map(|at| at + regs::EXP_DEVCTL)
+    }
+
+    /// Appends a capability of `size` bytes to the list and returns where it is.
+    const fn capability(&mut self, id: u8, size: usize) -> usize {
+        let at = self.free;
+        assert!(
+            size <= CONFIG_SPACE_SIZE - at,
+            "there is room for the capability"
+        );
+
+        self.power_on[self.link] = at as u8;
+        self.power_on[at] = id;
+        let status = get_u16(&self.power_on, regs::STATUS) | regs::STATUS_CAP_LIST;
+        put_u16(&mut self.power_on, regs::STATUS, status);
+
+        self.link = at + regs::CAP_LIST_NEXT;
+        self.free = at + size.next_multiple_of(regs::CAP_ALIGNMENT);
+        at
+    }
+
+    /// Returns the register that says where a structure of MSI-X is.
+    const fn msix_place(&self, bar: usize, offset: u32, size: u64) -> u32 {
+        assert!(
+            bar < regs::BASE_ADDRESS_COUNT,
+            "a function has six base address registers"
+        );
+        let at = regs::BASE_ADDRESS_0 + bar * regs::BASE_ADDRESS_SIZE;
+        let kind = get_u32(&self.power_on, at);
+        assert!(
+            get_u32(&self.writable, at) != 0 && kind & regs::BASE_ADDRESS_SPACE_IO == 0,
+            "MSI-X is behind a base address register for memory"
+        );
+        assert!(
+            offset & regs::MSIX_BIR_MASK == 0,
+            "MSI-X is at a multiple of 8 bytes"
+        );
+        // The writable bits of a register are those from its size on.
+        let memory = 1 << (get_u32(&self.writable, at)).trailing_zeros();
+        assert!(
+            offset as u64 + size <= memory,
+            "MSI-X is inside of the memory of its base address register"
+        );
+        offset | bar as u32
     }
 
     const fn base_address(&mut self, index: usize, kind: u32, writable: u32) {

@@ -8,8 +8,8 @@
 //! a restored image can bring a function into a shape that its layout does not allow.
 //!
 //! The crate mirrors `include/uapi/linux/pci_regs.h` and chapter 6 of the PCI Local Bus Specification,
-//! revision 3.0. It covers what a conventional endpoint needs: the type 0 header and the MSI
-//! capability, in the 256 bytes of conventional configuration space.
+//! revision 3.0. It covers what an endpoint needs in the 256 bytes of conventional configuration space:
+//! the type 0 header, and the capabilities for MSI, MSI-X, PCI Express and power management.
 //!
 //! Nothing in here allocates, locks or sleeps. Numbers in registers are little endian, as PCI has it.
 

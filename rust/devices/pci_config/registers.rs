@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Offsets and bits of the type 0 header and of the MSI capability.
+//! Offsets and bits of the type 0 header and of capabilities.
 //!
 //! Names and values are those of `include/uapi/linux/pci_regs.h` without their `PCI_` prefix.
 
@@ -66,10 +66,15 @@ pub(crate) const BASE_ADDRESS_MEM_PREFETCH: u32 = 1 << 3;
 /// Base address: bits of a memory register that hold the address.
 pub(crate) const BASE_ADDRESS_MEM_MASK: u32 = !0xf;
 
+/// Offset of the next capability, 8 bits, from the start of any capability.
+pub(crate) const CAP_LIST_NEXT: usize = 1;
+/// Capabilities begin at a multiple of this many bytes.
+pub(crate) const CAP_ALIGNMENT: usize = 4;
+
 /// Capability number of message-signalled interrupts, at the start of their capability.
 pub(crate) const CAP_ID_MSI: u8 = 0x05;
-/// Where the MSI capability is.
-pub(crate) const MSI: usize = STD_HEADER_SIZEOF;
+/// Bytes of the MSI capability with a 64-bit address and without masks.
+pub(crate) const MSI_SIZEOF: usize = 14;
 /// MSI: message control, 16 bits from the start of the capability.
 pub(crate) const MSI_FLAGS: usize = 2;
 /// MSI: lower half of the message address.
@@ -84,3 +89,92 @@ pub(crate) const MSI_FLAGS_ENABLE: u16 = 1 << 0;
 pub(crate) const MSI_FLAGS_64BIT: u16 = 1 << 7;
 /// MSI: a message is a 32-bit write to an aligned address.
 pub(crate) const MSI_ADDRESS_LO_MASK: u32 = !0x3;
+
+/// Capability number of MSI-X.
+pub(crate) const CAP_ID_MSIX: u8 = 0x11;
+/// Bytes of the MSI-X capability.
+pub(crate) const MSIX_SIZEOF: usize = 12;
+/// MSI-X: message control, 16 bits from the start of the capability.
+pub(crate) const MSIX_FLAGS: usize = 2;
+/// MSI-X: where the table is, 32 bits.
+pub(crate) const MSIX_TABLE: usize = 4;
+/// MSI-X: where the pending bits are, 32 bits.
+pub(crate) const MSIX_PBA: usize = 8;
+/// MSI-X message control: number of vectors less one.
+pub(crate) const MSIX_FLAGS_QSIZE: u16 = 0x07ff;
+/// MSI-X message control: all vectors are masked.
+pub(crate) const MSIX_FLAGS_MASKALL: u16 = 1 << 14;
+/// MSI-X message control: MSI-X is used instead of the interrupt pin.
+pub(crate) const MSIX_FLAGS_ENABLE: u16 = 1 << 15;
+/// MSI-X: the bits of a place that have the base address register instead of the offset.
+pub(crate) const MSIX_BIR_MASK: u32 = 0x7;
+/// MSI-X: bytes of a vector in the table.
+pub(crate) const MSIX_ENTRY_SIZE: u64 = 16;
+
+/// Capability number of PCI Express.
+pub(crate) const CAP_ID_EXP: u8 = 0x10;
+/// Bytes of the PCI Express capability, version 2.
+pub(crate) const EXP_SIZEOF: usize = 0x3c;
+/// PCI Express: version and type, 16 bits from the start of the capability.
+pub(crate) const EXP_FLAGS: usize = 0x02;
+/// PCI Express: device capabilities, 32 bits.
+pub(crate) const EXP_DEVCAP: usize = 0x04;
+/// PCI Express: device control, 16 bits.
+pub(crate) const EXP_DEVCTL: usize = 0x08;
+/// PCI Express: link capabilities, 32 bits.
+pub(crate) const EXP_LNKCAP: usize = 0x0c;
+/// PCI Express: link control, 16 bits.
+pub(crate) const EXP_LNKCTL: usize = 0x10;
+/// PCI Express: link status, 16 bits.
+pub(crate) const EXP_LNKSTA: usize = 0x12;
+/// PCI Express: more link capabilities, 32 bits.
+pub(crate) const EXP_LNKCAP2: usize = 0x2c;
+/// PCI Express: more link control, 16 bits.
+pub(crate) const EXP_LNKCTL2: usize = 0x30;
+/// PCI Express: the capability has version 2.
+pub(crate) const EXP_FLAGS_VERSION_2: u16 = 2;
+/// PCI Express: the function is an endpoint.
+pub(crate) const EXP_FLAGS_TYPE_ENDPOINT: u16 = 0x0 << 4;
+/// Device capabilities: errors are reported by role, as every device since revision 1.1 does.
+pub(crate) const EXP_DEVCAP_RBER: u32 = 1 << 15;
+/// Device capabilities: the function can be reset by itself.
+pub(crate) const EXP_DEVCAP_FLR: u32 = 1 << 28;
+/// Device control: which errors are reported.
+pub(crate) const EXP_DEVCTL_ERRORS: u16 = 0x000f;
+/// Device control: relaxed ordering is allowed.
+pub(crate) const EXP_DEVCTL_RELAX_EN: u16 = 1 << 4;
+/// Device control: maximum payload size.
+pub(crate) const EXP_DEVCTL_PAYLOAD: u16 = 0x00e0;
+/// Device control: transactions that are not snooped are allowed.
+pub(crate) const EXP_DEVCTL_NOSNOOP_EN: u16 = 1 << 11;
+/// Device control: maximum read request size.
+pub(crate) const EXP_DEVCTL_READRQ: u16 = 0x7000;
+/// Device control: reads have at most 512 bytes, the default.
+pub(crate) const EXP_DEVCTL_READRQ_512B: u16 = 0x2000;
+/// Device control: resets the function; reads as 0.
+pub(crate) const EXP_DEVCTL_BCR_FLR: u16 = 1 << 15;
+/// Link capabilities, status and control 2: 8 GT/s.
+pub(crate) const EXP_LINK_8_0GT: u16 = 0x3;
+/// Link capabilities and status: four lanes.
+pub(crate) const EXP_LINK_X4: u16 = 4 << 4;
+/// Link control: read completion boundary.
+pub(crate) const EXP_LNKCTL_RCB: u16 = 1 << 3;
+/// Link control: both ends have a common clock.
+pub(crate) const EXP_LNKCTL_CCC: u16 = 1 << 6;
+/// Link capabilities 2: 2.5, 5 and 8 GT/s.
+pub(crate) const EXP_LNKCAP2_UP_TO_8_0GT: u32 = 0x7 << 1;
+
+/// Capability number of power management.
+pub(crate) const CAP_ID_PM: u8 = 0x01;
+/// Bytes of the power management capability.
+pub(crate) const PM_SIZEOF: usize = 8;
+/// Power management: capabilities, 16 bits from the start of the capability.
+pub(crate) const PM_PMC: usize = 2;
+/// Power management: control and status, 16 bits.
+pub(crate) const PM_CTRL: usize = 4;
+/// Power management capabilities: revision 1.2 of the specification.
+pub(crate) const PM_CAP_VERSION_1_2: u16 = 3;
+/// Power management control: the state, D0 to D3hot.
+pub(crate) const PM_CTRL_STATE_MASK: u16 = 0x0003;
+/// Power management control: leaving D3hot resets nothing.
+pub(crate) const PM_CTRL_NO_SOFT_RESET: u16 = 1 << 3;

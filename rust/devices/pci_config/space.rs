@@ -89,9 +89,34 @@ impl ConfigSpace {
             .is_some_and(|at| self.u16(at) & regs::MSI_FLAGS_ENABLE != 0)
     }
 
+    /// Whether software makes the function send MSI-X messages instead of asserting its interrupt pin.
+    pub fn msix_enabled(&self) -> bool {
+        self.layout
+            .msix_flags()
+            .is_some_and(|at| self.u16(at) & regs::MSIX_FLAGS_ENABLE != 0)
+    }
+
+    /// Whether writing `bytes` at `offset` asks for a reset of the function.
+    ///
+    /// The bit for it always reads as 0, so [`ConfigSpace::write`] leaves no trace of the request.
+    /// The owner of the device looks for it, and does what it takes.
+    pub fn requests_reset(&self, offset: u64, bytes: &[u8]) -> bool {
+        /// The byte of device control that has the bit.
+        const BYTE: u64 = 1;
+        const BIT: u8 = (regs::EXP_DEVCTL_BCR_FLR >> u8::BITS) as u8;
+
+        let Some(control) = self.layout.express_device_control() else {
+            return false;
+        };
+        (control as u64 + BYTE)
+            .checked_sub(offset)
+            .and_then(|index| bytes.get(usize::try_from(index).ok()?))
+            .is_some_and(|byte| byte & BIT != 0)
+    }
+
     /// Shows in the status register whether the function has an interrupt pending.
     ///
-    /// The bit is the device's own state, so it follows neither the disabled pin nor MSI.
+    /// The bit is the device's own state, so it follows neither the disabled pin nor messages.
     pub fn set_interrupt_status(&mut self, pending: bool) {
         let idle = self.u16(regs::STATUS) & !regs::STATUS_INTERRUPT;
         let status = if pending {

@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The controller: what software reaches of it by accesses, and the worker's entry.
+
+use pci_config::{
+    AccessError,
+    Bar,
+    Class,
+    ConfigSpace,
+    Identity,
+    InterruptPin,
+    Layout, //
+};
+
+use crate::doorbells::{
+    Doorbell,
+    Doorbells, //
+    PAIRS,
+};
+use crate::memory::GuestMemory;
+use crate::parameters::{
+    ParameterError,
+    Parameters,
+    CONFIGURATION_MAX, //
+};
+use crate::registers::{
+    self as regs,
+    Registers, //
+};
+use crate::store::Store;
+
+/// Bytes of the words that registers take.
+const WORD_SIZE: usize = 4;
+
+/// Bytes of a vector in the MSI-X table.
+const MSIX_ENTRY_SIZE: usize = 16;
+/// Bytes of the MSI-X table.
+pub(crate) const MSIX_TABLE_SIZE: usize = PAIRS * MSIX_ENTRY_SIZE;
+/// Where a vector of the MSI-X table has its control word, of which bit 0 masks it.
+const MSIX_ENTRY_CONTROL: usize = 12;
+const MSIX_ENTRY_MASKED: u8 = 1 << 0;
+
+/// What the controller is to the PCI bus.
+static LAYOUT: Layout = {
+    /// Red Hat, which assigns device numbers for virtual devices.
+    const VENDOR_REDHAT: u16 = 0x1b36;
+    /// A number that is not QEMU's own controller.
+    const DEVICE_FERRY_NVME: u16 = 0x00f1;
+    /// Red Hat, for subsystems of QEMU.
+    const SUBVENDOR_QEMU: u16 = 0x1af4;
+    /// Any device of QEMU.
+    const SUBDEVICE_QEMU: u16 = 0x1100;
+    /// Mass storage, non-volatile memory, NVM Express I/O controller.
+    const NVM_EXPRESS: Class = Class {
+        base: 0x01,
+        sub: 0x08,
+        interface: 0x02,
+    };
+
+    Layout::new(&Identity {
+        vendor: VENDOR_REDHAT,
+        device: DEVICE_FERRY_NVME,
+        revision: 1,
+        class: NVM_EXPRESS,
+        subsystem_vendor: SUBVENDOR_QEMU,
+        subsystem: SUBDEVICE_QEMU,
+    })
+    .bar(
+        0,
+        Bar::Memory64 {
+            size: Controller::BAR0_SIZE,
+            prefetchable: false,
+        },
+    )
+    .interrupt_pin(InterruptPin::A)
+    .power_management()
+    .msix(
+        PAIRS as u16,
+        0,
+        regs::MSIX_TABLE as u32,
+        0,
+        regs::MSIX_PENDING as u32,
+    )
+    .express()
+};
+
+/// Whether the worker has to come again by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing is left to do until software writes to the controller or rings a doorbell.
+    Idle,
+    /// The budget was not enough; there is more to do.
+    More,
+}
+
+/// An NVMe controller with one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    pub(crate) parameters: Parameters,
+    pub(crate) config: ConfigSpace,
+    pub(crate) registers: Registers,
+    pub(crate) msix_table: [u8; MSIX_TABLE_SIZE],
+    /// MSI-X vectors to send a message for.
+    pub(crate) raised: u32,
+}
+
+impl Controller {
+    /// Number of bytes of memory behind base address register 0.
+    pub const BAR0_SIZE: u64 = 0x4000;
+
+    /// Number of MSI-X vectors: one for the admin queue, and one for each pair of I/O queues.
+    pub const VECTORS: u32 = PAIRS as u32;
+
+    /// Returns a controller as it is after power-on.
+    ///
+    /// # Errors
+    ///
+    /// A controller cannot have these parameters.
+    pub fn new(parameters: Parameters) -> Result<Self, ParameterError> {
+        parameters.check()?;
+        Ok(Self {
+            parameters,
+            config: ConfigSpace::new(&LAYOUT),
+            registers: Registers::default(),
+            msix_table: masked_vectors(),
+            raised: 0,
+        })
+    }
+
+    /// Returns what the controller was made with; the serial number may have come from another host.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Writes what source and destination of a migration must have in common, see
+    /// [`Parameters::configuration`].
+    pub fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize {
+        self.parameters.configuration(out)
+    }
+
+    /// Reads from base address register 0. Doorbells and pending bits read as 0.
+    ///
+    /// # Errors
+    ///
+    /// The access ends past the controller's memory; nothing is read.
+    pub fn read_bar0(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
+        // No register changes by being read.
+        self.peek_bar0(offset, bytes)
+    }
+
+    /// Returns what [`Controller::read_bar0`] would, and leaves the controller as it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Controller::read_bar0`].
+    pub fn peek_bar0(&self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
+        let range = AccessError::check(offset, bytes.len(), Self::BAR0_SIZE as usize)?;
+
+        let registers = self.registers.image();
+        let table = regs::MSIX_TABLE as usize;
+        for (address, byte) in range.zip(bytes) {
+            *byte = match address.checked_sub(table) {
+                None => registers.get(address),
+                Some(index) => self.msix_table.get(index),
+            }
+            .copied()
+            .unwrap_or(0);
+        }
+        Ok(())
+    }
+
+    /// Writes to base address register 0.
+    ///
+    /// Registers take aligned words of 32 or 64 bits; of the latter, the lower half comes first.
+    /// Section 3.1 leaves other accesses undefined; they have no effect here. Doorbells are better
+    /// left to [`Doorbells::post`].
+    ///
+    /// # Errors
+    ///
+    /// The access ends past the controller's memory; nothing is written.
+    pub fn write_bar0(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
+        let range = AccessError::check(offset, bytes.len(), Self::BAR0_SIZE as usize)?;
+
+        if range.start % WORD_SIZE == 0 && bytes.len() % WORD_SIZE == 0 {
+            let words = bytes.chunks_exact(WORD_SIZE);
+            for (address, word) in range.step_by(WORD_SIZE).zip(words) {
+                if let Ok(word) = word.try_into() {
+                    self.write_word(address, word);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads configuration space.
+    ///
+    /// # Errors
+    ///
+    /// The access ends past configuration space; nothing is read.
+    pub fn read_config(&self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
+        let mut config = self.config.clone();
+        config.set_interrupt_status(self.interrupt());
+        config.read(offset, bytes)
+    }
+
+    /// Writes configuration space; bits that software cannot change stay. A function level reset is
+    /// done at once.
+    ///
+    /// # Errors
+    ///
+    /// The access ends past configuration space; nothing is written.
+    pub fn write_config(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
+        self.config.write(offset, bytes)?;
+        if self.config.requests_reset(offset, bytes) {
+            self.reset();
+        }
+        Ok(())
+    }
+
+    /// Does what software started: enables the controller, completes a shutdown, and takes doorbells.
+    ///
+    /// One thread at a time calls it, whenever [`Doorbells::post`] took a doorbell, after every
+    /// [`Controller::write_bar0`] and [`Controller::write_config`], after [`Controller::load`], and
+    /// again as long as it returns [`Work::More`].
+    pub fn work<M: GuestMemory, S: Store>(
+        &mut self,
+        doorbells: &Doorbells,
+        _memory: &mut M,
+        store: &mut S,
+        budget: u32,
+    ) -> Work {
+        self.drain(doorbells);
+        if self.registers.enabling() {
+            self.enable();
+        }
+        if self.registers.shutting_down() {
+            if budget == 0 {
+                return Work::More;
+            }
+            self.shut_down(store);
+        }
+        Work::Idle
+    }
+
+    /// Makes doorbells that were written a part of the state, and executes nothing.
+    pub fn drain(&mut self, doorbells: &Doorbells) {
+        for doorbell in doorbells.take() {
+            self.ring(doorbell);
+        }
+    }
+
+    /// Returns the MSI-X vectors to send messages for since the last call, as a set of bits.
+    ///
+    /// It is empty while MSI-X is disabled. Masks are left to whoever owns the vectors: it gets the
+    /// message, and keeps it pending.
+    pub fn take_raised(&mut self) -> u32 {
+        let raised = core::mem::take(&mut self.raised);
+        if self.msix_enabled() {
+            raised
+        } else {
+            0
+        }
+    }
+
+    /// Returns whether the controller asserts its interrupt pin.
+    pub fn intx_asserted(&self) -> bool {
+        self.interrupt() && !self.config.intx_disabled() && !self.msix_enabled()
+    }
+
+    /// Returns whether software made the controller send messages instead of asserting its pin.
+    pub fn msix_enabled(&self) -> bool {
+        self.config.msix_enabled()
+    }
+
+    /// Resets the PCI function: configuration space, registers and queues are as after power-on.
+    ///
+    /// What outlives a loss of power, such as the logs, stays. Doorbells that were posted before do
+    /// no harm: none is taken until software enabled the controller again.
+    pub fn reset(&mut self) {
+        self.config.reset();
+        self.msix_table = masked_vectors();
+        self.registers = Registers::default();
+        self.reset_controller();
+    }
+
+    /// Tells software that the controller failed for good, and stops it until the next reset.
+    pub fn fail(&mut self) {
+        self.registers.csts |= regs::CSTS_CFS;
+    }
+
+    /// Writes a word of 32 bits, which is little endian.
+    fn write_word(&mut self, address: usize, word: [u8; WORD_SIZE]) {
+        let value = u32::from_le_bytes(word);
+        let registers = &mut self.registers;
+        match address {
+            regs::INTMS => registers.interrupt_mask |= value,
+            regs::INTMC => registers.interrupt_mask &= !value,
+            regs::CC => self.write_cc(value & regs::CC_ALL),
+            regs::CSTS => registers.csts &= !(value & regs::CSTS_NSSRO),
+            regs::NSSR if value == regs::NSSR_RESET => self.reset_subsystem(),
+            // The admin queues stay where they are while they are in use.
+            regs::AQA if !registers.enabled() => registers.aqa = value & regs::AQA_ALL,
+            regs::ASQ if !registers.enabled() => set_low(&mut registers.asq, value),
+            regs::ASQ_HIGH if !registers.enabled() => set_high(&mut registers.asq, value),
+            regs::ACQ if !registers.enabled() => set_low(&mut registers.acq, value),
+            regs::ACQ_HIGH if !registers.enabled() => set_high(&mut registers.acq, value),
+            _ => self.write_word_beyond(address, word),
+        }
+    }
+
+    /// Writes a word behind the registers.
+    fn write_word_beyond(&mut self, address: usize, word: [u8; WORD_SIZE]) {
+        let doorbells = regs::DOORBELLS as usize..regs::DOORBELLS_END as usize;
+        if doorbells.contains(&address) {
+            let index = (address - doorbells.start) / WORD_SIZE;
+            self.ring(Doorbell::decode(index, u32::from_le_bytes(word)));
+        } else if let Some(slot) = address
+            .checked_sub(regs::MSIX_TABLE as usize)
+            .and_then(|index| self.msix_table.get_mut(index..index + WORD_SIZE))
+        {
+            slot.copy_from_slice(&word);
+        }
+    }
+
+    /// Writes CC.
+    fn write_cc(&mut self, value: u32) {
+        let before = self.registers.cc;
+
+        if value & regs::CC_EN == 0 {
+            let stopped = self.registers.csts & (regs::CSTS_RDY | regs::CSTS_CFS) == 0;
+            self.registers.cc = value;
+            if before & regs::CC_EN != 0 || !stopped {
+                self.reset_controller();
+            }
+        } else if before & regs::CC_EN != 0 {
+            // What the queues depend on can only be chosen before.
+            self.registers.cc = before & regs::CC_FIXED | value & !regs::CC_FIXED;
+        } else {
+            self.registers.cc = value;
+        }
+
+        let notified = value & regs::CC_SHN;
+        if notified == 0 {
+            self.registers.csts &= !regs::CSTS_SHST;
+        } else if notified != before & regs::CC_SHN {
+            self.registers.csts &= !regs::CSTS_SHST;
+            self.registers.csts |= regs::CSTS_SHST_OCCURRING;
+        }
+    }
+
+    /// Resets the subsystem: the controller is its only one.
+    ///
+    /// Configuration space stays. On a physical device the link goes down, which software notices;
+    /// here there is no link, and nothing would tell software that its base addresses are gone.
+    fn reset_subsystem(&mut self) {
+        self.registers = Registers {
+            csts: regs::CSTS_NSSRO,
+            ..Registers::default()
+        };
+        self.reset_controller();
+    }
+
+    /// Does what every reset of the controller does, section 7.3.2.
+    fn reset_controller(&mut self) {
+        self.registers.interrupt_mask = 0;
+        self.registers.csts &= regs::CSTS_NSSRO;
+        self.raised = 0;
+    }
+
+    fn enable(&mut self) {
+        if self.registers.can_enable() {
+            self.registers.csts |= regs::CSTS_RDY;
+        } else {
+            self.fail();
+        }
+    }
+
+    fn shut_down<S: Store>(&mut self, store: &mut S) {
+        if store.flush().is_err() {
+            self.fail();
+        }
+        self.registers.csts &= !regs::CSTS_SHST;
+        self.registers.csts |= regs::CSTS_SHST_COMPLETE;
+    }
+
+    /// Takes a doorbell.
+    fn ring(&mut self, _doorbell: Doorbell) {}
+
+    /// Whether the controller has something to interrupt for.
+    fn interrupt(&self) -> bool {
+        false
+    }
+}
+
+/// An MSI-X table after power-on: every vector is masked.
+fn masked_vectors() -> [u8; MSIX_TABLE_SIZE] {
+    let mut table = [0; MSIX_TABLE_SIZE];
+    for vector in table.chunks_exact_mut(MSIX_ENTRY_SIZE) {
+        vector[MSIX_ENTRY_CONTROL] = MSIX_ENTRY_MASKED;
+    }
+    table
+}
+
+/// Writes the lower half of an admin queue's address.
+fn set_low(address: &mut u64, value: u32) {
+    *address = (*address >> u32::BITS << u32::BITS | u64::from(value)) & regs::ADMIN_BASE_ALL;
+}
+
+/// Writes the upper half of an admin queue's address.
+fn set_high(address: &mut u64, value: u32) {
+    *address = *address & u64::from(u32::MAX) | u64::from(value) << u32::BITS;
+}

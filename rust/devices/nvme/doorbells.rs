@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Doorbells that were written and did not reach the controller yet.
+
+use core::sync::atomic::{
+    AtomicU32,
+    AtomicU64,
+    Ordering, //
+};
+
+use crate::parameters::QUEUE_PAIRS_MAX;
+use crate::registers::{
+    DOORBELLS,
+    DOORBELLS_END,
+    DOORBELL_SIZE, //
+};
+
+/// Pairs of doorbells: the admin queue's and one for each pair of I/O queues.
+pub(crate) const PAIRS: usize = QUEUE_PAIRS_MAX as usize + 1;
+/// Number of doorbells.
+pub(crate) const COUNT: usize = 2 * PAIRS;
+
+/// The bit of the set that stands for all doorbells that do not exist.
+const UNKNOWN: u32 = COUNT as u32;
+
+/// Doorbells that were written and did not reach the controller yet.
+///
+/// Writing one takes neither a lock nor the controller, so that a virtual processor is back in its
+/// guest at once. A doorbell that is written twice before the worker comes has its last value, as the
+/// tail or head of a queue that it is.
+#[derive(Debug)]
+pub struct Doorbells {
+    /// Which doorbells were written.
+    posted: AtomicU64,
+    /// What was written, in the order of the registers.
+    values: [AtomicU32; COUNT],
+}
+
+/// The doorbells that [`Doorbells`] had.
+#[derive(Debug)]
+pub(crate) struct Posted<'a> {
+    doorbells: &'a Doorbells,
+    posted: u64,
+}
+
+/// One doorbell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doorbell {
+    /// Tail of a submission queue.
+    SubmissionTail {
+        /// Which queue.
+        queue: usize,
+        /// What was written.
+        value: u32,
+    },
+    /// Head of a completion queue.
+    CompletionHead {
+        /// Which queue.
+        queue: usize,
+        /// What was written.
+        value: u32,
+    },
+    /// A doorbell that does not exist.
+    Unknown,
+}
+
+impl Doorbells {
+    /// Returns doorbells that nobody has written.
+    pub const fn new() -> Self {
+        Self {
+            posted: AtomicU64::new(0),
+            values: [const { AtomicU32::new(0) }; COUNT],
+        }
+    }
+
+    /// Takes a write of `bytes` at `offset` of the registers if it is one of a doorbell.
+    ///
+    /// Returns whether it is. The worker has to run then.
+    ///
+    /// A doorbell takes whole aligned words of 32 bits; what the specification leaves undefined, a
+    /// write of another width to the area of the doorbells, is taken and has no effect.
+    pub fn post(&self, offset: u64, bytes: &[u8]) -> bool {
+        if !(DOORBELLS..DOORBELLS_END).contains(&offset) {
+            return false;
+        }
+
+        let at = offset - DOORBELLS;
+        if let (0, Ok(value)) = (at % DOORBELL_SIZE, bytes.try_into()) {
+            let index = at / DOORBELL_SIZE;
+            let slot = usize::try_from(index).ok().and_then(|i| self.values.get(i));
+            let bit = match slot {
+                Some(slot) => {
+                    slot.store(u32::from_le_bytes(value), Ordering::Relaxed);
+                    index as u32
+                }
+                None => UNKNOWN,
+            };
+            // Whoever sees the bit sees the value, and what the guest wrote to its queue before.
+            self.posted.fetch_or(1 << bit, Ordering::Release);
+        }
+        true
+    }
+
+    /// Whether some doorbell was written and not taken yet.
+    pub fn is_posted(&self) -> bool {
+        self.posted.load(Ordering::Relaxed) != 0
+    }
+
+    /// Forgets what was written.
+    pub fn clear(&self) {
+        self.posted.swap(0, Ordering::Acquire);
+    }
+
+    /// Takes what was written, in no order.
+    pub(crate) fn take(&self) -> Posted<'_> {
+        // Most calls find nothing; a look leaves the cache line where it is.
+        let posted = if self.is_posted() {
+            self.posted.swap(0, Ordering::Acquire)
+        } else {
+            0
+        };
+        Posted {
+            doorbells: self,
+            posted,
+        }
+    }
+}
+
+impl Default for Doorbells {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Iterator for Posted<'_> {
+    type Item = Doorbell;
+
+    fn next(&mut self) -> Option<Doorbell> {
+        if self.posted == 0 {
+            return None;
+        }
+        let bit = self.posted.trailing_zeros();
+        self.posted &= self.posted - 1;
+
+        let index = bit as usize;
+        let Some(value) = self.doorbells.values.get(index) else {
+            return Some(Doorbell::Unknown);
+        };
+        Some(Doorbell::decode(index, value.load(Ordering::Relaxed)))
+    }
+}
+
+impl Doorbell {
+    /// Returns the doorbell with number `index`, which has `value`.
+    pub(crate) fn decode(index: usize, value: u32) -> Self {
+        let queue = index / 2;
+        if index >= COUNT {
+            Self::Unknown
+        } else if index % 2 == 0 {
+            Self::SubmissionTail { queue, value }
+        } else {
+            Self::CompletionHead { queue, value }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the controller needs of the guest's memory.
+
+use core::fmt;
+
+/// The guest's memory does not take the access: nothing is mapped there, or not for this direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryError;
+
+/// The memory of a guest, as a device reaches it by DMA.
+///
+/// The guest changes it at any time, so two reads of the same bytes can differ.
+pub trait GuestMemory {
+    /// Reads `into.len()` bytes at the bus address `address`.
+    ///
+    /// # Errors
+    ///
+    /// Not all of the bytes are readable; `into` may have any content then.
+    fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), MemoryError>;
+
+    /// Writes `from.len()` bytes at the bus address `address`.
+    ///
+    /// Of two aligned words of 8 bytes, the guest's processors do not see the later one before the
+    /// earlier one, neither within a write nor between two: the last word of a completion queue entry
+    /// tells that the entry and the data are there.
+    ///
+    /// # Errors
+    ///
+    /// Not all of the bytes are writable; some may have been written.
+    fn write(&mut self, address: u64, from: &[u8]) -> Result<(), MemoryError>;
+}
+
+impl fmt::Display for MemoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the guest's memory does not take the access")
+    }
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What can be chosen of a controller.
+
+use core::fmt;
+
+/// The fewest bytes of a namespace.
+pub const CAPACITY_MIN: u64 = 1 << 20;
+/// The most bytes of a namespace.
+pub const CAPACITY_MAX: u64 = 1 << 36;
+/// A namespace has a multiple of this many bytes, whatever its block size is.
+pub(crate) const CAPACITY_UNIT: u64 = 4096;
+/// The most pairs of I/O queues.
+pub const QUEUE_PAIRS_MAX: u16 = 16;
+/// Bytes of a serial number.
+pub const SERIAL_SIZE: usize = 20;
+/// The most bytes that [`Controller::configuration`](crate::Controller::configuration) writes.
+pub const CONFIGURATION_MAX: usize = 64;
+
+/// Logical blocks of 512 bytes.
+const LBA_SHIFT_512: u8 = 9;
+/// Logical blocks of 4096 bytes.
+const LBA_SHIFT_4096: u8 = 12;
+
+/// The version of [`Parameters::configuration`].
+const VERSION: u8 = 1;
+/// Bytes of version 1.
+const CONFIGURATION_SIZE: usize = 16;
+
+/// What a controller is like before any guest uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// Bytes of the namespace: a multiple of 4096 from [`CAPACITY_MIN`] to [`CAPACITY_MAX`].
+    pub capacity: u64,
+    /// Binary logarithm of the bytes of a logical block: 9 or 12.
+    pub lba_shift: u8,
+    /// How many pairs of I/O queues there are: 1 to [`QUEUE_PAIRS_MAX`].
+    pub queue_pairs: u16,
+    /// Serial number: printable ASCII, to be padded with spaces.
+    ///
+    /// The identifiers of the subsystem and of the namespace follow from it, so controllers that one
+    /// guest sees together need different ones.
+    pub serial: [u8; SERIAL_SIZE],
+    /// What kind of store the namespace has. It has no effect but for [`Parameters::configuration`].
+    pub store: u8,
+}
+
+/// Parameters that a controller cannot have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterError {
+    /// The capacity is out of range or not a multiple of 4096.
+    Capacity {
+        /// What it is.
+        found: u64,
+    },
+    /// The block size is neither 512 nor 4096.
+    LbaShift {
+        /// Its binary logarithm.
+        found: u8,
+    },
+    /// The number of queue pairs is out of range.
+    QueuePairs {
+        /// What it is.
+        found: u16,
+    },
+    /// The serial number has a byte that is not printable ASCII.
+    Serial {
+        /// Where the byte is.
+        offset: usize,
+        /// What it is.
+        found: u8,
+    },
+}
+
+impl Parameters {
+    /// Checks that a controller can have these parameters.
+    ///
+    /// # Errors
+    ///
+    /// It cannot.
+    pub fn check(&self) -> Result<(), ParameterError> {
+        let capacities = CAPACITY_MIN..=CAPACITY_MAX;
+        if !capacities.contains(&self.capacity) || self.capacity % CAPACITY_UNIT != 0 {
+            return Err(ParameterError::Capacity {
+                found: self.capacity,
+            });
+        }
+        if ![LBA_SHIFT_512, LBA_SHIFT_4096].contains(&self.lba_shift) {
+            return Err(ParameterError::LbaShift {
+                found: self.lba_shift,
+            });
+        }
+        if !(1..=QUEUE_PAIRS_MAX).contains(&self.queue_pairs) {
+            return Err(ParameterError::QueuePairs {
+                found: self.queue_pairs,
+            });
+        }
+        match self.serial.iter().position(|byte| !is_printable(*byte)) {
+            Some(offset) => Err(ParameterError::Serial {
+                offset,
+                found: self.serial[offset],
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns how many logical blocks the namespace has.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.capacity >> self.lba_shift
+    }
+
+    /// Writes what source and destination of a migration must have in common to the front of `out`.
+    ///
+    /// Returns the number of bytes written. Numbers are little endian:
+    ///
+    /// | offset | bytes | content                                            |
+    /// |-------:|------:|----------------------------------------------------|
+    /// |      0 |     1 | version, 1                                         |
+    /// |      1 |     1 | binary logarithm of the bytes of a logical block   |
+    /// |      2 |     1 | kind of the store                                  |
+    /// |      3 |     1 | 0                                                  |
+    /// |      4 |     2 | number of I/O queue pairs                          |
+    /// |      6 |     2 | 0                                                  |
+    /// |      8 |     8 | capacity in bytes                                  |
+    pub fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize {
+        let mut record = [0; CONFIGURATION_SIZE];
+        record[0] = VERSION;
+        record[1] = self.lba_shift;
+        record[2] = self.store;
+        record[4..6].copy_from_slice(&self.queue_pairs.to_le_bytes());
+        record[8..16].copy_from_slice(&self.capacity.to_le_bytes());
+        out[..CONFIGURATION_SIZE].copy_from_slice(&record);
+        CONFIGURATION_SIZE
+    }
+}
+
+/// Whether a byte can be part of an ASCII string in a data structure, section 1.5.
+pub(crate) fn is_printable(byte: u8) -> bool {
+    (b' '..=b'~').contains(&byte)
+}
+
+impl fmt::Display for ParameterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capacity { found } => write!(
+                f,
+                "capacity is {found} bytes instead of a multiple of {CAPACITY_UNIT} from {CAPACITY_MIN} to {CAPACITY_MAX}"
+            ),
+            Self::LbaShift { found } => write!(
+                f,
+                "logical blocks have 2^{found} bytes instead of 2^{LBA_SHIFT_512} or 2^{LBA_SHIFT_4096}"
+            ),
+            Self::QueuePairs { found } => write!(
+                f,
+                "there are {found} queue pairs instead of 1 to {QUEUE_PAIRS_MAX}"
+            ),
+            Self::Serial { offset, found } => write!(
+                f,
+                "byte {offset} of the serial number is {found:#04x}, which is not printable ASCII"
+            ),
+        }
+    }
+}

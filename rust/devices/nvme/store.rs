@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the controller needs of the content of its namespace.
+
+use core::fmt;
+
+use crate::memory::MemoryError;
+
+/// Why a store did not do what it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// The guest's memory failed, as the closure said.
+    Memory(MemoryError),
+    /// There is no space left for what is to be kept.
+    Full,
+    /// The medium failed.
+    Medium,
+}
+
+/// The content of a namespace, from byte 0 to its capacity. What was never written reads as zeros.
+///
+/// Data moves in place: a store lends out slices of its own memory, one after the other in ascending
+/// order and `len` bytes altogether. Offsets and lengths are inside of the namespace, and whole
+/// logical blocks.
+pub trait Store {
+    /// Hands `len` bytes at `offset` to `sink`.
+    ///
+    /// # Errors
+    ///
+    /// The medium failed, or `sink` did, which ends the reading.
+    fn read(
+        &mut self,
+        offset: u64,
+        len: usize,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
+    ) -> Result<(), StoreError>;
+
+    /// Has `source` fill `len` bytes at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// The medium failed, it is full, or `source` failed, which ends the writing. The bytes have
+    /// their old or any other content then.
+    fn write(
+        &mut self,
+        offset: u64,
+        len: usize,
+        source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
+    ) -> Result<(), StoreError>;
+
+    /// Makes `len` bytes at `offset` zeros. If `may_deallocate`, they need not take space afterwards.
+    ///
+    /// # Errors
+    ///
+    /// The medium failed or is full; the bytes have their old content or are zeros.
+    fn write_zeroes(
+        &mut self,
+        offset: u64,
+        len: u64,
+        may_deallocate: bool,
+    ) -> Result<(), StoreError>;
+
+    /// Makes `len` bytes at `offset` zeros that take no space, as far as the store can.
+    ///
+    /// # Errors
+    ///
+    /// The medium failed; the bytes have their old content or are zeros.
+    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), StoreError>;
+
+    /// Makes what was written survive a loss of power, as far as the store outlives one at all.
+    ///
+    /// # Errors
+    ///
+    /// The medium failed.
+    fn flush(&mut self) -> Result<(), StoreError>;
+}
+
+impl From<MemoryError> for StoreError {
+    fn from(error: MemoryError) -> Self {
+        Self::Memory(error)
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(error) => error.fmt(f),
+            Self::Full => f.write_str("the store has no space left"),
+            Self::Medium => f.write_str("the store's medium failed"),
+        }
+    }
+}
