@@ -8,6 +8,10 @@
 #![forbid(unsafe_code)]
 
 use ferry_core::{
+    attributes::{
+        NoSettings,
+        Settings, //
+    },
     driver::{
         Driver,
         Registration,
@@ -15,7 +19,12 @@ use ferry_core::{
         WindowSize,
         WINDOW_SIZE_MAX, //
     },
-    model::Model, //
+    model::{
+        Log,
+        Model,
+        NoStorage,
+        VectorCounts, //
+    },
 };
 use kernel::prelude::*;
 use uart::{
@@ -46,23 +55,18 @@ struct SerialCard(Card);
 impl Model for SerialCard {
     type AccessError = AccessError;
     type LoadError = LoadError;
+    type Posted = ();
+    type Storage = NoStorage;
 
     const TYPE: &'static str = "ferry-uart";
     const STATE_SIZE: usize = Card::STATE_SIZE;
     const CONFIG_SIZE: u64 = CONFIG_SPACE_SIZE as u64;
-    const MSI_VECTORS: u32 = 1;
+    const VECTORS: VectorCounts = VectorCounts { msi: 1, msix: 0 };
 
     fn configuration(&self, out: &mut [u8; ferry_core::CONFIGURATION_MAX]) -> usize {
         // At most four.
         out[0] = self.0.ports().count() as u8;
         1
-    }
-
-    fn bar_size(&self, bar: u32) -> u64 {
-        match bar {
-            0 => self.0.bar0_size(),
-            _ => 0,
-        }
     }
 
     fn read_bar(&mut self, _bar: u32, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
@@ -108,10 +112,18 @@ impl Model for SerialCard {
 
 const PORT_COUNTS: [PortCount; 3] = [PortCount::One, PortCount::Two, PortCount::Four];
 
+/// What distinguishes the cards is their type.
+struct CardType(PortCount);
+
+impl Settings for CardType {
+    type Directory = NoSettings;
+}
+
 struct UartDriver;
 
 impl Driver for UartDriver {
     type Model = SerialCard;
+    type Settings = CardType;
 
     const NAME: &'static CStr = c"ferry_uart";
     const TYPES: &'static [Type] = &[
@@ -136,8 +148,19 @@ impl Driver for UartDriver {
     ];
     const MAX_INSTANCES: u32 = 1024;
 
-    fn model(type_index: usize) -> SerialCard {
-        SerialCard(Card::new(PORT_COUNTS[type_index]))
+    fn settings(type_index: usize, _name: &CStr) -> CardType {
+        CardType(PORT_COUNTS[type_index])
+    }
+
+    fn bar_size(type_index: usize, bar: u32) -> u64 {
+        match bar {
+            0 => Card::new(PORT_COUNTS[type_index]).bar0_size(),
+            _ => 0,
+        }
+    }
+
+    fn open(settings: &CardType, _log: Log<'_>) -> Result<SerialCard> {
+        Ok(SerialCard(Card::new(settings.0)))
     }
 
     fn window_size() -> WindowSize {

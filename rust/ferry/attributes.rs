@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sysfs attributes of an mdev, in its `migration` directory.
+//! Sysfs attributes of an mdev: in its `migration` directory, and in one of its driver.
 //!
 //! Described in `Documentation/ABI/testing/sysfs-bus-mdev-ferry`.
 
@@ -11,13 +11,17 @@ use crate::{
     },
     mediated::Mediated, //
 };
-use core::marker::PhantomData;
+use core::{
+    fmt::Display,
+    marker::PhantomData, //
+};
 use kernel::prelude::*;
 use vfio::{
     attribute::{
         Attribute,
         Entry,
-        Group, //
+        Group,
+        NoGroup, //
     },
     device::Device, //
 };
@@ -32,6 +36,84 @@ impl<D: Driver> Group for MigrationAttributes<D> {
         Entry::of::<WindowSizeAttribute<D>>(),
         Entry::END,
     ];
+}
+
+/// What an administrator can choose for a device while it is closed.
+pub trait Settings: Sized + Send + Unpin + 'static {
+    /// The directory of attributes, [`NoSettings`] if there is nothing to choose.
+    type Directory: SettingDirectory;
+}
+
+/// The directory of a driver's own attributes.
+pub trait SettingDirectory: 'static {
+    /// Name of the directory.
+    const NAME: &'static CStr;
+    /// [`setting`]s, with [`Entry::END`] at the end.
+    const ATTRIBUTES: &'static [Entry];
+}
+
+/// No directory.
+pub struct NoSettings;
+
+impl SettingDirectory for NoSettings {
+    const NAME: &'static CStr = NoGroup::NAME;
+    const ATTRIBUTES: &'static [Entry] = NoGroup::ATTRIBUTES;
+}
+
+/// The driver's directory.
+pub(crate) struct SettingAttributes<D>(PhantomData<D>);
+
+impl<D: Driver> Group for SettingAttributes<D> {
+    const NAME: &'static CStr = <D::Settings as Settings>::Directory::NAME;
+    const ATTRIBUTES: &'static [Entry] = <D::Settings as Settings>::Directory::ATTRIBUTES;
+}
+
+/// One of the [`Settings`], an attribute.
+pub trait Setting: 'static {
+    /// Whose it is.
+    type Driver: Driver;
+    /// What a read shows.
+    type Value: Display;
+
+    /// Name of the attribute.
+    const NAME: &'static CStr;
+
+    /// Serves a read.
+    ///
+    /// # Errors
+    ///
+    /// What the user's `read()` gets.
+    fn show(settings: &<Self::Driver as Driver>::Settings) -> Result<Self::Value>;
+
+    /// Serves a write of `text` while the device is closed.
+    ///
+    /// # Errors
+    ///
+    /// What the user's `write()` gets; nothing has changed then.
+    fn store(settings: &mut <Self::Driver as Driver>::Settings, text: &str) -> Result;
+}
+
+/// The attribute of `S`, which an open device refuses to change with `EBUSY`.
+pub const fn setting<S: Setting>() -> Entry {
+    Entry::of::<SettingAttribute<S>>()
+}
+
+struct SettingAttribute<S>(PhantomData<S>);
+
+impl<S: Setting> Attribute for SettingAttribute<S> {
+    type Device = Mediated<S::Driver>;
+    type Value = S::Value;
+
+    const NAME: &'static CStr = S::NAME;
+    const WRITABLE: bool = true;
+
+    fn show(device: &Device<Self::Device>) -> Result<S::Value> {
+        device.with_settings(S::show)
+    }
+
+    fn store(device: &Device<Self::Device>, text: &str) -> Result {
+        device.change_settings(|settings| S::store(settings, text))
+    }
 }
 
 /// `device_state`: the name of the state, or `closed`.

@@ -3,9 +3,16 @@
 //! A driver of mediated devices that migrate.
 
 use crate::{
-    attributes::MigrationAttributes,
+    attributes::{
+        MigrationAttributes,
+        SettingAttributes,
+        Settings, //
+    },
     mediated::Mediated,
-    model::Model, //
+    model::{
+        Log,
+        Model, //
+    },
 };
 use core::marker::PhantomData;
 use kernel::{
@@ -53,6 +60,8 @@ impl WindowSize {
 pub trait Driver: Sized + Send + Sync + 'static {
     /// Its device.
     type Model: Model;
+    /// What an administrator can choose for a device while it is closed.
+    type Settings: Settings;
 
     /// Name of the driver, and of the class and the parent device of its mdevs.
     const NAME: &'static CStr;
@@ -61,8 +70,19 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// How many mdevs of all types together there can be.
     const MAX_INSTANCES: u32;
 
-    /// A device of type `TYPES[type_index]` after power-on.
-    fn model(type_index: usize) -> Self::Model;
+    /// The settings of a new mdev called `name` of type `TYPES[type_index]`.
+    fn settings(type_index: usize, name: &CStr) -> Self::Settings;
+
+    /// Size of BAR `bar`, which is 0 to 5, of a device of type `TYPES[type_index]` in bytes; 0 if
+    /// there is no such BAR. Only a BAR with a size is accessed.
+    fn bar_size(type_index: usize, bar: u32) -> u64;
+
+    /// A device after power-on, for the user that is opening it now.
+    ///
+    /// # Errors
+    ///
+    /// What the user's open gets.
+    fn open(settings: &Self::Settings, log: Log<'_>) -> Result<Self::Model>;
 
     /// Size of the data window of a new mdev.
     fn window_size() -> WindowSize;
@@ -74,13 +94,18 @@ struct Glue<D>(PhantomData<D>);
 impl<D: Driver> mdev::Driver for Glue<D> {
     type Device = Mediated<D>;
     type Attributes = MigrationAttributes<D>;
+    type MoreAttributes = SettingAttributes<D>;
 
     const NAME: &'static CStr = D::NAME;
     const TYPES: &'static [Type] = D::TYPES;
     const MAX_INSTANCES: u32 = D::MAX_INSTANCES;
 
-    fn probe(_mdev: &mdev::Device, type_index: usize) -> impl PinInit<Mediated<D>, Error> {
-        Mediated::new(D::model(type_index), D::window_size())
+    fn probe(mdev: &mdev::Device, type_index: usize) -> impl PinInit<Mediated<D>, Error> {
+        Mediated::new(
+            D::settings(type_index, mdev.name()),
+            move |bar| D::bar_size(type_index, bar),
+            D::window_size(),
+        )
     }
 }
 

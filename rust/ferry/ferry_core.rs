@@ -9,19 +9,29 @@
 //! # Lock order
 //!
 //! 1. `Mediated::migration`: the state mutex. Transitions and the header of the migration region.
-//! 2. `Mediated::live`: the model. The fast path takes only this one.
+//! 2. `Mediated::live`: the model. The fast path takes only this one, a posted write not even that.
 //! 3. The interrupts' own locks, see `vfio::irq`.
 //!
-//! `Mediated::window` is a leaf. User memory is accessed and VMAs are made with none of them held,
-//! so that a user who lets a page fault hang holds up nobody, least of all a reset.
+//! `Mediated::window` is a leaf. The user's buffers are accessed and VMAs are made with none of them
+//! held, so that a user who lets a page fault hang holds up nobody, least of all a reset. DMA is
+//! another thing: it is the device that waits for the page, with `Mediated::live` held, and whoever
+//! wants to stop that device waits with it, as it would for a device of silicon.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-mod attributes;
+pub mod attributes;
 pub mod driver;
-mod mediated;
+pub mod mediated;
 mod migrate;
 pub mod model;
 
-pub use migration::CONFIGURATION_MAX;
+pub use migration::{
+    Storage,
+    BLOCK_SIZE,
+    CONFIGURATION_MAX, //
+};
+pub use vfio::{
+    attribute::Entry,
+    dma::Dma, //
+};

@@ -14,7 +14,11 @@ use crate::{
         Reporter,
         StateBuffer, //
     },
-    model::Model,
+    model::{
+        Model,
+        PostedWrites,
+        Work, //
+    },
 };
 use core::fmt::Display;
 use kernel::{
@@ -23,6 +27,10 @@ use kernel::{
     new_mutex, new_spinlock,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex,
         SpinLock, //
@@ -38,6 +46,7 @@ use vfio::{
         Device,
         Operations, //
     },
+    dma::Dma,
     ioctl::DeviceInfo,
     irq::{
         self,
@@ -60,11 +69,16 @@ const BARS: usize = (pci::BAR5 - pci::BAR0 + 1) as usize;
 /// How many bytes of an access of registers are copied from or to the user at once.
 const BLOCK: usize = 64;
 
-/// The device as it is now.
+/// How often a worker takes the device's lock for a part of the work before it queues up again.
+const WORK_ROUNDS: usize = 16;
+
+/// The open device as it is now.
 pub(crate) struct Live<M: Model> {
     pub(crate) model: M,
     /// What it becomes when RESUMING is left.
     pub(crate) staged: Option<M>,
+    /// The storage that this will have, until all of the state is there.
+    pub(crate) staged_storage: Option<M::Storage>,
     /// Why the state that was received last could not be staged.
     pub(crate) load_error: Option<M::LoadError>,
     /// Its state may advance.
@@ -72,16 +86,28 @@ pub(crate) struct Live<M: Model> {
 }
 
 impl<M: Model> Live<M> {
+    fn new(model: M) -> Self {
+        Self {
+            model,
+            staged: None,
+            staged_storage: None,
+            load_error: None,
+            running: true,
+        }
+    }
+
     pub(crate) fn reset(&mut self) {
         self.model.reset();
         self.staged = None;
+        self.staged_storage = None;
         self.load_error = None;
         self.running = true;
     }
 }
 
-/// What there is of migration.
-struct Migration {
+/// What there is of migration, and what is chosen before.
+struct Migration<D: Driver> {
+    settings: D::Settings,
     /// Size of the data window at the next open.
     window_size: WindowSize,
     /// Present while the device is open.
@@ -90,11 +116,16 @@ struct Migration {
 
 /// The private data of a mediated device. For its lock order see the crate's documentation.
 #[pin_data]
-pub(crate) struct Mediated<D: Driver> {
+pub struct Mediated<D: Driver> {
     #[pin]
-    migration: Mutex<Migration>,
+    migration: Mutex<Migration<D>>,
+    /// Present while the device is open.
     #[pin]
-    pub(crate) live: Mutex<Live<D::Model>>,
+    live: Mutex<Option<Live<D::Model>>>,
+    /// What was written without that lock.
+    pub(crate) posted: <D::Model as Model>::Posted,
+    /// Whether a posted write counts: `Live::running`, for those without the lock.
+    pub(crate) takes_posted: Atomic<bool>,
     #[pin]
     pub(crate) interrupts: Interrupts,
     /// The data window of the open device.
@@ -107,22 +138,27 @@ pub(crate) struct Mediated<D: Driver> {
 }
 
 impl<D: Driver> Mediated<D> {
-    pub(crate) fn new(model: D::Model, window_size: WindowSize) -> impl PinInit<Self, Error> {
+    pub(crate) fn new(
+        settings: D::Settings,
+        bar_size: impl Fn(u32) -> u64,
+        window_size: WindowSize,
+    ) -> impl PinInit<Self, Error> {
         let mut bar_sizes = [0; BARS];
         for (bar, size) in (pci::BAR0..=pci::BAR5).zip(bar_sizes.iter_mut()) {
-            *size = model.bar_size(bar);
+            *size = bar_size(bar);
         }
 
         try_pin_init!(Self {
             bar_sizes,
-            migration <- new_mutex!(Migration { window_size, region: None }),
-            live <- new_mutex!(Live {
-                model,
-                staged: None,
-                load_error: None,
-                running: true,
+            migration <- new_mutex!(Migration {
+                settings,
+                window_size,
+                region: None,
             }),
-            interrupts <- Interrupts::new(D::Model::MSI_VECTORS),
+            live <- new_mutex!(None),
+            posted: Default::default(),
+            takes_posted: Atomic::new(false),
+            interrupts <- Interrupts::new(D::Model::VECTORS),
             window <- new_spinlock!(None),
             refusals <- RateLimit::new(),
         })
@@ -152,10 +188,41 @@ impl<D: Driver> Mediated<D> {
         Ok(())
     }
 
+    pub(crate) fn with_settings<R>(&self, f: impl FnOnce(&D::Settings) -> R) -> R {
+        f(&self.migration.lock().settings)
+    }
+
+    /// Lets `change` change the settings for the next open.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` while the device is open, or what `change` returns.
+    pub(crate) fn change_settings(
+        &self,
+        change: impl FnOnce(&mut D::Settings) -> Result,
+    ) -> Result {
+        let mut migration = self.migration.lock();
+        if migration.region.is_some() {
+            return Err(EBUSY);
+        }
+
+        change(&mut migration.settings)
+    }
+
+    /// Runs `f` on the open device, with its lock held.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if it is not open.
+    pub(crate) fn with_live<R>(&self, f: impl FnOnce(&mut Live<D::Model>) -> R) -> Result<R> {
+        Option::as_mut(&mut self.live.lock()).map(f).ok_or(ENODEV)
+    }
+
     /// Drives the interrupts as `model` wants them.
-    pub(crate) fn drive_interrupts(&self, model: &D::Model) {
+    pub(crate) fn drive_interrupts(&self, model: &mut D::Model) {
         self.interrupts
             .set_line(model.intx_asserted(), model.interrupt());
+        self.interrupts.raise(model.take_raised());
     }
 
     fn bar_size(&self, bar: u32) -> u64 {
@@ -164,14 +231,6 @@ impl<D: Driver> Mediated<D> {
 
     fn open_window(&self) -> Result<Arc<SharedPages>> {
         self.window.lock().clone().ok_or(ENODEV)
-    }
-
-    /// Back to what the next open shall find.
-    fn clean(&self) {
-        self.interrupts.disable();
-        self.live.lock().reset();
-        self.interrupts.forget_line();
-        self.interrupts.release();
     }
 }
 
@@ -286,13 +345,16 @@ impl<D: Driver> Mediated<D> {
 
     fn read_registers(&self, target: &Target, offset: u64, bytes: &mut [u8]) -> RegisterResult<D> {
         let mut live = self.live.lock();
+        let Some(live) = Option::as_mut(&mut live) else {
+            return Ok(());
+        };
 
         for (at, piece) in pieces(offset, bytes.len()) {
             let bytes = &mut bytes[piece];
             match target {
                 Target::Bar(bar) if live.running => {
                     live.model.read_bar(*bar, at, bytes)?;
-                    self.drive_interrupts(&live.model);
+                    self.drive_interrupts(&mut live.model);
                 }
                 Target::Bar(bar) => live.model.peek_bar(*bar, at, bytes)?,
                 _ => live.model.read_config(at, bytes)?,
@@ -302,8 +364,35 @@ impl<D: Driver> Mediated<D> {
         Ok(())
     }
 
-    fn write_registers(&self, target: &Target, offset: u64, bytes: &[u8]) -> RegisterResult<D> {
+    /// Notes `bytes` if all of it is posted. Then there is work.
+    fn post(&self, target: &Target, offset: u64, bytes: &[u8]) -> bool {
+        match target {
+            Target::Bar(bar) if self.takes_posted.load(Relaxed) => {
+                pieces(offset, bytes.len()).all(|(at, piece)| {
+                    // Each piece is the model's to take or not; what it took, the rest of the
+                    // access cannot undo.
+                    self.posted.post(*bar, at, &bytes[piece])
+                })
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns whether there is work.
+    fn write_registers(
+        &self,
+        target: &Target,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<bool, AccessError<D>> {
+        if self.post(target, offset, bytes) {
+            return Ok(true);
+        }
+
         let mut live = self.live.lock();
+        let Some(live) = Option::as_mut(&mut live) else {
+            return Ok(false);
+        };
 
         for (at, piece) in pieces(offset, bytes.len()) {
             let bytes = &bytes[piece];
@@ -320,14 +409,15 @@ impl<D: Driver> Mediated<D> {
                     }
                 }
             }
-            self.drive_interrupts(&live.model);
+            self.drive_interrupts(&mut live.model);
         }
 
-        Ok(())
+        Ok(live.running && live.model.has_work())
     }
 }
 
-type RegisterResult<D> = Result<(), <<D as Driver>::Model as Model>::AccessError>;
+type AccessError<D> = <<D as Driver>::Model as Model>::AccessError;
+type RegisterResult<D> = Result<(), AccessError<D>>;
 
 /// The widest field of the header.
 const FIELD_MAX: usize = 8;
@@ -337,23 +427,38 @@ impl<D: Driver> Operations for Mediated<D> {
 
     fn open_device(device: &Device<Self>) -> Result {
         let mut migration = device.migration.lock();
+        let mut model = D::open(&migration.settings, &|what, reason, error| {
+            device.refused(what, reason, error);
+        })?;
         let pages = Arc::new(
             SharedPages::new(migration.window_size.bytes())?,
             GFP_KERNEL_ACCOUNT,
         )?;
         let buffer = KVVec::from_elem(0, D::Model::STATE_SIZE, GFP_KERNEL_ACCOUNT)?;
 
-        device.clean();
+        device.interrupts.forget();
+        device.drive_interrupts(&mut model);
+        device.posted.clear();
+        *device.live.lock() = Some(Live::new(model));
+        device.takes_posted.store(true, Relaxed);
         migration.region = Some(Region::new(DataWindow(pages.clone()), StateBuffer(buffer)));
         *device.window.lock() = Some(pages);
         Ok(())
     }
 
     fn close_device(device: &Device<Self>) {
+        device.takes_posted.store(false, Relaxed);
+        let live = device.live.lock().take();
+        // It finds no device and returns.
+        device.cancel_work();
+        device.interrupts.disable();
+        device.interrupts.forget();
+        device.interrupts.release();
+
         let pages = device.window.lock().take();
         let region = device.migration.lock().region.take();
-        device.clean();
-
+        // With no lock held: there may be much to free.
+        drop(live);
         drop(region);
         drop(pages);
     }
@@ -439,9 +544,12 @@ impl<D: Driver> Operations for Mediated<D> {
                 for done in (0..count).step_by(BLOCK) {
                     let bytes = &mut block[..BLOCK.min(count - done)];
                     reader.read_slice(bytes)?;
-                    device
+                    let work = device
                         .write_registers(&target, position.offset + done as u64, bytes)
                         .map_err(|error| device.refused("write", &error, EINVAL))?;
+                    if work {
+                        device.kick();
+                    }
                 }
             }
         }
@@ -518,6 +626,26 @@ impl<D: Driver> Operations for Mediated<D> {
             region.reset(&mut Engaged(device), &mut Reporter(device));
             Ok(())
         })
+    }
+
+    fn work(device: &Device<Self>, dma: &Dma<'_>) {
+        for _ in 0..WORK_ROUNDS {
+            let mut live = device.live.lock();
+            let Some(live) = Option::as_mut(&mut live).filter(|live| live.running) else {
+                return;
+            };
+            let work = live
+                .model
+                .work(&device.posted, dma, &|what, reason, error| {
+                    device.refused(what, reason, error);
+                });
+            device.drive_interrupts(&mut live.model);
+            if work == Work::Done {
+                return;
+            }
+        }
+
+        device.kick();
     }
 
     fn refused(device: &Device<Self>, what: &str, reason: &dyn Display, error: Error) {

@@ -2,11 +2,24 @@
 
 //! The adapter between the migration engine and a device of this driver.
 
-use crate::{driver::Driver, mediated::Mediated, model::Model};
+use crate::{
+    driver::Driver,
+    mediated::{
+        Live,
+        Mediated, //
+    },
+    model::{
+        Model,
+        PostedWrites, //
+    },
+};
 use core::fmt::Display;
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    },
 };
 use migration::{
     Errno,
@@ -15,6 +28,7 @@ use migration::{
     Reason,
     Refusal,
     State,
+    Storage,
     Window,
     CONFIGURATION_MAX, //
 };
@@ -75,34 +89,58 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
     const STATE_SIZE: usize = D::Model::STATE_SIZE;
 
     fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize {
-        self.0.live.lock().model.configuration(out)
+        self.0
+            .with_live(|live| live.model.configuration(out))
+            .unwrap_or(0)
     }
 
     fn stop(&mut self) -> Result<(), Errno> {
-        // Whoever is in the middle of an access has the lock, and is through when we get it.
-        self.0.live.lock().running = false;
-        self.0.interrupts.hold();
-        Ok(())
+        self.0.takes_posted.store(false, Relaxed);
+        // Whoever is in the middle of an access or of the work has the lock, and is through when we
+        // get it.
+        let stopped = self.with_live(|live| {
+            live.model.stop(&self.0.posted, &|what, reason, error| {
+                self.0.refused(what, reason, error);
+            })?;
+            live.running = false;
+            self.0.drive_interrupts(&mut live.model);
+            Ok(())
+        });
+        match stopped {
+            Ok(()) => {
+                self.0.interrupts.hold();
+                Ok(())
+            }
+            Err(errno) => {
+                self.0.takes_posted.store(true, Relaxed);
+                self.0.kick();
+                Err(errno)
+            }
+        }
     }
 
     fn start(&mut self) -> Result<(), Errno> {
-        let mut live = self.0.live.lock();
-        live.running = true;
-        self.0.drive_interrupts(&live.model);
-        drop(live);
-
-        self.0.interrupts.release();
+        self.with_live(|live| {
+            live.model.start(&|what, reason, error| {
+                self.0.refused(what, reason, error);
+            })?;
+            live.running = true;
+            self.0.drive_interrupts(&mut live.model);
+            Ok(())
+        })?;
+        self.run();
         Ok(())
     }
 
     fn save(&mut self, out: &mut [u8]) -> Result<usize, Errno> {
-        self.0.live.lock().model.save(out).ok_or(Errno::EIO)
+        self.0
+            .with_live(|live| live.model.save(out))
+            .map_err(errno)?
+            .ok_or(Errno::EIO)
     }
 
     fn stage(&mut self, state: &[u8]) -> Result<(), Errno> {
-        let mut live = self.0.live.lock();
-
-        match live.model.load(state) {
+        self.with_live(|live| match live.model.load(state) {
             Ok(model) => {
                 live.staged = Some(model);
                 live.load_error = None;
@@ -111,35 +149,86 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
             Err(error) => {
                 live.staged = None;
                 live.load_error = Some(error);
-                Err(Errno::EINVAL)
+                Err(EINVAL)
             }
-        }
+        })
     }
 
     fn adopt(&mut self) {
-        let mut live = self.0.live.lock();
+        let former = self.0.with_live(|live| {
+            live.staged.take().map(|mut staged| {
+                if let Some(storage) = live.staged_storage.take() {
+                    staged.set_storage(storage);
+                }
+                let former = core::mem::replace(&mut live.model, staged);
+                // The VMM has set up the interrupts for the device that it is now.
+                self.0.interrupts.forget();
+                self.0.drive_interrupts(&mut live.model);
+                former
+            })
+        });
 
-        if let Some(staged) = live.staged.take() {
-            live.model = staged;
-            // The VMM has set up the interrupts for the device that it is now.
-            self.0.interrupts.forget_line();
-            self.0.drive_interrupts(&live.model);
-        }
+        // With no lock held: there may be much to free.
+        drop(former);
     }
 
     fn unstage(&mut self) {
-        self.0.live.lock().staged = None;
+        let staged = self
+            .0
+            .with_live(|live| (live.staged.take(), live.staged_storage.take()));
+
+        drop(staged);
     }
 
     fn reset(&mut self) {
-        let mut live = self.0.live.lock();
-        live.reset();
-        self.0.interrupts.forget_line();
-        self.0.drive_interrupts(&live.model);
-        drop(live);
+        let reset = self.0.with_live(|live| {
+            live.reset();
+            self.0.interrupts.forget();
+            self.0.drive_interrupts(&mut live.model);
+        });
 
-        self.0.interrupts.release();
+        if reset.is_ok() {
+            self.run();
+        }
     }
+
+    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn Storage) -> R) -> Option<R> {
+        self.0
+            .with_live(|live| live.model.storage().map(|storage| f(storage)))
+            .ok()
+            .flatten()
+    }
+
+    fn with_staged_storage<R>(
+        &mut self,
+        f: impl FnOnce(&mut dyn Storage) -> R,
+    ) -> Result<Option<R>, Errno> {
+        self.with_live(|live| {
+            if live.staged_storage.is_none() {
+                live.staged_storage = live.model.new_storage()?;
+            }
+            Ok(live.staged_storage.as_mut().map(|storage| f(storage)))
+        })
+    }
+}
+
+impl<D: Driver> Engaged<'_, D> {
+    /// Runs `f` on the open device, with its lock held.
+    fn with_live<R>(&self, f: impl FnOnce(&mut Live<D::Model>) -> Result<R>) -> Result<R, Errno> {
+        self.0.with_live(f).and_then(|result| result).map_err(errno)
+    }
+
+    /// Lets the device go on from the state that it has, which may be one with work left to do.
+    fn run(&self) {
+        self.0.posted.clear();
+        self.0.takes_posted.store(true, Relaxed);
+        self.0.interrupts.release();
+        self.0.kick();
+    }
+}
+
+fn errno(error: Error) -> Errno {
+    Errno::from_errno(error.to_errno())
 }
 
 /// Tells tracepoints and the log what the engine does.
@@ -178,11 +267,16 @@ impl<D: Driver> Observer for Reporter<'_, D> {
         };
 
         // The engine knows that the device refused the state, the device knows why.
-        match (&refusal.reason, &self.0.live.lock().load_error) {
-            (Reason::StateRefused { .. }, Some(error)) => {
-                report(&format_args!("{refusal}: {error}"));
-            }
-            _ => report(refusal),
+        let reported = self
+            .0
+            .with_live(|live| match (&refusal.reason, &live.load_error) {
+                (Reason::StateRefused { .. }, Some(error)) => {
+                    report(&format_args!("{refusal}: {error}"));
+                }
+                _ => report(refusal),
+            });
+        if reported.is_err() {
+            report(refusal);
         }
     }
 }

@@ -3,7 +3,89 @@
 //! What the author of a vendor driver writes: the device.
 
 use core::fmt::Display;
-use migration::CONFIGURATION_MAX;
+use kernel::prelude::*;
+use migration::{
+    Errno,
+    Storage,
+    BLOCK_SIZE,
+    CONFIGURATION_MAX, //
+};
+use vfio::dma::Dma;
+
+pub use vfio::irq::VectorCounts;
+
+/// Registers that are written without the device's lock, such as doorbells: a write only leaves a
+/// note for [`Model::work`].
+pub trait PostedWrites: Default + Send + Sync + 'static {
+    /// Notes a write of `bytes` at `offset` of BAR `bar`. Returns whether the registers there are of
+    /// this kind. Several threads may call it at once.
+    fn post(&self, bar: u32, offset: u64, bytes: &[u8]) -> bool;
+
+    /// Forgets all notes.
+    fn clear(&self);
+}
+
+/// A device without posted writes.
+impl PostedWrites for () {
+    fn post(&self, _bar: u32, _offset: u64, _bytes: &[u8]) -> bool {
+        false
+    }
+
+    fn clear(&self) {}
+}
+
+/// The storage of a device that has none.
+pub enum NoStorage {}
+
+impl Storage for NoStorage {
+    fn blocks(&self) -> u64 {
+        match *self {}
+    }
+
+    fn track(&mut self) -> Result<(), Errno> {
+        match *self {}
+    }
+
+    fn untrack(&mut self) {
+        match *self {}
+    }
+
+    fn dirty_blocks(&self) -> u64 {
+        match *self {}
+    }
+
+    fn take_dirty(&mut self, _from: u64) -> Option<u64> {
+        match *self {}
+    }
+
+    fn mark_dirty(&mut self, _index: u64) {
+        match *self {}
+    }
+
+    fn block(&self, _index: u64) -> Option<&[u8; BLOCK_SIZE]> {
+        match *self {}
+    }
+
+    fn put(&mut self, _offset: u64, _bytes: &[u8]) -> Result<(), Errno> {
+        match *self {}
+    }
+
+    fn put_zeroes(&mut self, _offset: u64, _len: u64) -> Result<(), Errno> {
+        match *self {}
+    }
+}
+
+/// Whether there is something left to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Work {
+    /// Nothing, until the device is written to.
+    Done,
+    /// Something.
+    More,
+}
+
+/// Says in the kernel's log what was refused, why, and with which error.
+pub type Log<'a> = &'a dyn Fn(&str, &dyn Display, Error);
 
 /// A PCI device as a value.
 ///
@@ -15,6 +97,10 @@ pub trait Model: Sized + Send + Unpin + 'static {
     type AccessError: Display;
     /// Why a state is refused.
     type LoadError: Display + Send + Unpin + 'static;
+    /// What is written without the lock, `()` if nothing is.
+    type Posted: PostedWrites;
+    /// What moves block by block while the device runs, [`NoStorage`] if nothing does.
+    type Storage: Storage + Send + Unpin + 'static;
 
     /// Names the kind of device in the stream, in at most 16 ASCII characters.
     const TYPE: &'static str;
@@ -22,16 +108,12 @@ pub trait Model: Sized + Send + Unpin + 'static {
     const STATE_SIZE: usize;
     /// Size of the configuration space in bytes.
     const CONFIG_SIZE: u64;
-    /// How many MSI vectors the device has.
-    const MSI_VECTORS: u32;
+    /// How many vectors the device has.
+    const VECTORS: VectorCounts;
 
     /// Writes what must be the same on both ends of a migration into `out`, and returns how many
     /// bytes that are.
     fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize;
-
-    /// Size of BAR `bar`, which is 0 to 5, in bytes; 0 if there is no such BAR. It never changes, and
-    /// only a BAR with a size is accessed.
-    fn bar_size(&self, bar: u32) -> u64;
 
     /// Reads registers of a BAR.
     ///
@@ -76,10 +158,46 @@ pub trait Model: Sized + Send + Unpin + 'static {
     /// Whether the device asserts its interrupt pin.
     fn intx_asserted(&self) -> bool;
 
-    /// Whether the device has a reason to interrupt; vector 0 is sent when that becomes true.
+    /// Whether the device has a reason to interrupt; MSI vector 0 is sent when that becomes true.
     fn interrupt(&self) -> bool;
 
-    /// To the state after power-on.
+    /// The MSI-X vectors that are to be sent, one bit for each, since the last call.
+    fn take_raised(&mut self) -> u32 {
+        0
+    }
+
+    /// Whether [`Self::work`] shall be called. Asked after each access that writes.
+    fn has_work(&self) -> bool {
+        false
+    }
+
+    /// Does a part of what there is to do, a few milliseconds of it: whoever accesses the device
+    /// waits so long. Called in a kernel worker while the device runs, after a posted write, when
+    /// [`Self::has_work`] says so, when the device starts, and as long as there is more.
+    fn work(&mut self, _posted: &Self::Posted, _dma: &Dma<'_>, _log: Log<'_>) -> Work {
+        Work::Done
+    }
+
+    /// The device is about to run, for the first time or again.
+    ///
+    /// # Errors
+    ///
+    /// It cannot: the transition to a running state fails.
+    fn start(&mut self, _log: Log<'_>) -> Result {
+        Ok(())
+    }
+
+    /// The device is about to be stopped. Posted writes become part of its state. After a successful
+    /// return nobody calls [`Self::work`].
+    ///
+    /// # Errors
+    ///
+    /// It cannot be stopped, and goes on.
+    fn stop(&mut self, _posted: &Self::Posted, _log: Log<'_>) -> Result {
+        Ok(())
+    }
+
+    /// To the state after power-on. Storage keeps its content.
     fn reset(&mut self);
 
     /// Writes the complete state, with everything in flight, into `out`. Returns how many bytes,
@@ -87,10 +205,29 @@ pub trait Model: Sized + Send + Unpin + 'static {
     fn save(&self, out: &mut [u8]) -> Option<usize>;
 
     /// Returns a device of the configuration of this one with the state that [`Self::save`] wrote.
-    /// `state` is hostile: whatever is in it leads to a device that works, or to an error.
+    /// `state` is hostile: whatever is in it leads to a device that works, or to an error. Its
+    /// storage, if that is of the kind that moves, is all zeros until [`Self::set_storage`].
     ///
     /// # Errors
     ///
     /// What is wrong with it.
     fn load(&self, state: &[u8]) -> Result<Self, Self::LoadError>;
+
+    /// The storage, if it is of the kind that moves.
+    fn storage(&mut self) -> Option<&mut Self::Storage> {
+        None
+    }
+
+    /// Makes storage as large as this device's, all zeros; [`None`] if it is not of the kind that
+    /// moves.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn new_storage(&self) -> Result<Option<Self::Storage>> {
+        Ok(None)
+    }
+
+    /// Takes `storage`, which is from [`Self::new_storage`] and has been filled, for its own.
+    fn set_storage(&mut self, _storage: Self::Storage) {}
 }

@@ -6,7 +6,11 @@
 #define _FERRY_HELPERS_H
 
 #include <linux/ratelimit.h>
+#include <linux/workqueue.h>
 
 void ferry_ratelimit_state_init(struct ratelimit_state *rs);
+
+void ferry_work_init(struct work_struct *work, work_func_t func);
+bool ferry_work_queue(struct work_struct *work);
 
 #endif /* _FERRY_HELPERS_H */

@@ -45,6 +45,14 @@ impl Errno {
     /// Protocol not supported: the stream needs a newer reader.
     pub const EPROTONOSUPPORT: Self = Self(93);
 
+    /// Returns the error that the kernel returns as `errno`, or [`Self::EIO`] if that is none.
+    pub const fn from_errno(errno: i32) -> Self {
+        match errno {
+            -4095..=-1 => Self(errno.unsigned_abs() as u16),
+            _ => Self::EIO,
+        }
+    }
+
     /// Returns the number as the kernel returns it, which is negative: -4095..=-1.
     pub const fn to_errno(self) -> i32 {
         // No overflow: the operand is at most 65535.

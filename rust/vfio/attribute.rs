@@ -84,12 +84,24 @@ pub trait Group: 'static {
     const ATTRIBUTES: &'static [Entry];
 }
 
-/// No attributes.
+/// No directory.
 pub struct NoGroup;
 
 impl Group for NoGroup {
     const NAME: &'static CStr = c"";
     const ATTRIBUTES: &'static [Entry] = &[Entry::END];
+}
+
+/// The directories of a device: those of the framework and those of the driver.
+pub struct Groups<A, B>(PhantomData<(A, B)>);
+
+impl<A: Group, B: Group> Groups<A, B> {
+    /// The NULL-terminated list that the driver core takes.
+    pub(crate) const LIST: &'static [*const bindings::attribute_group; 3] = &[
+        GroupTable::<A>::POINTER,
+        GroupTable::<B>::POINTER,
+        core::ptr::null(),
+    ];
 }
 
 /// The C structures of group `G`.
@@ -112,9 +124,12 @@ impl<G: Group> GroupTable<G> {
     };
     const GROUP_REF: &'static bindings::attribute_group = &Self::GROUP;
 
-    /// The NULL-terminated list that the driver core takes.
-    pub(crate) const LIST: &'static [*const bindings::attribute_group; 2] =
-        &[&raw const *Self::GROUP_REF, core::ptr::null()];
+    /// NULL if it has no files.
+    const POINTER: *const bindings::attribute_group = if G::ATTRIBUTES.len() > 1 {
+        Self::GROUP_REF
+    } else {
+        core::ptr::null()
+    };
 }
 
 struct Table<A>(PhantomData<A>);

@@ -10,6 +10,7 @@
 
 use crate::{
     const_char_ptr,
+    dma::Dma,
     ioctl,
     irq,
     mdev,
@@ -136,8 +137,13 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
     /// The user unmapped `[iova, iova + length)`: drop every pin in it before returning.
     ///
-    /// A device without DMA has none.
+    /// [`Dma`] pins nothing.
     fn dma_unmap(_device: &Device<Self>, _iova: u64, _length: u64) {}
+
+    /// The device's work, which [`Device::kick`] asked for: the place for DMA and for whatever the
+    /// user's thread shall not wait for. Called in a kernel worker, never twice at once, and only
+    /// while the device is open.
+    fn work(_device: &Device<Self>, _dma: &Dma<'_>) {}
 }
 
 /// A VFIO device and its driver's data, which [`Deref`] leads to.
@@ -146,11 +152,14 @@ pub trait Operations: Sized + Send + Sync + 'static {
 ///
 /// - `vdev` is at offset 0 and was initialised by `_vfio_alloc_device()`, which also owns the
 ///   allocation; `vfio_put_device()` drops a reference to it.
+/// - `work` is initialised as soon as the allocation has succeeded, is only queued while the device
+///   is open, and is cancelled before it is closed.
 /// - `data` is initialised if `initialised` is set, which happens before registration; whoever has
 ///   a `&Device<T>` has a registered one.
 #[repr(C)]
 pub struct Device<T: Operations> {
     vdev: Opaque<vfio_bindings::vfio_device>,
+    work: Opaque<bindings::work_struct>,
     initialised: UnsafeCell<bool>,
     data: UnsafeCell<MaybeUninit<T>>,
 }
@@ -172,6 +181,21 @@ impl<T: Operations> Device<T> {
 }
 
 impl<T: Operations> Device<T> {
+    /// Has [`Operations::work`] called soon, once more if it is being called now. Can be called in
+    /// any context while the device is open.
+    pub fn kick(&self) {
+        // SAFETY: By the type invariants the work is initialised, and cancelled before the device
+        // goes.
+        unsafe { vfio_bindings::ferry_work_queue(self.work.get()) };
+    }
+
+    /// Waits until [`Operations::work`] is neither called nor going to be called. May sleep; must
+    /// not be called by that, nor with a lock held that it takes.
+    pub fn cancel_work(&self) {
+        // SAFETY: By the type invariants the work is initialised.
+        unsafe { bindings::cancel_work_sync(self.work.get()) };
+    }
+
     /// Logs that `what` was refused with `error` because of `reason`, and returns `error`.
     pub fn refused(&self, what: &str, reason: &dyn Display, error: Error) -> Error {
         T::refused(self, what, reason, error);
@@ -233,6 +257,13 @@ impl<T: Operations> Registration<T> {
         // SAFETY: The allocation has the size of a `Device<T>` and is zeroed, which makes
         // `initialised` false.
         let this = unsafe { NonNull::new_unchecked(vdev.cast::<Device<T>>()) };
+        // SAFETY: The work is ours and not queued; the callback takes it for part of a `Device<T>`.
+        unsafe {
+            vfio_bindings::ferry_work_init(
+                (*this.as_ptr()).work.get(),
+                Some(VTable::<T>::work_callback),
+            )
+        };
         // From here on a failure puts the device, and `release_callback` frees what there is.
         let put_on_error = Unregistered(this);
 
@@ -371,7 +402,27 @@ impl<T: Operations> VTable<T> {
     /// As for [`Self::open_device_callback`].
     unsafe extern "C" fn close_device_callback(vdev: *mut vfio_bindings::vfio_device) {
         // SAFETY: As for `open_device_callback()`.
-        T::close_device(unsafe { Device::<T>::from_raw(vdev) });
+        let device = unsafe { Device::<T>::from_raw(vdev) };
+
+        T::close_device(device);
+        // Nobody kicks a closed device, and no DMA is possible when this has returned.
+        device.cancel_work();
+    }
+
+    /// # Safety
+    ///
+    /// Called by a workqueue with the `work` of a `Device<T>` that is open.
+    unsafe extern "C" fn work_callback(work: *mut bindings::work_struct) {
+        // SAFETY: By the function's requirement; the device is closed, and with it the reference
+        // at its end, only after the work.
+        let device = unsafe {
+            &*work
+                .byte_sub(offset_of!(Device<T>, work))
+                .cast::<Device<T>>()
+        };
+
+        // SAFETY: As the device is open, so it stays during the call.
+        T::work(device, &unsafe { Dma::new(device.vdev.get()) });
     }
 
     /// # Safety

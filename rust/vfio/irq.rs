@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Interrupts of a PCI device as a user sees them: INTx and MSI, each on eventfds.
+//! Interrupts of a PCI device as a user sees them: INTx, MSI and MSI-X, each on eventfds.
 //!
 //! Mirrors `struct vfio_irq_info` and `struct vfio_irq_set` of
 //! [`include/uapi/linux/vfio.h`](srctree/include/uapi/linux/vfio.h), with the rules of
-//! `drivers/vfio/pci/vfio_pci_intrs.c`: INTx and MSI exclude each other, INTx masks itself when it
-//! is delivered, and a level that is still high when it is unmasked is delivered again.
+//! `drivers/vfio/pci/vfio_pci_intrs.c`: the three exclude each other, INTx masks itself when it is
+//! delivered, and a level that is still high when it is unmasked is delivered again.
+//!
+//! A message that finds no eventfd waits for one, as it would in the pending bit array of a real
+//! MSI-X table: QEMU 7.2 disables all of MSI-X for a moment whenever the guest adds a vector.
 //!
 //! # Lock order
 //!
@@ -35,6 +38,8 @@ pub enum Index {
     Intx,
     /// Message signalled interrupts.
     Msi,
+    /// Message signalled interrupts from a table in a BAR.
+    Msix,
 }
 
 impl Index {
@@ -45,6 +50,7 @@ impl Index {
         match index {
             vfio_bindings::VFIO_PCI_INTX_IRQ_INDEX => Some(Self::Intx),
             vfio_bindings::VFIO_PCI_MSI_IRQ_INDEX => Some(Self::Msi),
+            vfio_bindings::VFIO_PCI_MSIX_IRQ_INDEX => Some(Self::Msix),
             _ => None,
         }
     }
@@ -94,11 +100,20 @@ pub struct Set {
     pub data: Data,
 }
 
-/// One MSI vector.
+/// How many vectors a device has of each kind.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct VectorCounts {
+    /// MSI: 0 to 32.
+    pub msi: u32,
+    /// MSI-X: 0 to 32, which is what [`Interrupts::raise`] can name.
+    pub msix: u32,
+}
+
+/// One MSI or MSI-X vector.
 #[derive(Default)]
 struct Vector {
     trigger: Option<EventFd>,
-    /// It was raised while delivery was held.
+    /// It was raised while delivery was held, or while there was no eventfd.
     pending: bool,
 }
 
@@ -128,15 +143,12 @@ impl Routing {
         }
     }
 
-    /// Raises vector `number`, now or as soon as delivery is no longer held.
+    /// Raises vector `number`, now or as soon as it can be delivered.
     fn raise(&mut self, number: usize) {
-        if self.mode != Some(Index::Msi) {
-            return;
-        }
-        let held = self.held;
+        let deliverable = matches!(self.mode, Some(Index::Msi | Index::Msix)) && !self.held;
         if let Some(vector) = self.vectors.get_mut(number) {
             match &vector.trigger {
-                Some(trigger) if !held => {
+                Some(trigger) if deliverable => {
                     vector.pending = false;
                     trigger.signal();
                 }
@@ -182,16 +194,17 @@ pub struct Interrupts {
     router: Arc<Router>,
     #[pin]
     unmask_listener: Mutex<Option<Virqfd<Router>>>,
-    msi_count: u32,
+    counts: VectorCounts,
 }
 
 impl Interrupts {
-    /// INTx and `msi_count` MSI vectors, none of them enabled.
-    pub fn new(msi_count: u32) -> impl PinInit<Self, Error> {
+    /// INTx and so many vectors, none of them enabled.
+    pub fn new(counts: VectorCounts) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             router: {
-                let mut vectors = KVec::with_capacity(msi_count as usize, GFP_KERNEL_ACCOUNT)?;
-                for _ in 0..msi_count {
+                let count = counts.msi.max(counts.msix);
+                let mut vectors = KVec::with_capacity(count as usize, GFP_KERNEL_ACCOUNT)?;
+                for _ in 0..count {
                     vectors.push(Vector::default(), GFP_KERNEL_ACCOUNT)?;
                 }
                 Arc::pin_init(
@@ -210,7 +223,7 @@ impl Interrupts {
                 )?
             },
             unmask_listener <- new_mutex!(None),
-            msi_count,
+            counts,
         })
     }
 
@@ -231,9 +244,14 @@ impl Interrupts {
                     | vfio_bindings::VFIO_IRQ_INFO_AUTOMASKED,
                 count: 1,
             },
-            Some(Index::Msi) if self.msi_count > 0 => Info {
+            Some(Index::Msi) if self.counts.msi > 0 => Info {
                 flags: vfio_bindings::VFIO_IRQ_INFO_EVENTFD | vfio_bindings::VFIO_IRQ_INFO_NORESIZE,
-                count: self.msi_count,
+                count: self.counts.msi,
+            },
+            // Without NORESIZE: a vector more can be had at any time.
+            Some(Index::Msix) if self.counts.msix > 0 => Info {
+                flags: vfio_bindings::VFIO_IRQ_INFO_EVENTFD,
+                count: self.counts.msix,
             },
             _ => Info { flags: 0, count: 0 },
         })
@@ -248,17 +266,33 @@ impl Interrupts {
         routing.cause = cause;
 
         routing.deliver_intx();
-        if raised {
+        if raised && routing.mode == Some(Index::Msi) {
             routing.raise(0);
         }
     }
 
-    /// Forgets what the device drove, so that the next [`Self::set_line`] counts as an edge: the
-    /// device's state has been replaced.
-    pub fn forget_line(&self) {
+    /// Raises the MSI-X vectors whose bits are set in `vectors`. A vector that cannot be delivered
+    /// now is delivered once that is possible. Can be called with any lock held.
+    pub fn raise(&self, vectors: u32) {
+        if vectors == 0 {
+            return;
+        }
+
+        let mut routing = self.router.routing.lock();
+        for number in (0..u32::BITS).filter(|number| vectors & (1 << number) != 0) {
+            routing.raise(number as usize);
+        }
+    }
+
+    /// Forgets what the device drove and raised, so that the next [`Self::set_line`] counts as an
+    /// edge: the device's state has been replaced.
+    pub fn forget(&self) {
         let mut routing = self.router.routing.lock();
         routing.intx_level = false;
         routing.cause = false;
+        for vector in routing.vectors.iter_mut() {
+            vector.pending = false;
+        }
     }
 
     /// Delivers nothing from here on: the device is being stopped. No interrupt is delivered once
@@ -274,7 +308,8 @@ impl Interrupts {
         routing.deliver_pending();
     }
 
-    /// Back to no interrupt enabled, as at open. May sleep.
+    /// Back to no interrupt enabled, as at open. What is pending stays so until
+    /// [`Self::forget`]. May sleep.
     pub fn disable(&self) {
         self.disable_locked(&mut self.unmask_listener.lock());
     }
@@ -283,11 +318,14 @@ impl Interrupts {
         *unmask_listener = None;
 
         let mut routing = self.router.routing.lock();
+        // The pending bit array of MSI-X is the device's, and outlives what the user does.
+        let keep_pending = routing.mode == Some(Index::Msix);
         routing.mode = None;
         routing.intx_masked = false;
         routing.intx_trigger = None;
         for vector in routing.vectors.iter_mut() {
-            *vector = Vector::default();
+            vector.trigger = None;
+            vector.pending &= keep_pending;
         }
     }
 
@@ -321,7 +359,7 @@ impl Interrupts {
             (_, Action::Trigger, Data::Bool(wanted)) => {
                 self.trigger(index, set.start, set.count, |i| wanted[i])
             }
-            (Index::Msi, _, _) => Err(ENOTTY),
+            (Index::Msi | Index::Msix, _, _) => Err(ENOTTY),
             (Index::Intx, action, data) => {
                 if self.router.routing.lock().mode != Some(Index::Intx) {
                     return Err(EINVAL);
@@ -376,13 +414,13 @@ impl Interrupts {
                 routing.intx_masked = false;
                 routing.deliver_intx();
             }
-            Index::Msi => {
+            Index::Msi | Index::Msix => {
                 for (number, trigger) in (start as usize..).zip(triggers.iter_mut()) {
                     if let Some(vector) = routing.vectors.get_mut(number) {
                         vector.trigger = trigger.take();
                     }
                 }
-                if newly_enabled && routing.cause {
+                if index == Index::Msi && newly_enabled && routing.cause {
                     routing.raise(0);
                 }
                 routing.deliver_pending();
@@ -413,7 +451,7 @@ impl Interrupts {
                         routing.intx_masked = true;
                     }
                 }
-                Index::Msi => {
+                Index::Msi | Index::Msix => {
                     if let Some(Vector {
                         trigger: Some(trigger),
                         ..

@@ -48,6 +48,15 @@ impl Device {
         // SAFETY: By the type invariants the pointer is valid.
         unsafe { &raw mut (*self.0.get()).dev }
     }
+
+    /// Its name, which is a UUID.
+    pub fn name(&self) -> &CStr {
+        // SAFETY: By the type invariants the device is valid.
+        let device: &kernel::device::Device =
+            unsafe { kernel::device::Device::from_raw(self.as_device_ptr()) };
+
+        device.name()
+    }
 }
 
 /// A kind of device that an administrator can choose.
@@ -66,6 +75,8 @@ pub trait Driver: Sized + 'static {
     type Device: Operations;
     /// Sysfs attributes of a device.
     type Attributes: attribute::Group;
+    /// Sysfs attributes in a second directory.
+    type MoreAttributes: attribute::Group;
 
     /// Name of the driver, and of the class and the parent device.
     const NAME: &'static CStr;
@@ -168,7 +179,7 @@ impl<T: Driver> Registration<T> {
                 name: T::NAME.as_char_ptr(),
                 // The mdev core leaves it to the driver; with it an open device holds the module.
                 owner: module.as_ptr(),
-                dev_groups: attribute::GroupTable::<T::Attributes>::LIST
+                dev_groups: attribute::Groups::<T::Attributes, T::MoreAttributes>::LIST
                     .as_ptr()
                     .cast_mut()
                     .cast(),

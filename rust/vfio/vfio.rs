@@ -17,6 +17,7 @@
 pub mod attribute;
 pub mod class;
 pub mod device;
+pub mod dma;
 pub mod eventfd;
 pub mod file;
 pub mod ioctl;
