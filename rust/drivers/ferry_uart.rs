@@ -148,8 +148,8 @@ impl Driver for UartDriver {
     ];
     const MAX_INSTANCES: u32 = 1024;
 
-    fn settings(type_index: usize, _name: &CStr) -> CardType {
-        CardType(PORT_COUNTS[type_index])
+    fn settings(type_index: usize, _name: &CStr) -> Result<CardType> {
+        Ok(CardType(PORT_COUNTS[type_index]))
     }
 
     fn bar_size(type_index: usize, bar: u32) -> u64 {

@@ -70,8 +70,13 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// How many mdevs of all types together there can be.
     const MAX_INSTANCES: u32;
 
-    /// The settings of a new mdev called `name` of type `TYPES[type_index]`.
-    fn settings(type_index: usize, name: &CStr) -> Self::Settings;
+    /// The settings of a new mdev called `name` of type `TYPES[type_index]`, which the current process
+    /// makes.
+    ///
+    /// # Errors
+    ///
+    /// What that process gets.
+    fn settings(type_index: usize, name: &CStr) -> Result<Self::Settings>;
 
     /// Size of BAR `bar`, which is 0 to 5, of a device of type `TYPES[type_index]` in bytes; 0 if
     /// there is no such BAR. Only a BAR with a size is accessed.

@@ -139,7 +139,7 @@ pub struct Mediated<D: Driver> {
 
 impl<D: Driver> Mediated<D> {
     pub(crate) fn new(
-        settings: D::Settings,
+        settings: Result<D::Settings>,
         bar_size: impl Fn(u32) -> u64,
         window_size: WindowSize,
     ) -> impl PinInit<Self, Error> {
@@ -151,7 +151,7 @@ impl<D: Driver> Mediated<D> {
         try_pin_init!(Self {
             bar_sizes,
             migration <- new_mutex!(Migration {
-                settings,
+                settings: settings?,
                 window_size,
                 region: None,
             }),

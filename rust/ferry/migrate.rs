@@ -160,7 +160,7 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
                 if let Some(storage) = live.staged_storage.take() {
                     staged.set_storage(storage);
                 }
-                let former = core::mem::replace(&mut live.model, staged);
+                let former = live.model.adopt(staged);
                 // The VMM has set up the interrupts for the device that it is now.
                 self.0.interrupts.forget();
                 self.0.drive_interrupts(&mut live.model);

@@ -228,6 +228,11 @@ pub trait Model: Sized + Send + Unpin + 'static {
         Ok(None)
     }
 
+    /// Becomes `staged`, which is from [`Self::load`], and returns what it was.
+    fn adopt(&mut self, staged: Self) -> Self {
+        core::mem::replace(self, staged)
+    }
+
     /// Takes `storage`, which is from [`Self::new_storage`] and has been filled, for its own.
     fn set_storage(&mut self, _storage: Self::Storage) {}
 }
