@@ -17,8 +17,9 @@ use crate::{
 
 /// Major version of the stream. A reader refuses every other.
 pub const MAJOR: u16 = 1;
-/// Minor version of the stream. A reader takes every one of its major version.
-pub const MINOR: u16 = 0;
+/// Minor version of the stream. A reader takes every one of its major version. A writer says the
+/// first that has all that it needs.
+pub const MINOR: u16 = 1;
 
 /// Size of the name of a device's type, in bytes; shorter ones are padded with zeros.
 pub(crate) const TYPE_SIZE: usize = 16;
@@ -44,12 +45,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Returns the identity of `device`.
+    /// Returns the identity of `device`, for a stream of the minor version `minor`.
     ///
     /// # Errors
     ///
     /// [`Reason::ConfigurationTooLong`] where the device gives more than it may.
-    pub fn of<D: Device>(device: &D) -> Result<Self, Refusal> {
+    pub fn of<D: Device>(device: &D, minor: u16) -> Result<Self, Refusal> {
         const {
             assert!(D::TYPE.is_ascii() && !D::TYPE.is_empty() && D::TYPE.len() <= TYPE_SIZE);
             assert!(D::STATE_SIZE <= STATE_MAX);
@@ -74,7 +75,7 @@ impl Identity {
             len: 0,
         };
         identity.append(&MAJOR.to_le_bytes());
-        identity.append(&MINOR.to_le_bytes());
+        identity.append(&minor.to_le_bytes());
         identity.append(&name);
         identity.append(&length.to_le_bytes());
         identity.append(configuration);
@@ -147,7 +148,7 @@ impl Identity {
             .into());
         }
 
-        if minor == MINOR && usize::try_from(len) != Ok(self.len) {
+        if minor <= MINOR && usize::try_from(len) != Ok(self.len) {
             return Err(malformed.into());
         }
 

@@ -30,6 +30,7 @@
 #![warn(clippy::unwrap_used)]
 #![warn(clippy::panic)]
 
+mod blocks;
 mod crc32c;
 pub mod device;
 mod handshake;

@@ -4,10 +4,13 @@
 //!
 //! Everything in a stream is hostile. Bytes are copied out of the window once, and what is checked
 //! is the copy: the header of a record goes to a buffer of its own, a piece of device state
-//! straight to its place in the state buffer. A record has no effect before its checksum was found
-//! right, and lengths are bounded before they are used. Statements 44, 46 and 47 of the protocol.
+//! straight to its place in the state buffer, and a piece of storage through that buffer, which is
+//! not in use yet, to the storage that is staged. A record has no effect on anything else before its
+//! checksum was found right, and lengths are bounded before they are used. Statements 44, 46 and 47
+//! of the protocol.
 
 use crate::{
+    blocks::ZEROES_SIZE,
     crc32c::{
         crc32c,
         Crc32c, //
@@ -28,6 +31,7 @@ use crate::{
         Reason,
         Refusal, //
     },
+    storage::BLOCK_SIZE,
 };
 
 /// Bytes of a payload that are passed over at a time.
@@ -61,13 +65,39 @@ impl Span {
 /// What a stream has come to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
+    /// HEADER came, and is that of a device like this one.
+    Accepted,
     /// All that was read is needed no more: a RESTART came.
     Restarted,
+    /// A piece of storage is at the start of the buffer. Its checksum may still turn out to be
+    /// wrong.
+    Block {
+        /// Where it belongs, in bytes.
+        offset: u64,
+        /// Its length, in bytes.
+        len: usize,
+    },
+    /// A part of the storage is all zeros.
+    Zeroes {
+        /// Where it begins, in bytes.
+        offset: u64,
+        /// Its length, in bytes.
+        len: u64,
+    },
     /// A save is complete and its totals are right.
     Completed {
         /// Length of the device state in the state buffer, in bytes.
         len: usize,
     },
+}
+
+/// How much a device can take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// The most bytes of device state, for which the buffer has the room.
+    pub state: usize,
+    /// Size of the device's storage in bytes, if it has one and [`Event::Accepted`] was returned.
+    pub storage: Option<u64>,
 }
 
 /// What may come next.
@@ -77,7 +107,7 @@ enum Place {
     Opening,
     /// RESTART came, or a RESEND of HEADER: HEADER.
     Header,
-    /// HEADER came: pieces of the state and END, or RESEND before them.
+    /// HEADER came: blocks, then pieces of the state, then END; or RESEND before the state.
     Body,
     /// END came: nothing but RESTART.
     End,
@@ -120,6 +150,8 @@ pub struct Reader {
     resent: bool,
     /// Bytes of device state in the state buffer.
     state_len: usize,
+    /// Bytes of payload that END counts.
+    bytes: u64,
     current: Option<Current>,
     /// A header of a record, as far as it came.
     head: [u8; HEADER_SIZE],
@@ -138,6 +170,7 @@ impl Reader {
             accepted: None,
             resent: false,
             state_len: 0,
+            bytes: 0,
             current: None,
             head: [0; HEADER_SIZE],
             head_len: 0,
@@ -158,8 +191,8 @@ impl Reader {
     /// Reads on, until `span` is used up or something has happened that somebody has to act upon
     /// before the rest can be read.
     ///
-    /// `buffer` takes the device state; its length is the most that there may be. `identity` is
-    /// that of the device.
+    /// `buffer` takes the device state, and before that the pieces of storage on their way.
+    /// `identity` is that of the device.
     ///
     /// # Errors
     ///
@@ -169,16 +202,21 @@ impl Reader {
         window: &W,
         span: &mut Span,
         identity: &Identity,
+        limits: Limits,
         buffer: &mut [u8],
     ) -> Result<Option<Event>, Refusal> {
         while span.len > 0 {
-            match self.current {
-                None => self.read_header(window, span, buffer.len())?,
+            let piece = match self.current {
+                None => {
+                    self.read_header(window, span, limits)?;
+                    None
+                }
                 Some(current) => self.read_payload(current, window, span, buffer),
-            }
+            };
             // A record without payload is complete with its header.
-            if let Some(event) = self.finish_if_complete(identity, buffer)? {
-                return Ok(Some(event));
+            let event = self.finish_if_complete(identity, limits, buffer)?;
+            if piece.is_some() || event.is_some() {
+                return Ok(piece.or(event));
             }
         }
 
@@ -190,7 +228,7 @@ impl Reader {
         &mut self,
         window: &W,
         span: &mut Span,
-        state_max: usize,
+        limits: Limits,
     ) -> Result<(), Refusal> {
         if let Some(rest) = self.head.get_mut(self.head_len..) {
             self.head_len = self.head_len.saturating_add(span.read(window, rest));
@@ -200,7 +238,7 @@ impl Reader {
         }
 
         let header = RecordHeader::decode(&self.head, self.sequence)?;
-        let known = self.admit(&header, state_max)?;
+        let known = self.admit(&header, limits)?;
         self.head_len = 0;
         self.current = Some(Current {
             header,
@@ -212,8 +250,10 @@ impl Reader {
     }
 
     /// Judges a record by its header: may it come here, and can it be what it says?
-    fn admit(&self, header: &RecordHeader, state_max: usize) -> Result<Known, Refusal> {
-        let known = match Kind::from_number(header.kind) {
+    fn admit(&self, header: &RecordHeader, limits: Limits) -> Result<Known, Refusal> {
+        let minor = self.accepted.map_or(0, |accepted| accepted.minor);
+        let kind = Kind::from_number(header.kind).filter(|kind| kind.since() <= minor);
+        let known = match kind {
             Some(_) if header.flags != 0 => return Err(header.bad_flags()),
             Some(kind) => Known::Record(kind),
             None if header.flags & OPTIONAL != 0 => Known::Skipped,
@@ -238,7 +278,8 @@ impl Reader {
             }
             Known::Record(Kind::Header) => self.admit_header(header)?,
             _ if self.place != Place::Body => return Err(header.misplaced()),
-            Known::Record(Kind::State) => self.admit_state(header, state_max)?,
+            Known::Record(Kind::Block | Kind::Zeroes) => self.admit_blocks(header, limits)?,
+            Known::Record(Kind::State) => self.admit_state(header, limits.state)?,
             Known::Record(Kind::End) => self.admit_end(header)?,
             Known::Skipped => {}
         }
@@ -334,6 +375,32 @@ impl Reader {
         }
     }
 
+    fn admit_blocks(&self, header: &RecordHeader, limits: Limits) -> Result<(), Refusal> {
+        // The buffer that they go through has the state by then.
+        if self.state_len > 0 {
+            return Err(header.misplaced());
+        }
+        let Some(size) = limits.storage else {
+            return Err(Reason::NoStorage {
+                sequence: header.sequence,
+            }
+            .into());
+        };
+
+        // How many zeros there are is in the payload.
+        if header.kind == Kind::Zeroes.number() {
+            return if header.length as usize == ZEROES_SIZE {
+                Ok(())
+            } else {
+                Err(header.bad_length())
+            };
+        }
+        if header.length == 0 {
+            return Err(header.bad_length());
+        }
+        within_storage(header.argument, u64::from(header.length), size)
+    }
+
     fn admit_state(&self, header: &RecordHeader, state_max: usize) -> Result<(), Refusal> {
         if header.length == 0 {
             return Err(header.bad_length());
@@ -370,18 +437,24 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads the rest of a payload as far as it goes.
+    /// Reads the rest of a payload as far as it goes. Returns a piece of storage that it finds.
     fn read_payload<W: Window>(
         &mut self,
         mut current: Current,
         window: &W,
         span: &mut Span,
         buffer: &mut [u8],
-    ) {
+    ) -> Option<Event> {
         let left = (current.header.length as usize).saturating_sub(current.done);
         let mut skipped = [0; SKIP_SIZE];
 
+        let offset = current.header.argument.saturating_add(current.done as u64);
+        let storage = matches!(current.known, Known::Record(Kind::Block));
         let place = match current.known {
+            Known::Record(Kind::Block) => {
+                let len = block_piece(offset, left, buffer.len());
+                buffer.get_mut(..len)
+            }
             Known::Record(Kind::State) => {
                 let start = self.state_len.saturating_add(current.done);
                 buffer.get_mut(start..)
@@ -394,19 +467,22 @@ impl Reader {
             _ => &mut skipped,
         };
         let len = left.min(place.len());
+        let mut read = 0;
         if let Some(place) = place.get_mut(..len) {
-            let len = span.read(window, place);
-            current.crc.update(place.get(..len).unwrap_or(place));
-            current.done = current.done.saturating_add(len);
+            read = span.read(window, place);
+            current.crc.update(place.get(..read).unwrap_or(place));
+            current.done = current.done.saturating_add(read);
         }
 
         self.current = Some(current);
+        storage.then_some(Event::Block { offset, len: read })
     }
 
     /// Lets the record take effect if all of its payload is there.
     fn finish_if_complete(
         &mut self,
         identity: &Identity,
+        limits: Limits,
         buffer: &[u8],
     ) -> Result<Option<Event>, Refusal> {
         let Some(Current {
@@ -433,7 +509,7 @@ impl Reader {
         let event = match known {
             Known::Record(Kind::Header) => {
                 self.finish_header(&header, identity)?;
-                None
+                Some(Event::Accepted)
             }
             Known::Record(Kind::Restart) => {
                 self.finish_restart(&header)?;
@@ -443,8 +519,17 @@ impl Reader {
                 self.finish_resend(&header);
                 None
             }
+            Known::Record(Kind::Block) => {
+                self.count(&header);
+                None
+            }
+            Known::Record(Kind::Zeroes) => {
+                self.count(&header);
+                Some(self.finish_zeroes(&header, limits)?)
+            }
             Known::Record(Kind::State) => {
                 self.state_len = self.state_len.saturating_add(header.length as usize);
+                self.count(&header);
                 None
             }
             Known::Record(Kind::End) => {
@@ -459,6 +544,22 @@ impl Reader {
         // `admit` has seen that there is a number after it.
         self.sequence = header.sequence.saturating_add(1);
         Ok(event)
+    }
+
+    /// Counts a payload that END counts, too.
+    fn count(&mut self, header: &RecordHeader) {
+        self.bytes = self.bytes.saturating_add(u64::from(header.length));
+    }
+
+    fn finish_zeroes(&self, header: &RecordHeader, limits: Limits) -> Result<Event, Refusal> {
+        let Some(len) = self.payload.first_chunk() else {
+            return Err(header.bad_length());
+        };
+        let offset = header.argument;
+        let len = u64::from_le_bytes(*len);
+
+        within_storage(offset, len, limits.storage.unwrap_or(0))?;
+        Ok(Event::Zeroes { offset, len })
     }
 
     fn finish_header(&mut self, header: &RecordHeader, identity: &Identity) -> Result<(), Refusal> {
@@ -482,12 +583,14 @@ impl Reader {
         self.accepted = None;
         self.resent = false;
         self.state_len = 0;
+        self.bytes = 0;
         self.place = Place::Header;
         Ok(())
     }
 
     fn finish_resend(&mut self, header: &RecordHeader) {
         self.resent = true;
+        self.bytes = 0;
         let covers_header = self
             .accepted
             .is_some_and(|accepted| header.argument <= u64::from(accepted.header.sequence));
@@ -509,9 +612,9 @@ impl Reader {
             }
             .into());
         }
-        if totals.bytes != self.state_len as u64 {
+        if totals.bytes != self.bytes {
             return Err(Reason::TotalBytes {
-                expected: self.state_len as u64,
+                expected: self.bytes,
                 found: totals.bytes,
             }
             .into());
@@ -528,6 +631,27 @@ impl Reader {
 
         self.place = Place::End;
         Ok(())
+    }
+}
+
+/// Checks that `len` bytes at `offset`, which are at least one, lie in a storage of `size` bytes.
+fn within_storage(offset: u64, len: u64, size: u64) -> Result<(), Refusal> {
+    match offset.checked_add(len) {
+        Some(end) if len > 0 && end <= size => Ok(()),
+        _ => Err(Reason::OutsideStorage { offset, len, size }.into()),
+    }
+}
+
+/// Returns how many bytes of a piece of storage at `offset`, of which `left` are to come, to take at
+/// once through a buffer of `room` bytes: whole blocks as far as possible.
+fn block_piece(offset: u64, left: usize, room: usize) -> usize {
+    let len = left.min(room);
+    // How much of the last block would be taken.
+    let over = offset.saturating_add(len as u64) & (BLOCK_SIZE as u64).wrapping_sub(1);
+
+    match usize::try_from(over) {
+        Ok(over) if len < left && over < len => len.saturating_sub(over),
+        _ => len,
     }
 }
 

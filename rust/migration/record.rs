@@ -38,28 +38,45 @@ pub enum Kind {
     Resend,
     /// A piece of the device state. The argument is its offset in bytes.
     State,
+    /// A piece of the device's storage. The argument is its offset in bytes.
+    Block,
+    /// A part of the device's storage that is all zeros. The argument is its offset in bytes, the
+    /// payload its length.
+    Zeroes,
     /// Completes a save, with totals.
     End,
 }
 
 impl Kind {
     /// All types.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 7] = [
         Self::Header,
         Self::Restart,
         Self::Resend,
         Self::State,
+        Self::Block,
+        Self::Zeroes,
         Self::End,
     ];
 
-    /// Returns the number of the type. 5 is reserved for blocks of a device's memory.
+    /// Returns the number of the type.
     pub const fn number(self) -> u16 {
         match self {
             Self::Header => 1,
             Self::Restart => 2,
             Self::Resend => 3,
             Self::State => 4,
+            Self::Block => 5,
+            Self::Zeroes => 6,
             Self::End => 16,
+        }
+    }
+
+    /// Returns the first minor version of the stream that has the type.
+    pub const fn since(self) -> u16 {
+        match self {
+            Self::Header | Self::Restart | Self::Resend | Self::State | Self::End => 0,
+            Self::Block | Self::Zeroes => 1,
         }
     }
 
@@ -215,8 +232,8 @@ impl RecordHeader {
 pub struct Totals {
     /// Records of the generation before END.
     pub records: u32,
-    /// Bytes of payload in STATE records since the generation's RESEND, or since its beginning if
-    /// it has none.
+    /// Bytes of payload in BLOCK, ZEROES and STATE records since the generation's RESEND, or since
+    /// its beginning if it has none.
     pub bytes: u64,
     /// CRC-32C of the whole device state.
     pub state_crc: u32,

@@ -291,6 +291,25 @@ pub enum Reason {
         /// The most that this device can have, in bytes.
         most: usize,
     },
+    /// The stream has blocks of storage, and the device has none.
+    NoStorage {
+        /// The record's number in its generation.
+        sequence: u32,
+    },
+    /// A part of the storage in the stream does not lie in that of the device.
+    OutsideStorage {
+        /// Where it begins, in bytes.
+        offset: u64,
+        /// Its length, in bytes.
+        len: u64,
+        /// Size of the device's storage, in bytes.
+        size: u64,
+    },
+    /// The storage of the device failed.
+    StorageFailed {
+        /// What the device said.
+        errno: Errno,
+    },
     /// The count of records in END is not what was received.
     TotalRecords {
         /// As counted by the reader.
@@ -340,12 +359,16 @@ impl Reason {
             | Self::BufferTooSmall { .. }
             | Self::StateTooLong { .. }
             | Self::ConfigurationTooLong { .. } => Errno::EIO,
-            Self::StepFailed { errno, .. } | Self::StateRefused { errno } => *errno,
+            Self::StepFailed { errno, .. }
+            | Self::StateRefused { errno }
+            | Self::StorageFailed { errno } => *errno,
             Self::ChunkTooLarge { .. } => Errno::EMSGSIZE,
             Self::Flags { flags, .. } if *flags & !OPTIONAL != 0 => Errno::EPROTONOSUPPORT,
             Self::UnknownRecord { .. } | Self::Version { .. } => Errno::EPROTONOSUPPORT,
             Self::DeviceType { .. } => Errno::ENODEV,
-            Self::ConfigurationLength { .. } | Self::Configuration { .. } => Errno::EXDEV,
+            Self::ConfigurationLength { .. }
+            | Self::Configuration { .. }
+            | Self::NoStorage { .. } => Errno::EXDEV,
             Self::Incomplete { .. } => Errno::ENODATA,
             Self::Magic { .. }
             | Self::HeaderChecksum { .. }
@@ -359,6 +382,7 @@ impl Reason {
             | Self::HeaderChanged { .. }
             | Self::StateOffset { .. }
             | Self::StateOverflow { .. }
+            | Self::OutsideStorage { .. }
             | Self::TotalRecords { .. }
             | Self::TotalBytes { .. }
             | Self::TotalChecksum { .. } => Errno::EBADMSG,
@@ -501,6 +525,15 @@ impl fmt::Display for Reason {
                 f,
                 "the stream has at least {end} bytes of device state, where {most} is the most"
             ),
+            Self::NoStorage { sequence } => write!(
+                f,
+                "record {sequence} has blocks of storage, and this device has no storage"
+            ),
+            Self::OutsideStorage { offset, len, size } => write!(
+                f,
+                "{len} bytes of storage at offset {offset} do not lie within its {size} bytes"
+            ),
+            Self::StorageFailed { errno } => write!(f, "the device's storage failed: {errno}"),
             Self::TotalRecords { expected, found } => write!(
                 f,
                 "the end record counts {found} records, {expected} were received"

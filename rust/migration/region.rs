@@ -48,6 +48,18 @@ enum Session {
     Resume(Resume),
 }
 
+impl Session {
+    /// Ends the session; `device` is left with nothing of it.
+    fn end<D: Device>(&mut self, device: &mut D) {
+        match self {
+            Self::None => {}
+            Self::Save(save) => save.end(device),
+            Self::Resume(resume) => resume.unstage(device),
+        }
+        *self = Self::None;
+    }
+}
+
 /// The migration region of one open of a device.
 ///
 /// # Invariants
@@ -78,6 +90,11 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
     /// [`WINDOW_MIN`](crate::save::WINDOW_MIN) bytes. `buffer` takes the state of the device on its
     /// way and has at least [`Device::STATE_SIZE`] bytes. A session cannot begin if they are
     /// smaller.
+    ///
+    /// Where the device has storage, pre-copy notes in `buffer` which blocks a chunk has, at most 16
+    /// bytes for each 4 KiB of the window, and ends a chunk early if there is no room for that; and
+    /// a resume takes pieces of storage through it, for which a few blocks
+    /// ([`BLOCK_SIZE`](crate::BLOCK_SIZE)) is a good size.
     pub fn new(window: W, buffer: B) -> Self {
         Self {
             state: DeviceState::INITIAL,
@@ -124,7 +141,7 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
     /// `data_offset` and `data_size`. `bytes` is as before.
     pub fn read_header<D: Device, O: Observer>(
         &mut self,
-        _device: &mut D,
+        device: &mut D,
         observer: &mut O,
         offset: u64,
         bytes: &mut [u8],
@@ -132,7 +149,7 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
         let state = self.state();
 
         header::decode(offset, bytes.len())
-            .and_then(|field| self.read_field(observer, field, bytes))
+            .and_then(|field| self.read_field(device, observer, field, bytes))
             .inspect_err(|refusal| observer.refused(state, refusal))
     }
 
@@ -184,17 +201,15 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
 
     fn end_sessions<D: Device>(&mut self, device: &mut D) {
         for session in [&mut self.session, &mut self.parked] {
-            if let Session::Resume(resume) = session {
-                resume.unstage(device);
-            }
-            *session = Session::None;
+            session.end(device);
         }
         self.handshake = Handshake::Idle;
         self.window.clear();
     }
 
-    fn read_field<O: Observer>(
+    fn read_field<D: Device, O: Observer>(
         &mut self,
+        device: &mut D,
         observer: &mut O,
         field: Field,
         bytes: &mut [u8],
@@ -203,31 +218,38 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
             Field::DeviceState => fill(bytes, &self.state.word().to_ne_bytes()),
             Field::Reserved => fill(bytes, &0u32.to_ne_bytes()),
             Field::PendingBytes => {
-                let pending = self.read_pending_bytes();
+                let pending = self.read_pending_bytes(device);
                 observer.pending(self.state(), pending);
                 fill(bytes, &pending.to_ne_bytes());
             }
-            Field::DataOffset => fill(bytes, &self.read_data_offset(observer)?.to_ne_bytes()),
+            Field::DataOffset => {
+                let offset = self.read_data_offset(device, observer)?;
+                fill(bytes, &offset.to_ne_bytes());
+            }
             Field::DataSize => fill(bytes, &self.read_data_size()?.to_ne_bytes()),
         }
         Ok(())
     }
 
-    fn read_pending_bytes(&mut self) -> u64 {
+    fn read_pending_bytes<D: Device>(&mut self, device: &mut D) -> u64 {
         self.handshake.pending_was_read();
 
         match &self.session {
-            Session::Save(save) => save.pending(self.window.size()),
+            Session::Save(save) => save.pending(device, self.window.size()),
             Session::None | Session::Resume(_) => 0,
         }
     }
 
-    fn read_data_offset<O: Observer>(&mut self, observer: &mut O) -> Result<u64, Refusal> {
+    fn read_data_offset<D: Device, O: Observer>(
+        &mut self,
+        device: &mut D,
+        observer: &mut O,
+    ) -> Result<u64, Refusal> {
         self.refuse_in_error()?;
 
         if let Session::Save(save) = &mut self.session {
             if self.handshake.wants_chunk() {
-                let size = save.next_chunk(&mut self.window, self.buffer.as_ref())?;
+                let size = save.next_chunk(device, &mut self.window, self.buffer.as_mut())?;
                 self.handshake = Handshake::Presented { size };
                 if size > 0 {
                     observer.chunk(self.state.state(), size, save.total());
@@ -371,6 +393,11 @@ impl<D: Device, W: Window, B: AsMut<[u8]> + AsRef<[u8]>> Steps for Performer<'_,
             }
             Step::Capture => {
                 if let Session::Save(save) = &mut region.session {
+                    // Before the state takes the place of the notes about the chunk. Should this
+                    // step fail, some blocks are given twice.
+                    if region.handshake.size() > 0 {
+                        save.doubt_blocks(*device, region.buffer.as_ref());
+                    }
                     save.capture(*device, region.buffer.as_mut())?;
                 }
             }
@@ -388,7 +415,7 @@ impl<D: Device, W: Window, B: AsMut<[u8]> + AsRef<[u8]>> Steps for Performer<'_,
             Step::EndSave | Step::FinishResume => {
                 core::mem::swap(&mut region.session, &mut region.parked);
             }
-            Step::BeginResume | Step::BeginSave => region.session = Session::None,
+            Step::BeginResume | Step::BeginSave => region.session.end(*device),
             Step::Capture => {
                 if let Session::Save(save) = &mut region.session {
                     save.release();
@@ -400,11 +427,11 @@ impl<D: Device, W: Window, B: AsMut<[u8]> + AsRef<[u8]>> Steps for Performer<'_,
     }
 
     fn commit(&mut self, step: Step) {
-        let Self { region, .. } = self;
+        let Self { region, device } = self;
 
         match step {
             Step::EndSave | Step::FinishResume => {
-                region.parked = Session::None;
+                region.parked.end(*device);
                 region.handshake = Handshake::Idle;
             }
             Step::BeginSave => {
@@ -423,7 +450,7 @@ impl<D: Device, W: Window, B: AsMut<[u8]> + AsRef<[u8]>> Steps for Performer<'_,
             Step::Start => {
                 if let Session::Save(save) = &mut region.session {
                     if save.is_captured() {
-                        save.restart(region.next_generation);
+                        save.restart(*device, region.next_generation);
                         region.handshake = Handshake::Prepared;
                     }
                 }

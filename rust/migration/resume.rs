@@ -13,15 +13,24 @@ use crate::{
         Device,
         Window, //
     },
-    identity::Identity,
+    identity::{
+        Identity,
+        MINOR, //
+    },
     reader::{
         Event,
+        Limits,
         Reader,
         Span, //
     },
     refusal::{
+        Errno,
         Reason,
         Refusal, //
+    },
+    storage::{
+        Storage,
+        BLOCK_SIZE, //
     },
 };
 
@@ -41,6 +50,8 @@ pub struct Resume {
     identity: Identity,
     reader: Reader,
     staging: Staging,
+    /// Size in bytes of the storage that is staged, once there is one.
+    storage: Option<u64>,
     /// Bytes consumed in this session.
     total: u64,
     /// Why the stream was refused.
@@ -57,9 +68,10 @@ impl Resume {
         state_buffer::<D>(buffer)?;
 
         Ok(Self {
-            identity: Identity::of(device)?,
+            identity: Identity::of(device, MINOR)?,
             reader: Reader::new(),
             staging: Staging::None,
+            storage: None,
             total: 0,
             poison: None,
         })
@@ -104,14 +116,34 @@ impl Resume {
         mut span: Span,
         buffer: &mut [u8],
     ) -> Result<(), Refusal> {
-        let buffer = state_buffer::<D>(buffer)?;
+        loop {
+            let limits = Limits {
+                state: state_buffer::<D>(buffer)?.len(),
+                storage: self.storage,
+            };
+            let Some(event) =
+                self.reader
+                    .read(window, &mut span, &self.identity, limits, buffer)?
+            else {
+                return Ok(());
+            };
 
-        while let Some(event) = self
-            .reader
-            .read(window, &mut span, &self.identity, buffer)?
-        {
             match event {
+                Event::Accepted => {
+                    self.storage = with_storage(device, |storage| Ok(storage.blocks()))?
+                        .map(|blocks| blocks.saturating_mul(BLOCK_SIZE as u64));
+                    if self.storage.is_some() && buffer.is_empty() {
+                        return Err(Reason::BufferTooSmall { size: 0, least: 1 }.into());
+                    }
+                }
                 Event::Restarted => self.unstage(device),
+                Event::Block { offset, len } => {
+                    let piece = buffer.get(..len).unwrap_or(buffer);
+                    with_storage(device, |storage| storage.put(offset, piece))?;
+                }
+                Event::Zeroes { offset, len } => {
+                    with_storage(device, |storage| storage.put_zeroes(offset, len))?;
+                }
                 Event::Completed { len } => {
                     device
                         .stage(buffer.get(..len).unwrap_or(buffer))
@@ -120,8 +152,6 @@ impl Resume {
                 }
             }
         }
-
-        Ok(())
     }
 
     /// Makes the received state that of the device, which is stopped.
@@ -146,15 +176,28 @@ impl Resume {
         if self.staging == Staging::Staged {
             device.adopt();
             self.staging = Staging::Adopted;
+            self.storage = None;
         }
         Ok(())
     }
 
     /// Forgets what is staged.
     pub fn unstage<D: Device>(&mut self, device: &mut D) {
-        if self.staging == Staging::Staged {
+        if self.staging == Staging::Staged || self.storage.is_some() {
             device.unstage();
         }
         self.staging = Staging::None;
+        self.storage = None;
     }
+}
+
+/// Calls `f` with the storage that `device` has staged, if it has storage.
+fn with_storage<D: Device, R>(
+    device: &mut D,
+    f: impl FnOnce(&mut dyn Storage) -> Result<R, Errno>,
+) -> Result<Option<R>, Refusal> {
+    device
+        .with_staged_storage(f)
+        .and_then(Option::transpose)
+        .map_err(|errno| Reason::StorageFailed { errno }.into())
 }

@@ -5,9 +5,15 @@
 //! A session begins when SAVING is set and ends when it is cleared. Every session, and every
 //! stop-and-copy after a return to pre-copy, is a generation of the stream with a number of its
 //! own. In pre-copy HEADER is offered, so that a destination that cannot take this device says so
-//! early; in stop-and-copy the state follows, then END. Statements 38 to 42 and 47 of the protocol.
+//! early, and then the device's storage, block by block, and again what the running device has
+//! written since. In stop-and-copy the rest of the blocks follows, the state, then END. Statements 38
+//! to 42 and 47 of the protocol.
 
 use crate::{
+    blocks::{
+        Blocks,
+        Given, //
+    },
     crc32c::crc32c,
     device::{
         state_buffer,
@@ -53,6 +59,10 @@ struct Captured {
     crc: u32,
 }
 
+/// How many records a generation may have before pre-copy offers no more blocks, so that the numbers
+/// suffice for stop-and-copy. At a rate of one chunk in a millisecond that takes weeks.
+const PRE_COPY_RECORDS: u32 = 1 << 31;
+
 /// A record that is to be given.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Item {
@@ -70,6 +80,8 @@ struct Chunk {
     first: u32,
     /// Whether RESTART is in it.
     restarts: bool,
+    /// Whether HEADER is in it.
+    introduces: bool,
 }
 
 /// A save session.
@@ -85,9 +97,15 @@ pub struct Save {
     restart: bool,
     /// Whether HEADER is due.
     header: bool,
+    /// How far it is with the storage, if the device has one.
+    blocks: Option<Blocks>,
+    /// Whether the storage is still to be tracked anew.
+    untracked: bool,
     captured: Option<Captured>,
     /// Bytes of the device state that have been given.
     given: usize,
+    /// Bytes of payload for END.
+    bytes: u64,
     /// Whether END has been given.
     ended: bool,
     /// Bytes given in this session.
@@ -99,10 +117,10 @@ impl Save {
     ///
     /// # Errors
     ///
-    /// [`Reason::WindowTooSmall`] for a window of fewer than [`WINDOW_MIN`] bytes, or what
-    /// [`Identity::of`] says.
+    /// [`Reason::WindowTooSmall`] for a window of fewer than [`WINDOW_MIN`] bytes, what
+    /// [`Identity::of`] says, or what the storage says.
     pub fn begin<D: Device, W: Window>(
-        device: &D,
+        device: &mut D,
         window: &W,
         generation: u32,
     ) -> Result<Self, Refusal> {
@@ -114,19 +132,41 @@ impl Save {
             .into());
         }
 
+        let blocks = device.with_storage(|_| Blocks::new());
+        let minor = if blocks.is_some() {
+            Kind::Block.since()
+        } else {
+            Kind::State.since()
+        };
+        let identity = Identity::of(device, minor)?;
+        if let Some(tracked) = device.with_storage(|storage| storage.track()) {
+            tracked.map_err(|errno| Reason::StepFailed {
+                step: Step::BeginSave,
+                errno,
+            })?;
+        }
+
         Ok(Self {
-            identity: Identity::of(device)?,
+            identity,
             generation,
             writer: Writer::new(),
             chunk: Chunk::default(),
             resend: None,
             restart: generation != FIRST_GENERATION,
             header: true,
+            blocks,
+            untracked: false,
             captured: None,
             given: 0,
+            bytes: 0,
             ended: false,
             total: 0,
         })
+    }
+
+    /// Ends the session; `device` is the one that it began with.
+    pub fn end<D: Device>(&mut self, device: &mut D) {
+        device.with_storage(|storage| storage.untrack());
     }
 
     /// Returns the number of the session's present generation.
@@ -174,43 +214,72 @@ impl Save {
         self.captured = None;
     }
 
-    /// Begins a new generation: the device ran on, so the state that was taken is void, and with it
-    /// all that was given.
-    pub fn restart(&mut self, generation: u32) {
+    /// Begins a new generation: `device` ran on, so the state that was taken is void, and with it all
+    /// that was given.
+    pub fn restart<D: Device>(&mut self, device: &mut D, generation: u32) {
+        self.begin_generation(generation);
+        self.captured = None;
+        self.given = 0;
+        self.ended = false;
+        self.untracked = true;
+        // If it fails, which it should not, the user hears of it when the next chunk is due.
+        let _ = self.track_anew(device);
+    }
+
+    fn begin_generation(&mut self, generation: u32) {
         self.generation = generation;
         self.writer = Writer::new();
         self.chunk = Chunk::default();
         self.resend = None;
         self.restart = true;
         self.header = true;
-        self.captured = None;
-        self.given = 0;
-        self.ended = false;
+        self.blocks = self.blocks.map(|_| Blocks::new());
+        self.bytes = 0;
+    }
+
+    fn track_anew<D: Device>(&mut self, device: &mut D) -> Result<(), Refusal> {
+        if self.untracked {
+            device
+                .with_storage(|storage| storage.track())
+                .unwrap_or(Ok(()))
+                .map_err(|errno| Reason::StorageFailed { errno })?;
+            self.untracked = false;
+        }
+        Ok(())
+    }
+
+    /// Makes the blocks dirty that the last chunk has, which the user may or may not have taken
+    /// before it left pre-copy. `buffer` is the one of [`next_chunk`](Self::next_chunk), before a
+    /// state is taken into it.
+    pub fn doubt_blocks<D: Device>(&mut self, device: &mut D, buffer: &[u8]) {
+        if let Some(blocks) = &mut self.blocks {
+            device.with_storage(|storage| blocks.doubt(storage, buffer));
+        }
     }
 
     /// Covers the last chunk, which was not empty and which the user may or may not have taken
-    /// before it left pre-copy, by what follows. `next_generation` is used if that takes a new
-    /// generation.
+    /// before it left pre-copy, by what follows; [`doubt_blocks`](Self::doubt_blocks) was called.
+    /// `next_generation` is used if that takes a new generation.
     pub fn cover_chunk(&mut self, next_generation: u32) {
         let chunk = core::mem::take(&mut self.chunk);
 
         if chunk.restarts {
             // A reader that has not seen this RESTART is still in an older generation, where a
-            // RESEND of this one means nothing. As RESTART is in a generation's first chunk, there
-            // is nothing to lose by another one.
-            let captured = self.captured;
-            self.restart(next_generation);
-            self.captured = captured;
+            // RESEND of this one means nothing. As RESTART is in a generation's first chunk, which
+            // has no blocks, there is nothing to lose by another one.
+            self.begin_generation(next_generation);
         } else {
             self.resend = Some(chunk.first);
-            // All there is in pre-copy is HEADER.
-            self.header = true;
+            self.header |= chunk.introduces;
         }
     }
 
     /// Returns how many bytes of stream can be read in the present state, headers of records and
     /// all. `window_size` is the size of the window in bytes.
-    pub fn pending(&self, window_size: usize) -> u64 {
+    ///
+    /// For the blocks of a storage, which share headers and may be all zeros, that is an estimate,
+    /// see [`Blocks::pending`]; it is zero exactly if there are none to read.
+    pub fn pending<D: Device>(&self, device: &mut D, window_size: usize) -> u64 {
         let mut bytes: u64 = 0;
         let mut add = |records: usize, payload: usize| {
             let headers = records.saturating_mul(HEADER_SIZE);
@@ -233,48 +302,124 @@ impl Save {
                 add(1, Totals::SIZE);
             }
         }
+        if let Some(blocks) = self.blocks.filter(|_| self.is_before_state()) {
+            let dirty = device.with_storage(|storage| storage.dirty_blocks());
+            let left = blocks.pending(dirty.unwrap_or(0), piece_max(window_size));
+            bytes = bytes.saturating_add(left);
+        }
 
         bytes
     }
 
     /// Puts the next records into `window`, as many as fit, and returns their size in bytes; zero
-    /// only if nothing is pending. `buffer` is the one that the state was taken into.
+    /// only if nothing is pending. `buffer` is the one that the state is taken into; until it is,
+    /// the session keeps notes about the chunk there.
     ///
     /// # Errors
     ///
-    /// [`Reason::BufferTooSmall`] if it is not.
-    pub fn next_chunk<W: Window>(&mut self, window: &mut W, buffer: &[u8]) -> Result<u64, Refusal> {
-        let room = window.size().min(CHUNK_MAX);
-        let mut used: usize = 0;
+    /// [`Reason::BufferTooSmall`] if it is not, or [`Reason::StorageFailed`] if the storage cannot
+    /// be tracked any more.
+    pub fn next_chunk<D: Device, W: Window>(
+        &mut self,
+        device: &mut D,
+        window: &mut W,
+        buffer: &mut [u8],
+    ) -> Result<u64, Refusal> {
+        self.track_anew(device)?;
 
+        let size = window.size();
+        let mut space = Space {
+            window,
+            used: 0,
+            room: size.min(CHUNK_MAX),
+        };
         self.chunk = Chunk {
             first: self.writer.sequence(),
             restarts: false,
+            introduces: false,
         };
-        while let Some(item) = self.next_item(window.size()) {
-            let end = used.saturating_add(self.size_of(item));
-            if end > room {
-                break;
-            }
-            self.put(window, used, item, buffer)?;
-            self.total = self.total.saturating_add(end.saturating_sub(used) as u64);
-            used = end;
+        // Blocks after RESTART are for the next chunk, see `cover_chunk`.
+        if self.put_items(&mut space, buffer, Self::next_opening)?
+            && !(self.chunk.restarts && self.blocks.is_some())
+            && self.put_blocks(device, &mut space, buffer)
+        {
+            self.put_items(&mut space, buffer, |save| save.next_of_state(size))?;
         }
 
-        Ok(used as u64)
+        self.total = self.total.saturating_add(space.used as u64);
+        Ok(space.used as u64)
     }
 
-    fn next_item(&self, window_size: usize) -> Option<Item> {
+    /// Puts records as `next` names them. Returns whether all of them fitted.
+    fn put_items<W: Window>(
+        &mut self,
+        space: &mut Space<'_, W>,
+        buffer: &[u8],
+        next: impl Fn(&Self) -> Option<Item>,
+    ) -> Result<bool, Refusal> {
+        while let Some(item) = next(self) {
+            let size = self.size_of(item);
+            if size > space.left() {
+                return Ok(false);
+            }
+            self.put(space, item, buffer)?;
+            space.used = space.used.saturating_add(size);
+        }
+
+        Ok(true)
+    }
+
+    /// Puts dirty blocks. Returns whether there are no more of them.
+    fn put_blocks<D: Device, W: Window>(
+        &mut self,
+        device: &mut D,
+        space: &mut Space<'_, W>,
+        notes: &mut [u8],
+    ) -> bool {
+        let before_state = self.is_before_state();
+        let Some(blocks) = self.blocks.as_mut().filter(|_| before_state) else {
+            return true;
+        };
+
+        blocks.begin_chunk(self.captured.is_none());
+        loop {
+            let writer = &mut self.writer;
+            let given = device
+                .with_storage(|storage| {
+                    let room = space.left();
+                    blocks.put(storage, writer, space.window, space.used, room, notes)
+                })
+                .unwrap_or(Given::Nothing);
+            match given {
+                Given::Record { payload } => {
+                    space.used = space.used.saturating_add(Writer::size_of(payload));
+                    self.bytes = self.bytes.saturating_add(payload as u64);
+                }
+                Given::Full => return false,
+                Given::Nothing => return true,
+            }
+        }
+    }
+
+    /// Returns whether this is the place for blocks.
+    fn is_before_state(&self) -> bool {
+        match self.captured {
+            Some(_) => self.given == 0 && !self.ended,
+            None => self.writer.sequence() < PRE_COPY_RECORDS,
+        }
+    }
+
+    fn next_opening(&self) -> Option<Item> {
         if let Some(first) = self.resend {
             return Some(Item::Resend { first });
         }
         if self.restart {
             return Some(Item::Restart);
         }
-        if self.header {
-            return Some(Item::Header);
-        }
+        self.header.then_some(Item::Header)
+    }
 
+    fn next_of_state(&self, window_size: usize) -> Option<Item> {
         let captured = self.captured?;
         let left = captured.len.saturating_sub(self.given);
         if left > 0 {
@@ -289,7 +434,7 @@ impl Save {
         Some(Item::End {
             totals: Totals {
                 records: self.writer.sequence(),
-                bytes: captured.len as u64,
+                bytes: self.bytes,
                 state_crc: captured.crc,
             },
         })
@@ -306,18 +451,20 @@ impl Save {
 
     fn put<W: Window>(
         &mut self,
-        window: &mut W,
-        offset: usize,
+        space: &mut Space<'_, W>,
         item: Item,
         buffer: &[u8],
     ) -> Result<(), Refusal> {
         let writer = &mut self.writer;
+        let window = &mut *space.window;
+        let offset = space.used;
         let generation = u64::from(self.generation);
 
         match item {
             Item::Resend { first } => {
                 writer.put(window, offset, Kind::Resend, u64::from(first), &[]);
                 self.resend = None;
+                self.bytes = 0;
             }
             Item::Restart => {
                 writer.put(window, offset, Kind::Restart, generation, &[]);
@@ -328,6 +475,7 @@ impl Save {
                 let payload = self.identity.payload();
                 writer.put(window, offset, Kind::Header, generation, payload);
                 self.header = false;
+                self.chunk.introduces = true;
             }
             Item::State { offset: from, len } => {
                 let until = from.saturating_add(len);
@@ -337,6 +485,7 @@ impl Save {
                 })?;
                 writer.put(window, offset, Kind::State, from as u64, piece);
                 self.given = until;
+                self.bytes = self.bytes.saturating_add(len as u64);
             }
             Item::End { totals } => {
                 writer.put(window, offset, Kind::End, 0, &totals.encode());
@@ -345,6 +494,21 @@ impl Save {
         }
 
         Ok(())
+    }
+}
+
+/// The window that a chunk is put into.
+struct Space<'a, W: Window> {
+    window: &'a mut W,
+    /// Bytes of the chunk so far.
+    used: usize,
+    /// The most bytes that the chunk can have.
+    room: usize,
+}
+
+impl<W: Window> Space<'_, W> {
+    fn left(&self) -> usize {
+        self.room.saturating_sub(self.used)
     }
 }
 

@@ -88,6 +88,7 @@ pub use crate::{
     },
     reader::{
         Event,
+        Limits,
         Reader,
         Span, //
     },

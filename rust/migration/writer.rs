@@ -3,7 +3,7 @@
 //! Puts records into a window.
 
 use crate::{
-    crc32c::crc32c,
+    crc32c::Crc32c,
     device::Window,
     record::{
         Kind,
@@ -11,6 +11,53 @@ use crate::{
         HEADER_SIZE, //
     },
 };
+
+/// A record whose payload is put into a window piece by piece; its header comes last.
+pub struct Draft<'a, W: Window> {
+    window: &'a mut W,
+    offset: usize,
+    kind: Kind,
+    argument: u64,
+    len: usize,
+    crc: Crc32c,
+}
+
+impl<'a, W: Window> Draft<'a, W> {
+    /// Begins a record at `offset` of the window.
+    pub fn new(window: &'a mut W, offset: usize, kind: Kind, argument: u64) -> Self {
+        Self {
+            window,
+            offset,
+            kind,
+            argument,
+            len: 0,
+            crc: Crc32c::new(),
+        }
+    }
+
+    /// Returns the length of the payload so far, in bytes.
+    pub fn payload_len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns the size of the record so far, in bytes.
+    pub fn size(&self) -> usize {
+        Writer::size_of(self.len)
+    }
+
+    /// Adds to the payload; the window has the room for it, and a record for all of it.
+    ///
+    /// The bytes are copied once. Their checksum is that of `bytes`, never of what the window has,
+    /// which the user may have changed by then.
+    pub fn append(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let offset = self.offset.saturating_add(self.size());
+            self.window.write(offset, bytes);
+        }
+        self.crc.update(bytes);
+        self.len = self.len.saturating_add(bytes.len());
+    }
+}
 
 /// Numbers the records of one generation and puts them into a window, header and payload.
 #[derive(Debug)]
@@ -34,9 +81,7 @@ impl Writer {
         HEADER_SIZE.saturating_add(payload_len)
     }
 
-    /// Puts a record at `offset` of the window, which has the room for it. The payload is copied
-    /// once; its checksum is that of `payload`, never of what the window has, which the user may
-    /// have changed by then.
+    /// Puts a record at `offset` of the window, which has the room for it.
     pub fn put<W: Window>(
         &mut self,
         window: &mut W,
@@ -45,22 +90,25 @@ impl Writer {
         argument: u64,
         payload: &[u8],
     ) {
+        let mut draft = Draft::new(window, offset, kind, argument);
+        draft.append(payload);
+        self.complete(draft);
+    }
+
+    /// Completes a record whose payload has been put.
+    pub fn complete<W: Window>(&mut self, draft: Draft<'_, W>) {
         let header = RecordHeader {
-            kind: kind.number(),
+            kind: draft.kind.number(),
             flags: 0,
             // The payload was cut to `record::PAYLOAD_MAX`.
-            length: payload.len() as u32,
+            length: draft.len as u32,
             sequence: self.sequence,
-            argument,
-            payload_crc: crc32c(payload),
+            argument: draft.argument,
+            payload_crc: draft.crc.value(),
         };
 
-        window.write(offset, &header.encode());
-        if !payload.is_empty() {
-            window.write(offset.saturating_add(HEADER_SIZE), payload);
-        }
-        // A generation has fewer records than bytes, and of those at most `device::STATE_MAX` and a
-        // few hundred.
+        draft.window.write(draft.offset, &header.encode());
+        // No save has so many records, see `save::PRE_COPY_RECORDS`.
         self.sequence = self.sequence.saturating_add(1);
     }
 }

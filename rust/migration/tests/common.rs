@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the tests share: a device that can be made to fail, memory for the window, a user of the
-//! region, and an encoder and decoder of the stream that owe nothing to those under test.
+//! What the tests share: a device that can be made to fail, its storage, memory for the window, a
+//! user of the region, and an encoder and decoder of the stream that owe nothing to those under test.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use migration::header::Field;
 use migration::region::MigrationRegion;
 use migration::state::State;
 use migration::Device;
+use migration::DirtyBlocks;
 use migration::Errno;
 use migration::Observer;
 use migration::Reason;
 use migration::Refusal;
+use migration::Storage;
 use migration::Window;
+use migration::BLOCK_SIZE;
 
 /// The most state that a [`Unit`] has.
 pub const STATE_SIZE: usize = 6000;
@@ -62,12 +68,170 @@ pub struct Faults {
     pub excess: bool,
     /// `stage` refuses the state.
     pub stage: bool,
+    /// The storage cannot be tracked.
+    pub track: bool,
+    /// The staged storage cannot be made.
+    pub staged_storage: bool,
+    /// Nothing can be put into the staged storage.
+    pub put: bool,
+}
+
+/// The content of a storage: every block that is not all zeros.
+pub type Content = BTreeMap<u64, Vec<u8>>;
+
+/// How often the engine has called methods of a [`Disk`].
+#[derive(Default)]
+pub struct Calls {
+    pub take_dirty: usize,
+    pub mark_dirty: usize,
+    pub block: Cell<usize>,
+}
+
+/// Storage of a [`Unit`]. It watches over what the engine does to it.
+pub struct Disk {
+    /// The blocks that were written.
+    written: BTreeMap<u64, Box<[u8; BLOCK_SIZE]>>,
+    blocks: u64,
+    pub dirty: Option<DirtyBlocks<Vec<u64>>>,
+    pub calls: Calls,
+    fail_track: bool,
+    fail_put: bool,
+}
+
+impl Disk {
+    pub fn new(blocks: u64) -> Self {
+        Self {
+            written: BTreeMap::new(),
+            blocks,
+            dirty: None,
+            calls: Calls::default(),
+            fail_track: false,
+            fail_put: false,
+        }
+    }
+
+    /// The device writes.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let end = offset.checked_add(bytes.len() as u64).expect("no overflow");
+        assert!(!bytes.is_empty(), "a write of nothing");
+        assert!(
+            end <= self.blocks * BLOCK_SIZE as u64,
+            "a write at {offset}"
+        );
+
+        let (mut offset, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            let index = offset / BLOCK_SIZE as u64;
+            let start = (offset % BLOCK_SIZE as u64) as usize;
+            let (here, later) = rest.split_at(rest.len().min(BLOCK_SIZE - start));
+            let block = self.written.entry(index);
+            let block = block.or_insert_with(|| Box::new([0; BLOCK_SIZE]));
+            block[start..start + here.len()].copy_from_slice(here);
+            if let Some(dirty) = &mut self.dirty {
+                dirty.mark(index);
+            }
+            offset += here.len() as u64;
+            rest = later;
+        }
+    }
+
+    /// The device drops a block, which reads as zeros from then on.
+    pub fn discard(&mut self, index: u64) {
+        if self.written.remove(&index).is_some() {
+            if let Some(dirty) = &mut self.dirty {
+                dirty.mark(index);
+            }
+        }
+    }
+
+    pub fn content(&self) -> Content {
+        let written = self.written.iter();
+        let blocks = written.filter(|(_, block)| block.iter().any(|byte| *byte != 0));
+        blocks
+            .map(|(index, block)| (*index, block.to_vec()))
+            .collect()
+    }
+
+    pub fn dirty_count(&self) -> u64 {
+        self.dirty.as_ref().map_or(0, DirtyBlocks::count)
+    }
+}
+
+impl Storage for Disk {
+    fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    fn track(&mut self) -> Result<(), Errno> {
+        if self.fail_track {
+            return Err(FAIL_TRACK);
+        }
+        let words = DirtyBlocks::words(self.blocks).expect("a small disk");
+        let mut dirty = DirtyBlocks::new(vec![!0; words], self.blocks).expect("enough words");
+        self.written.keys().for_each(|index| dirty.mark(*index));
+        self.dirty = Some(dirty);
+        Ok(())
+    }
+
+    fn untrack(&mut self) {
+        self.dirty = None;
+    }
+
+    fn dirty_blocks(&self) -> u64 {
+        self.dirty_count()
+    }
+
+    fn take_dirty(&mut self, from: u64) -> Option<u64> {
+        self.calls.take_dirty += 1;
+        let dirty = self.dirty.as_mut().expect("taking without tracking");
+        dirty.take_next(from)
+    }
+
+    fn mark_dirty(&mut self, index: u64) {
+        self.calls.mark_dirty += 1;
+        assert!(index < self.blocks, "block {index} does not exist");
+        self.dirty.as_mut().expect("tracking").mark(index);
+    }
+
+    fn block(&self, index: u64) -> Option<&[u8; BLOCK_SIZE]> {
+        self.calls.block.set(self.calls.block.get() + 1);
+        assert!(self.dirty.is_some(), "looking without tracking");
+        self.written.get(&index).map(|block| &**block)
+    }
+
+    fn put(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        if self.fail_put {
+            return Err(FAIL_PUT);
+        }
+        self.write(offset, bytes);
+        Ok(())
+    }
+
+    fn put_zeroes(&mut self, offset: u64, len: u64) -> Result<(), Errno> {
+        if self.fail_put {
+            return Err(FAIL_PUT);
+        }
+        assert!(len > 0, "no zeros");
+        let end = offset.checked_add(len).expect("no overflow");
+        assert!(end <= self.blocks * BLOCK_SIZE as u64, "zeros at {offset}");
+        for (index, block) in &mut self.written {
+            let start = index * BLOCK_SIZE as u64;
+            for (at, byte) in (start..).zip(block.iter_mut()) {
+                if (offset..end).contains(&at) {
+                    *byte = 0;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A device whose state is a string of bytes. It watches over the order of the calls.
 pub struct Unit {
     pub live: Vec<u8>,
     pub staged: Option<Vec<u8>>,
+    pub disk: Option<Disk>,
+    pub staged_disk: Option<Disk>,
     pub running: bool,
     pub configuration: Vec<u8>,
     pub faults: Faults,
@@ -78,17 +242,27 @@ pub const FAIL_STOP: Errno = Errno::EBUSY;
 pub const FAIL_START: Errno = Errno::ENOMEM;
 pub const FAIL_SAVE: Errno = Errno::ENODEV;
 pub const FAIL_STAGE: Errno = Errno::EPERM;
+pub const FAIL_TRACK: Errno = Errno::EINVAL;
+pub const FAIL_STAGED_STORAGE: Errno = Errno::ENOMEM;
+pub const FAIL_PUT: Errno = Errno::EBUSY;
 
 impl Unit {
     pub fn new(live: &[u8]) -> Self {
         Self {
             live: live.to_vec(),
             staged: None,
+            disk: None,
+            staged_disk: None,
             running: true,
             configuration: b"two ports".to_vec(),
             faults: Faults::default(),
             calls: Vec::new(),
         }
+    }
+
+    /// The storage that it has.
+    pub fn disk(&mut self) -> &mut Disk {
+        self.disk.as_mut().expect("a device with storage")
     }
 }
 
@@ -152,18 +326,51 @@ impl Device for Unit {
         assert!(!self.running, "adopt of a device that runs");
         self.calls.push("adopt");
         self.live = self.staged.take().expect("adopt without a staged state");
+        if self.disk.is_some() {
+            self.disk = self.staged_disk.take();
+            assert!(self.disk.is_some(), "adopt without a staged storage");
+        }
     }
 
     fn unstage(&mut self) {
         self.calls.push("unstage");
-        self.staged.take().expect("unstage without a staged state");
+        let staged = (self.staged.take(), self.staged_disk.take());
+        assert!(
+            staged.0.is_some() || staged.1.is_some(),
+            "unstage with nothing staged"
+        );
     }
 
     fn reset(&mut self) {
         self.calls.push("reset");
         assert!(self.staged.is_none(), "reset with a staged state");
+        assert!(self.staged_disk.is_none(), "reset with a staged storage");
+        let dirty = self.disk.as_ref().and_then(|disk| disk.dirty.as_ref());
+        assert!(dirty.is_none(), "reset with a storage that is tracked");
         self.live.clear();
         self.running = true;
+    }
+
+    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn Storage) -> R) -> Option<R> {
+        let disk = self.disk.as_mut()?;
+        disk.fail_track = self.faults.track;
+        Some(f(disk))
+    }
+
+    fn with_staged_storage<R>(
+        &mut self,
+        f: impl FnOnce(&mut dyn Storage) -> R,
+    ) -> Result<Option<R>, Errno> {
+        let Some(disk) = &self.disk else {
+            return Ok(None);
+        };
+        if self.faults.staged_storage {
+            return Err(FAIL_STAGED_STORAGE);
+        }
+        let staged = &mut self.staged_disk;
+        let staged = staged.get_or_insert_with(|| Disk::new(disk.blocks));
+        staged.fail_put = self.faults.put;
+        Ok(Some(f(staged)))
     }
 }
 
@@ -215,6 +422,18 @@ impl Rig {
             unit: Unit::new(live),
             seen: Recorder::default(),
         }
+    }
+
+    /// A device with a storage of `blocks` blocks.
+    pub fn with_disk(live: &[u8], window_size: usize, blocks: u64) -> Self {
+        let mut rig = Self::new(live, window_size);
+        rig.unit.disk = Some(Disk::new(blocks));
+        rig
+    }
+
+    /// The storage of the device.
+    pub fn disk(&mut self) -> &mut Disk {
+        self.unit.disk()
     }
 
     pub fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), Refusal> {
@@ -360,6 +579,7 @@ pub mod wire {
     pub const RESEND: u16 = 3;
     pub const STATE: u16 = 4;
     pub const BLOCK: u16 = 5;
+    pub const ZEROES: u16 = 6;
     pub const END: u16 = 16;
 
     /// CRC-32C, bit by bit.

@@ -13,6 +13,7 @@ mod hostile;
 mod refusal;
 mod round_trip;
 mod shared;
+mod storage;
 mod transition;
 
 #[test]
