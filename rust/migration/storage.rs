@@ -20,8 +20,9 @@ pub trait Storage {
     /// Returns how many blocks there are. It never changes while the device is open.
     fn blocks(&self) -> u64;
 
-    /// Begins to track: every block that may not be all zeros is dirty, and from now on every write
-    /// makes its blocks dirty. Where the storage is tracked already, all that holds anew.
+    /// Begins to track: every block that may not be all zeros is dirty, and from now on whatever
+    /// changes blocks makes them dirty, be it a write or that they are dropped. Where the storage is
+    /// tracked already, all that holds anew.
     ///
     /// # Errors
     ///

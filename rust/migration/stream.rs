@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The stream, version 1.0: what a device's state looks like on its way.
+//! The stream, version 1.1: what a device's state and storage look like on their way.
 //!
 //! # Records
 //!
@@ -30,13 +30,17 @@
 //! | 2 RESTART  | generation, 32 bits               | none                       |
 //! | 3 RESEND   | sequence of the first doubtful record | none                   |
 //! | 4 STATE    | offset of the piece in bytes      | a piece of the device state, not empty |
-//! | 5          | reserved for blocks of memory     |                            |
+//! | 5 BLOCK    | offset in the storage in bytes    | a piece of the storage, not empty |
+//! | 6 ZEROES   | offset in the storage in bytes    | u64 length of a part that is all zeros |
 //! | 16 END     | zero                              | totals, see below          |
 //!
-//! HEADER: u16 major version (1), u16 minor version (0), 16 bytes of device type padded with zeros,
-//! u16 length of the configuration, the configuration. END: u32 records of the generation before
-//! it, u64 bytes of payload in STATE records since the generation's RESEND or, if it has none,
-//! since its beginning; u32 CRC-32C of the whole device state.
+//! HEADER: u16 major version (1), u16 minor version (0 or 1), 16 bytes of device type padded with
+//! zeros, u16 length of the configuration, the configuration. END: u32 records of the generation
+//! before it, u64 bytes of payload in BLOCK, ZEROES and STATE records since the generation's RESEND
+//! or, if it has none, since its beginning; u32 CRC-32C of the whole device state.
+//!
+//! BLOCK and ZEROES are pieces of the device's storage, of any length and in any order, and what
+//! comes later counts. The storage begins with zeros in each generation.
 //!
 //! # Order
 //!
@@ -45,7 +49,7 @@
 //! before anything of it was read has a number, too. A generation is:
 //!
 //! ```text
-//! [RESTART] HEADER [RESEND [HEADER]] STATE... END
+//! [RESTART] HEADER [BLOCK | ZEROES]... [RESEND [HEADER] [BLOCK | ZEROES]...] STATE... END
 //! ```
 //!
 //! - RESTART begins every generation but the first of an open, with sequence 0, followed by HEADER
@@ -54,9 +58,10 @@
 //! - RESEND tells that the user left pre-copy without having told whether it took the last chunk.
 //!   The argument is the sequence `n` of the first record of that chunk and its own sequence is
 //!   `n + k`, where `k` is the number of records in it. The reader expects `n` if the chunk never
-//!   came, and `n + k` if it came; both are right. The content of the chunk follows again; if that
-//!   is HEADER, it is identical. If the chunk never came and was the first, the stream begins with
-//!   RESEND. There is no RESEND for a chunk that begins with RESTART: a new generation covers it.
+//!   came, and `n + k` if it came; both are right. What was in the chunk follows again: HEADER, if it
+//!   was, is identical, and the blocks are as they are by then. If the chunk never came and was the
+//!   first, the stream begins with RESEND. There is no RESEND for a chunk that begins with RESTART,
+//!   which has no blocks: a new generation covers it.
 //! - The pieces of STATE come in order and without gaps.
 //! - After END comes nothing, or RESTART.
 //!
@@ -67,6 +72,9 @@
 //! A reader takes every minor version of its major version: a later one may add OPTIONAL records,
 //! and fields at the end of HEADER and END. Other major versions are refused; the headers of
 //! records and the first four bytes of HEADER are the same in all of them.
+//!
+//! BLOCK and ZEROES came with 1.1, and are unknown in a stream of version 1.0. That is what a device
+//! without storage gives: a stream has the first version that has all that it needs.
 //!
 //! # Refusals
 //!

@@ -6,6 +6,7 @@
 use crate::common::errno;
 use crate::common::pattern;
 use crate::common::stream_of;
+use crate::common::Disk;
 use crate::common::Faults;
 use crate::common::Rig;
 use crate::common::Told;
@@ -13,6 +14,7 @@ use crate::common::ERROR;
 use crate::common::FAIL_SAVE;
 use crate::common::FAIL_START;
 use crate::common::FAIL_STOP;
+use crate::common::FAIL_TRACK;
 use crate::common::PRE_COPY;
 use crate::common::RESUMING;
 use crate::common::RUNNING;
@@ -30,10 +32,35 @@ const RESERVED: [u32; 3] = [0, 0xffff_fff8, 0xa5a5_a5a0];
 /// All words that can be read.
 const STATES: [u32; 6] = [STOP, RUNNING, STOP_COPY, PRE_COPY, RESUMING, ERROR];
 
+/// Blocks that a device with storage has.
+const BLOCKS: u64 = 5;
+
 /// Returns a rig in the state `word`; in RESUMING with a whole stream if it is to be `complete`.
 fn arrive(word: u32, complete: bool) -> Rig {
+    bring(Rig::new(&pattern(100), WINDOW), word, complete)
+}
+
+/// The same of a device with storage.
+fn arrive_with_storage(word: u32, complete: bool) -> Rig {
+    let mut rig = Rig::with_disk(&pattern(100), WINDOW, BLOCKS);
+    rig.disk().write(4096, &pattern(6000));
+    bring(rig, word, complete)
+}
+
+/// The stream that completes a resume of `rig`.
+fn complete_stream(rig: &Rig) -> Vec<u8> {
+    if rig.unit.disk.is_none() {
+        return stream_of(&pattern(200), WINDOW);
+    }
+
+    let mut source = Rig::with_disk(&pattern(200), WINDOW, BLOCKS);
+    source.disk().write(0, &pattern(9000));
+    source.go(&[STOP_COPY]);
+    source.drain()
+}
+
+fn bring(mut rig: Rig, word: u32, complete: bool) -> Rig {
     let reserved = word & !7;
-    let mut rig = Rig::new(&pattern(100), WINDOW);
 
     match word & 7 {
         ERROR => {
@@ -46,7 +73,7 @@ fn arrive(word: u32, complete: bool) -> Rig {
         RESUMING => {
             rig.go(&[word]);
             if complete {
-                let stream = stream_of(&pattern(200), WINDOW);
+                let stream = complete_stream(&rig);
                 rig.give(&stream, 999).expect("a good stream");
             }
         }
@@ -65,11 +92,13 @@ struct Outcome {
     errno: Option<Errno>,
     word: u32,
     running: bool,
+    /// Whether the storage is tracked, if there is one.
+    tracked: bool,
     calls: Vec<&'static str>,
 }
 
 /// The model: bits, and one fault after the other.
-fn model(word: u32, request: u32, faults: Faults, complete: bool) -> Outcome {
+fn model(word: u32, request: u32, faults: Faults, complete: bool, storage: bool) -> Outcome {
     let old = word & 7;
     let new = request & 7;
     let goes = |bit: u32| old & bit != 0 && new & bit == 0;
@@ -80,6 +109,7 @@ fn model(word: u32, request: u32, faults: Faults, complete: bool) -> Outcome {
         errno: Some(errno),
         word,
         running: old != ERROR && old & 1 != 0,
+        tracked: storage && old != ERROR && old & 2 != 0,
         calls,
     };
     // A fault after the device was stopped: it is started again, or it is broken.
@@ -93,6 +123,7 @@ fn model(word: u32, request: u32, faults: Faults, complete: bool) -> Outcome {
                 errno: Some(Errno::EIO),
                 word: (word & !7) | ERROR,
                 running: false,
+                tracked: false,
                 calls,
             };
         }
@@ -120,6 +151,9 @@ fn model(word: u32, request: u32, faults: Faults, complete: bool) -> Outcome {
     if (comes(4) || comes(2)) && faults.configuration {
         return back(Errno::EIO, calls);
     }
+    if comes(2) && storage && faults.track {
+        return back(FAIL_TRACK, calls);
+    }
     if new == STOP_COPY && old != STOP_COPY {
         calls.push("save");
         if faults.save {
@@ -136,16 +170,18 @@ fn model(word: u32, request: u32, faults: Faults, complete: bool) -> Outcome {
         errno: None,
         word: request,
         running: new & 1 != 0,
+        tracked: storage && new & 2 != 0,
         calls,
     }
 }
 
 fn each_fault() -> impl Iterator<Item = Faults> {
-    (0..16).map(|bits| Faults {
+    (0..32).map(|bits| Faults {
         stop: bits & 1 != 0,
         start: bits & 2 != 0,
         save: bits & 4 != 0,
         configuration: bits & 8 != 0,
+        track: bits & 16 != 0,
         ..Faults::default()
     })
 }
@@ -153,6 +189,8 @@ fn each_fault() -> impl Iterator<Item = Faults> {
 /// Whatever session the rig is in goes on as if nothing had happened.
 fn goes_on(rig: &mut Rig, complete: bool) {
     let live = rig.unit.live.clone();
+    let content = |rig: &Rig| rig.unit.disk.as_ref().map(Disk::content);
+    let before = content(rig);
     let state = rig.word() & 7;
     if state & STOP_COPY == 0 || state == ERROR {
         assert_eq!(rig.pending(), 0, "v1_34: pending_bytes in {state:#05b}");
@@ -165,18 +203,26 @@ fn goes_on(rig: &mut Rig, complete: bool) {
             rig.go(&[STOP_COPY]);
             let stream = rig.drain();
             let mut destination = Rig::new(&[], WINDOW);
+            if rig.unit.disk.is_some() {
+                destination = Rig::with_disk(&[], WINDOW, BLOCKS);
+            }
             destination.go(&[RESUMING]);
             destination.give(&stream, WINDOW).expect("a good stream");
             destination.go(&[RUNNING]);
             assert_eq!(destination.unit.live, live, "the state that arrived");
+            assert_eq!(content(&destination), before, "the storage that arrived");
         }
         RESUMING => {
             if !complete {
-                let stream = stream_of(&pattern(200), WINDOW);
+                let stream = complete_stream(rig);
                 rig.give(&stream, WINDOW).expect("a good stream");
             }
             rig.go(&[RUNNING]);
             assert_eq!(rig.unit.live, pattern(200), "the state that arrived");
+            if let Some(content) = content(rig) {
+                let blocks: Vec<_> = content.keys().collect();
+                assert_eq!(blocks, [&0, &1, &2], "the storage that arrived");
+            }
         }
         ERROR => {
             rig.reset();
@@ -198,21 +244,27 @@ fn v1_25_every_state_request_and_fault_comes_to_what_the_model_says() {
             for word in RESERVED.map(|reserved| state | reserved) {
                 for request in (0..8).flat_map(|bits| RESERVED.map(|reserved| bits | reserved)) {
                     for faults in each_fault() {
-                        check(word, request, faults, complete);
-                        cases += 1;
+                        for storage in [false, true] {
+                            check(word, request, faults, complete, storage);
+                            cases += 1;
+                        }
                     }
                 }
             }
         }
     }
-    assert_eq!(cases, 7 * 3 * 24 * 16, "cases checked");
+    assert_eq!(cases, 7 * 3 * 24 * 32 * 2, "cases checked");
 }
 
-fn check(word: u32, request: u32, faults: Faults, complete: bool) {
-    let case = format!("{word:#x} to {request:#x}, {faults:?}, complete: {complete}");
-    let expected = model(word, request, faults, complete);
+fn check(word: u32, request: u32, faults: Faults, complete: bool, storage: bool) {
+    let case =
+        format!("{word:#x} to {request:#x}, {faults:?}, complete: {complete}, storage: {storage}");
+    let expected = model(word, request, faults, complete, storage);
 
-    let mut rig = arrive(word, complete);
+    let mut rig = match storage {
+        false => arrive(word, complete),
+        true => arrive_with_storage(word, complete),
+    };
     rig.unit.faults = faults;
     let result = rig.set(request);
     let told = std::mem::take(&mut rig.seen.0);
@@ -220,6 +272,11 @@ fn check(word: u32, request: u32, faults: Faults, complete: bool) {
         errno: errno(result),
         word: rig.word(),
         running: rig.unit.running,
+        tracked: rig
+            .unit
+            .disk
+            .as_ref()
+            .is_some_and(|disk| disk.dirty.is_some()),
         calls: rig.unit.calls.clone(),
     };
     assert_eq!(seen, expected, "{case}");

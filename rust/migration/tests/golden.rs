@@ -5,23 +5,29 @@
 //! A file in `golden/` never changes once its version is released. Every later reader takes it.
 
 use crate::common::wire;
+use crate::common::Content;
 use crate::common::Rig;
 use crate::common::PRE_COPY;
 use crate::common::RESUMING;
 use crate::common::RUNNING;
 use crate::common::STOP_COPY;
+use migration::BLOCK_SIZE;
 
 const STREAM_1_0: &str = include_str!("golden/stream-1.0.hex");
+const STREAM_1_1: &str = include_str!("golden/stream-1.1.hex");
 
-/// Returns the bytes of a file of hexadecimal numbers with comments.
+/// Returns the bytes of a file of hexadecimal numbers with comments. `5a*10` is ten times 5a.
 fn bytes(text: &str) -> Vec<u8> {
     let numbers = text.lines().flat_map(|line| {
         let (numbers, _) = line.split_once('#').unwrap_or((line, ""));
         numbers.split_whitespace()
     });
-    numbers
-        .map(|number| u8::from_str_radix(number, 16).expect("a hexadecimal number"))
-        .collect()
+    let runs = numbers.map(|number| {
+        let (byte, count) = number.split_once('*').unwrap_or((number, "1"));
+        let byte = u8::from_str_radix(byte, 16).expect("a hexadecimal number");
+        vec![byte; count.parse().expect("a count")]
+    });
+    runs.flatten().collect()
 }
 
 fn state(len: usize) -> Vec<u8> {
@@ -66,6 +72,76 @@ fn the_reader_takes_stream_1_0() {
             rig.give(&part, size).expect("a released stream");
             rig.go(&[RUNNING]);
             assert_eq!(rig.unit.live, state(len), "records {from}..{until}");
+        }
+    }
+}
+
+/// Blocks of the device of version 1.1.
+const BLOCKS: u64 = 8;
+
+fn write(rig: &mut Rig, index: u64, byte: u8) {
+    rig.disk()
+        .write(index * BLOCK_SIZE as u64, &[byte; BLOCK_SIZE]);
+}
+
+fn content(blocks: &[(u64, u8)]) -> Content {
+    let blocks = blocks.iter();
+    blocks
+        .map(|(index, byte)| (*index, vec![*byte; BLOCK_SIZE]))
+        .collect()
+}
+
+#[test]
+fn the_writer_gives_stream_1_1() {
+    let mut source = Rig::with_disk(&state(40), 4096, BLOCKS);
+    for (index, byte) in [(1, 0xa1), (2, 0), (3, 0), (6, 0xa6)] {
+        write(&mut source, index, byte);
+    }
+    source.go(&[PRE_COPY]);
+    let mut stream = source.look();
+    source.pending();
+    stream.extend(source.look());
+    write(&mut source, 1, 0xb1);
+    source.go(&[STOP_COPY]);
+    stream.extend(source.drain());
+    source.go(&[RUNNING]);
+    source.unit.live = state(50);
+    source.disk().discard(1);
+    source.go(&[STOP_COPY]);
+    stream.extend(source.drain());
+
+    let expected = bytes(STREAM_1_1);
+    let records = (wire::parse(&stream), wire::parse(&expected));
+    assert_eq!(records.0, records.1, "the records");
+    assert_eq!(stream, expected, "the bytes");
+}
+
+#[test]
+fn the_reader_takes_stream_1_1() {
+    let stream = bytes(STREAM_1_1);
+    let records = wire::parse(&stream);
+    let first = content(&[(1, 0xb1), (6, 0xa6)]);
+    let last = content(&[(6, 0xa6)]);
+    // The first save, the same without the chunk in doubt, and the second with or without the first.
+    let cases = [
+        (vec![0..13], 40, &first),
+        (vec![0..2, 5..13], 40, &first),
+        (vec![0..20], 50, &last),
+        (vec![0..2, 5..20], 50, &last),
+        (vec![0..7, 13..20], 50, &last),
+        (vec![13..20], 50, &last),
+    ];
+    for (parts, len, content) in cases {
+        let part = parts.iter().cloned().map(|part| &records[part]);
+        let part = wire::encode(&part.collect::<Vec<_>>().concat());
+        for size in [1, 13, 4096] {
+            let mut rig = Rig::with_disk(&[], 4096, BLOCKS);
+            write(&mut rig, 0, 0x5a);
+            rig.go(&[RESUMING]);
+            rig.give(&part, size).expect("a released stream");
+            rig.go(&[RUNNING]);
+            assert_eq!(rig.unit.live, state(len), "records {parts:?}");
+            assert_eq!(rig.disk().content(), *content, "records {parts:?}");
         }
     }
 }
