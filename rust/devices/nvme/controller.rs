@@ -272,6 +272,16 @@ impl Controller {
         self.config.msix_enabled()
     }
 
+    /// Returns whether software has enabled the controller, CC.EN.
+    pub fn is_enabled(&self) -> bool {
+        self.registers.cc & regs::CC_EN != 0
+    }
+
+    /// Returns whether the controller has failed for good, CSTS.CFS.
+    pub fn has_failed(&self) -> bool {
+        self.registers.csts & regs::CSTS_CFS != 0
+    }
+
     /// Resets the PCI function: configuration space, registers and queues are as after power-on.
     ///
     /// What outlives a loss of power, such as the logs, stays. Doorbells that were posted before do

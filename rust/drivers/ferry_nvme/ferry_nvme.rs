@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `ferry_nvme`: a mediated NVMe controller that live-migrates.
+//!
+//! The controller itself is the crate `nvme`; what makes it a VFIO device is `ferry_core`. This
+//! driver adds the stores that keep the content of its namespace, and what an administrator can
+//! choose.
+
+#![forbid(unsafe_code)]
+
+mod device;
+mod file_store;
+mod ram_store;
+mod settings;
+
+use crate::{
+    device::NvmeDevice,
+    settings::NvmeSettings, //
+};
+use ferry_core::{
+    driver::{
+        Driver,
+        Registration,
+        Type,
+        WindowSize,
+        WINDOW_SIZE_MAX, //
+    },
+    model::Log,
+};
+use kernel::prelude::*;
+use nvme::Controller;
+
+module! {
+    type: Module,
+    name: "ferry_nvme",
+    authors: ["The Ferry authors"],
+    description: "Mediated NVMe controller that live-migrates",
+    license: "GPL",
+    params: {
+        window_size: usize {
+            default: ferry_core::driver::WINDOW_SIZE_DEFAULT,
+            description: "Default size of an mdev's migration data window in bytes (page multiple, at most 16 MiB)",
+        },
+    },
+}
+
+/// Binary logarithms of the bytes of a logical block, for each type.
+const LBA_SHIFTS: [u8; 2] = [9, 12];
+
+struct NvmeDriver;
+
+impl Driver for NvmeDriver {
+    type Model = NvmeDevice;
+    type Settings = NvmeSettings;
+
+    const NAME: &'static CStr = c"ferry_nvme";
+    const TYPES: &'static [Type] = &[
+        Type {
+            sysfs_name: c"512",
+            pretty_name: c"Ferry NVMe controller, 512-byte blocks",
+            description:
+                c"NVMe 1.4 controller with one namespace of 512-byte logical blocks; live-migrates",
+        },
+        Type {
+            sysfs_name: c"4096",
+            pretty_name: c"Ferry NVMe controller, 4096-byte blocks",
+            description:
+                c"NVMe 1.4 controller with one namespace of 4096-byte logical blocks; live-migrates",
+        },
+    ];
+    const MAX_INSTANCES: u32 = 1024;
+
+    fn settings(type_index: usize, name: &CStr) -> Result<NvmeSettings> {
+        Ok(NvmeSettings::new(LBA_SHIFTS[type_index], name))
+    }
+
+    fn bar_size(_type_index: usize, bar: u32) -> u64 {
+        match bar {
+            0 => Controller::BAR0_SIZE,
+            _ => 0,
+        }
+    }
+
+    fn open(settings: &NvmeSettings, log: Log<'_>) -> Result<NvmeDevice> {
+        NvmeDevice::open(settings, log)
+    }
+
+    fn window_size() -> WindowSize {
+        // The module does not load with another one.
+        WindowSize::new(module_parameters::window_size.value()).unwrap_or(WindowSize::DEFAULT)
+    }
+}
+
+struct Module {
+    _registration: Registration<NvmeDriver>,
+}
+
+impl kernel::Module for Module {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        let window_size = module_parameters::window_size.value();
+        WindowSize::new(window_size).inspect_err(|_| {
+            pr_err!(
+                "window_size={} is not a multiple of the page size between one page and {}\n",
+                window_size,
+                WINDOW_SIZE_MAX
+            );
+        })?;
+
+        Ok(Self {
+            _registration: Registration::new(module)?,
+        })
+    }
+}

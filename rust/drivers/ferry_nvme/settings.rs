@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an administrator chooses for a controller while it is closed: the directory `nvme` of an
+//! mdev.
+//!
+//! Described in `Documentation/ABI/testing/sysfs-bus-mdev-ferry`.
+
+use crate::{
+    file_store::{
+        measure,
+        FileStore, //
+    },
+    NvmeDriver, //
+};
+use core::fmt::{
+    self,
+    Display, //
+};
+use ferry_core::{
+    attributes::{
+        setting,
+        Setting,
+        SettingDirectory,
+        Settings, //
+    },
+    Entry,
+};
+use kernel::{
+    prelude::*,
+    str::CString, //
+};
+use nvme::{
+    CAPACITY_MAX,
+    CAPACITY_MIN,
+    QUEUE_PAIRS_MAX,
+    SERIAL_SIZE, //
+};
+use vfio::file::FileName;
+
+/// Default capacity in bytes.
+const CAPACITY_DEFAULT: u64 = 64 << 20;
+
+/// A capacity is a multiple of this many bytes.
+const CAPACITY_UNIT: u64 = 4096;
+
+/// What keeps the content of the namespace.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub(crate) enum StoreKind {
+    /// Memory of the host.
+    Ram = 0,
+    /// A regular file or block device of the host.
+    File = 1,
+}
+
+impl Display for StoreKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ram => "ram",
+            Self::File => "file",
+        })
+    }
+}
+
+/// The settings of one mdev.
+pub(crate) struct NvmeSettings {
+    /// Binary logarithm of the bytes of a logical block, which its type fixes.
+    pub(crate) lba_shift: u8,
+    pub(crate) store: StoreKind,
+    /// Bytes of a namespace in memory.
+    pub(crate) capacity: u64,
+    pub(crate) file: Option<FileName>,
+    pub(crate) queues: u16,
+    pub(crate) serial: [u8; SERIAL_SIZE],
+}
+
+impl NvmeSettings {
+    /// Those of a new mdev called `name`.
+    pub(crate) fn new(lba_shift: u8, name: &CStr) -> Self {
+        // The last digits of the UUID. Two controllers of one guest need different ones.
+        let mut serial = [b' '; SERIAL_SIZE];
+        let digits = name.to_bytes().iter().rev().filter(|byte| **byte != b'-');
+        for (byte, digit) in serial.iter_mut().rev().zip(digits) {
+            *byte = *digit;
+        }
+
+        Self {
+            lba_shift,
+            store: StoreKind::Ram,
+            capacity: CAPACITY_DEFAULT,
+            file: None,
+            queues: QUEUE_PAIRS_MAX,
+            serial,
+        }
+    }
+
+    /// Opens the file of the namespace.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if none has been chosen, or what [`FileStore::open`] returns.
+    pub(crate) fn open_file(&self) -> Result<FileStore> {
+        FileStore::open(self.file.as_ref().ok_or(ENOENT)?)
+    }
+}
+
+impl Settings for NvmeSettings {
+    type Directory = Directory;
+}
+
+pub(crate) struct Directory;
+
+impl SettingDirectory for Directory {
+    const NAME: &'static CStr = c"nvme";
+    const ATTRIBUTES: &'static [Entry] = &[
+        setting::<Capacity>(),
+        setting::<FilePath>(),
+        setting::<Queues>(),
+        setting::<Serial>(),
+        setting::<Store>(),
+        Entry::END,
+    ];
+}
+
+/// `store`: what keeps the content, `ram` or `file`.
+struct Store;
+
+impl Setting for Store {
+    type Driver = NvmeDriver;
+    type Value = StoreKind;
+
+    const NAME: &'static CStr = c"store";
+
+    fn show(settings: &NvmeSettings) -> Result<StoreKind> {
+        Ok(settings.store)
+    }
+
+    fn store(settings: &mut NvmeSettings, text: &str) -> Result {
+        settings.store = match text {
+            "ram" => StoreKind::Ram,
+            "file" => StoreKind::File,
+            _ => return Err(EINVAL),
+        };
+        Ok(())
+    }
+}
+
+/// `capacity`: size of the namespace in bytes. That of a file is the file's own.
+struct Capacity;
+
+impl Setting for Capacity {
+    type Driver = NvmeDriver;
+    type Value = u64;
+
+    const NAME: &'static CStr = c"capacity";
+
+    fn show(settings: &NvmeSettings) -> Result<u64> {
+        match settings.store {
+            StoreKind::Ram => Ok(settings.capacity),
+            StoreKind::File => measure(settings.file.as_ref().ok_or(ENOENT)?),
+        }
+    }
+
+    fn store(settings: &mut NvmeSettings, text: &str) -> Result {
+        let capacity = text.parse().map_err(|_| EINVAL)?;
+        if !(CAPACITY_MIN..=CAPACITY_MAX).contains(&capacity) || capacity % CAPACITY_UNIT != 0 {
+            return Err(EINVAL);
+        }
+        if settings.store == StoreKind::File {
+            return Err(EPERM);
+        }
+
+        settings.capacity = capacity;
+        Ok(())
+    }
+}
+
+/// `file`: absolute path of the file or block device; empty for none.
+struct FilePath;
+
+/// The path of a file, if there is one.
+struct Path(Option<CString>);
+
+impl Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            // It was made from one.
+            Some(path) => f.write_str(path.to_str().unwrap_or_default()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Setting for FilePath {
+    type Driver = NvmeDriver;
+    type Value = Path;
+
+    const NAME: &'static CStr = c"file";
+
+    fn show(settings: &NvmeSettings) -> Result<Path> {
+        let path = settings
+            .file
+            .as_ref()
+            .map(|file| CString::try_from_fmt(fmt!("{}", file.path())))
+            .transpose()?;
+        Ok(Path(path))
+    }
+
+    fn store(settings: &mut NvmeSettings, text: &str) -> Result {
+        settings.file = match text {
+            "" => None,
+            path => Some(FileName::new(path)?),
+        };
+        Ok(())
+    }
+}
+
+/// `queues`: how many pairs of I/O queues the guest can have.
+struct Queues;
+
+impl Setting for Queues {
+    type Driver = NvmeDriver;
+    type Value = u16;
+
+    const NAME: &'static CStr = c"queues";
+
+    fn show(settings: &NvmeSettings) -> Result<u16> {
+        Ok(settings.queues)
+    }
+
+    fn store(settings: &mut NvmeSettings, text: &str) -> Result {
+        let queues = text.parse().map_err(|_| EINVAL)?;
+        if !(1..=QUEUE_PAIRS_MAX).contains(&queues) {
+            return Err(EINVAL);
+        }
+
+        settings.queues = queues;
+        Ok(())
+    }
+}
+
+/// `serial`: the serial number, at most 20 printable characters of ASCII.
+struct Serial;
+
+/// A serial number without the blanks at its end.
+struct SerialNumber([u8; SERIAL_SIZE]);
+
+impl Display for SerialNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = core::str::from_utf8(&self.0).unwrap_or_default();
+        f.write_str(text.trim_end_matches(' '))
+    }
+}
+
+impl Setting for Serial {
+    type Driver = NvmeDriver;
+    type Value = SerialNumber;
+
+    const NAME: &'static CStr = c"serial";
+
+    fn show(settings: &NvmeSettings) -> Result<SerialNumber> {
+        Ok(SerialNumber(settings.serial))
+    }
+
+    fn store(settings: &mut NvmeSettings, text: &str) -> Result {
+        let printable = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if text.is_empty() || text.len() > SERIAL_SIZE || !printable {
+            return Err(EINVAL);
+        }
+
+        let mut serial = [b' '; SERIAL_SIZE];
+        for (byte, char) in serial.iter_mut().zip(text.bytes()) {
+            *byte = char;
+        }
+        settings.serial = serial;
+        Ok(())
+    }
+}
