@@ -14,20 +14,32 @@ use pci_config::{
 
 use crate::doorbells::{
     Doorbell,
-    Doorbells, //
-    PAIRS,
+    PAIRS, //
 };
-use crate::memory::GuestMemory;
+use crate::events::Events;
+use crate::features::Features;
+use crate::identify::Names;
+use crate::io::flush;
+use crate::log::{
+    ErrorLog,
+    Health, //
+};
 use crate::parameters::{
     ParameterError,
     Parameters,
     CONFIGURATION_MAX, //
 };
+use crate::queue::{
+    CompletionQueue,
+    SubmissionQueue, //
+};
 use crate::registers::{
     self as regs,
     Registers, //
 };
+use crate::shadow::Shadows;
 use crate::store::Store;
+use crate::worker::ADMIN;
 
 /// Bytes of the words that registers take.
 const WORD_SIZE: usize = 4;
@@ -40,14 +52,15 @@ pub(crate) const MSIX_TABLE_SIZE: usize = PAIRS * MSIX_ENTRY_SIZE;
 const MSIX_ENTRY_CONTROL: usize = 12;
 const MSIX_ENTRY_MASKED: u8 = 1 << 0;
 
+/// Red Hat, which assigns device numbers for virtual devices.
+pub(crate) const VENDOR_REDHAT: u16 = 0x1b36;
+/// Red Hat, for subsystems of QEMU.
+pub(crate) const SUBVENDOR_QEMU: u16 = 0x1af4;
+
 /// What the controller is to the PCI bus.
 static LAYOUT: Layout = {
-    /// Red Hat, which assigns device numbers for virtual devices.
-    const VENDOR_REDHAT: u16 = 0x1b36;
     /// A number that is not QEMU's own controller.
     const DEVICE_FERRY_NVME: u16 = 0x00f1;
-    /// Red Hat, for subsystems of QEMU.
-    const SUBVENDOR_QEMU: u16 = 0x1af4;
     /// Any device of QEMU.
     const SUBDEVICE_QEMU: u16 = 0x1100;
     /// Mass storage, non-volatile memory, NVM Express I/O controller.
@@ -84,6 +97,9 @@ static LAYOUT: Layout = {
     .express()
 };
 
+/// The interrupt vector of the admin queue.
+pub(crate) const ADMIN_VECTOR: u16 = 0;
+
 /// Whether the worker has to come again by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
@@ -94,12 +110,30 @@ pub enum Work {
 }
 
 /// An NVMe controller with one namespace.
+///
+/// # Invariants
+///
+/// - Each submission queue has a completion queue. While the controller is ready, that is so for the
+///   admin queue, which has number 0, too.
+/// - I/O queues have numbers from 1 to the number of queue pairs.
+/// - There are queues, requests for events and shadow doorbells only while the controller is ready.
+/// - Completion queues have vectors less than [`Controller::VECTORS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {
     pub(crate) parameters: Parameters,
+    pub(crate) names: Names,
     pub(crate) config: ConfigSpace,
     pub(crate) registers: Registers,
     pub(crate) msix_table: [u8; MSIX_TABLE_SIZE],
+    pub(crate) submission: [Option<SubmissionQueue>; PAIRS],
+    pub(crate) completion: [Option<CompletionQueue>; PAIRS],
+    pub(crate) shadows: Option<Shadows>,
+    /// The submission queue that is served next.
+    pub(crate) next_queue: usize,
+    pub(crate) features: Features,
+    pub(crate) events: Events,
+    pub(crate) errors: ErrorLog,
+    pub(crate) health: Health,
     /// MSI-X vectors to send a message for.
     pub(crate) raised: u32,
 }
@@ -119,10 +153,19 @@ impl Controller {
     pub fn new(parameters: Parameters) -> Result<Self, ParameterError> {
         parameters.check()?;
         Ok(Self {
+            names: Names::new(parameters.serial),
             parameters,
             config: ConfigSpace::new(&LAYOUT),
             registers: Registers::default(),
             msix_table: masked_vectors(),
+            submission: [const { None }; PAIRS],
+            completion: [const { None }; PAIRS],
+            shadows: None,
+            next_queue: ADMIN,
+            features: Features::default(),
+            events: Events::default(),
+            errors: ErrorLog::default(),
+            health: Health::default(),
             raised: 0,
         })
     }
@@ -215,38 +258,6 @@ impl Controller {
             self.reset();
         }
         Ok(())
-    }
-
-    /// Does what software started: enables the controller, completes a shutdown, and takes doorbells.
-    ///
-    /// One thread at a time calls it, whenever [`Doorbells::post`] took a doorbell, after every
-    /// [`Controller::write_bar0`] and [`Controller::write_config`], after [`Controller::load`], and
-    /// again as long as it returns [`Work::More`].
-    pub fn work<M: GuestMemory, S: Store>(
-        &mut self,
-        doorbells: &Doorbells,
-        _memory: &mut M,
-        store: &mut S,
-        budget: u32,
-    ) -> Work {
-        self.drain(doorbells);
-        if self.registers.enabling() {
-            self.enable();
-        }
-        if self.registers.shutting_down() {
-            if budget == 0 {
-                return Work::More;
-            }
-            self.shut_down(store);
-        }
-        Work::Idle
-    }
-
-    /// Makes doorbells that were written a part of the state, and executes nothing.
-    pub fn drain(&mut self, doorbells: &Doorbells) {
-        for doorbell in doorbells.take() {
-            self.ring(doorbell);
-        }
     }
 
     /// Returns the MSI-X vectors to send messages for since the last call, as a set of bits.
@@ -374,31 +385,51 @@ impl Controller {
     fn reset_controller(&mut self) {
         self.registers.interrupt_mask = 0;
         self.registers.csts &= regs::CSTS_NSSRO;
+        self.submission = [const { None }; PAIRS];
+        self.completion = [const { None }; PAIRS];
+        self.shadows = None;
+        self.next_queue = ADMIN;
+        self.features = Features::default();
+        self.events = Events::default();
         self.raised = 0;
     }
 
-    fn enable(&mut self) {
-        if self.registers.can_enable() {
-            self.registers.csts |= regs::CSTS_RDY;
-        } else {
+    /// Enables the controller with what software wrote to the registers.
+    pub(crate) fn enable(&mut self) {
+        if !self.registers.can_enable() {
             self.fail();
+            return;
         }
+        let registers = &self.registers;
+        self.submission[ADMIN] = Some(SubmissionQueue::new(
+            registers.asq,
+            registers.admin_submission_entries(),
+            ADMIN,
+        ));
+        self.completion[ADMIN] = Some(CompletionQueue::new(
+            registers.acq,
+            registers.admin_completion_entries(),
+            Some(ADMIN_VECTOR),
+        ));
+        self.registers.csts |= regs::CSTS_RDY;
     }
 
-    fn shut_down<S: Store>(&mut self, store: &mut S) {
-        if store.flush().is_err() {
-            self.fail();
+    /// Completes a shutdown. Software cannot be told that the medium failed, and waits for the end.
+    pub(crate) fn shut_down<S: Store>(&mut self, store: &mut S) {
+        if flush(store).is_err() {
+            self.health.count_media_error();
         }
         self.registers.csts &= !regs::CSTS_SHST;
         self.registers.csts |= regs::CSTS_SHST_COMPLETE;
     }
 
-    /// Takes a doorbell.
-    fn ring(&mut self, _doorbell: Doorbell) {}
-
     /// Whether the controller has something to interrupt for.
     fn interrupt(&self) -> bool {
-        false
+        self.completion.iter().flatten().any(|completion| {
+            completion.vector.is_some_and(|vector| {
+                !completion.is_empty() && self.registers.interrupt_mask & 1 << vector == 0
+            })
+        })
     }
 }
 

@@ -36,13 +36,26 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod admin;
+mod command;
 mod controller;
 mod doorbells;
+mod events;
+mod features;
+mod identify;
+mod io;
+mod log;
 mod memory;
 mod parameters;
+mod prp;
+mod queue;
 mod registers;
+mod shadow;
 mod state;
+mod status;
 mod store;
+mod window;
+mod worker;
 
 pub use controller::{
     Controller,

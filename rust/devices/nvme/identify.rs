@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the controller and its namespace are: Identify, section 5.15.
+
+use crate::command::NSID;
+use crate::events::REQUESTS_MAX;
+use crate::features::{
+    TEMPERATURE_CRITICAL,
+    TEMPERATURE_WARNING, //
+};
+use crate::log::ERROR_ENTRIES;
+use crate::parameters::{
+    Parameters,
+    SERIAL_SIZE, //
+};
+use crate::registers::{
+    CQES,
+    PAGE_SHIFT_MIN,
+    SQES,
+    VERSION, //
+};
+use crate::window::Window;
+
+/// Bytes of each data structure.
+pub(crate) const IDENTIFY_SIZE: usize = 4096;
+
+/// Bytes of a model number.
+pub(crate) const MODEL_SIZE: usize = 40;
+/// Bytes of a firmware revision.
+pub(crate) const FIRMWARE_SIZE: usize = 8;
+const MODEL: [u8; MODEL_SIZE] = *b"Ferry NVMe Controller                   ";
+const FIRMWARE: [u8; FIRMWARE_SIZE] = *b"1.0     ";
+
+/// Binary logarithm of the most bytes that a command transfers, in the smallest pages: 512 KiB.
+const TRANSFER_SHIFT: u32 = 7;
+/// The most bytes that a command transfers.
+pub(crate) const TRANSFER_MAX: usize = 1 << (PAGE_SHIFT_MIN + TRANSFER_SHIFT);
+
+/// Optional admin commands: Doorbell Buffer Config.
+const OACS_DOORBELL_BUFFER: u16 = 1 << 8;
+/// Commands that can be aborted at the same time, less one, as section 5.15 recommends.
+const ABORT_LIMIT: u8 = 3;
+/// Firmware updates: the first slot is read-only, and there is one.
+const FRMW_ONE_READ_ONLY_SLOT: u8 = 1 << 0 | 1 << 1;
+/// Log pages: parts of them can be read.
+const LPA_EXTENDED_DATA: u8 = 1 << 2;
+/// An I/O controller.
+const CNTRLTYPE_IO: u8 = 1;
+/// Required and maximum size of queue entries.
+const fn entry_size(shift: u32) -> u8 {
+    (shift << 4 | shift) as u8
+}
+const ONCS_COMPARE: u16 = 1 << 0;
+const ONCS_DATASET_MANAGEMENT: u16 = 1 << 2;
+const ONCS_WRITE_ZEROES: u16 = 1 << 3;
+/// Features have a default and capabilities that can be asked for.
+const ONCS_SAVE_SELECT: u16 = 1 << 4;
+/// There is a write cache, and Flush can name all namespaces.
+const VWC: u8 = 1 << 0 | 3 << 1;
+
+/// Deallocated blocks read as zeros, and Write Zeroes can deallocate.
+const DLFEAT: u8 = 1 << 0 | 1 << 3;
+
+/// Types of namespace descriptors.
+const NIDT_EUI64: u8 = 1;
+const NIDT_NGUID: u8 = 2;
+const NIDT_UUID: u8 = 3;
+/// Bytes of a descriptor before the identifier.
+const DESCRIPTOR_HEADER: usize = 4;
+
+const EUI64_SIZE: usize = 8;
+const NGUID_SIZE: usize = 16;
+const UUID_SIZE: usize = 16;
+
+/// Three bytes that an organisation owns. This one is set aside for local use.
+const OUI: [u8; 3] = [0x52, 0x54, 0x00];
+
+/// Names of a controller that its guest sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// Serial number.
+    pub(crate) serial: [u8; SERIAL_SIZE],
+    /// Model number.
+    pub(crate) model: [u8; MODEL_SIZE],
+    /// Firmware revision.
+    pub(crate) firmware: [u8; FIRMWARE_SIZE],
+}
+
+impl Names {
+    /// Returns the names that this code gives to a new controller.
+    pub(crate) fn new(serial: [u8; SERIAL_SIZE]) -> Self {
+        Self {
+            serial,
+            model: MODEL,
+            firmware: FIRMWARE,
+        }
+    }
+
+    fn eui64(&self) -> [u8; EUI64_SIZE] {
+        let extension = digest(b"EUI64", &self.serial);
+        let mut name = [0; EUI64_SIZE];
+        name[..OUI.len()].copy_from_slice(&OUI);
+        name[OUI.len()..].copy_from_slice(&extension[..EUI64_SIZE - OUI.len()]);
+        name
+    }
+
+    fn nguid(&self) -> [u8; NGUID_SIZE] {
+        /// Where the organisation is; an extension is on both sides.
+        const OUI_OFFSET: usize = 8;
+
+        let mut name = digest(b"NGUID", &self.serial);
+        name[OUI_OFFSET..OUI_OFFSET + OUI.len()].copy_from_slice(&OUI);
+        name
+    }
+
+    fn namespace_uuid(&self) -> [u8; UUID_SIZE] {
+        uuid(digest(b"namespace", &self.serial))
+    }
+
+    /// NVMe qualified name of the subsystem, section 7.9, with a UUID in its usual form.
+    fn subsystem(&self) -> [u8; SUBSYSTEM_NAME_SIZE] {
+        let mut name = [0; SUBSYSTEM_NAME_SIZE];
+        let (prefix, text) = name.split_at_mut(SUBSYSTEM_PREFIX.len());
+        prefix.copy_from_slice(SUBSYSTEM_PREFIX);
+
+        let uuid = uuid(digest(b"subsystem", &self.serial));
+        let digits = uuid.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        let places = (0..UUID_TEXT_SIZE).filter(|at| !UUID_DASHES.contains(at));
+        for (at, digit) in places.zip(digits) {
+            text[at] = HEX_DIGITS[usize::from(digit)];
+        }
+        for at in UUID_DASHES {
+            text[at] = b'-';
+        }
+        name
+    }
+}
+
+const SUBSYSTEM_PREFIX: &[u8] = b"nqn.2014-08.org.nvmexpress:uuid:";
+const SUBSYSTEM_NAME_SIZE: usize = SUBSYSTEM_PREFIX.len() + UUID_TEXT_SIZE;
+const UUID_TEXT_SIZE: usize = 36;
+const UUID_DASHES: [usize; 4] = [8, 13, 18, 23];
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Returns 16 bytes that follow from a serial number and tell its uses apart.
+///
+/// The bytes are a part of what guests know the device by, so they must never change: this is FNV-1a
+/// with 64 bits, twice, and the finalizer of MurmurHash3 to spread short inputs.
+fn digest(purpose: &[u8], serial: &[u8; SERIAL_SIZE]) -> [u8; 16] {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+
+    let hash = |half: u8| {
+        let mut hash = OFFSET_BASIS;
+        for byte in purpose.iter().chain(serial).chain(&[half]) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+        }
+        hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        (hash ^ hash >> 33).to_be_bytes()
+    };
+    let mut digest = [0; 16];
+    digest[..8].copy_from_slice(&hash(0));
+    digest[8..].copy_from_slice(&hash(1));
+    digest
+}
+
+/// Makes a UUID of bytes: version 8, whose content its maker defines, RFC 9562.
+fn uuid(mut bytes: [u8; UUID_SIZE]) -> [u8; UUID_SIZE] {
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    bytes
+}
+
+/// Describes the controller, figure 247.
+pub(crate) fn controller(
+    window: &mut Window<'_>,
+    names: &Names,
+    vendor: u16,
+    subsystem_vendor: u16,
+) {
+    window.put_u16(0, vendor);
+    window.put_u16(2, subsystem_vendor);
+    window.put(4, &names.serial);
+    window.put(24, &names.model);
+    window.put(64, &names.firmware);
+    // IEEE, least significant byte first.
+    window.put(73, &[OUI[2], OUI[1], OUI[0]]);
+    window.put_u8(77, TRANSFER_SHIFT as u8);
+    window.put_u32(80, VERSION);
+    window.put_u8(111, CNTRLTYPE_IO);
+
+    window.put_u16(256, OACS_DOORBELL_BUFFER);
+    window.put_u8(258, ABORT_LIMIT);
+    window.put_u8(259, REQUESTS_MAX as u8 - 1);
+    window.put_u8(260, FRMW_ONE_READ_ONLY_SLOT);
+    window.put_u8(261, LPA_EXTENDED_DATA);
+    window.put_u8(262, ERROR_ENTRIES as u8 - 1);
+    window.put_u16(266, TEMPERATURE_WARNING);
+    window.put_u16(268, TEMPERATURE_CRITICAL);
+
+    window.put_u8(512, entry_size(SQES));
+    window.put_u8(513, entry_size(CQES));
+    window.put_u32(516, NSID);
+    window.put_u16(
+        520,
+        ONCS_COMPARE | ONCS_DATASET_MANAGEMENT | ONCS_WRITE_ZEROES | ONCS_SAVE_SELECT,
+    );
+    window.put_u8(525, VWC);
+    window.put(768, &names.subsystem());
+    // Power state 0 at 2048 claims nothing: no power, no latency.
+}
+
+/// Describes the namespace, figure 245.
+pub(crate) fn namespace(window: &mut Window<'_>, names: &Names, parameters: &Parameters) {
+    let blocks = parameters.blocks();
+    // Size, capacity, and utilization: what is allocated is the store's own affair.
+    for offset in [0, 8, 16] {
+        window.put_u64(offset, blocks);
+    }
+    window.put_u8(33, DLFEAT);
+    window.put(104, &names.nguid());
+    window.put(120, &names.eui64());
+    // The only format: no metadata.
+    window.put_u8(128 + 2, parameters.lba_shift);
+}
+
+/// Lists the namespaces that come after `nsid`, figure 241.
+pub(crate) fn active_namespaces(window: &mut Window<'_>, nsid: u32) {
+    if nsid < NSID {
+        window.put_u32(0, NSID);
+    }
+}
+
+/// Lists the names of the namespace, figure 244.
+pub(crate) fn descriptors(window: &mut Window<'_>, names: &Names) {
+    let mut at = 0;
+    let mut add = |kind: u8, name: &[u8]| {
+        window.put(at, &[kind, name.len() as u8]);
+        window.put(at + DESCRIPTOR_HEADER, name);
+        at += DESCRIPTOR_HEADER + name.len();
+    };
+    add(NIDT_EUI64, &names.eui64());
+    add(NIDT_NGUID, &names.nguid());
+    add(NIDT_UUID, &names.namespace_uuid());
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The status that a command completes with, section 4.6.1.
+
+/// Where the status code type begins.
+const TYPE_SHIFT: u32 = 8;
+/// Commands of any kind.
+const GENERIC: u16 = 0x0 << TYPE_SHIFT;
+/// Depends on the command.
+const COMMAND_SPECIFIC: u16 = 0x1 << TYPE_SHIFT;
+/// Errors of the medium.
+const MEDIA: u16 = 0x2 << TYPE_SHIFT;
+
+/// There is an entry in the error log about it.
+const MORE: u16 = 1 << 13;
+/// The same command fails again, so it need not be retried.
+const DO_NOT_RETRY: u16 = 1 << 14;
+
+/// Why a command failed: status code type, status code, and whether a retry makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Status(u16);
+
+impl Status {
+    /// Invalid Command Opcode.
+    pub(crate) const INVALID_OPCODE: Self = Self::permanent(GENERIC | 0x01);
+    /// Invalid Field in Command.
+    pub(crate) const INVALID_FIELD: Self = Self::permanent(GENERIC | 0x02);
+    /// Data Transfer Error.
+    pub(crate) const DATA_TRANSFER: Self = Self::permanent(GENERIC | 0x04);
+    /// Internal Error.
+    pub(crate) const INTERNAL: Self = Self(GENERIC | 0x06);
+    /// Command Abort Requested.
+    pub(crate) const ABORT_REQUESTED: Self = Self(GENERIC | 0x07);
+    /// Invalid Namespace or Format.
+    pub(crate) const INVALID_NAMESPACE: Self = Self::permanent(GENERIC | 0x0b);
+    /// Command Sequence Error.
+    pub(crate) const SEQUENCE: Self = Self::permanent(GENERIC | 0x0c);
+    /// PRP Offset Invalid.
+    pub(crate) const PRP_OFFSET: Self = Self::permanent(GENERIC | 0x13);
+    /// LBA Out of Range.
+    pub(crate) const LBA_OUT_OF_RANGE: Self = Self::permanent(GENERIC | 0x80);
+    /// Capacity Exceeded.
+    pub(crate) const CAPACITY_EXCEEDED: Self = Self::permanent(GENERIC | 0x81);
+
+    /// Completion Queue Invalid.
+    pub(crate) const COMPLETION_QUEUE: Self = Self::permanent(COMMAND_SPECIFIC | 0x00);
+    /// Invalid Queue Identifier.
+    pub(crate) const QUEUE_IDENTIFIER: Self = Self::permanent(COMMAND_SPECIFIC | 0x01);
+    /// Invalid Queue Size.
+    pub(crate) const QUEUE_SIZE: Self = Self::permanent(COMMAND_SPECIFIC | 0x02);
+    /// Asynchronous Event Request Limit Exceeded.
+    pub(crate) const EVENT_LIMIT: Self = Self::permanent(COMMAND_SPECIFIC | 0x05);
+    /// Invalid Interrupt Vector.
+    pub(crate) const INTERRUPT_VECTOR: Self = Self::permanent(COMMAND_SPECIFIC | 0x08);
+    /// Invalid Log Page.
+    pub(crate) const LOG_PAGE: Self = Self::permanent(COMMAND_SPECIFIC | 0x09);
+    /// Invalid Queue Deletion.
+    pub(crate) const QUEUE_DELETION: Self = Self::permanent(COMMAND_SPECIFIC | 0x0c);
+    /// Feature Identifier Not Saveable.
+    pub(crate) const NOT_SAVEABLE: Self = Self::permanent(COMMAND_SPECIFIC | 0x0d);
+    /// Feature Not Namespace Specific.
+    pub(crate) const NOT_NAMESPACE_SPECIFIC: Self = Self::permanent(COMMAND_SPECIFIC | 0x0f);
+
+    /// Write Fault.
+    pub(crate) const WRITE_FAULT: Self = Self(MEDIA | 0x80);
+    /// Unrecovered Read Error.
+    pub(crate) const READ_ERROR: Self = Self(MEDIA | 0x81);
+    /// Compare Failure.
+    pub(crate) const COMPARE_FAILURE: Self = Self::permanent(MEDIA | 0x85);
+
+    /// The status field of a completion queue entry, without the phase; success if there is none.
+    ///
+    /// Each failure that has an entry in the error log is `logged`.
+    pub(crate) fn field(status: Option<Self>, logged: bool) -> u16 {
+        let more = if logged { MORE } else { 0 };
+        status.map_or(0, |status| status.0 | more)
+    }
+
+    /// Whether the medium is at fault.
+    pub(crate) fn is_medium_error(self) -> bool {
+        [Self::WRITE_FAULT, Self::READ_ERROR].contains(&self)
+    }
+
+    const fn permanent(code: u16) -> Self {
+        Self(code | DO_NOT_RETRY)
+    }
+}

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the worker does: it takes doorbells, fetches commands, and posts completions.
+
+use crate::command::{
+    Command,
+    ENTRY_SIZE,
+    NSID, //
+};
+use crate::controller::{
+    Controller,
+    Work, //
+};
+use crate::doorbells::{
+    Doorbell,
+    Doorbells,
+    PAIRS, //
+};
+use crate::events::{
+    Answer,
+    Event, //
+};
+use crate::log::ErrorEntry;
+use crate::memory::GuestMemory;
+use crate::queue::InvalidValue;
+use crate::registers as regs;
+use crate::status::Status;
+use crate::store::Store;
+
+/// The admin queue.
+pub(crate) const ADMIN: usize = 0;
+
+/// Commands that are fetched at once, if they are there and next to each other.
+const BURST: usize = 8;
+
+/// Where the phase is in the last dword of a completion, in front of the status field.
+const PHASE_SHIFT: u32 = 16;
+const STATUS_SHIFT: u32 = 17;
+
+/// Bytes of a completion queue entry.
+const COMPLETION_SIZE: usize = 1 << regs::CQES;
+
+/// What a command leads to: dword 0 of its completion, or no completion for now, or a failure.
+pub(crate) type Outcome = Result<Option<u32>, Status>;
+
+impl Controller {
+    /// Does what software started: enables the controller, completes a shutdown, and executes
+    /// commands, at most `budget` of them.
+    ///
+    /// One thread at a time calls it, whenever [`Doorbells::post`] took a doorbell, after every
+    /// [`Controller::write_bar0`] and [`Controller::write_config`], after [`Controller::load`], and
+    /// again as long as it returns [`Work::More`].
+    ///
+    /// Before [`Work::Idle`], event indexes tell a guest with shadow doorbells that it has to ring.
+    pub fn work<M: GuestMemory, S: Store>(
+        &mut self,
+        doorbells: &Doorbells,
+        memory: &mut M,
+        store: &mut S,
+        budget: u32,
+    ) -> Work {
+        let mut left = budget;
+
+        // What was written before the controller is ready is not for this life of its queues.
+        self.drain(doorbells);
+        if self.registers.enabling() {
+            self.enable();
+        }
+        if self.registers.shutting_down() {
+            if left == 0 {
+                return Work::More;
+            }
+            left -= 1;
+            self.shut_down(store);
+        }
+
+        // Whether the event indexes are up to date, so that a guest rings for what it adds.
+        let mut published = false;
+        loop {
+            self.drain(doorbells);
+            let heard = self.take_shadows(memory);
+            self.deliver_events(memory);
+            if !self.registers.running() {
+                return Work::Idle;
+            }
+
+            if self.has_runnable_queue() {
+                if left == 0 {
+                    return Work::More;
+                }
+                left = left.saturating_sub(self.execute_round(memory, store, left));
+                published = false;
+            } else if !self.has_shadows() || published && !heard {
+                return Work::Idle;
+            } else {
+                if published {
+                    // A guest that keeps ringing without a command to execute has no end.
+                    if left == 0 {
+                        return Work::More;
+                    }
+                    left -= 1;
+                }
+                self.publish_event_indexes(memory);
+                published = true;
+            }
+        }
+    }
+
+    /// Makes doorbells that were written a part of the state, and executes nothing.
+    pub fn drain(&mut self, doorbells: &Doorbells) {
+        for doorbell in doorbells.take() {
+            self.ring(doorbell);
+        }
+    }
+
+    /// Takes a doorbell. It does nothing while the controller is not ready.
+    pub(crate) fn ring(&mut self, doorbell: Doorbell) {
+        if !self.registers.running() {
+            return;
+        }
+        // With shadow doorbells, a doorbell only calls to look at them.
+        let known = match doorbell {
+            Doorbell::SubmissionTail { queue, value } => match self.submission.get_mut(queue) {
+                Some(Some(_)) if self.shadows.is_some() && queue != ADMIN => Ok(Ok(())),
+                Some(Some(ring)) => Ok(ring.set_tail(position(value))),
+                _ => Err(()),
+            },
+            Doorbell::CompletionHead { queue, value } => match self.completion.get_mut(queue) {
+                Some(Some(_)) if self.shadows.is_some() && queue != ADMIN => Ok(Ok(())),
+                Some(Some(ring)) => Ok(ring.set_head(position(value))),
+                _ => Err(()),
+            },
+            Doorbell::Unknown => Err(()),
+        };
+        match known {
+            Ok(Ok(())) => {}
+            Ok(Err(InvalidValue)) => self.raise_doorbell_error(Event::InvalidDoorbellValue),
+            Err(()) => self.raise_doorbell_error(Event::InvalidDoorbell),
+        }
+    }
+
+    /// Reports a doorbell that was written wrong.
+    pub(crate) fn raise_doorbell_error(&mut self, event: Event) {
+        self.errors
+            .add(ErrorEntry::without_command(Status::INVALID_FIELD));
+        self.events.raise(event);
+    }
+
+    /// Whether some command can be executed: its completion has room.
+    fn has_runnable_queue(&self) -> bool {
+        (0..PAIRS).any(|queue| self.runnable(queue) > 0)
+    }
+
+    /// Number of commands of a queue that can be executed one after the other.
+    fn runnable(&self, queue: usize) -> u32 {
+        let Some(Some(submission)) = self.submission.get(queue) else {
+            return 0;
+        };
+        match self.completion.get(submission.completion_queue) {
+            Some(Some(completion)) => submission.contiguous().min(completion.room()),
+            _ => 0,
+        }
+    }
+
+    /// Executes some commands of each queue that has any, at most `budget` altogether, and returns how
+    /// many.
+    ///
+    /// It goes on after the queue that was served last, so that none starves whatever the budget is.
+    fn execute_round<M: GuestMemory, S: Store>(
+        &mut self,
+        memory: &mut M,
+        store: &mut S,
+        budget: u32,
+    ) -> u32 {
+        let mut executed = 0;
+        for _ in 0..PAIRS {
+            if executed == budget || !self.registers.running() {
+                break;
+            }
+            let queue = self.next_queue;
+            self.next_queue = (queue + 1) % PAIRS;
+            executed += self.execute_burst(queue, memory, store, budget - executed);
+        }
+        executed
+    }
+
+    /// Executes commands of one queue, at most `budget`, and returns how many.
+    fn execute_burst<M: GuestMemory, S: Store>(
+        &mut self,
+        queue: usize,
+        memory: &mut M,
+        store: &mut S,
+        budget: u32,
+    ) -> u32 {
+        // An admin command can take the room of the next one's completion for an event.
+        let burst = if queue == ADMIN { 1 } else { BURST };
+        let count = (self.runnable(queue).min(budget) as usize).min(burst);
+        let Some(Some(submission)) = self.submission.get(queue) else {
+            return 0;
+        };
+        if count == 0 {
+            return 0;
+        }
+
+        let mut entries = [[0; ENTRY_SIZE]; BURST];
+        let entries = &mut entries[..count];
+        if memory
+            .read(submission.address(), entries.as_flattened_mut())
+            .is_err()
+        {
+            self.fail();
+            return 0;
+        }
+        for entry in entries.iter() {
+            self.execute(queue, entry, memory, store);
+        }
+        count as u32
+    }
+
+    /// Executes a command and completes it.
+    fn execute<M: GuestMemory, S: Store>(
+        &mut self,
+        queue: usize,
+        entry: &[u8; ENTRY_SIZE],
+        memory: &mut M,
+        store: &mut S,
+    ) {
+        let command = Command::decode(entry);
+        if let Some(Some(submission)) = self.submission.get_mut(queue) {
+            submission.advance();
+        }
+
+        let outcome = if queue == ADMIN {
+            self.execute_admin(&command, memory, store)
+        } else {
+            self.execute_io(&command, memory, store).map(|()| Some(0))
+        };
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(result)) => self.complete(queue, command.cid, result, None, memory),
+            Err(status) => {
+                self.log_failure(queue, &command, status);
+                self.complete(queue, command.cid, 0, Some(status), memory);
+            }
+        }
+    }
+
+    /// Adds a command that failed to the error log.
+    fn log_failure(&mut self, queue: usize, command: &Command, status: Status) {
+        if status.is_medium_error() {
+            self.health.count_media_error();
+        }
+        let block = queue != ADMIN && command.nsid == NSID;
+        self.errors.add(ErrorEntry {
+            queue: queue as u16,
+            cid: command.cid,
+            status: Status::field(Some(status), true),
+            nsid: command.nsid,
+            lba: if block { command.cdw10_11() } else { 0 },
+        });
+    }
+
+    /// Completes requests for events that can be completed, as far as there is room.
+    fn deliver_events<M: GuestMemory>(&mut self, memory: &mut M) {
+        while self.registers.running() {
+            match &self.completion[ADMIN] {
+                Some(completion) if completion.room() > 0 => {}
+                _ => return,
+            }
+            match self.events.answer() {
+                Some((cid, Answer::Event(result))) => {
+                    self.complete(ADMIN, cid, result, None, memory);
+                }
+                Some((cid, Answer::Aborted)) => {
+                    self.complete(ADMIN, cid, 0, Some(Status::ABORT_REQUESTED), memory);
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Posts the completion of a command of submission queue `queue`. There is room for it.
+    fn complete<M: GuestMemory>(
+        &mut self,
+        queue: usize,
+        cid: u16,
+        result: u32,
+        status: Option<Status>,
+        memory: &mut M,
+    ) {
+        let Some(Some(submission)) = self.submission.get(queue) else {
+            return;
+        };
+        let Some(Some(completion)) = self.completion.get_mut(submission.completion_queue) else {
+            return;
+        };
+
+        // An aborted request is not an error of the controller, and not in its log.
+        let logged = status.is_some_and(|status| status != Status::ABORT_REQUESTED);
+        let field = u32::from(Status::field(status, logged));
+        let dwords = [
+            result,
+            0,
+            submission.head() | (queue as u32) << u16::BITS,
+            u32::from(cid) | u32::from(completion.phase()) << PHASE_SHIFT | field << STATUS_SHIFT,
+        ];
+        let mut entry = [[0; 4]; COMPLETION_SIZE / 4];
+        for (bytes, dword) in entry.iter_mut().zip(dwords) {
+            *bytes = dword.to_le_bytes();
+        }
+        if memory
+            .write(completion.address(), entry.as_flattened())
+            .is_err()
+        {
+            self.fail();
+            return;
+        }
+        completion.advance();
+        if let Some(vector) = completion.vector {
+            self.raised |= 1 << vector;
+        }
+    }
+}
+
+/// The position that a doorbell has; its other bits are reserved.
+pub(crate) fn position(value: u32) -> u32 {
+    value & u32::from(u16::MAX)
+}
