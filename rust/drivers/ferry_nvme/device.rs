@@ -158,9 +158,7 @@ impl NvmeDevice {
     /// `ENOMEM`, or why the file cannot be used.
     pub(crate) fn open(settings: &NvmeSettings, log: Log<'_>) -> Result<Self> {
         let content = match settings.store {
-            StoreKind::Ram => {
-                Content::Ram(RamStore::new(settings.capacity)?)
-            }
+            StoreKind::Ram => Content::Ram(RamStore::new(settings.capacity)?),
             StoreKind::File => Content::File(settings.open_file().inspect_err(|error| {
                 log("open", &"the file cannot be used", *error);
             })?),
@@ -278,9 +276,9 @@ impl Model for NvmeDevice {
             return Work::Done;
         };
 
-        let work =
-            self.controller
-                .work(&posted.0, &mut Memory(dma), content, COMMANDS_AT_ONCE);
+        let work = self
+            .controller
+            .work(&posted.0, &mut Memory(dma), content, COMMANDS_AT_ONCE);
         match work {
             nvme::Work::Idle => Work::Done,
             nvme::Work::More => Work::More,
@@ -308,8 +306,8 @@ impl Model for NvmeDevice {
     }
 
     fn load(&self, state: &[u8]) -> Result<Self, LoadError> {
-        let controller = Controller::load(self.controller.parameters(), state)
-            .map_err(LoadError::Controller)?;
+        let controller =
+            Controller::load(self.controller.parameters(), state).map_err(LoadError::Controller)?;
         let storage = self.new_storage().map_err(LoadError::Memory)?;
 
         Ok(Self {

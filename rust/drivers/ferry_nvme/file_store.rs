@@ -115,9 +115,7 @@ impl FileStore {
             .lock()
             .map_err(|error| if error == EAGAIN { EBUSY } else { error })?;
         // Not before: whoever had the lock might have written since.
-        self.file
-            .drop_cache()
-            .inspect_err(|_| self.file.unlock())?;
+        self.file.drop_cache().inspect_err(|_| self.file.unlock())?;
         self.acquired = true;
 
         Ok(())

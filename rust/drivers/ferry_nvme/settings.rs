@@ -263,7 +263,9 @@ impl Setting for Serial {
     }
 
     fn store(settings: &mut NvmeSettings, text: &str) -> Result {
-        let printable = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        let printable = text
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic());
         if text.is_empty() || text.len() > SERIAL_SIZE || !printable {
             return Err(EINVAL);
         }
