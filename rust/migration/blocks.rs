@@ -31,7 +31,7 @@ const RECORD_MAX: usize = 16 * BLOCK_SIZE;
 const ZEROES_MAX: u64 = 256;
 
 /// Size of the payload of ZEROES, in bytes.
-pub const ZEROES_SIZE: usize = 8;
+pub(crate) const ZEROES_SIZE: usize = 8;
 
 /// Size of a note about blocks of a chunk, in bytes.
 const NOTE_SIZE: usize = 16;
@@ -69,7 +69,7 @@ struct Partial {
 }
 
 /// What came of an attempt to give blocks.
-pub enum Given {
+pub(crate) enum Given {
     /// A record with a payload of so many bytes.
     Record {
         /// Length of the payload, in bytes.
@@ -83,7 +83,7 @@ pub enum Given {
 
 /// How far a save session is with a storage.
 #[derive(Clone, Copy)]
-pub struct Blocks {
+pub(crate) struct Blocks {
     /// Where to look for the next dirty block.
     cursor: u64,
     partial: Option<Partial>,
@@ -96,7 +96,7 @@ pub struct Blocks {
 
 impl Blocks {
     /// Begins at the first block.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             cursor: 0,
             partial: None,
@@ -111,7 +111,7 @@ impl Blocks {
     ///
     /// Less of it will come where blocks follow one on the other or are all zeros. Where the end of
     /// a chunk cuts a block there is one header more.
-    pub fn pending(&self, dirty: u64, piece_max: usize) -> u64 {
+    pub(crate) fn pending(&self, dirty: u64, piece_max: usize) -> u64 {
         // Not `div_ceil()`: objtool does not know that its panic, which is never reached, ends there.
         let pieces = BLOCK_SIZE
             .saturating_add(piece_max)
@@ -131,7 +131,7 @@ impl Blocks {
     }
 
     /// Begins a chunk: the one before it is not in doubt. `noting` tells whether this one may be.
-    pub fn begin_chunk(&mut self, noting: bool) {
+    pub(crate) fn begin_chunk(&mut self, noting: bool) {
         self.noting = noting;
         self.noted = 0;
         self.run = None;
@@ -140,7 +140,7 @@ impl Blocks {
     /// Puts the next record at `offset` of the window, where there is room for `room` bytes. `notes`
     /// is where it is noted which blocks the chunk has; it has no more runs of them than fit in there
     /// and one.
-    pub fn put<W: Window>(
+    pub(crate) fn put<W: Window>(
         &mut self,
         storage: &mut dyn Storage,
         writer: &mut Writer,
@@ -301,7 +301,7 @@ impl Blocks {
     }
 
     /// Makes the blocks of the last chunk dirty again, for nobody knows whether it was taken.
-    pub fn doubt(&mut self, storage: &mut dyn Storage, notes: &[u8]) {
+    pub(crate) fn doubt(&mut self, storage: &mut dyn Storage, notes: &[u8]) {
         let noted = notes
             .chunks_exact(NOTE_SIZE)
             .take(self.noted)

@@ -277,8 +277,8 @@ impl Save {
     /// Returns how many bytes of stream can be read in the present state, headers of records and
     /// all. `window_size` is the size of the window in bytes.
     ///
-    /// For the blocks of a storage, which share headers and may be all zeros, that is an estimate,
-    /// see [`Blocks::pending`]; it is zero exactly if there are none to read.
+    /// For the blocks of a storage, which share headers and may be all zeros, that is an estimate;
+    /// it is zero exactly if there are none to read.
     pub fn pending<D: Device>(&self, device: &mut D, window_size: usize) -> u64 {
         let mut bytes: u64 = 0;
         let mut add = |records: usize, payload: usize| {

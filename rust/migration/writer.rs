@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A record whose payload is put into a window piece by piece; its header comes last.
-pub struct Draft<'a, W: Window> {
+pub(crate) struct Draft<'a, W: Window> {
     window: &'a mut W,
     offset: usize,
     kind: Kind,
@@ -24,7 +24,7 @@ pub struct Draft<'a, W: Window> {
 
 impl<'a, W: Window> Draft<'a, W> {
     /// Begins a record at `offset` of the window.
-    pub fn new(window: &'a mut W, offset: usize, kind: Kind, argument: u64) -> Self {
+    pub(crate) fn new(window: &'a mut W, offset: usize, kind: Kind, argument: u64) -> Self {
         Self {
             window,
             offset,
@@ -36,12 +36,12 @@ impl<'a, W: Window> Draft<'a, W> {
     }
 
     /// Returns the length of the payload so far, in bytes.
-    pub fn payload_len(&self) -> usize {
+    pub(crate) fn payload_len(&self) -> usize {
         self.len
     }
 
     /// Returns the size of the record so far, in bytes.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         Writer::size_of(self.len)
     }
 
@@ -49,7 +49,7 @@ impl<'a, W: Window> Draft<'a, W> {
     ///
     /// The bytes are copied once. Their checksum is that of `bytes`, never of what the window has,
     /// which the user may have changed by then.
-    pub fn append(&mut self, bytes: &[u8]) {
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             let offset = self.offset.saturating_add(self.size());
             self.window.write(offset, bytes);
@@ -96,7 +96,7 @@ impl Writer {
     }
 
     /// Completes a record whose payload has been put.
-    pub fn complete<W: Window>(&mut self, draft: Draft<'_, W>) {
+    pub(crate) fn complete<W: Window>(&mut self, draft: Draft<'_, W>) {
         let header = RecordHeader {
             kind: draft.kind.number(),
             flags: 0,

@@ -8,10 +8,13 @@
 use migration::{
     stream::crc32c,
     Device,
+    DirtyBlocks,
     Errno,
     MigrationRegion,
     Refusal,
+    Storage,
     Window,
+    BLOCK_SIZE,
     CONFIGURATION_MAX, //
 };
 
@@ -24,6 +27,7 @@ pub(crate) type Check = fn() -> Outcome;
 /// All checks with their names.
 pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("crc32c_of_known_bytes", crc32c_of_known_bytes),
+    ("dirty_blocks", dirty_blocks),
     ("v1_03_malformed_accesses", v1_03_malformed_accesses),
     ("v1_04_reserved_field", v1_04_reserved_field),
     ("v1_05_read_only_fields", v1_05_read_only_fields),
@@ -45,12 +49,16 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("v1_36_chunk_stays", v1_36_chunk_stays),
     ("v1_37_what_consumes", v1_37_what_consumes),
     ("v1_38_chunk_in_doubt", v1_38_chunk_in_doubt),
+    ("v1_38_blocks_in_doubt", v1_38_blocks_in_doubt),
+    ("v1_42_blocks_in_pre_copy", v1_42_blocks_in_pre_copy),
     ("v1_44_every_split", v1_44_every_split),
     ("v1_45_data_size", v1_45_data_size),
     ("v1_46_every_bit_flip", v1_46_every_bit_flip),
     ("v1_46_every_truncation", v1_46_every_truncation),
     ("v1_46_other_configuration", v1_46_other_configuration),
+    ("v1_46_blocks_without_storage", v1_46_blocks_without_storage),
     ("v1_47_restart", v1_47_restart),
+    ("v1_47_blocks_anew", v1_47_blocks_anew),
     ("v1_48_good_after_bad", v1_48_good_after_bad),
 ];
 
@@ -97,10 +105,113 @@ impl Window for Memory {
     }
 }
 
+/// Blocks of a storage.
+const BLOCKS: usize = 8;
+
+/// What a block that is not all zeros is full of, one or the other.
+const FILLS: [u8; 2] = [0xa1, 0xb2];
+static BLOCKS_FULL: [[u8; BLOCK_SIZE]; 2] = [[FILLS[0]; BLOCK_SIZE], [FILLS[1]; BLOCK_SIZE]];
+
+/// A storage each of whose blocks is full of one byte.
+struct Disk {
+    fills: [u8; BLOCKS],
+    /// How much of a block came.
+    done: usize,
+    dirty: Option<DirtyBlocks<[u64; 1]>>,
+}
+
+impl Disk {
+    fn new() -> Self {
+        Self {
+            fills: [0; BLOCKS],
+            done: 0,
+            dirty: None,
+        }
+    }
+
+    /// The device writes a block.
+    fn fill(&mut self, index: usize, byte: u8) {
+        if let Some(fill) = self.fills.get_mut(index) {
+            *fill = byte;
+        }
+        self.mark_dirty(index as u64);
+    }
+}
+
+impl Storage for Disk {
+    fn blocks(&self) -> u64 {
+        BLOCKS as u64
+    }
+
+    fn track(&mut self) -> Result<(), Errno> {
+        self.dirty = DirtyBlocks::new([u64::MAX], self.blocks());
+        for index in 0..self.blocks() {
+            if self.block(index).is_some() {
+                self.mark_dirty(index);
+            }
+        }
+        Ok(())
+    }
+
+    fn untrack(&mut self) {
+        self.dirty = None;
+    }
+
+    fn dirty_blocks(&self) -> u64 {
+        self.dirty.as_ref().map_or(0, DirtyBlocks::count)
+    }
+
+    fn take_dirty(&mut self, from: u64) -> Option<u64> {
+        self.dirty.as_mut()?.take_next(from)
+    }
+
+    fn mark_dirty(&mut self, index: u64) {
+        if let Some(dirty) = &mut self.dirty {
+            dirty.mark(index);
+        }
+    }
+
+    fn block(&self, index: u64) -> Option<&[u8; BLOCK_SIZE]> {
+        let fill = self.fills.get(usize::try_from(index).ok()?)?;
+        let full = FILLS.iter().position(|byte| byte == fill)?;
+        BLOCKS_FULL.get(full)
+    }
+
+    /// Takes what such a storage gives: one byte over and over, a block from its beginning on.
+    fn put(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        for (at, byte) in (offset..).zip(bytes) {
+            let block = usize::try_from(at).unwrap_or(usize::MAX) / BLOCK_SIZE;
+            let start = usize::try_from(at).unwrap_or(usize::MAX) % BLOCK_SIZE;
+            let fill = self.fills.get_mut(block).ok_or(Errno::EINVAL)?;
+            if start == 0 {
+                *fill = *byte;
+                self.done = 0;
+            }
+            if self.done != start || fill != byte {
+                return Err(Errno::EINVAL);
+            }
+            self.done = self.done.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    fn put_zeroes(&mut self, offset: u64, len: u64) -> Result<(), Errno> {
+        let size = BLOCK_SIZE as u64;
+        for (start, fill) in (0u64..).step_by(BLOCK_SIZE).zip(&mut self.fills) {
+            if offset <= start && start.saturating_add(size) <= offset.saturating_add(len) {
+                *fill = 0;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A device whose state is a string of bytes.
 struct Unit {
     live: [u8; STATE_SIZE],
     staged: Option<[u8; STATE_SIZE]>,
+    disk: Option<Disk>,
+    staged_disk: Option<Disk>,
     running: bool,
     configuration: u8,
     start_fails: bool,
@@ -150,15 +261,33 @@ impl Device for Unit {
         if let Some(state) = self.staged.take() {
             self.live = state;
         }
+        if self.disk.is_some() {
+            self.disk = self.staged_disk.take();
+        }
     }
 
     fn unstage(&mut self) {
         self.staged = None;
+        self.staged_disk = None;
     }
 
     fn reset(&mut self) {
         self.live = [0; STATE_SIZE];
         self.running = true;
+    }
+
+    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn Storage) -> R) -> Option<R> {
+        self.disk.as_mut().map(|disk| f(disk))
+    }
+
+    fn with_staged_storage<R>(
+        &mut self,
+        f: impl FnOnce(&mut dyn Storage) -> R,
+    ) -> Result<Option<R>, Errno> {
+        let has_storage = self.disk.is_some();
+        let staged = &mut self.staged_disk;
+
+        Ok(has_storage.then(|| f(staged.get_or_insert_with(Disk::new))))
     }
 }
 
@@ -211,12 +340,51 @@ impl Rig {
             unit: Unit {
                 live: live(first),
                 staged: None,
+                disk: None,
+                staged_disk: None,
                 running: true,
                 configuration: 1,
                 start_fails: false,
                 save_fails: false,
             },
         }
+    }
+
+    /// The same with a storage of which the blocks in `full` are written.
+    fn with_disk(first: u8, full: &[usize]) -> Self {
+        let mut disk = Disk::new();
+        for index in full {
+            disk.fill(*index, FILLS[0]);
+        }
+        let mut rig = Self::new(first);
+        rig.unit.disk = Some(disk);
+        rig
+    }
+
+    fn fill(&mut self, index: usize, byte: u8) {
+        if let Some(disk) = &mut self.unit.disk {
+            disk.fill(index, byte);
+        }
+    }
+
+    fn fills(&self) -> [u8; BLOCKS] {
+        let disk = self.unit.disk.as_ref();
+        disk.map_or([0; BLOCKS], |disk| disk.fills)
+    }
+
+    /// Takes chunks until nothing is pending, each straight to `destination`. Returns how many bytes
+    /// that were.
+    fn drain_to(&mut self, destination: &mut Rig) -> Result<usize, &'static str> {
+        let mut bytes: usize = 0;
+        while self.pending()? > 0 {
+            let chunk = self.look()?;
+            expect(!chunk.is_empty(), "v1_39: data where bytes are pending")?;
+            bytes = bytes.saturating_add(chunk.len());
+            destination
+                .give(chunk, WINDOW_SIZE)
+                .map_err(|_| "a good stream to be taken")?;
+        }
+        Ok(bytes)
     }
 
     fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), Refusal> {
@@ -334,6 +502,25 @@ fn crc32c_of_known_bytes() -> Outcome {
     expect(
         crc32c(&[0xff; 32]) == 0x62a8_ab43,
         "the checksum of 32 ones",
+    )
+}
+
+fn dirty_blocks() -> Outcome {
+    let Some(mut dirty) = DirtyBlocks::new([u64::MAX; 2], 100) else {
+        return Err("two words to be enough for 100 blocks");
+    };
+    for index in [0, 63, 64, 99, 63, 100, u64::MAX] {
+        dirty.mark(index);
+    }
+    expect(dirty.count() == 4, "four dirty blocks")?;
+    for (from, expected) in [(64, 64), (65, 99), (65, 0), (u64::MAX, 63)] {
+        let seen = dirty.take_next(from);
+        expect(seen == Some(expected), "the next dirty block, or the first")?;
+    }
+    expect(dirty.take_next(0).is_none(), "no more dirty blocks")?;
+    expect(
+        DirtyBlocks::new([0; 1], 65).is_none(),
+        "one word to be too few for 65 blocks",
     )
 }
 
@@ -609,6 +796,58 @@ fn v1_38_chunk_in_doubt() -> Outcome {
     Ok(())
 }
 
+fn v1_38_blocks_in_doubt() -> Outcome {
+    // Blocks are cut, as no window of the tests holds one. Which of the chunks is in doubt.
+    for doubtful in 0..24 {
+        for taken in [false, true] {
+            let mut source = Rig::with_disk(3, &[1]);
+            let mut destination = Rig::with_disk(99, &[0]);
+            source.go(&[PRE_COPY])?;
+            destination.go(&[RESUMING])?;
+            for chunk in 0..=doubtful {
+                source.pending()?;
+                let bytes = source.look()?;
+                if chunk < doubtful || taken {
+                    let given = destination.give(bytes, WINDOW_SIZE);
+                    given.map_err(|_| "a good stream to be taken")?;
+                }
+            }
+            source.fill(5, FILLS[1]);
+            source.go(&[STOP_COPY])?;
+            source.drain_to(&mut destination)?;
+            destination.go(&[RUNNING])?;
+            let seen = destination.fills();
+            expect(seen == source.fills(), "the source's storage to arrive")?;
+        }
+    }
+    Ok(())
+}
+
+fn v1_42_blocks_in_pre_copy() -> Outcome {
+    let mut source = Rig::with_disk(3, &[0, 1, 2, 6]);
+    let mut destination = Rig::with_disk(99, &[0, 7]);
+    source.go(&[PRE_COPY])?;
+    destination.go(&[RESUMING])?;
+    let bytes = source.drain_to(&mut destination)?;
+    expect(bytes > 4 * BLOCK_SIZE, "all blocks in pre-copy")?;
+
+    source.fill(2, FILLS[1]);
+    source.fill(6, 0);
+    expect(source.pending()? > 0, "pending blocks after a write")?;
+    source.go(&[STOP_COPY])?;
+    let bytes = source.drain_to(&mut destination)?;
+    expect(bytes < 2 * BLOCK_SIZE, "only what is dirty")?;
+    expect(
+        destination.fills() == [FILLS[0], 0, 0, 0, 0, 0, 0, FILLS[0]],
+        "the live storage as it was",
+    )?;
+    destination.go(&[RUNNING])?;
+    expect(
+        destination.fills() == source.fills() && destination.unit.live == live(3),
+        "the source's storage and state to arrive",
+    )
+}
+
 fn v1_44_every_split() -> Outcome {
     let stream = stream_of(3)?;
     for size in 1..=WINDOW_SIZE {
@@ -692,6 +931,39 @@ fn v1_46_other_configuration() -> Outcome {
     expect(
         seen == Some(Errno::EXDEV),
         "another configuration to be refused",
+    )
+}
+
+fn v1_46_blocks_without_storage() -> Outcome {
+    let mut source = Rig::with_disk(3, &[1]);
+    let mut destination = Rig::new(99);
+    source.go(&[PRE_COPY])?;
+    destination.go(&[RESUMING])?;
+    let seen = errno(destination.give(source.look()?, WINDOW_SIZE));
+    expect(
+        seen == Some(Errno::EXDEV),
+        "blocks for a device without storage to be refused",
+    )
+}
+
+fn v1_47_blocks_anew() -> Outcome {
+    let mut source = Rig::with_disk(3, &[1, 4]);
+    let mut destination = Rig::with_disk(99, &[]);
+    source.go(&[PRE_COPY])?;
+    destination.go(&[RESUMING])?;
+    source.drain_to(&mut destination)?;
+    source.go(&[STOP_COPY])?;
+    source.drain_to(&mut destination)?;
+    source.go(&[RUNNING])?;
+    source.fill(1, 0);
+    source.go(&[PRE_COPY])?;
+    source.drain_to(&mut destination)?;
+    source.go(&[STOP_COPY])?;
+    source.drain_to(&mut destination)?;
+    destination.go(&[RUNNING])?;
+    expect(
+        destination.fills() == [0, 0, 0, 0, FILLS[0], 0, 0, 0],
+        "the source's storage to arrive",
     )
 }
 
