@@ -9,11 +9,7 @@ use crate::command::{
     NSID,
     NSID_ALL, //
 };
-use crate::controller::{
-    Controller,
-    SUBVENDOR_QEMU,
-    VENDOR_REDHAT, //
-};
+use crate::controller::Controller;
 use crate::doorbells::PAIRS;
 use crate::events::{
     Event,
@@ -226,7 +222,7 @@ impl Controller {
     /// Identify, section 5.15.
     fn identify<M: GuestMemory>(&mut self, command: &Command, memory: &mut M) -> Outcome {
         let nsid = command.nsid;
-        let names = &self.names;
+        let parameters = &self.parameters;
         let cns = command.cdw10() & IDENTIFY_CNS;
         match cns {
             CNS_NAMESPACE | CNS_DESCRIPTORS if nsid != NSID => {
@@ -237,10 +233,10 @@ impl Controller {
             _ => return Err(Status::INVALID_FIELD),
         }
         self.give(command, 0, IDENTIFY_SIZE, memory, |window| match cns {
-            CNS_NAMESPACE => identify::namespace(window, names, &self.parameters),
-            CNS_CONTROLLER => identify::controller(window, names, VENDOR_REDHAT, SUBVENDOR_QEMU),
+            CNS_NAMESPACE => identify::namespace(window, parameters),
+            CNS_CONTROLLER => identify::controller(window, parameters, &self.names),
             CNS_ACTIVE_NAMESPACES => identify::active_namespaces(window, nsid),
-            _ => identify::descriptors(window, names),
+            _ => identify::descriptors(window, parameters),
         })?;
         Ok(Some(0))
     }

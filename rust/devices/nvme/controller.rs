@@ -153,8 +153,8 @@ impl Controller {
     pub fn new(parameters: Parameters) -> Result<Self, ParameterError> {
         parameters.check()?;
         Ok(Self {
-            names: Names::new(parameters.serial),
             parameters,
+            names: Names::default(),
             config: ConfigSpace::new(&LAYOUT),
             registers: Registers::default(),
             msix_table: masked_vectors(),

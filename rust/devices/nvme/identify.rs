@@ -3,6 +3,10 @@
 //! What the controller and its namespace are: Identify, section 5.15.
 
 use crate::command::NSID;
+use crate::controller::{
+    SUBVENDOR_QEMU,
+    VENDOR_REDHAT, //
+};
 use crate::events::REQUESTS_MAX;
 use crate::features::{
     TEMPERATURE_CRITICAL,
@@ -75,65 +79,62 @@ const UUID_SIZE: usize = 16;
 /// Three bytes that an organisation owns. This one is set aside for local use.
 const OUI: [u8; 3] = [0x52, 0x54, 0x00];
 
-/// Names of a controller that its guest sees.
+/// What a controller is called besides its serial number. It keeps its names when it moves to a host
+/// whose code would give others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Names {
-    /// Serial number.
-    pub(crate) serial: [u8; SERIAL_SIZE],
     /// Model number.
     pub(crate) model: [u8; MODEL_SIZE],
     /// Firmware revision.
     pub(crate) firmware: [u8; FIRMWARE_SIZE],
 }
 
-impl Names {
-    /// Returns the names that this code gives to a new controller.
-    pub(crate) fn new(serial: [u8; SERIAL_SIZE]) -> Self {
+impl Default for Names {
+    fn default() -> Self {
         Self {
-            serial,
             model: MODEL,
             firmware: FIRMWARE,
         }
     }
+}
 
-    fn eui64(&self) -> [u8; EUI64_SIZE] {
-        let extension = digest(b"EUI64", &self.serial);
-        let mut name = [0; EUI64_SIZE];
-        name[..OUI.len()].copy_from_slice(&OUI);
-        name[OUI.len()..].copy_from_slice(&extension[..EUI64_SIZE - OUI.len()]);
-        name
+fn eui64(serial: &[u8; SERIAL_SIZE]) -> [u8; EUI64_SIZE] {
+    let extension = digest(b"EUI64", serial);
+    let mut name = [0; EUI64_SIZE];
+    name[..OUI.len()].copy_from_slice(&OUI);
+    name[OUI.len()..].copy_from_slice(&extension[..EUI64_SIZE - OUI.len()]);
+    name
+}
+
+fn nguid(serial: &[u8; SERIAL_SIZE]) -> [u8; NGUID_SIZE] {
+    /// Where the organisation is; an extension is on both sides.
+    const OUI_OFFSET: usize = 8;
+
+    let mut name = digest(b"NGUID", serial);
+    name[OUI_OFFSET..OUI_OFFSET + OUI.len()].copy_from_slice(&OUI);
+    name
+}
+
+fn namespace_uuid(serial: &[u8; SERIAL_SIZE]) -> [u8; UUID_SIZE] {
+    uuid(digest(b"namespace", serial))
+}
+
+/// NVMe qualified name of the subsystem, section 7.9, with a UUID in its usual form.
+fn subsystem(serial: &[u8; SERIAL_SIZE]) -> [u8; SUBSYSTEM_NAME_SIZE] {
+    let mut name = [0; SUBSYSTEM_NAME_SIZE];
+    let (prefix, text) = name.split_at_mut(SUBSYSTEM_PREFIX.len());
+    prefix.copy_from_slice(SUBSYSTEM_PREFIX);
+
+    let uuid = uuid(digest(b"subsystem", serial));
+    let digits = uuid.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    let places = (0..UUID_TEXT_SIZE).filter(|at| !UUID_DASHES.contains(at));
+    for (at, digit) in places.zip(digits) {
+        text[at] = HEX_DIGITS[usize::from(digit)];
     }
-
-    fn nguid(&self) -> [u8; NGUID_SIZE] {
-        /// Where the organisation is; an extension is on both sides.
-        const OUI_OFFSET: usize = 8;
-
-        let mut name = digest(b"NGUID", &self.serial);
-        name[OUI_OFFSET..OUI_OFFSET + OUI.len()].copy_from_slice(&OUI);
-        name
+    for at in UUID_DASHES {
+        text[at] = b'-';
     }
-
-    fn namespace_uuid(&self) -> [u8; UUID_SIZE] {
-        uuid(digest(b"namespace", &self.serial))
-    }
-
-    /// NVMe qualified name of the subsystem, section 7.9, with a UUID in its usual form.
-    fn subsystem(&self) -> [u8; SUBSYSTEM_NAME_SIZE] {
-        let mut name = [0; SUBSYSTEM_NAME_SIZE];
-        let (prefix, text) = name.split_at_mut(SUBSYSTEM_PREFIX.len());
-        prefix.copy_from_slice(SUBSYSTEM_PREFIX);
-
-        let uuid = uuid(digest(b"subsystem", &self.serial));
-        let digits = uuid.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-        let places = (0..UUID_TEXT_SIZE).filter(|at| !UUID_DASHES.contains(at));
-        for (at, digit) in places.zip(digits) {
-            text[at] = HEX_DIGITS[usize::from(digit)];
-        }
-        for at in UUID_DASHES {
-            text[at] = b'-';
-        }
-        name
-    }
+    name
 }
 
 const SUBSYSTEM_PREFIX: &[u8] = b"nqn.2014-08.org.nvmexpress:uuid:";
@@ -173,15 +174,10 @@ fn uuid(mut bytes: [u8; UUID_SIZE]) -> [u8; UUID_SIZE] {
 }
 
 /// Describes the controller, figure 247.
-pub(crate) fn controller(
-    window: &mut Window<'_>,
-    names: &Names,
-    vendor: u16,
-    subsystem_vendor: u16,
-) {
-    window.put_u16(0, vendor);
-    window.put_u16(2, subsystem_vendor);
-    window.put(4, &names.serial);
+pub(crate) fn controller(window: &mut Window<'_>, parameters: &Parameters, names: &Names) {
+    window.put_u16(0, VENDOR_REDHAT);
+    window.put_u16(2, SUBVENDOR_QEMU);
+    window.put(4, &parameters.serial);
     window.put(24, &names.model);
     window.put(64, &names.firmware);
     // IEEE, least significant byte first.
@@ -207,20 +203,20 @@ pub(crate) fn controller(
         ONCS_COMPARE | ONCS_DATASET_MANAGEMENT | ONCS_WRITE_ZEROES | ONCS_SAVE_SELECT,
     );
     window.put_u8(525, VWC);
-    window.put(768, &names.subsystem());
+    window.put(768, &subsystem(&parameters.serial));
     // Power state 0 at 2048 claims nothing: no power, no latency.
 }
 
 /// Describes the namespace, figure 245.
-pub(crate) fn namespace(window: &mut Window<'_>, names: &Names, parameters: &Parameters) {
+pub(crate) fn namespace(window: &mut Window<'_>, parameters: &Parameters) {
     let blocks = parameters.blocks();
     // Size, capacity, and utilization: what is allocated is the store's own affair.
     for offset in [0, 8, 16] {
         window.put_u64(offset, blocks);
     }
     window.put_u8(33, DLFEAT);
-    window.put(104, &names.nguid());
-    window.put(120, &names.eui64());
+    window.put(104, &nguid(&parameters.serial));
+    window.put(120, &eui64(&parameters.serial));
     // The only format: no metadata.
     window.put_u8(128 + 2, parameters.lba_shift);
 }
@@ -233,14 +229,14 @@ pub(crate) fn active_namespaces(window: &mut Window<'_>, nsid: u32) {
 }
 
 /// Lists the names of the namespace, figure 244.
-pub(crate) fn descriptors(window: &mut Window<'_>, names: &Names) {
+pub(crate) fn descriptors(window: &mut Window<'_>, parameters: &Parameters) {
     let mut at = 0;
     let mut add = |kind: u8, name: &[u8]| {
         window.put(at, &[kind, name.len() as u8]);
         window.put(at + DESCRIPTOR_HEADER, name);
         at += DESCRIPTOR_HEADER + name.len();
     };
-    add(NIDT_EUI64, &names.eui64());
-    add(NIDT_NGUID, &names.nguid());
-    add(NIDT_UUID, &names.namespace_uuid());
+    add(NIDT_EUI64, &eui64(&parameters.serial));
+    add(NIDT_NGUID, &nguid(&parameters.serial));
+    add(NIDT_UUID, &namespace_uuid(&parameters.serial));
 }

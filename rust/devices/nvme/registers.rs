@@ -51,6 +51,9 @@ const PAGE_SIZE_MAX: u64 = 4;
 /// The most entries of an I/O queue.
 pub(crate) const QUEUE_ENTRIES_MAX: u32 = 1024;
 
+/// The most entries of an admin queue: AQA has 12 bits for each.
+pub(crate) const ADMIN_ENTRIES_MAX: u32 = AQA_ASQS + 1;
+
 /// The capabilities: contiguous queues, round robin, subsystem reset, the NVM command set.
 pub(crate) const CAPABILITIES: u64 = (QUEUE_ENTRIES_MAX as u64 - 1)
     | CAP_CQR
