@@ -152,7 +152,12 @@ impl Controller {
     /// A controller cannot have these parameters.
     pub fn new(parameters: Parameters) -> Result<Self, ParameterError> {
         parameters.check()?;
-        Ok(Self {
+        Ok(Self::power_on(parameters))
+    }
+
+    /// Returns a controller with parameters that were checked.
+    pub(crate) fn power_on(parameters: Parameters) -> Self {
+        Self {
             parameters,
             names: Names::default(),
             config: ConfigSpace::new(&LAYOUT),
@@ -167,7 +172,7 @@ impl Controller {
             errors: ErrorLog::default(),
             health: Health::default(),
             raised: 0,
-        })
+        }
     }
 
     /// Returns what the controller was made with; the serial number may have come from another host.
@@ -224,8 +229,8 @@ impl Controller {
     pub fn write_bar0(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
         let range = AccessError::check(offset, bytes.len(), Self::BAR0_SIZE as usize)?;
 
-        if range.start % WORD_SIZE == 0 && bytes.len() % WORD_SIZE == 0 {
-            let words = bytes.chunks_exact(WORD_SIZE);
+        let words = bytes.chunks_exact(WORD_SIZE);
+        if range.start % WORD_SIZE == 0 && words.remainder().is_empty() {
             for (address, word) in range.step_by(WORD_SIZE).zip(words) {
                 if let Ok(word) = word.try_into() {
                     self.write_word(address, word);

@@ -153,13 +153,13 @@ impl Iterator for Posted<'_> {
 impl Doorbell {
     /// Returns the doorbell with number `index`, which has `value`.
     pub(crate) fn decode(index: usize, value: u32) -> Self {
-        let queue = index / 2;
         if index >= COUNT {
-            Self::Unknown
-        } else if index % 2 == 0 {
-            Self::SubmissionTail { queue, value }
-        } else {
-            Self::CompletionHead { queue, value }
+            return Self::Unknown;
+        }
+        let queue = index / 2;
+        match index % 2 {
+            0 => Self::SubmissionTail { queue, value },
+            _ => Self::CompletionHead { queue, value },
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use core::fmt;
 
+use crate::registers::is_aligned;
+
 /// The fewest bytes of a namespace.
 pub const CAPACITY_MIN: u64 = 1 << 20;
 /// The most bytes of a namespace.
@@ -80,7 +82,8 @@ impl Parameters {
     /// It cannot.
     pub fn check(&self) -> Result<(), ParameterError> {
         let capacities = CAPACITY_MIN..=CAPACITY_MAX;
-        if !capacities.contains(&self.capacity) || self.capacity % CAPACITY_UNIT != 0 {
+        let whole = is_aligned(self.capacity, CAPACITY_UNIT.trailing_zeros());
+        if !capacities.contains(&self.capacity) || !whole {
             return Err(ParameterError::Capacity {
                 found: self.capacity,
             });

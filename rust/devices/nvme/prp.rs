@@ -38,6 +38,10 @@ pub(crate) struct Prp {
 }
 
 /// Where the page behind the current run is.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is short-lived and on the stack, and most commands need no list"
+)]
 enum Next {
     /// At this address, and it is the last one.
     Last(u64),

@@ -287,6 +287,19 @@ impl Controller {
     /// A controller of this configuration cannot have that state, or a version of this code wrote it
     /// that is not known here. Nothing in `state` is taken for granted.
     pub fn load(parameters: &Parameters, state: &[u8]) -> Result<Self, LoadError> {
+        parameters.check().map_err(LoadError::Parameters)?;
+        let mut controller = Self::power_on(*parameters);
+        controller.restore(state)?;
+        Ok(controller)
+    }
+
+    /// Does what [`Controller::load`] does with a controller that is there already, which takes much
+    /// less of the stack.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Controller::load`]. The controller is good for nothing but another attempt then.
+    pub fn restore(&mut self, state: &[u8]) -> Result<(), LoadError> {
         // The version comes first: it tells how long the rest is.
         if let Some(&found) = state.first() {
             if found != VERSION {
@@ -300,18 +313,23 @@ impl Controller {
             });
         }
 
-        let mut reader = Reader {
+        self.decode(&mut Reader {
             state,
             size: state.len(),
-        };
-        let controller = Self::decode(parameters, &mut reader)?;
+        })?;
+        self.check_readiness()?;
+        self.check_unused(state)?;
+        self.raise_unconsumed();
+        Ok(())
+    }
 
-        // What the controller would not have written this way was not read: it is reserved or unused.
+    /// Checks that what was not read is as the controller writes it: it is reserved or unused.
+    fn check_unused(&self, state: &[u8]) -> Result<(), LoadError> {
         let mut offset = 0;
         let mut unused = None;
-        controller.encode(&mut |bytes| {
-            let written = state[offset..].iter().zip(bytes);
-            if let (None, Some(index)) = (unused, written.clone().position(|(a, b)| a != b)) {
+        self.encode(&mut |bytes| {
+            let mut pairs = state[offset..].iter().zip(bytes);
+            if let (None, Some(index)) = (unused, pairs.position(|(a, b)| a != b)) {
                 unused = Some(offset + index);
             }
             offset += bytes.len();
@@ -321,7 +339,7 @@ impl Controller {
                 offset,
                 found: state[offset],
             }),
-            None => Ok(controller),
+            None => Ok(()),
         }
     }
 
@@ -369,39 +387,26 @@ impl Controller {
         }
     }
 
-    /// Reads the state and checks what the controller promises between accesses.
-    fn decode(parameters: &Parameters, reader: &mut Reader<'_>) -> Result<Self, LoadError> {
+    /// Reads the state and checks each part of it. Queues are checked against the registers.
+    fn decode(&mut self, reader: &mut Reader<'_>) -> Result<(), LoadError> {
         let _header: [u8; HEADER_SIZE] = reader.bytes()?;
-        let config = reader.bytes()?;
-        let msix_table = reader.bytes()?;
-        let registers = decode_registers(reader)?;
-        let serial = reader.bytes()?;
-        let names = Names {
+        self.config
+            .restore(&reader.bytes()?)
+            .map_err(LoadError::Config)?;
+        self.msix_table = reader.bytes()?;
+        self.registers = decode_registers(reader)?;
+        self.parameters.serial = reader.bytes()?;
+        self.parameters.check().map_err(LoadError::Parameters)?;
+        self.names = Names {
             model: reader.text("model number")?,
             firmware: reader.text("firmware revision")?,
         };
-
-        let mut controller = Self::new(Parameters {
-            serial,
-            ..*parameters
-        })
-        .map_err(LoadError::Parameters)?;
-        controller
-            .config
-            .restore(&config)
-            .map_err(LoadError::Config)?;
-        controller.msix_table = msix_table;
-        controller.registers = registers;
-        controller.names = names;
-        controller.features = decode_features(reader)?;
-        controller.events = decode_events(reader)?;
-        controller.health = decode_health(reader)?;
-        controller.errors = decode_errors(reader)?;
-        controller.decode_shadows(reader)?;
-        controller.decode_queues(reader)?;
-        controller.check_readiness()?;
-        controller.raise_unconsumed();
-        Ok(controller)
+        self.features = decode_features(reader)?;
+        self.events = decode_events(reader)?;
+        self.health = decode_health(reader)?;
+        decode_errors(&mut self.errors, reader)?;
+        self.decode_shadows(reader)?;
+        self.decode_queues(reader)
     }
 
     fn decode_shadows(&mut self, reader: &mut Reader<'_>) -> Result<(), LoadError> {
@@ -416,8 +421,8 @@ impl Controller {
         if present {
             self.aligned("shadow doorbells", shadows.doorbells)?;
             self.aligned("event indexes", shadows.event_indexes)?;
-            self.shadows = Some(shadows);
         }
+        self.shadows = present.then_some(shadows);
         Ok(())
     }
 
@@ -425,6 +430,7 @@ impl Controller {
         for index in 0..PAIRS {
             let record = QueueRecord::decode(reader, QUEUE_EXISTS)?;
             let impossible = LoadError::SubmissionQueue { index };
+            self.submission[index] = None;
             if record.exists() {
                 self.check_queue(index, &record.positions, impossible)?;
                 let queue = SubmissionQueue::restore(
@@ -439,6 +445,7 @@ impl Controller {
             let allowed = QUEUE_EXISTS | QUEUE_INTERRUPTS | QUEUE_PHASE;
             let record = QueueRecord::decode(reader, allowed)?;
             let impossible = LoadError::CompletionQueue { index };
+            self.completion[index] = None;
             if record.exists() {
                 self.check_queue(index, &record.positions, impossible)?;
                 let interrupts = record.flags & QUEUE_INTERRUPTS != 0;
@@ -529,6 +536,7 @@ impl Controller {
 
     /// Has every completion queue interrupt for what may not have been interrupted for.
     fn raise_unconsumed(&mut self) {
+        self.raised = 0;
         for completion in self.completion.iter().flatten() {
             if let (Some(vector), false) = (completion.vector, completion.is_empty()) {
                 self.raised |= 1 << vector;
@@ -673,11 +681,8 @@ fn encode_errors(errors: &ErrorLog, put: &mut dyn FnMut(&[u8])) {
     }
 }
 
-fn decode_errors(reader: &mut Reader<'_>) -> Result<ErrorLog, LoadError> {
-    let mut errors = ErrorLog {
-        count: reader.u64()?,
-        ..ErrorLog::default()
-    };
+fn decode_errors(errors: &mut ErrorLog, reader: &mut Reader<'_>) -> Result<(), LoadError> {
+    errors.count = reader.u64()?;
     for (index, slot) in errors.entries.iter_mut().enumerate() {
         let queue = reader.u16()?;
         let cid = reader.u16()?;
@@ -686,18 +691,20 @@ fn decode_errors(reader: &mut Reader<'_>) -> Result<ErrorLog, LoadError> {
         let nsid = reader.u32()?;
         let _reserved: [u8; 4] = reader.bytes()?;
         let lba = reader.u64()?;
-        // A record without an error stays as it is, and has to be all zeros.
-        if (index as u64) < errors.count {
-            *slot = ErrorEntry {
+        // A record without an error has to be all zeros.
+        *slot = if (index as u64) < errors.count {
+            ErrorEntry {
                 queue,
                 cid,
                 status: bits("status", status.into(), u64::from(u16::MAX >> 1))? as u16,
                 nsid,
                 lba,
-            };
-        }
+            }
+        } else {
+            ErrorEntry::default()
+        };
     }
-    Ok(errors)
+    Ok(())
 }
 
 fn encode_submission(queue: Option<&SubmissionQueue>) -> [u8; QUEUE_SIZE] {

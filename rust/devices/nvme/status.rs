@@ -4,12 +4,12 @@
 
 /// Where the status code type begins.
 const TYPE_SHIFT: u32 = 8;
-/// Commands of any kind.
-const GENERIC: u16 = 0x0 << TYPE_SHIFT;
-/// Depends on the command.
-const COMMAND_SPECIFIC: u16 = 0x1 << TYPE_SHIFT;
-/// Errors of the medium.
-const MEDIA: u16 = 0x2 << TYPE_SHIFT;
+/// Status code type: commands of any kind.
+const GENERIC: u16 = 0x0;
+/// Status code type: depends on the command.
+const COMMAND_SPECIFIC: u16 = 0x1;
+/// Status code type: errors of the medium.
+const MEDIA: u16 = 0x2;
 
 /// There is an entry in the error log about it.
 const MORE: u16 = 1 << 13;
@@ -22,51 +22,51 @@ pub(crate) struct Status(u16);
 
 impl Status {
     /// Invalid Command Opcode.
-    pub(crate) const INVALID_OPCODE: Self = Self::permanent(GENERIC | 0x01);
+    pub(crate) const INVALID_OPCODE: Self = Self::permanent(GENERIC, 0x01);
     /// Invalid Field in Command.
-    pub(crate) const INVALID_FIELD: Self = Self::permanent(GENERIC | 0x02);
+    pub(crate) const INVALID_FIELD: Self = Self::permanent(GENERIC, 0x02);
     /// Data Transfer Error.
-    pub(crate) const DATA_TRANSFER: Self = Self::permanent(GENERIC | 0x04);
+    pub(crate) const DATA_TRANSFER: Self = Self::permanent(GENERIC, 0x04);
     /// Internal Error.
-    pub(crate) const INTERNAL: Self = Self(GENERIC | 0x06);
+    pub(crate) const INTERNAL: Self = Self::new(GENERIC, 0x06);
     /// Command Abort Requested.
-    pub(crate) const ABORT_REQUESTED: Self = Self(GENERIC | 0x07);
+    pub(crate) const ABORT_REQUESTED: Self = Self::new(GENERIC, 0x07);
     /// Invalid Namespace or Format.
-    pub(crate) const INVALID_NAMESPACE: Self = Self::permanent(GENERIC | 0x0b);
+    pub(crate) const INVALID_NAMESPACE: Self = Self::permanent(GENERIC, 0x0b);
     /// Command Sequence Error.
-    pub(crate) const SEQUENCE: Self = Self::permanent(GENERIC | 0x0c);
+    pub(crate) const SEQUENCE: Self = Self::permanent(GENERIC, 0x0c);
     /// PRP Offset Invalid.
-    pub(crate) const PRP_OFFSET: Self = Self::permanent(GENERIC | 0x13);
+    pub(crate) const PRP_OFFSET: Self = Self::permanent(GENERIC, 0x13);
     /// LBA Out of Range.
-    pub(crate) const LBA_OUT_OF_RANGE: Self = Self::permanent(GENERIC | 0x80);
+    pub(crate) const LBA_OUT_OF_RANGE: Self = Self::permanent(GENERIC, 0x80);
     /// Capacity Exceeded.
-    pub(crate) const CAPACITY_EXCEEDED: Self = Self::permanent(GENERIC | 0x81);
+    pub(crate) const CAPACITY_EXCEEDED: Self = Self::permanent(GENERIC, 0x81);
 
     /// Completion Queue Invalid.
-    pub(crate) const COMPLETION_QUEUE: Self = Self::permanent(COMMAND_SPECIFIC | 0x00);
+    pub(crate) const COMPLETION_QUEUE: Self = Self::permanent(COMMAND_SPECIFIC, 0x00);
     /// Invalid Queue Identifier.
-    pub(crate) const QUEUE_IDENTIFIER: Self = Self::permanent(COMMAND_SPECIFIC | 0x01);
+    pub(crate) const QUEUE_IDENTIFIER: Self = Self::permanent(COMMAND_SPECIFIC, 0x01);
     /// Invalid Queue Size.
-    pub(crate) const QUEUE_SIZE: Self = Self::permanent(COMMAND_SPECIFIC | 0x02);
+    pub(crate) const QUEUE_SIZE: Self = Self::permanent(COMMAND_SPECIFIC, 0x02);
     /// Asynchronous Event Request Limit Exceeded.
-    pub(crate) const EVENT_LIMIT: Self = Self::permanent(COMMAND_SPECIFIC | 0x05);
+    pub(crate) const EVENT_LIMIT: Self = Self::permanent(COMMAND_SPECIFIC, 0x05);
     /// Invalid Interrupt Vector.
-    pub(crate) const INTERRUPT_VECTOR: Self = Self::permanent(COMMAND_SPECIFIC | 0x08);
+    pub(crate) const INTERRUPT_VECTOR: Self = Self::permanent(COMMAND_SPECIFIC, 0x08);
     /// Invalid Log Page.
-    pub(crate) const LOG_PAGE: Self = Self::permanent(COMMAND_SPECIFIC | 0x09);
+    pub(crate) const LOG_PAGE: Self = Self::permanent(COMMAND_SPECIFIC, 0x09);
     /// Invalid Queue Deletion.
-    pub(crate) const QUEUE_DELETION: Self = Self::permanent(COMMAND_SPECIFIC | 0x0c);
+    pub(crate) const QUEUE_DELETION: Self = Self::permanent(COMMAND_SPECIFIC, 0x0c);
     /// Feature Identifier Not Saveable.
-    pub(crate) const NOT_SAVEABLE: Self = Self::permanent(COMMAND_SPECIFIC | 0x0d);
+    pub(crate) const NOT_SAVEABLE: Self = Self::permanent(COMMAND_SPECIFIC, 0x0d);
     /// Feature Not Namespace Specific.
-    pub(crate) const NOT_NAMESPACE_SPECIFIC: Self = Self::permanent(COMMAND_SPECIFIC | 0x0f);
+    pub(crate) const NOT_NAMESPACE_SPECIFIC: Self = Self::permanent(COMMAND_SPECIFIC, 0x0f);
 
     /// Write Fault.
-    pub(crate) const WRITE_FAULT: Self = Self(MEDIA | 0x80);
+    pub(crate) const WRITE_FAULT: Self = Self::new(MEDIA, 0x80);
     /// Unrecovered Read Error.
-    pub(crate) const READ_ERROR: Self = Self(MEDIA | 0x81);
+    pub(crate) const READ_ERROR: Self = Self::new(MEDIA, 0x81);
     /// Compare Failure.
-    pub(crate) const COMPARE_FAILURE: Self = Self::permanent(MEDIA | 0x85);
+    pub(crate) const COMPARE_FAILURE: Self = Self::permanent(MEDIA, 0x85);
 
     /// The status field of a completion queue entry, without the phase; success if there is none.
     ///
@@ -81,7 +81,11 @@ impl Status {
         [Self::WRITE_FAULT, Self::READ_ERROR].contains(&self)
     }
 
-    const fn permanent(code: u16) -> Self {
-        Self(code | DO_NOT_RETRY)
+    const fn new(kind: u16, code: u16) -> Self {
+        Self(kind << TYPE_SHIFT | code)
+    }
+
+    const fn permanent(kind: u16, code: u16) -> Self {
+        Self(Self::new(kind, code).0 | DO_NOT_RETRY)
     }
 }
