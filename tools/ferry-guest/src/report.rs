@@ -11,15 +11,37 @@ use crate::line::Faults;
 pub const PORT: &str = "ferry.guest";
 
 /// What the host asks of the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// Send lines (again).
     Start,
-    /// Stop sending, wait for what is in flight, answer with a final [`Report::Verdict`].
+    /// Stop sending, wait for what is in flight and for the loads to come to the end of their
+    /// rounds, answer with a final [`Report::Verdict`].
     Stop,
     /// Answer with a [`Report::Verdict`] now.
     Verdict,
+    /// Put load on a disk.
+    Load(LoadOrder),
+    /// Run a shell script, and answer with [`Report::Ran`].
+    Run {
+        /// Which one; the answer has it, too.
+        id: u64,
+        /// For `sh -c`.
+        script: String,
+    },
+}
+
+/// A run of fio, which is one load of several that go on side by side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadOrder {
+    /// Its name.
+    pub name: String,
+    /// What fio is told.
+    pub arguments: Vec<String>,
+    /// Whether it is run again and again until [`Request::Stop`]. Each round is whole: what it
+    /// wrote it also verified. One that is not repeated is answered with [`Report::Loaded`].
+    pub repeat: bool,
 }
 
 /// What the guest says.
@@ -30,10 +52,12 @@ pub enum Report {
     Ready {
         /// Names of the ports, such as `ttyS4`.
         ports: Vec<String>,
+        /// The disks that it found.
+        disks: Vec<Disk>,
         /// The guest's kernel release.
         kernel: String,
     },
-    /// How far the streams are; a few times a second.
+    /// How far the streams and the disks are; four times a second.
     Progress {
         /// Reports of this kind so far: a guest that runs counts on, without a gap.
         beat: u64,
@@ -43,6 +67,9 @@ pub enum Report {
         received: u64,
         /// Faults found, all ports.
         faults: u64,
+        /// What the disks have done so far.
+        #[serde(default)]
+        disks: Vec<DiskCounters>,
     },
     /// Something is wrong with the data, or with the guest itself.
     Problem {
@@ -55,7 +82,82 @@ pub enum Report {
         last: bool,
         /// One per port.
         ports: Vec<Port>,
+        /// The loads that have been on the disks since the last verdict that was final.
+        #[serde(default)]
+        loads: Vec<Load>,
     },
+    /// A load that is not repeated has ended.
+    Loaded {
+        /// How it went.
+        load: Load,
+    },
+    /// A script has ended.
+    Ran {
+        /// Which one.
+        id: u64,
+        /// Its exit status, 128 and the signal's number after a signal.
+        status: i32,
+        /// What it wrote to its standard output and error, the end of it if it was long.
+        output: String,
+    },
+}
+
+/// A disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its name below `/dev`, such as `nvme0n1`.
+    pub name: String,
+    /// The controller's PCI vendor and device, as in `1b36:00f1`.
+    pub pci: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Size of a logical block in bytes.
+    pub block: u64,
+}
+
+/// What a disk has done since the guest booted, from `/sys/block/*/stat`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskCounters {
+    /// Its name.
+    pub name: String,
+    /// Reads that were completed.
+    pub reads: u64,
+    /// Bytes that were read.
+    pub read_bytes: u64,
+    /// Writes that were completed.
+    pub writes: u64,
+    /// Bytes that were written.
+    pub written_bytes: u64,
+}
+
+/// How a load went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// Its name.
+    pub name: String,
+    /// Runs of fio that are over.
+    pub rounds: u64,
+    /// What it read, to verify what it wrote above all.
+    pub read: Io,
+    /// What it wrote.
+    pub written: Io,
+    /// What went wrong, in fio's words.
+    pub error: Option<String>,
+}
+
+/// I/O in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Io {
+    /// Operations, all rounds.
+    pub operations: u64,
+    /// Bytes, all rounds.
+    pub bytes: u64,
+    /// Operations per second in the last round.
+    pub per_second: f64,
+    /// Bytes per second in the last round.
+    pub bytes_per_second: f64,
+    /// Mean time from submission to completion in the last round, in nanoseconds.
+    pub latency_ns: f64,
 }
 
 /// The verdict on one port.
@@ -105,5 +207,14 @@ impl Port {
         self.faults.none()
             && driver.framing + driver.parity + driver.breaks + driver.overruns == 0
             && (!last || self.sent == self.received)
+    }
+}
+
+impl Load {
+    /// Whether it found every block as it had written it, and did anything at all.
+    pub fn good(&self) -> bool {
+        self.error.is_none()
+            && self.rounds > 0
+            && self.read.operations + self.written.operations > 0
     }
 }

@@ -89,6 +89,10 @@ pub enum What {
     },
     /// A migration is over, as the source QEMU tells it.
     Migrated(Migrated),
+    /// How fast a disk is.
+    Speed(Speed),
+    /// What it cost to move a disk.
+    Cost(Cost),
     /// Something has not happened in time: what the host VM looks like is of interest now.
     Stuck {
         /// What was waited for.
@@ -192,4 +196,34 @@ pub struct Migrated {
     /// The longest time between two progress reports of the guest, in milliseconds, seen from the
     /// host.
     pub stall_ms: u64,
+}
+
+/// How fast a disk is at something.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Speed {
+    /// What kind of disk.
+    pub disk: String,
+    /// What it did.
+    pub workload: String,
+    /// Operations per second.
+    pub per_second: f64,
+    /// Bytes per second.
+    pub bytes_per_second: f64,
+    /// Mean time of an operation in microseconds, on the guest's clock.
+    pub latency_us: f64,
+}
+
+/// What it cost to move a disk while it was written to at a steady rate.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Cost {
+    /// The disk's size in bytes.
+    pub capacity: u64,
+    /// Bytes of device state that were moved while the guest ran.
+    pub precopy_bytes: u64,
+    /// Bytes of device state that were moved while the guest stood still.
+    pub stop_copy_bytes: u64,
+    /// QEMU's `downtime` in milliseconds.
+    pub downtime_ms: u64,
+    /// QEMU's `total-time` in milliseconds.
+    pub total_ms: u64,
 }

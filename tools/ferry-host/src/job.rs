@@ -65,6 +65,13 @@ pub enum Stage {
         /// Which one.
         scenario: Scenario,
     },
+    /// Measure the speed of a disk of the job's type beside others.
+    Speed,
+    /// Measure what it costs to move a disk of the job's type.
+    Cost {
+        /// The disk's size in bytes.
+        capacity: u64,
+    },
     /// Load these modules, whose in-kernel unit tests then report to the kernel's log.
     Kunit {
         /// In the order in which they have to be loaded.

@@ -8,10 +8,12 @@
 #![forbid(unsafe_code)]
 
 mod diagnosis;
+mod emulated;
 mod guest;
 mod kernel;
 mod ktap;
 mod mdev;
+mod measure;
 mod program;
 mod qmp;
 mod report;
@@ -81,6 +83,11 @@ fn run() -> Result<()> {
             }
             Stage::Kselftest { program } => selftest::run(program)?,
             Stage::Scenario { scenario } => scenarios::run(&mut bench, &mut log, *scenario),
+            Stage::Speed => measure::speed(&bench.tracer, bench.device),
+            Stage::Cost { capacity } => {
+                let device = bench.device.context("no disk is to be moved")?;
+                measure::cost(&bench.tracer, device, *capacity);
+            }
             Stage::Kunit { modules } => selftest::run_kunit(modules, &mut log)?,
             Stage::Kmemleak => selftest::run_kmemleak()?,
         }

@@ -8,23 +8,73 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use anyhow::Result;
+use ferry_host::device;
 
-const PARENT: &str = "/sys/class/ferry_uart/ferry_uart/mdev_supported_types";
+const CLASSES: &str = "/sys/class";
 const DEVICES: &str = "/sys/bus/mdev/devices";
+
+/// How a device is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// The mdev type.
+    pub kind: String,
+    /// Attributes that are set before the device is opened, as file and value.
+    pub attributes: Vec<(String, String)>,
+}
+
+impl Recipe {
+    /// A device of this type as it comes.
+    pub fn new(kind: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            attributes: Vec::new(),
+        }
+    }
+
+    /// With this attribute.
+    pub fn with(mut self, attribute: &str, value: impl ToString) -> Self {
+        self.attributes
+            .push((attribute.to_owned(), value.to_string()));
+        self
+    }
+}
 
 /// A device; dropped, it is removed.
 pub struct Mdev {
     uuid: String,
+    recipe: Recipe,
 }
 
 impl Mdev {
-    /// Makes a device of this type.
-    pub fn create(kind: &str) -> Result<Self> {
+    /// Makes a device.
+    pub fn create(recipe: &Recipe) -> Result<Self> {
         let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").context("making a UUID")?;
         let uuid = uuid.trim_end().to_owned();
-        let create = Path::new(PARENT).join(kind).join("create");
-        fs::write(&create, &uuid).with_context(|| format!("creating an mdev of type {kind}"))?;
-        Ok(Self { uuid })
+        let driver = device::driver(&recipe.kind);
+        let types = Path::new(CLASSES)
+            .join(driver)
+            .join(driver)
+            .join("mdev_supported_types");
+        fs::write(types.join(&recipe.kind).join("create"), &uuid)
+            .with_context(|| format!("creating an mdev of type {}", recipe.kind))?;
+        let mdev = Self {
+            uuid,
+            recipe: recipe.clone(),
+        };
+        for (attribute, value) in &recipe.attributes {
+            mdev.set(attribute, value)?;
+        }
+        Ok(mdev)
+    }
+
+    /// Makes another device in the same way.
+    pub fn twin(&self) -> Result<Self> {
+        Self::create(&self.recipe)
+    }
+
+    /// How it was made.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
     }
 
     /// The device's name.

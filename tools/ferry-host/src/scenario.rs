@@ -5,6 +5,8 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::device::Kind;
+
 /// A migration scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -29,11 +31,27 @@ pub enum Scenario {
     DestinationKilled,
     /// The destination's device is another one and refuses; the source goes on.
     DestinationRefuses,
+    /// A guest moves there and back twice, each time into a new device.
+    RoundTrips,
+    /// Files are written while the guest moves; the file system and every file are whole then.
+    FileSystem,
+    /// What nvme-cli and blkdiscard can ask of a disk works, before and after a migration.
+    DiskCommands,
+    /// The guest's driver lets go of the disk, the guest moves, the driver takes it again.
+    UnbindAndRebind,
+    /// The guest resets the controller again and again while it moves.
+    ResetWhileMigrating,
+    /// Another capacity, block size or kind of store on the other side is refused at once.
+    DiskMismatch,
+    /// A guest with two disks moves there and back.
+    TwoDisks,
+    /// Both sides have the same file for the disk's content.
+    SharedFile,
 }
 
 impl Scenario {
-    /// All of them, in the order in which they are run.
-    pub const ALL: [Self; 10] = [
+    /// All of them.
+    pub const ALL: [Self; 18] = [
         Self::LiveMigration,
         Self::ThereAndBack,
         Self::SmallerWindow,
@@ -44,7 +62,46 @@ impl Scenario {
         Self::ToFileAndBack,
         Self::DestinationKilled,
         Self::DestinationRefuses,
+        Self::RoundTrips,
+        Self::FileSystem,
+        Self::DiskCommands,
+        Self::UnbindAndRebind,
+        Self::ResetWhileMigrating,
+        Self::DiskMismatch,
+        // These boot guests of their own.
+        Self::TwoDisks,
+        Self::SharedFile,
     ];
+
+    /// Those that a device of this kind goes through, in the order in which they are run.
+    pub fn of(kind: Kind) -> Vec<Self> {
+        let fits = |scenario: &Self| match kind {
+            Kind::Serial => !scenario.needs_disk(),
+            // There and back is a part of the round trips, and a mismatch a refusal.
+            Kind::Disk => !matches!(scenario, Self::ThereAndBack | Self::DestinationRefuses),
+        };
+        Self::ALL.into_iter().filter(fits).collect()
+    }
+
+    /// Whether the scenario does something that only a disk can.
+    pub fn needs_disk(self) -> bool {
+        matches!(
+            self,
+            Self::RoundTrips
+                | Self::FileSystem
+                | Self::DiskCommands
+                | Self::UnbindAndRebind
+                | Self::ResetWhileMigrating
+                | Self::DiskMismatch
+                | Self::TwoDisks
+                | Self::SharedFile
+        )
+    }
+
+    /// Whether the scenario's guest has other devices than those of the other scenarios.
+    pub fn has_own_devices(self) -> bool {
+        matches!(self, Self::TwoDisks | Self::SharedFile)
+    }
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -59,6 +116,14 @@ impl Scenario {
             Self::ToFileAndBack => "to-file-and-back",
             Self::DestinationKilled => "destination-killed",
             Self::DestinationRefuses => "destination-refuses",
+            Self::RoundTrips => "round-trips",
+            Self::FileSystem => "file-system",
+            Self::DiskCommands => "disk-commands",
+            Self::UnbindAndRebind => "unbind-and-rebind",
+            Self::ResetWhileMigrating => "reset-while-migrating",
+            Self::DiskMismatch => "disk-mismatch",
+            Self::TwoDisks => "two-disks",
+            Self::SharedFile => "shared-file",
         }
     }
 

@@ -75,6 +75,16 @@ impl Tracer {
         self.lock().clear();
     }
 
+    /// The sum of what `part` takes from each that was seen.
+    pub fn sum(&self, part: impl Fn(&Trace) -> u64) -> u64 {
+        self.lock().iter().map(part).sum()
+    }
+
+    /// How many that are `wanted` were seen.
+    pub fn count(&self, wanted: impl Fn(&Trace) -> bool) -> usize {
+        self.lock().iter().filter(|trace| wanted(trace)).count()
+    }
+
     /// Waits until one that is `wanted` was seen.
     pub fn wait(
         &self,

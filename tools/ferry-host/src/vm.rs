@@ -53,6 +53,15 @@ const START_SLICE: Timespec = Timespec {
     tv_nsec: 200_000_000,
 };
 
+/// What a VM has besides what every VM has.
+#[derive(Default)]
+pub struct Hardware {
+    /// Mediated devices, which QEMU holds open.
+    pub mdevs: Vec<Mdev>,
+    /// Further arguments of QEMU.
+    pub arguments: Vec<String>,
+}
+
 /// A QEMU. It ends when this is dropped.
 pub struct Vm {
     /// Its name, such as `A`.
@@ -66,8 +75,8 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Starts a QEMU with `device`, either to boot `guest`, or to receive it when it is `incoming`.
-    pub fn start(name: &str, guest: &Guest, device: Option<&Mdev>, incoming: bool) -> Result<Self> {
+    /// Starts a QEMU with `hardware`, either to boot `guest`, or to receive it when it is `incoming`.
+    pub fn start(name: &str, guest: &Guest, hardware: &Hardware, incoming: bool) -> Result<Self> {
         let directory = Path::new(DIRECTORY).join(name);
         if directory.exists() {
             fs::remove_dir_all(&directory).context("removing an old VM's files")?;
@@ -122,21 +131,24 @@ impl Vm {
             .args([
                 "-device",
                 &format!("virtserialport,chardev=guest,name={PORT}"),
-            ])
-            .args(["-device", "pcie-root-port,id=root-port,chassis=1,slot=1"]);
-        if let Some(device) = device {
-            let path = device.path();
-            let option = format!(
-                "vfio-pci,id=card,bus=root-port,sysfsdev={},x-enable-migration=on",
-                path.display()
+            ]);
+        for (index, device) in hardware.mdevs.iter().enumerate() {
+            // One port for each device, as hot-plugging has it.
+            let port = format!(
+                "pcie-root-port,id=port{index},chassis={0},slot={0}",
+                index + 1
             );
-            command.args(["-device", &option]);
-            let uuid = device.uuid().to_owned();
+            let option = format!(
+                "vfio-pci,id=device{index},bus=port{index},sysfsdev={},x-enable-migration=on",
+                device.path().display()
+            );
+            command.args(["-device", &port, "-device", &option]);
             report::say(What::Opened {
                 vm: name.to_owned(),
-                device: uuid,
+                device: device.uuid().to_owned(),
             });
         }
+        command.args(&hardware.arguments);
         if incoming {
             command.args(["-incoming", "defer"]);
         }

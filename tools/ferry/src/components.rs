@@ -37,6 +37,10 @@ pub struct Components {
     #[arg(long, global = true, env = "FERRY_QEMU7", value_name = "DIR")]
     qemu7: Option<PathBuf>,
 
+    /// Tree with the programs of a guest that has disks: fio, nvme-cli and others
+    #[arg(long, global = true, env = "FERRY_GUEST_TOOLS", value_name = "DIR")]
+    guest_tools: Option<PathBuf>,
+
     /// Directory with Ferry's modules
     #[arg(long, global = true, env = "FERRY_MODULES", value_name = "DIR")]
     modules: Option<PathBuf>,
@@ -94,6 +98,11 @@ impl Components {
     /// QEMU 7.2.
     pub fn qemu7(&self) -> Result<&Path> {
         given(&self.qemu7, "QEMU 7.2", "qemu7")
+    }
+
+    /// The programs of a guest that has disks.
+    pub fn guest_tools(&self) -> Result<&Path> {
+        given(&self.guest_tools, "the guest's programs", "guest-tools")
     }
 
     /// Ferry's modules.

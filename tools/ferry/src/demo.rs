@@ -22,7 +22,7 @@ use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::progress::Progress;
-use crate::test::DEVICE;
+use crate::test::SERIAL;
 use crate::timeline::Timeline;
 
 /// When the host VM is ended.
@@ -39,7 +39,7 @@ pub struct Options {
     svg: Option<PathBuf>,
 
     /// The type of the mediated device: ferry_uart-1, -2 or -4
-    #[arg(long, value_name = "TYPE", default_value = DEVICE)]
+    #[arg(long, value_name = "TYPE", default_value = SERIAL)]
     device: String,
 
     /// Print everything that happened as one JSON value instead of text
@@ -54,10 +54,20 @@ fn tell(progress: &Progress, event: &Event) {
         What::Doing { text } => progress.doing(text),
         What::Guest {
             vm,
-            report: Report::Ready { ports, kernel },
+            report:
+                Report::Ready {
+                    ports,
+                    disks,
+                    kernel,
+                },
         } => progress.doing(&format!(
             "the guest in QEMU {vm} runs Linux {kernel} and found {}",
-            ports.join(", ")
+            disks
+                .iter()
+                .map(|disk| &*disk.name)
+                .chain(ports.iter().map(|port| &**port))
+                .collect::<Vec<_>>()
+                .join(", ")
         )),
         What::Guest {
             vm,

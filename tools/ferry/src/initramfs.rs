@@ -26,6 +26,7 @@ pub struct Initramfs {
     out: BufWriter<File>,
     inode: u32,
     directories: BTreeSet<String>,
+    files: BTreeSet<String>,
 }
 
 impl Initramfs {
@@ -36,6 +37,7 @@ impl Initramfs {
             out: BufWriter::new(file),
             inode: 0,
             directories: BTreeSet::new(),
+            files: BTreeSet::new(),
         };
         // Without it a first process has no standard output.
         archive.parents("dev/console")?;
@@ -91,9 +93,13 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Adds a file with this content. `name` is an absolute path in the archive.
+    /// Adds a file with this content. `name` is an absolute path in the archive. The first file of
+    /// a name stays: programs share libraries.
     pub fn data(&mut self, name: &str, content: &[u8], executable: bool) -> Result<()> {
         let name = relative(name)?;
+        if !self.files.insert(name.to_owned()) {
+            return Ok(());
+        }
         self.parents(name)?;
         let mode = if executable { 0o755 } else { 0o644 };
         self.entry(name, REGULAR | mode, (0, 0), content)
@@ -136,6 +142,7 @@ mod tests {
         let path = directory.path().join("cpio");
         let mut archive = Initramfs::create(&path).expect("create");
         archive.data("/a/b", b"hello", true).expect("data");
+        archive.data("/a/b", b"again", true).expect("data");
         archive.symlink("/a/c", "b").expect("symlink");
         archive.finish().expect("finish");
         let bytes = fs::read(&path).expect("read");

@@ -27,6 +27,7 @@ use std::time::Instant;
 use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
+use ferry_host::device;
 use ferry_host::event;
 use ferry_host::event::Event;
 use ferry_host::event::Outcome;
@@ -57,8 +58,8 @@ const HOST_MODULES: [(&str, bool); 4] = [
     ("vfio", false),
 ];
 
-/// Ferry's driver module; what it needs comes with it.
-pub const DRIVER: &str = "ferry_uart";
+/// Ferry's driver modules; what they need comes with them.
+const DRIVERS: [&str; 2] = [device::SERIAL_DRIVER, device::DISK_DRIVER];
 
 /// The module with the in-kernel unit tests.
 const KUNIT_TESTS: &str = "ferry_kunit";
@@ -70,6 +71,21 @@ const FIRMWARE: [(&str, &str); 4] = [
     ("usr/share/qemu", "kvmvapic.bin"),
     ("usr/share/qemu", "linuxboot_dma.bin"),
 ];
+
+/// Programs of the guest, which put load on a disk and look after it.
+const GUEST_PROGRAMS: [&str; 5] = [
+    "usr/bin/fio",
+    "usr/sbin/nvme",
+    "usr/sbin/mke2fs",
+    "usr/sbin/e2fsck",
+    "usr/sbin/blkdiscard",
+];
+
+/// Modules of the stock kernel that a guest with disks needs.
+const GUEST_MODULES: [&str; 3] = ["nvme", "virtio_blk", "ext4"];
+
+/// Where the guest's first process finds the order in which they are loaded.
+const GUEST_MODULES_ORDER: &str = "/lib/modules/order";
 
 /// How long a kernel may take to say its first word when KVM is probed.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
@@ -223,19 +239,48 @@ fn temporary_directory() -> Result<TempDir> {
         .context("making a temporary directory")
 }
 
-/// Writes the guest's initramfs: one program.
+/// Writes the guest's initramfs: its first process, programs for its disks, and the modules that
+/// disks need.
 fn write_guest(components: &Components, path: &Path) -> Result<()> {
     let mut archive = Initramfs::create(path)?;
     archive.file("/init", &components.program("ferry-guest")?, true)?;
+    add_busybox(components, &mut archive)?;
+    let root = components.guest_tools()?;
+    for program in GUEST_PROGRAMS {
+        add_program(root, program, &mut archive)?;
+    }
+    let kernel = kernel_modules(components.kernel(false)?)?;
+    let available = Modules::find(None, &kernel)?;
+    let mut modules = Vec::new();
+    for name in GUEST_MODULES {
+        let closure = available
+            .closure(name)
+            .context("collecting the guest's modules")?;
+        let added = add_modules(&mut archive, closure, &modules)?;
+        modules.extend(added);
+    }
+    let order: String = modules
+        .iter()
+        .map(|module| format!("{}\n", module.path))
+        .collect();
+    archive.data(GUEST_MODULES_ORDER, order.as_bytes(), false)?;
     archive.finish()
 }
 
-/// Writes QEMU 7.2 into `archive`.
-fn add_qemu(components: &Components, archive: &mut Initramfs) -> Result<()> {
-    let root = components.qemu7()?;
-    let program = root.join("usr/bin/qemu-system-x86_64");
-    archive.file("/usr/bin/qemu-system-x86_64", &program, true)?;
-    for (name, path) in libraries::needed(root, &program)? {
+/// Writes busybox and its commands into `archive`.
+fn add_busybox(components: &Components, archive: &mut Initramfs) -> Result<()> {
+    archive.file("/bin/busybox", &components.busybox()?, true)?;
+    for applet in BUSYBOX_APPLETS {
+        archive.symlink(&format!("/bin/{applet}"), "busybox")?;
+    }
+    Ok(())
+}
+
+/// Writes a program of `root` into `archive`, with the libraries that it needs.
+fn add_program(root: &Path, program: &str, archive: &mut Initramfs) -> Result<()> {
+    let file = root.join(program);
+    archive.file(&format!("/{program}"), &file, true)?;
+    for (name, path) in libraries::needed(root, &file)? {
         let directory = if name.starts_with("ld-linux") {
             "lib64"
         } else {
@@ -243,6 +288,13 @@ fn add_qemu(components: &Components, archive: &mut Initramfs) -> Result<()> {
         };
         archive.file(&format!("/{directory}/{name}"), &path, true)?;
     }
+    Ok(())
+}
+
+/// Writes QEMU 7.2 into `archive`.
+fn add_qemu(components: &Components, archive: &mut Initramfs) -> Result<()> {
+    let root = components.qemu7()?;
+    add_program(root, "usr/bin/qemu-system-x86_64", archive)?;
     for (directory, name) in FIRMWARE {
         archive.file(
             &format!("/usr/share/qemu/{name}"),
@@ -281,10 +333,7 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
     let path = directory.join("host.cpio");
     let mut archive = Initramfs::create(&path)?;
     archive.file("/init", &components.program("ferry-host")?, true)?;
-    archive.file("/bin/busybox", &components.busybox()?, true)?;
-    for applet in BUSYBOX_APPLETS {
-        archive.symlink(&format!("/bin/{applet}"), "busybox")?;
-    }
+    add_busybox(components, &mut archive)?;
     for program in &plan.programs {
         let from = components.program(program)?;
         archive.file(&format!("{}/{program}", job::PROGRAMS), &from, true)?;
@@ -304,7 +353,7 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
     let available = Modules::find(own, &kernel)?;
     let mut wanted: Vec<(&str, bool)> = HOST_MODULES.to_vec();
     if plan.driver {
-        wanted.push((DRIVER, false));
+        wanted.extend(DRIVERS.map(|driver| (driver, driver == device::DISK_DRIVER)));
     }
     let mut modules: Vec<job::Module> = Vec::new();
     for (name, optional) in wanted {
@@ -313,7 +362,7 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
             Err(_) if optional => continue,
             Err(error) => return Err(error).context("collecting the host's modules"),
         };
-        let parameters = if name == DRIVER {
+        let parameters = if DRIVERS.contains(&name) {
             &*plan.parameters
         } else {
             ""
@@ -366,12 +415,56 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
     Ok(path)
 }
 
-/// Commands of busybox that are of use in the host VM.
-const BUSYBOX_APPLETS: [&str; 38] = [
-    "sh", "cat", "ls", "echo", "dmesg", "grep", "sed", "awk", "head", "tail", "sort", "wc", "od",
-    "hexdump", "dd", "mkdir", "rm", "rmdir", "cp", "mv", "ln", "find", "ps", "kill", "sleep",
-    "env", "insmod", "rmmod", "lsmod", "mount", "umount", "test", "tr", "cut", "timeout",
-    "readlink", "seq", "true",
+/// Commands of busybox that are of use in a VM.
+const BUSYBOX_APPLETS: [&str; 48] = [
+    "sh",
+    "cat",
+    "ls",
+    "echo",
+    "dmesg",
+    "grep",
+    "sed",
+    "awk",
+    "head",
+    "tail",
+    "sort",
+    "wc",
+    "od",
+    "hexdump",
+    "dd",
+    "mkdir",
+    "rm",
+    "rmdir",
+    "cp",
+    "mv",
+    "ln",
+    "find",
+    "ps",
+    "kill",
+    "sleep",
+    "env",
+    "insmod",
+    "rmmod",
+    "lsmod",
+    "mount",
+    "umount",
+    "test",
+    "tr",
+    "cut",
+    "timeout",
+    "readlink",
+    "seq",
+    "true",
+    "cmp",
+    "sha256sum",
+    "sync",
+    "stat",
+    "basename",
+    "touch",
+    "truncate",
+    "printf",
+    "false",
+    "uniq",
 ];
 
 impl Machine {

@@ -14,6 +14,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use anyhow::Result;
+use ferry_host::device;
+use ferry_host::device::Kind;
 use ferry_host::event::Outcome;
 use ferry_host::event::What;
 use ferry_host::job::Stage;
@@ -31,8 +33,10 @@ use crate::progress::Progress;
 /// The kselftest program.
 const SELFTESTS: &str = "vfio-migration-selftests";
 
-/// The mdev type with which the scenarios are run.
-pub const DEVICE: &str = "ferry_uart-2";
+/// The mdev types with which the scenarios are run, and the parts that run them.
+pub const SERIAL: &str = "ferry_uart-2";
+pub const DISK: &str = "ferry_nvme-512";
+const SCENARIOS: [(&str, &str); 2] = [("scenarios uart", SERIAL), ("scenarios nvme", DISK)];
 
 /// When the VM with the kselftests is ended. A debug kernel takes its time.
 const SELFTESTS_LIMIT: Duration = Duration::from_secs(600);
@@ -193,16 +197,17 @@ struct Part {
     name: &'static str,
     stages: Vec<Stage>,
     kunit: bool,
-    nested: bool,
+    /// The mdev type of scenarios; with one, the VM carries a guest.
+    device: Option<&'static str>,
     programs: Vec<String>,
     limit: Duration,
 }
 
 fn parts(options: &Options) -> Vec<Part> {
-    let scenarios = |list: &[Scenario]| {
+    let scenarios = |part: &str, list: &[Scenario]| {
         let wanted = |scenario: &&Scenario| {
             options.only.as_ref().is_none_or(|only| {
-                "scenarios".contains(only.as_str()) || scenario.name().contains(only.as_str())
+                part.contains(only.as_str()) || scenario.name().contains(only.as_str())
             })
         };
         let stage = |&scenario: &Scenario| Stage::Scenario { scenario };
@@ -229,22 +234,24 @@ fn parts(options: &Options) -> Vec<Part> {
                 name: "kunit and kselftest",
                 stages,
                 kunit: wanted("kunit"),
-                nested: false,
+                device: None,
                 programs: vec![SELFTESTS.to_owned()],
                 limit: DEBUG_LIMIT,
             });
         }
-        let mut stages = scenarios(&[Scenario::LiveMigration]);
-        if !stages.is_empty() {
-            stages.push(Stage::Kmemleak);
-            parts.push(Part {
-                name: "scenarios",
-                stages,
-                kunit: false,
-                nested: true,
-                programs: Vec::new(),
-                limit: DEBUG_LIMIT,
-            });
+        for (name, device) in SCENARIOS {
+            let mut stages = scenarios(name, &[Scenario::LiveMigration]);
+            if !stages.is_empty() {
+                stages.push(Stage::Kmemleak);
+                parts.push(Part {
+                    name,
+                    stages,
+                    kunit: false,
+                    device: Some(device),
+                    programs: Vec::new(),
+                    limit: DEBUG_LIMIT,
+                });
+            }
         }
         return parts;
     }
@@ -253,21 +260,24 @@ fn parts(options: &Options) -> Vec<Part> {
             name: "kselftest",
             stages: vec![selftests],
             kunit: false,
-            nested: false,
+            device: None,
             programs: vec![SELFTESTS.to_owned()],
             limit: SELFTESTS_LIMIT,
         });
     }
-    let stages = scenarios(&Scenario::ALL);
-    if !stages.is_empty() {
-        parts.push(Part {
-            name: "scenarios",
-            stages,
-            kunit: false,
-            nested: true,
-            programs: Vec::new(),
-            limit: SCENARIOS_LIMIT,
-        });
+    for (name, device) in SCENARIOS {
+        let list = Kind::of(device).map(Scenario::of).unwrap_or_default();
+        let stages = scenarios(name, &list);
+        if !stages.is_empty() {
+            parts.push(Part {
+                name,
+                stages,
+                kunit: false,
+                device: Some(device),
+                programs: Vec::new(),
+                limit: SCENARIOS_LIMIT,
+            });
+        }
     }
     parts
 }
@@ -318,8 +328,8 @@ fn run_stages(
         debug: options.debug,
         driver: true,
         kunit: part.kunit,
-        nested: part.nested,
-        device: Some(DEVICE.to_owned()),
+        nested: part.device.is_some(),
+        device: part.device.map(str::to_owned),
         programs: part.programs.clone(),
         limit: part.limit,
         ..Plan::default()
@@ -362,7 +372,7 @@ fn run_stages(
         ran
     });
     if let Err(error) = ran {
-        let emulated = part.nested && matches!(accelerator, Accelerator::Tcg);
+        let emulated = part.device.is_some() && matches!(accelerator, Accelerator::Tcg);
         if emulated && splats == 0 && error.is::<TripleFault>() {
             return Ok(Some(done));
         }
@@ -450,7 +460,15 @@ const SLOWEST: usize = 5;
 
 /// Runs the tests; the exit status is 1 when one failed.
 pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
-    let parts = parts(options);
+    let mut parts = parts(options);
+    let modules = components.modules()?;
+    let is_built = |device: &str| {
+        modules
+            .join(device::driver(device))
+            .with_extension("ko")
+            .exists()
+    };
+    parts.retain(|part| part.device.is_none_or(is_built));
     if options.list {
         for part in &parts {
             println!("{}", part.name);

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What there is to know of a device from the name of its type.
+
+/// What a guest takes a device for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A card with serial ports: `ferry_uart-1`, `-2` and `-4`.
+    Serial,
+    /// An NVMe disk: `ferry_nvme-512` and `-4096`.
+    Disk,
+}
+
+/// The driver of the serial card.
+pub const SERIAL_DRIVER: &str = "ferry_uart";
+
+/// The driver of the disk.
+pub const DISK_DRIVER: &str = "ferry_nvme";
+
+/// In place of an mdev type: QEMU's own NVMe disk. It cannot be migrated, but shows whether what a
+/// scenario asks of a disk is right.
+pub const EMULATED_DISK: &str = "nvme";
+
+/// The driver that offers an mdev type: a type is called after its parent device.
+pub fn driver(mdev_type: &str) -> &str {
+    mdev_type
+        .rsplit_once('-')
+        .map_or(mdev_type, |(driver, _)| driver)
+}
+
+impl Kind {
+    /// What devices of this mdev type are.
+    pub fn of(mdev_type: &str) -> Option<Self> {
+        match driver(mdev_type) {
+            SERIAL_DRIVER => Some(Self::Serial),
+            DISK_DRIVER | EMULATED_DISK => Some(Self::Disk),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_tells_its_driver_and_kind() {
+        assert_eq!(Kind::of("ferry_nvme-4096"), Some(Kind::Disk));
+        assert_eq!(Kind::of("ferry_uart-1"), Some(Kind::Serial));
+        assert_eq!(Kind::of("mtty-1"), None);
+        assert_eq!(driver("ferry_nvme-512"), "ferry_nvme");
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Measurements: how fast a disk is beside others in the same guest, and what a migration costs.
+//!
+//! Numbers of emulated machines mean nothing by themselves. They are only compared with others that
+//! were taken in the same guest, one right after the other.
+
+use std::time::Instant;
+
+use anyhow::ensure;
+use anyhow::Context;
+use anyhow::Result;
+use ferry_guest::report::Load;
+use ferry_host::event::Cost;
+use ferry_host::event::Outcome;
+use ferry_host::event::Speed;
+use ferry_host::event::Trace;
+use ferry_host::event::What;
+
+use crate::emulated;
+use crate::mdev::Mdev;
+use crate::mdev::Recipe;
+use crate::report;
+use crate::report::doing;
+use crate::scenarios::Running;
+use crate::trace::Tracer;
+use crate::vm;
+use crate::vm::Hardware;
+
+/// What fio does to every disk: name, and what it is told.
+const WORKLOADS: [(&str, &[&str]); 6] = [
+    (
+        "read 4 KiB, queue depth 1",
+        &["--rw=randread", "--bs=4k", "--iodepth=1"],
+    ),
+    (
+        "write 4 KiB, queue depth 1",
+        &["--rw=randwrite", "--bs=4k", "--iodepth=1"],
+    ),
+    (
+        "read 4 KiB, queue depth 32",
+        &["--rw=randread", "--bs=4k", "--iodepth=32"],
+    ),
+    (
+        "write 4 KiB, queue depth 32",
+        &["--rw=randwrite", "--bs=4k", "--iodepth=32"],
+    ),
+    (
+        "read 128 KiB, queue depth 8",
+        &["--rw=read", "--bs=128k", "--iodepth=8"],
+    ),
+    (
+        "write 128 KiB, queue depth 8",
+        &["--rw=write", "--bs=128k", "--iodepth=8"],
+    ),
+];
+
+/// What fio is told in each of them. A round of some seconds, of which the first does not count.
+const COMMON: [&str; 6] = [
+    "--ioengine=libaio",
+    "--direct=1",
+    "--size=32m",
+    "--time_based",
+    "--ramp_time=1",
+    "--runtime=4",
+];
+
+/// What fills a disk, so that no read finds a part that was never written.
+const FILL: [&str; 5] = [
+    "--ioengine=libaio",
+    "--direct=1",
+    "--rw=write",
+    "--bs=512k",
+    "--iodepth=4",
+];
+
+/// The load while a disk is moved: the same writes a second, all over the disk, whatever its size.
+const STEADY: [&str; 7] = [
+    "--ioengine=libaio",
+    "--direct=1",
+    "--rw=randwrite",
+    "--bs=4k",
+    "--iodepth=4",
+    "--rate_iops=200",
+    "--runtime=3",
+];
+
+/// What a disk is called in results, by its PCI identity.
+fn disk_name(pci: &str) -> &str {
+    match pci {
+        "1b36:00f1" => "ferry_nvme",
+        "1b36:0010" => "nvme",
+        "1af4:1001" | "1af4:1042" => "virtio-blk",
+        other => other,
+    }
+}
+
+fn outcome(name: &str, began: Instant, result: Result<()>) {
+    let outcome = match result {
+        Ok(()) => Outcome::Passed,
+        Err(error) => {
+            let mut why = format!("{error:#}");
+            for (name, log) in vm::logs() {
+                why.push_str(&format!("\n{name}:\n{log}"));
+            }
+            Outcome::Failed(why)
+        }
+    };
+    report::say(What::Ended {
+        name: name.to_owned(),
+        outcome,
+        seconds: began.elapsed().as_secs_f64(),
+    });
+}
+
+/// Measures a disk of the type `device`, if there is one, beside those that QEMU emulates.
+pub fn speed(tracer: &Tracer, device: Option<&str>) {
+    outcome("speed", Instant::now(), measure_speed(tracer, device));
+}
+
+fn measure_speed(tracer: &Tracer, device: Option<&str>) -> Result<()> {
+    let recipes: Vec<_> = device.map(Recipe::new).into_iter().collect();
+    let mut arguments = emulated::nvme()?.arguments;
+    arguments.extend(emulated::virtio_blk()?.arguments);
+    let hardware = Hardware {
+        mdevs: recipes.iter().map(Mdev::create).collect::<Result<_>>()?,
+        arguments,
+    };
+    let running = Running::boot(tracer, hardware)?;
+    let disks = running.guest.found().disks;
+    let run = |name: &str, file: &str, arguments: &[&str]| -> Result<Load> {
+        let mut all = vec![file];
+        all.extend(arguments);
+        running.guest.measure(&running.vm.link, name, &all)
+    };
+    for disk in &disks {
+        let file = format!("--filename=/dev/{}", disk.name);
+        run("fill", &file, &FILL)?;
+    }
+    for (workload, its) in WORKLOADS {
+        for disk in &disks {
+            let name = disk_name(&disk.pci);
+            doing(format!("{name}: {workload}"));
+            let file = format!("--filename=/dev/{}", disk.name);
+            let load = run("measure", &file, &[&COMMON, its].concat())?;
+            ensure!(load.good(), "{name}: {workload}: {load:?}");
+            let io = if load.read.operations > 0 {
+                load.read
+            } else {
+                load.written
+            };
+            report::say(What::Speed(Speed {
+                disk: name.to_owned(),
+                workload: workload.to_owned(),
+                per_second: io.per_second,
+                bytes_per_second: io.bytes_per_second,
+                latency_us: io.latency_ns / 1e3,
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// Measures what it costs to move a disk of the type `device` with so many bytes.
+pub fn cost(tracer: &Tracer, device: &str, capacity: u64) {
+    let name = format!("migration of {} MiB", capacity >> 20);
+    let result = measure_cost(tracer, device, capacity);
+    outcome(&name, Instant::now(), result);
+}
+
+fn measure_cost(tracer: &Tracer, device: &str, capacity: u64) -> Result<()> {
+    let recipe = Recipe::new(device).with("nvme/capacity", capacity);
+    let hardware = Hardware {
+        mdevs: vec![Mdev::create(&recipe)?],
+        ..Hardware::default()
+    };
+    let mut from = Running::boot(tracer, hardware)?;
+    let disk = from.guest.found().disks;
+    let disk = disk.first().context("the guest found no disk")?;
+    let file = format!("--filename=/dev/{}", disk.name);
+    doing(format!("filling {} MiB", capacity >> 20));
+    let mut fill = vec![&*file];
+    fill.extend(FILL);
+    from.guest.measure(&from.vm.link, "fill", &fill)?;
+    let mut steady = vec![&*file, "--time_based"];
+    steady.extend(STEADY);
+    from.guest.load(&from.vm.link, "steady", &steady)?;
+    from.wait_alive("before the migration")?;
+    let uuid = from.hardware.mdevs[0].uuid().to_owned();
+    let (mut to, uri) = from.destination(from.twins()?)?;
+    let migrated = from.migrate(&mut to, &uri)?;
+    let moved = |wanted: &str| {
+        tracer.sum(|trace| match trace {
+            Trace::Chunk {
+                device,
+                state,
+                size,
+                ..
+            } if *device == uuid && state == wanted => *size,
+            _ => 0,
+        })
+    };
+    report::say(What::Cost(Cost {
+        capacity,
+        precopy_bytes: moved("PRE_COPY"),
+        stop_copy_bytes: moved("STOP_COPY"),
+        downtime_ms: migrated.downtime_ms,
+        total_ms: migrated.total_ms,
+    }));
+    to.verdict()
+}

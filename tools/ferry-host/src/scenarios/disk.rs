@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The scenarios that only a disk can go through.
+
+use std::fs::File;
+
+use anyhow::ensure;
+use anyhow::Context;
+use anyhow::Result;
+
+use super::load;
+use super::migration;
+use super::running::Running;
+use super::Bench;
+use crate::kernel::Log;
+use crate::mdev::Recipe;
+use crate::program;
+use crate::report::doing;
+
+/// mdev attributes of the disk.
+const STORE: &str = "nvme/store";
+const FILE: &str = "nvme/file";
+const CAPACITY: &str = "nvme/capacity";
+
+/// A capacity in bytes that is not the one that a disk has by itself.
+const OTHER_CAPACITY: u64 = 32 << 20;
+
+/// The file that both sides have, and its size in bytes, which is that of a disk by itself.
+const SHARED: &str = "/tmp/shared-disk";
+const SHARED_SIZE: u64 = 64 << 20;
+
+/// How often a guest goes there and back.
+const ROUND_TRIPS: usize = 2;
+
+/// How often the guest has to have reset its controller while it moved.
+const ENOUGH_RESETS: u64 = 2;
+
+/// The type with the other size of blocks.
+fn other_type(kind: &str) -> &'static str {
+    if kind.ends_with("-512") {
+        "ferry_nvme-4096"
+    } else {
+        "ferry_nvme-512"
+    }
+}
+
+/// Moves a guest into a new device, and lets the old one go.
+fn move_on(mut from: Running) -> Result<Running> {
+    let (mut to, uri) = from.destination(from.twins()?)?;
+    from.migrate(&mut to, &uri)?;
+    Ok(to)
+}
+
+pub fn round_trips(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut running = bench.guest()?;
+    for _ in 0..2 * ROUND_TRIPS {
+        running = move_on(running)?;
+    }
+    Ok(running)
+}
+
+/// Makes a file system on the disk.
+const MAKE_FILE_SYSTEM: &str = "
+    set -e
+    mke2fs -q -t ext4 /dev/nvme0n1
+    mkdir -p /tmp/fs /tmp/sums
+    mount -t ext4 /dev/nvme0n1 /tmp/fs
+    rm -f /tmp/stop";
+
+/// Writes files until it is told to stop, and keeps their checksums elsewhere.
+const WRITE_FILES: &str = "
+    cd /tmp/fs
+    n=0
+    while [ ! -e /tmp/stop ]; do
+        f=file-$((n % 64))
+        dd if=/dev/urandom of=$f bs=16k count=$((1 + n % 24)) 2>/dev/null || exit 1
+        sha256sum $f > /tmp/sums/$f || exit 1
+        [ $((n % 8)) != 7 ] || sync
+        n=$((n + 1))
+    done
+    echo $n";
+
+/// Checks the file system and the files, as the disk has them.
+const CHECK_FILE_SYSTEM: &str = "
+    umount /tmp/fs || exit 1
+    echo 3 > /proc/sys/vm/drop_caches
+    e2fsck -fn /dev/nvme0n1 || exit 1
+    mount -t ext4 /dev/nvme0n1 /tmp/fs || exit 1
+    cd /tmp/fs
+    cat /tmp/sums/* > /tmp/all-sums
+    sha256sum -c /tmp/all-sums || exit 1
+    cd /tmp
+    umount /tmp/fs";
+
+pub fn file_system(bench: &mut Bench<'_>) -> Result<Running> {
+    let from = bench.guest()?;
+    from.verdict()?;
+    doing("making a file system");
+    from.script(MAKE_FILE_SYSTEM)?;
+    let writer = from.guest.begin_script(&from.vm.link, WRITE_FILES)?;
+    from.wait_alive("while files are written")?;
+    let to = move_on(from)?;
+    to.script("touch /tmp/stop")?;
+    let files = to.guest.end_script(writer)?;
+    ensure!(
+        files.trim().parse::<u64>().is_ok_and(|files| files > 0),
+        "expected some files to be written, saw: {files}"
+    );
+    doing("checking the file system");
+    to.script(CHECK_FILE_SYSTEM)?;
+    // The file system was where the loads' areas are.
+    load::lay_out(&to)?;
+    to.start_load()?;
+    Ok(to)
+}
+
+/// What nvme-cli and blkdiscard can ask, in the part of the disk that no load uses.
+const COMMANDS: &str = r#"
+    disk=/dev/nvme0n1
+    ctrl=/dev/nvme0
+    block=$(cat /sys/block/nvme0n1/queue/logical_block_size)
+    first=$((40 * 1048576 / block))
+    fail() { echo "FAILED: $*"; exit 1; }
+    zeros() { dd if=$disk bs=$block skip=$1 count=$2 iflag=direct 2>/dev/null | tr -d '\000' | wc -c; }
+
+    nvme id-ctrl $ctrl > id || fail id-ctrl
+    grep '^sn ' id && grep '^mn ' id && grep '^fr ' id || fail "id-ctrl: no names"
+    nvme id-ns $disk > ns || fail id-ns
+    blocks=$(( $(sed -n 's/^nsze *: *//p' ns) ))
+    [ $((blocks * block)) = $(( $(cat /sys/block/nvme0n1/size) * 512 )) ] || fail "id-ns: nsze $blocks"
+    nvme list-ns $ctrl | grep -q 0x1 || fail list-ns
+    nvme ns-descs $disk > /dev/null || fail ns-descs
+    nvme smart-log $ctrl > smart || fail smart-log
+    grep -q '^critical_warning *: 0$' smart || fail "smart-log: $(cat smart)"
+    nvme error-log $ctrl > errors || fail error-log
+    nvme fw-log $ctrl > /dev/null || fail fw-log
+    nvme get-feature $ctrl -f 7 > /dev/null || fail "get-feature: number of queues"
+    nvme get-feature $ctrl -f 6 > /dev/null || fail "get-feature: volatile write cache"
+    nvme show-regs $ctrl > /dev/null || fail show-regs
+
+    dd if=/dev/urandom of=data bs=$block count=8 2>/dev/null
+    nvme write $disk -s $first -c 7 -z $((8 * block)) -d data || fail write
+    nvme read $disk -s $first -c 7 -z $((8 * block)) -d back || fail read
+    cmp data back || fail "read: other data"
+    nvme compare $disk -s $first -c 7 -z $((8 * block)) -d data || fail compare
+    dd if=/dev/zero of=data bs=1 count=1 seek=$((3 * block)) conv=notrunc 2>/dev/null
+    printf '\001' | dd of=data bs=1 seek=$((5 * block)) conv=notrunc 2>/dev/null
+    printf '\376' | dd of=data bs=1 seek=$((6 * block)) conv=notrunc 2>/dev/null
+    ! nvme compare $disk -s $first -c 7 -z $((8 * block)) -d data || fail "compare: other data are the same"
+    nvme flush $disk -n 1 || fail flush
+    nvme write-zeroes $disk -s $first -c 3 || fail write-zeroes
+    [ $(zeros $first 4) = 0 ] || fail "write-zeroes: no zeroes"
+    [ $(zeros $((first + 4)) 4) != 0 ] || fail "write-zeroes: more zeroes than wanted"
+    nvme dsm $disk -n 1 --ad --slbs=$((first + 4)) --blocks=4 || fail dsm
+    ! nvme read $disk -s $blocks -c 0 -z $block -d back 2> /dev/null || fail "read: past the end"
+    ! nvme format $disk --force > /dev/null 2>&1 || fail "format: not refused"
+
+    dd if=/dev/urandom of=$disk bs=1M seek=40 count=4 conv=fsync 2>/dev/null || fail "writing"
+    blkdiscard -o $((41 * 1048576)) -l $((2 * 1048576)) $disk || fail blkdiscard
+    blkdiscard -z -o $((40 * 1048576)) -l $((1048576 / 2)) $disk || fail "blkdiscard -z"
+    [ $(zeros $first $((524288 / block))) = 0 ] || fail "blkdiscard -z: no zeroes"
+    echo 1 > /proc/sys/vm/drop_caches
+    [ $(zeros $((first + 3 * 1048576 / block)) 64) != 0 ] || fail "blkdiscard: more than wanted"
+
+    nvme reset $ctrl || fail reset
+    nvme id-ctrl $ctrl > again || fail "id-ctrl after reset"
+    cmp id again || fail "id-ctrl: other after reset"
+    true"#;
+
+/// A subsystem reset brings all queues down without the driver; it has to find that out and come back.
+const SUBSYSTEM_RESET: &str = r#"
+    nssrs=$(nvme show-regs /dev/nvme0 -H | sed -n 's/.*NVM Subsystem Reset Supported.*(NSSRS): *//p' | head -n 1)
+    case $nssrs in
+    Yes*) ;;
+    *) ! nvme subsystem-reset /dev/nvme0 2> /dev/null && echo "not supported, and refused"; exit ;;
+    esac
+    nvme subsystem-reset /dev/nvme0 || exit 1
+    nvme reset /dev/nvme0 || exit 1
+    nvme id-ctrl /dev/nvme0 > /dev/null"#;
+
+pub fn commands(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut running = bench.guest()?;
+    doing("asking the disk for all that nvme-cli knows");
+    running.script(COMMANDS)?;
+    running.script(SUBSYSTEM_RESET)?;
+    running.wait_alive("after the commands")?;
+    // An emulated disk is here only to show that the commands are right.
+    if !running.hardware.mdevs.is_empty() {
+        running = move_on(running)?;
+        running.script(COMMANDS)?;
+    }
+    Ok(running)
+}
+
+/// Has the driver let go of the disk.
+const UNBIND: &str = "
+    address=$(basename $(readlink -f /sys/class/nvme/nvme0/device))
+    echo $address > /tmp/address
+    echo $address > /sys/bus/pci/drivers/nvme/unbind || exit 1
+    [ ! -e /dev/nvme0n1 ]";
+
+/// Has the driver take it again.
+const REBIND: &str = "
+    cat /tmp/address > /sys/bus/pci/drivers/nvme/bind || exit 1
+    for i in $(seq 200); do
+        [ ! -b /dev/nvme0n1 ] || exit 0
+        sleep 0.1
+    done
+    echo 'no disk came back'
+    exit 1";
+
+pub fn unbind_and_rebind(bench: &mut Bench<'_>) -> Result<Running> {
+    let from = bench.guest()?;
+    from.verdict()?;
+    doing("unbinding and rebinding the disk's driver");
+    from.script(UNBIND)?;
+    from.script(REBIND)?;
+    load::check(&from)?;
+    from.script(UNBIND)?;
+    let to = if from.hardware.mdevs.is_empty() {
+        from
+    } else {
+        move_on(from)?
+    };
+    to.script(REBIND)?;
+    load::check(&to)?;
+    to.start_load()?;
+    Ok(to)
+}
+
+/// Resets the controller until it is told to stop, and tells how often it did.
+const RESETS: &str = "
+    rm -f /tmp/stop
+    n=0
+    while [ ! -e /tmp/stop ]; do
+        nvme reset /dev/nvme0 || exit 1
+        n=$((n + 1))
+        sleep 0.2
+    done
+    echo $n";
+
+pub fn reset_while_migrating(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut running = bench.guest()?;
+    doing("resetting the controller again and again");
+    let resets = running.guest.begin_script(&running.vm.link, RESETS)?;
+    if running.hardware.mdevs.is_empty() {
+        running.wait_alive("while the controller is reset")?;
+    } else {
+        running = move_on(running)?;
+        running = move_on(running)?;
+    }
+    running.script("touch /tmp/stop")?;
+    let done = running.guest.end_script(resets)?;
+    ensure!(
+        done.trim()
+            .parse::<u64>()
+            .is_ok_and(|done| done >= ENOUGH_RESETS),
+        "expected at least {ENOUGH_RESETS} resets, saw {done}"
+    );
+    Ok(running)
+}
+
+pub fn mismatch(bench: &mut Bench<'_>, log: &mut Log) -> Result<Running> {
+    let kind = bench.kind()?.to_owned();
+    let mut from = bench.guest()?;
+    make_shared_file()?;
+    for other in [
+        Recipe::new(&kind).with(CAPACITY, OTHER_CAPACITY),
+        Recipe::new(other_type(&kind)),
+        Recipe::new(&kind).with(STORE, "file").with(FILE, SHARED),
+    ] {
+        migration::refused(&mut from, &other, log)?;
+    }
+    Ok(from)
+}
+
+pub fn two_disks(bench: &mut Bench<'_>) -> Result<Running> {
+    let kind = bench.kind()?.to_owned();
+    let recipes = [
+        Recipe::new(&kind),
+        Recipe::new(other_type(&kind)).with(CAPACITY, OTHER_CAPACITY),
+    ];
+    let mut running = bench.boot(&recipes)?;
+    running.start_load()?;
+    for _ in 0..2 {
+        running = move_on(running)?;
+    }
+    Ok(running)
+}
+
+fn make_shared_file() -> Result<()> {
+    let file = File::create(SHARED).context("creating a disk's file")?;
+    file.set_len(SHARED_SIZE).context("creating a disk's file")
+}
+
+pub fn shared_file(bench: &mut Bench<'_>) -> Result<Running> {
+    make_shared_file()?;
+    let recipe = Recipe::new(bench.kind()?)
+        .with(STORE, "file")
+        .with(FILE, SHARED);
+    let mut running = bench.boot(&[recipe])?;
+    running.start_load()?;
+    for _ in 0..2 {
+        running = move_on(running)?;
+    }
+    // Not only the guest has to see its data, also whoever reads the file.
+    running.verdict()?;
+    let in_guest = running.script("cat /tmp/cold-nvme0n1")?;
+    let mut in_file = String::new();
+    let command = format!("{} < {SHARED}", load::sum_of_cold_part());
+    program::run_with("/bin/sh", &["-c", &command], |line| in_file.push_str(&line))?;
+    ensure!(
+        in_guest.trim() == in_file.trim(),
+        "the file's first part: expected {}, as the guest has it, saw {}",
+        in_guest.trim(),
+        in_file.trim()
+    );
+    Ok(running)
+}

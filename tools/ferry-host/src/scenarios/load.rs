@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is on a disk of the guest while it is migrated.
+//!
+//! The first part of every disk is written once and then left alone: it has to be the same ever
+//! after. Behind it are the areas of the loads, each of a kind that drives the device in another
+//! way. The rest is never written.
+
+use anyhow::Result;
+
+use super::running::Running;
+use crate::report::doing;
+
+/// Size of the part that stays as it is, in MiB.
+const COLD: u64 = 8;
+
+/// The loads of every disk: name, where its area begins in MiB, and what fio is told. Each writes
+/// its area once and then reads all of it back, again and again.
+const LOADS: [(&str, u64, &[&str]); 3] = [
+    // Many commands at once, each with a page or two.
+    (
+        "random",
+        COLD,
+        &[
+            "--ioengine=libaio",
+            "--iodepth=32",
+            "--rw=randwrite",
+            "--bs=4k",
+            "--size=2m",
+        ],
+    ),
+    // Commands with lists of pages, of all lengths.
+    (
+        "large",
+        COLD + 4,
+        &[
+            "--ioengine=io_uring",
+            "--iodepth=4",
+            "--rw=randwrite",
+            "--bs=128k",
+            "--size=8m",
+        ],
+    ),
+    // One command after the other, and flushes.
+    (
+        "single",
+        COLD + 16,
+        &[
+            "--ioengine=psync",
+            "--rw=write",
+            "--bs=16k",
+            "--size=1m",
+            "--fsync=16",
+        ],
+    ),
+];
+
+/// What makes fio verify each block, past the page cache.
+const VERIFY: [&str; 4] = [
+    "--direct=1",
+    "--verify=crc32c",
+    "--do_verify=1",
+    "--verify_fatal=1",
+];
+
+/// Where the guest keeps the checksum of a disk's cold part.
+fn sum_file(disk: &str) -> String {
+    format!("/tmp/cold-{disk}")
+}
+
+/// Reads a disk's cold part, past the page cache, into a checksum.
+fn sum_command(disk: &str) -> String {
+    let command = sum_of_cold_part();
+    format!("echo 1 > /proc/sys/vm/drop_caches; {command} < /dev/{disk}")
+}
+
+/// A command that reads a disk on its standard input and prints the checksum of its cold part.
+pub fn sum_of_cold_part() -> String {
+    format!("head -c {} | sha256sum", COLD << 20)
+}
+
+/// Writes the cold part of every disk.
+pub fn lay_out(running: &Running) -> Result<()> {
+    for disk in running.guest.found().disks {
+        doing(format!("laying out {}", disk.name));
+        let (name, sum, file) = (&disk.name, sum_command(&disk.name), sum_file(&disk.name));
+        running.script(&format!(
+            "set -e
+             dd if=/dev/urandom of=/dev/{name} bs=1M count={COLD} 2>/dev/null
+             sync
+             ({sum}) > {file}"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Begins the loads of every disk.
+pub fn begin(running: &Running) -> Result<()> {
+    for disk in running.guest.found().disks {
+        for (name, offset, arguments) in LOADS {
+            let file = format!("--filename=/dev/{}", disk.name);
+            let offset = format!("--offset={offset}m");
+            let mut all = vec![&*file, &*offset];
+            all.extend(VERIFY);
+            all.extend(arguments);
+            let name = format!("{}-{name}", disk.name);
+            running.guest.load(&running.vm.link, &name, &all)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks the cold part of every disk.
+pub fn check(running: &Running) -> Result<()> {
+    for disk in running.guest.found().disks {
+        let (name, sum, file) = (&disk.name, sum_command(&disk.name), sum_file(&disk.name));
+        running.script(&format!(
+            "expected=$(cat {file}); seen=$({sum})
+             [ \"$expected\" = \"$seen\" ] && exit 0
+             echo \"{name}, its first {COLD} MiB: expected $expected, saw $seen\"
+             exit 1"
+        ))?;
+    }
+    Ok(())
+}
