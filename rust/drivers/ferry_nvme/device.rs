@@ -306,13 +306,14 @@ impl Model for NvmeDevice {
     }
 
     fn load(&self, state: &[u8]) -> Result<Self, LoadError> {
-        let controller =
-            Controller::load(self.controller.parameters(), state).map_err(LoadError::Controller)?;
+        // The state is restored where the controller stays: it is too large for the stack.
+        let mut controller = KBox::new(Controller::clone(&self.controller), GFP_KERNEL_ACCOUNT)
+            .map_err(|error| LoadError::Memory(error.into()))?;
+        controller.restore(state).map_err(LoadError::Controller)?;
         let storage = self.new_storage().map_err(LoadError::Memory)?;
 
         Ok(Self {
-            controller: KBox::new(controller, GFP_KERNEL_ACCOUNT)
-                .map_err(|error| LoadError::Memory(error.into()))?,
+            controller,
             content: storage.map(Content::Ram),
         })
     }
