@@ -14,6 +14,7 @@ use crate::{
     ioctl,
     irq,
     mdev,
+    migration,
     region, //
 };
 use core::{
@@ -47,6 +48,7 @@ use kernel::{
     },
     mm::virt::VmaNew,
     prelude::*,
+    sync::Arc,
     types::Opaque,
     uaccess::UserPtr, //
 };
@@ -57,6 +59,8 @@ use kernel::{
 pub trait Operations: Sized + Send + Sync + 'static {
     /// Name of the driver.
     const NAME: &'static CStr;
+    /// Whether and how the device migrates by protocol v2.
+    const MIGRATION: migration::Support = migration::Support::NONE;
 
     /// The first file of the device is opened.
     ///
@@ -154,12 +158,15 @@ pub trait Operations: Sized + Send + Sync + 'static {
 ///   allocation; `vfio_put_device()` drops a reference to it.
 /// - `work` is initialised as soon as the allocation has succeeded, is only queued while the device
 ///   is open, and is cancelled before it is closed.
+/// - `link` is initialised as soon as the allocation has succeeded, and only changes while the device
+///   is being opened or closed, when nothing else is called.
 /// - `data` is initialised if `initialised` is set, which happens before registration; whoever has
 ///   a `&Device<T>` has a registered one.
 #[repr(C)]
 pub struct Device<T: Operations> {
     vdev: Opaque<vfio_bindings::vfio_device>,
     work: Opaque<bindings::work_struct>,
+    link: UnsafeCell<Option<Arc<migration::Link>>>,
     initialised: UnsafeCell<bool>,
     data: UnsafeCell<MaybeUninit<T>>,
 }
@@ -174,13 +181,35 @@ impl<T: Operations> Device<T> {
     /// # Safety
     ///
     /// `vdev` must be that of a registered `Device<T>` and stay so for the lifetime.
-    unsafe fn from_raw<'a>(vdev: *mut vfio_bindings::vfio_device) -> &'a Self {
+    pub(crate) unsafe fn from_raw<'a>(vdev: *mut vfio_bindings::vfio_device) -> &'a Self {
         // SAFETY: `vdev` is at offset 0 of a `Device<T>`.
         unsafe { &*vdev.cast() }
     }
 }
 
 impl<T: Operations> Device<T> {
+    pub(crate) fn as_vdev_ptr(&self) -> *mut vfio_bindings::vfio_device {
+        self.vdev.get()
+    }
+
+    /// The link of the open device, if it migrates by protocol v2.
+    pub(crate) fn link(&self) -> Option<&Arc<migration::Link>> {
+        // SAFETY: By the type invariants it does not change while it is borrowed: who has a
+        // reference to an open device is called while it is neither opened nor closed, or is what
+        // is called for that.
+        unsafe { (*self.link.get()).as_ref() }
+    }
+
+    /// What of protocol v2 users are told of from now on, which must be a part of what the device
+    /// has. Called by [`Operations::open_device`].
+    pub fn set_migration_flags(&self, flags: migration::Flags) {
+        // SAFETY: The device is registered; the core reads the flags only for those who have it
+        // open, and for debugfs, to which either value is as good.
+        unsafe {
+            (&raw mut (*self.vdev.get()).migration_flags).write_volatile(flags.bits() as u32)
+        };
+    }
+
     /// Has [`Operations::work`] called soon, once more if it is being called now. Can be called in
     /// any context while the device is open.
     pub fn kick(&self) {
@@ -264,6 +293,13 @@ impl<T: Operations> Registration<T> {
                 Some(VTable::<T>::work_callback),
             )
         };
+        // SAFETY: The allocation is ours, and what was there is zeros.
+        unsafe { (*this.as_ptr()).link.get().write(None) };
+        // SAFETY: As above. The core wants them before the registration.
+        unsafe {
+            (*vdev).migration_flags = T::MIGRATION.flags.bits() as u32;
+            (*vdev).mig_ops = T::MIGRATION.ops;
+        }
         // From here on a failure puts the device, and `release_callback` frees what there is.
         let put_on_error = Unregistered(this);
 
@@ -383,6 +419,7 @@ impl<T: Operations> VTable<T> {
             if *(*this).initialised.get() {
                 (*(*this).data.get()).assume_init_drop();
             }
+            (*this).link.get().drop_in_place();
         }
     }
 
@@ -394,7 +431,19 @@ impl<T: Operations> VTable<T> {
         // SAFETY: By the function's requirement.
         let device = unsafe { Device::<T>::from_raw(vdev) };
 
-        from_result(|| T::open_device(device).map(|()| 0))
+        from_result(|| {
+            // SAFETY: The device is of type `T` and stays open until `close_device_callback()`; should
+            // this open fail, nobody has got to know the link.
+            let link =
+                unsafe { migration::Link::new(NonNull::from(device).cast(), &T::MIGRATION) }?;
+            // SAFETY: Nothing else is called while the device is being opened.
+            unsafe { *device.link.get() = link };
+            T::open_device(device).inspect_err(|_| {
+                // SAFETY: As above.
+                unsafe { *device.link.get() = None };
+            })?;
+            Ok(0)
+        })
     }
 
     /// # Safety
@@ -404,9 +453,15 @@ impl<T: Operations> VTable<T> {
         // SAFETY: As for `open_device_callback()`.
         let device = unsafe { Device::<T>::from_raw(vdev) };
 
+        // The data files that are left go on without us.
+        if let Some(link) = device.link() {
+            link.cut();
+        }
         T::close_device(device);
         // Nobody kicks a closed device, and no DMA is possible when this has returned.
         device.cancel_work();
+        // SAFETY: Nothing else is called while the device is being closed, and the work is done.
+        unsafe { *device.link.get() = None };
     }
 
     /// # Safety

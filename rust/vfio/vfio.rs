@@ -24,6 +24,7 @@ pub mod ioctl;
 pub mod irq;
 pub mod mdev;
 pub mod memcg;
+pub mod migration;
 pub mod ratelimit;
 pub mod region;
 pub mod shared_pages;
