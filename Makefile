@@ -54,6 +54,10 @@ tools: ## build the command line tools
 demo: ## live-migrate a guest with a Ferry device from one QEMU to another and back, and show how it went
 	scripts/run demo $(ARGS)
 
+.PHONY: bench
+bench: ## compare a Ferry disk with those that QEMU emulates, and tell what it costs to move one
+	scripts/run bench $(ARGS)
+
 .PHONY: test
 test: ## run all checks and tests on the stock kernel; ends with the number passed and failed
 	scripts/run test $(ARGS)
@@ -119,5 +123,5 @@ help: ## list the targets
 	@echo 'Variables:'
 	@echo '  KDIR=DIR         build the modules against the prepared kernel in DIR with your own tools'
 	@echo '  V=1 W=1 CLIPPY=1 as in the kernel: show commands, more warnings, lint with clippy'
-	@echo '  ARGS=...         further arguments of demo, test and test-debug'
+	@echo '  ARGS=...         further arguments of demo, bench, test and test-debug'
 	@echo '  FERRY_CACHE=DIR  the cache, instead of ferry in XDG_CACHE_HOME'

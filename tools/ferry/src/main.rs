@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod components;
 mod demo;
 mod drawing;
@@ -38,6 +39,8 @@ struct Arguments {
 enum Action {
     /// Live-migrate a guest that streams to another QEMU and back, and show how it went
     Demo(demo::Options),
+    /// Measure a disk beside others in the same guest, and what it costs to move one
+    Bench(bench::Options),
     /// Run a shell command in the host VM, with Ferry's modules loaded
     Run(run::Options),
     /// Run all tests that need a virtual machine, and sum up all tests
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     let components = &arguments.components;
     let status = match &arguments.command {
         Action::Demo(options) => demo::run(components, options),
+        Action::Bench(options) => bench::run(components, options),
         Action::Run(options) => run::run(components, options),
         Action::Test(options) => test::run(components, options),
     };
