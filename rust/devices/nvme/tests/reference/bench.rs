@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A controller on a bench: what the kernel's side does for it, and moves of it between hosts.
+
+use std::rc::Rc;
+
+use nvme::{
+    Controller,
+    Doorbells,
+    Parameters,
+    Work, //
+};
+
+use crate::disk::Disk;
+use crate::memory::Memory;
+
+/// Serial number of the controllers under test.
+pub const SERIAL: &[u8; 20] = b"FERRY-TEST-000000001";
+
+/// Accesses to memory that one command may cost at most: its entries, its PRP list, and the largest
+/// data in pieces of 512 bytes, each of which may straddle two pages.
+const ACCESSES_PER_COMMAND: usize = 1300;
+/// Accesses that a round of work may cost whatever it executes: shadow doorbells and event indexes,
+/// and completions of requests for events.
+const ACCESSES_PER_ROUND: usize = 16;
+/// Bytes that one command may move at most: the largest data and what belongs to it.
+const BYTES_PER_COMMAND: usize = 520 << 10;
+/// Bytes that a round of work may move whatever it executes.
+const BYTES_PER_ROUND: usize = 4096;
+/// Rounds of work after which a controller with 17 full queues has nothing left to do.
+const ROUNDS: usize = 100_000;
+
+/// Parameters of a small namespace.
+pub fn parameters(lba_shift: u8) -> Parameters {
+    Parameters {
+        capacity: 2 << 20,
+        lba_shift,
+        queue_pairs: 16,
+        serial: *SERIAL,
+        store: 0,
+    }
+}
+
+/// A controller with all that it works with.
+pub struct Bench {
+    pub controller: Controller,
+    pub doorbells: Rc<Doorbells>,
+    pub memory: Memory,
+    pub disk: Disk,
+    /// MSI-X vectors that were raised and not looked at yet.
+    pub raised: u32,
+    /// Save and load the controller before each round of work.
+    pub moving: bool,
+    /// Commands that one round of work may execute.
+    pub budget: u32,
+    /// The worker has to run: somebody kicked it, or it was not done.
+    pub kicked: bool,
+    /// Rounds of work so far.
+    pub rounds: usize,
+    /// Save and load the controller once, before this round.
+    pub move_before: Option<usize>,
+}
+
+impl Bench {
+    pub fn new(parameters: Parameters) -> Self {
+        let doorbells = Rc::new(Doorbells::new());
+        let disk = Disk::new(parameters.capacity, 1 << parameters.lba_shift);
+        Self {
+            controller: Controller::new(parameters).expect("the parameters are good"),
+            memory: Memory::new(&doorbells),
+            doorbells,
+            disk,
+            raised: 0,
+            moving: false,
+            budget: 7,
+            kicked: false,
+            rounds: 0,
+            move_before: None,
+        }
+    }
+
+    /// Saves the controller and goes on with one loaded from that.
+    pub fn relocate(&mut self) {
+        let state = self.save();
+        let parameters = *self.controller.parameters();
+        self.load(&parameters, &state);
+    }
+
+    /// What a migration does on the source: stops the controller and saves it.
+    pub fn save(&mut self) -> Vec<u8> {
+        self.controller.drain(&self.doorbells);
+        let mut state = vec![0; Controller::STATE_SIZE];
+        let size = self
+            .controller
+            .save(&mut state)
+            .expect("there is room for the state");
+        state.truncate(size);
+        state
+    }
+
+    /// What a migration does on the destination.
+    pub fn load(&mut self, parameters: &Parameters, state: &[u8]) {
+        self.controller =
+            Controller::load(parameters, state).expect("what was saved can be loaded");
+        // What was posted is a part of the state.
+        self.doorbells.clear();
+        self.kicked = true;
+        self.raised |= self.controller.take_raised();
+    }
+
+    pub fn read32(&mut self, register: u64) -> u32 {
+        let mut bytes = [0; 4];
+        self.controller
+            .read_bar0(register, &mut bytes)
+            .expect("a register is readable");
+        u32::from_le_bytes(bytes)
+    }
+
+    pub fn read64(&mut self, register: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.controller
+            .read_bar0(register, &mut bytes)
+            .expect("a register is readable");
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Writes to BAR 0 as a guest does: what is a doorbell is posted, all else goes to the
+    /// registers.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+        self.kicked = true;
+        if self.doorbells.post(offset, bytes) {
+            return;
+        }
+        self.controller
+            .write_bar0(offset, bytes)
+            .expect("a register is writable");
+        self.raised |= self.controller.take_raised();
+    }
+
+    pub fn write32(&mut self, register: u64, value: u32) {
+        self.write(register, &value.to_le_bytes());
+    }
+
+    pub fn write64(&mut self, register: u64, value: u64) {
+        self.write(register, &value.to_le_bytes());
+    }
+
+    pub fn config16(&mut self, offset: u64) -> u16 {
+        let mut bytes = [0; 2];
+        self.controller
+            .read_config(offset, &mut bytes)
+            .expect("configuration space is readable");
+        u16::from_le_bytes(bytes)
+    }
+
+    pub fn write_config16(&mut self, offset: u64, value: u16) {
+        self.controller
+            .write_config(offset, &value.to_le_bytes())
+            .expect("configuration space is writable");
+        self.kicked = true;
+        self.raised |= self.controller.take_raised();
+    }
+
+    /// Offset of a capability in configuration space.
+    pub fn capability(&mut self, id: u8) -> Option<u64> {
+        let mut at = self.config16(0x34) & 0xfc;
+        for _ in 0..48 {
+            if at == 0 {
+                return None;
+            }
+            let [found, next] = self.config16(u64::from(at)).to_le_bytes();
+            if found == id {
+                return Some(u64::from(at));
+            }
+            at = u16::from(next & 0xfc);
+        }
+        panic!("the list of capabilities ends");
+    }
+
+    /// One round of work, which may not do more than the budget allows.
+    pub fn work(&mut self, budget: u32) -> Work {
+        self.rounds += 1;
+        if self.moving || self.move_before == Some(self.rounds) {
+            self.relocate();
+        }
+
+        let before = self.memory.log().len();
+        let work = self
+            .controller
+            .work(&self.doorbells, &mut self.memory, &mut self.disk, budget);
+        let log = &self.memory.log()[before..];
+        let commands = budget as usize;
+        let most = commands * ACCESSES_PER_COMMAND + ACCESSES_PER_ROUND;
+        assert!(
+            log.len() <= most,
+            "{budget} commands cost at most {most} accesses, not {}",
+            log.len()
+        );
+        let moved: usize = log.iter().map(|access| access.length).sum();
+        let most = commands * BYTES_PER_COMMAND + BYTES_PER_ROUND;
+        assert!(
+            moved <= most,
+            "{budget} commands move at most {most} bytes, not {moved}"
+        );
+
+        self.raised |= self.controller.take_raised();
+        self.kicked = work == Work::More || self.doorbells.is_posted();
+        work
+    }
+
+    /// Lets the controller work until it has nothing left to do. Without a reason to, it does not
+    /// work at all: what the controller is not told of is lost.
+    pub fn settle(&mut self) {
+        for _ in 0..ROUNDS {
+            if !self.kicked {
+                return;
+            }
+            self.work(self.budget);
+        }
+        panic!("a controller has nothing left to do after {ROUNDS} rounds");
+    }
+}

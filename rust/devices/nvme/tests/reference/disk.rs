@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A store in a `Vec`, which checks what the controller asks of it.
+
+use nvme::{
+    MemoryError,
+    Store,
+    StoreError, //
+};
+
+use crate::spec::PAGE;
+
+/// What a store refuses with, when it is told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Full,
+    Medium,
+}
+
+/// A store that gives out its bytes page by page, as a store in RAM does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    pub bytes: Vec<u8>,
+    /// Bytes of a logical block: everything is asked for in units of it.
+    pub block: usize,
+    /// How often something was flushed.
+    pub flushes: usize,
+    /// Bytes that were written and not flushed since.
+    pub unflushed: u64,
+    /// Bytes that may have been deallocated.
+    pub deallocated: u64,
+    /// Refuse everything from now on.
+    pub trouble: Option<Trouble>,
+    /// How many requests there were.
+    pub requests: usize,
+}
+
+impl Disk {
+    /// A disk of zeros.
+    pub fn new(capacity: u64, block: usize) -> Self {
+        Self {
+            bytes: vec![0; capacity as usize],
+            block,
+            flushes: 0,
+            unflushed: 0,
+            deallocated: 0,
+            trouble: None,
+            requests: 0,
+        }
+    }
+
+    fn check(&mut self, offset: u64, length: u64) -> Result<(), StoreError> {
+        let end = offset.checked_add(length).expect("a range ends");
+        assert!(
+            end <= self.bytes.len() as u64,
+            "bytes {offset}..{end} are on a disk of {}",
+            self.bytes.len()
+        );
+        assert_eq!(offset % self.block as u64, 0, "{offset} begins a block");
+        assert_eq!(length % self.block as u64, 0, "{length} are whole blocks");
+        self.requests += 1;
+        self.trouble()
+    }
+
+    fn trouble(&self) -> Result<(), StoreError> {
+        match self.trouble {
+            Some(Trouble::Full) => Err(StoreError::Full),
+            Some(Trouble::Medium) => Err(StoreError::Medium),
+            None => Ok(()),
+        }
+    }
+
+    /// Splits bytes as the pages of a store in RAM do.
+    fn pieces(offset: u64, length: usize) -> Vec<std::ops::Range<usize>> {
+        let mut at = offset as usize;
+        let end = at + length;
+        let mut pieces = Vec::new();
+        while at < end {
+            let next = ((at / PAGE + 1) * PAGE).min(end);
+            pieces.push(at..next);
+            at = next;
+        }
+        pieces
+    }
+}
+
+impl Store for Disk {
+    fn read(
+        &mut self,
+        offset: u64,
+        len: usize,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
+    ) -> Result<(), StoreError> {
+        self.check(offset, len as u64)?;
+        for piece in Self::pieces(offset, len) {
+            sink(&self.bytes[piece]).map_err(StoreError::Memory)?;
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        offset: u64,
+        len: usize,
+        source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
+    ) -> Result<(), StoreError> {
+        self.check(offset, len as u64)?;
+        for piece in Self::pieces(offset, len) {
+            self.unflushed += piece.len() as u64;
+            source(&mut self.bytes[piece]).map_err(StoreError::Memory)?;
+        }
+        Ok(())
+    }
+
+    fn write_zeroes(
+        &mut self,
+        offset: u64,
+        len: u64,
+        may_deallocate: bool,
+    ) -> Result<(), StoreError> {
+        self.check(offset, len)?;
+        self.unflushed += len;
+        if may_deallocate {
+            self.deallocated += len;
+        }
+        self.bytes[offset as usize..][..len as usize].fill(0);
+        Ok(())
+    }
+
+    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), StoreError> {
+        self.check(offset, len)?;
+        self.deallocated += len;
+        self.bytes[offset as usize..][..len as usize].fill(0);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.requests += 1;
+        self.trouble()?;
+        self.flushes += 1;
+        self.unflushed = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Get Log Page, section 5.14.
+
+use crate::driver::{
+    log_page,
+    Driver,
+    Setup,
+    Sqe, //
+};
+use crate::spec::*;
+
+fn u64_at(data: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(data[at..at + 8].try_into().expect("eight bytes"))
+}
+
+fn u16_at(data: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([data[at], data[at + 1]])
+}
+
+#[test]
+fn a_failed_command_is_in_the_error_log() {
+    let mut driver = Driver::ready();
+    let entries = usize::from(driver.identify(CNS_CTRL, 0)[262]) + 1;
+    let empty = driver.log_page(LOG_ERROR, entries * ERROR_ENTRY_SIZE, false);
+    assert!(
+        empty.iter().all(|&byte| byte == 0),
+        "a new controller has an empty error log"
+    );
+
+    let buffer = driver.buffer(512, 0);
+    let sqe = Sqe::new(CMD_READ)
+        .nsid(1)
+        .data(&buffer)
+        .blocks(0x1_2345_6789, 1);
+    let cid = driver.submit(1, sqe);
+    driver.pump();
+    let failed = driver.take(1, cid).expect("the command completes");
+    assert_eq!(failed.status, LBA_RANGE);
+
+    driver.bench.relocate();
+    let log = driver.log_page(LOG_ERROR, entries * ERROR_ENTRY_SIZE, false);
+    if u64_at(&log, 0) == 0 {
+        // The status alone tells the host all that it needs; "more" says that there is an entry.
+        return;
+    }
+    assert_eq!(u64_at(&log, 0), 1, "the first error");
+    assert_eq!(u16_at(&log, 8), 1, "its submission queue");
+    assert_eq!(u16_at(&log, 10), cid, "its command");
+    assert_eq!(
+        Status::from_cqe(u16_at(&log, 12)),
+        LBA_RANGE,
+        "its status field"
+    );
+    assert_eq!(u64_at(&log, 16), 0x1_2345_6789, "its block");
+
+    for _ in 0..entries + 3 {
+        driver.bad(1, Sqe::new(0x7f).nsid(1), &[INVALID_OPCODE]);
+    }
+    let log = driver.log_page(LOG_ERROR, entries * ERROR_ENTRY_SIZE, false);
+    let numbers: Vec<u64> = log
+        .chunks(ERROR_ENTRY_SIZE)
+        .map(|entry| u64_at(entry, 0))
+        .collect();
+    let newest = numbers[0];
+    assert_eq!(newest, entries as u64 + 4, "the newest error is the first");
+    for (age, &number) in numbers.iter().enumerate() {
+        assert_eq!(number, newest - age as u64, "error of age {age}");
+    }
+}
+
+#[test]
+fn smart_counts_what_was_done() {
+    let mut driver = Driver::ready();
+    let before = driver.log_page(LOG_SMART, 512, false);
+    assert_eq!(before[0], 0, "no critical warning");
+    assert_ne!(u16_at(&before, 1), 0, "the temperature is in kelvins");
+    assert_eq!(before[3], 100, "all of the spare is available");
+
+    // 1000 blocks of 512 bytes are one unit, rounded up.
+    let data = vec![7; 100 << 10];
+    for _ in 0..11 {
+        driver.write(1, 0, &data);
+        driver.read(1, 0, 100);
+    }
+    let after = driver.log_page(LOG_SMART, 512, false);
+    let more = |at: usize| u64_at(&after, at) - u64_at(&before, at);
+    assert_eq!(more(32), 2, "1100 blocks read are two units");
+    assert_eq!(more(48), 3, "2200 blocks written are three units");
+    assert_eq!(more(64), 11, "host read commands");
+    assert_eq!(more(80), 11, "host write commands");
+
+    driver.bench.relocate();
+    let moved = driver.log_page(LOG_SMART, 512, false);
+    assert_eq!(moved, after, "the counters survive a move");
+}
+
+#[test]
+fn the_firmware_slot_has_the_revision_that_identify_names() {
+    let mut driver = Driver::new(Setup::default());
+    let revision = driver.identify(CNS_CTRL, 0)[64..72].to_vec();
+    let log = driver.log_page(LOG_FW_SLOT, 512, false);
+    assert_eq!(log[0] & 7, 1, "slot 1 is active");
+    assert_eq!(&log[8..16], &revision, "revision in slot 1");
+    assert!(
+        log[16..].iter().all(|&byte| byte == 0),
+        "there is no other slot"
+    );
+}
+
+#[test]
+fn a_part_of_a_log_is_the_beginning_of_it() {
+    let mut driver = Driver::new(Setup::default());
+    for id in [LOG_SMART, LOG_FW_SLOT] {
+        let whole = driver.log_page(id, 512, false);
+        for length in [4, 8, 64, 508] {
+            assert_eq!(
+                driver.log_page(id, length, false),
+                whole[..length],
+                "{length} bytes of log {id}"
+            );
+        }
+    }
+}
+
+#[test]
+fn more_than_a_log_has_harms_nobody() {
+    let mut driver = Driver::new(Setup::default());
+    for id in [LOG_ERROR, LOG_SMART, LOG_FW_SLOT] {
+        for length in [516, 4096, 8192, 512 << 10] {
+            let buffer = driver.buffer(length, 0);
+            let status = driver.admin(log_page(&buffer, id, false)).status;
+            assert!(
+                [SUCCESS, INVALID_FIELD].contains(&status),
+                "{length} bytes of log {id} give {status:?}"
+            );
+            driver.content(&buffer);
+            driver.free(&buffer);
+        }
+        // All ones in both halves: 16 GiB.
+        let buffer = driver.buffer(4096, 0);
+        let sqe = log_page(&buffer, id, false)
+            .dword(10, 0xffff_0000 | u32::from(id))
+            .dword(11, 0xffff);
+        let status = driver.admin(sqe).status;
+        assert_ne!(status, SUCCESS, "16 GiB of log {id} do not fit");
+    }
+}
+
+#[test]
+fn offsets_work_where_they_are_promised() {
+    let mut driver = Driver::new(Setup::default());
+    let lpa = driver.identify(CNS_CTRL, 0)[261];
+    let whole = driver.log_page(LOG_FW_SLOT, 512, false);
+    let buffer = driver.buffer(8, 0);
+    let sqe = log_page(&buffer, LOG_FW_SLOT, false);
+    if lpa & 1 << 2 != 0 {
+        driver.good(0, sqe.dword(12, 8));
+        assert_eq!(driver.content(&buffer), whole[8..16], "8 bytes at 8");
+        driver.bad(0, sqe.dword(12, 513 * 4), &[INVALID_FIELD]);
+        driver.bad(0, sqe.dword(13, 1), &[INVALID_FIELD]);
+        driver.bad(0, sqe.dword(12, !3).dword(13, u32::MAX), &[INVALID_FIELD]);
+        driver.bad(0, sqe.dword(12, 2), &[INVALID_FIELD]);
+    }
+}
+
+#[test]
+fn logs_that_are_not_there_are_refused() {
+    let mut driver = Driver::new(Setup::default());
+    let buffer = driver.buffer(512, 0);
+    for id in [
+        0x00, 0x06, 0x07, 0x08, 0x09, 0x0d, 0x0e, LOG_DISC, 0x80, 0xc0, 0xff,
+    ] {
+        driver.bad(
+            0,
+            log_page(&buffer, id, false),
+            &[INVALID_LOG_PAGE, INVALID_FIELD],
+        );
+    }
+}
+
+#[test]
+fn a_namespace_that_is_not_there_has_no_log() {
+    let mut driver = Driver::new(Setup::default());
+    let buffer = driver.buffer(512, 0);
+    for nsid in [2, 0xffff_fffe] {
+        driver.bad(
+            0,
+            log_page(&buffer, LOG_SMART, false).nsid(nsid),
+            &[INVALID_NS, INVALID_FIELD],
+        );
+    }
+    for nsid in [0, NSID_ALL] {
+        driver.good(0, log_page(&buffer, LOG_SMART, false).nsid(nsid));
+    }
+}
+
+#[test]
+fn a_log_goes_to_any_dword_boundary() {
+    let mut driver = Driver::new(Setup::default());
+    let whole = driver.log_page(LOG_SMART, 512, false);
+    for offset in [4, 3584, 3588, 4092] {
+        let buffer = driver.buffer(512, offset);
+        driver.good(0, log_page(&buffer, LOG_SMART, false));
+        assert_eq!(driver.content(&buffer), whole, "at offset {offset}");
+    }
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Host tests of the NVMe controller, as a driver sees it.
+//!
+//! [`driver`] is written from the specification and knows nothing of the controller's insides. What
+//! it needs around it is in [`bench`], [`memory`] and [`disk`]; [`reference`] says what a namespace
+//! should contain and which status a command should get.
+
+mod bench;
+mod dbbuf;
+mod disk;
+mod driver;
+mod events;
+mod features;
+mod hostile;
+mod identify;
+mod interrupts;
+mod io;
+mod logs;
+mod memory;
+mod properties;
+mod prp;
+mod queues;
+mod reference;
+mod registers;
+mod spec;
+mod state;

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The saved state: a move at every point of a command's life, and what hostile states do.
+
+use nvme::{
+    Controller,
+    Parameters, //
+};
+
+use crate::bench::parameters;
+use crate::driver::{
+    pattern,
+    Driver,
+    Setup,
+    Sqe, //
+};
+use crate::hostile::{
+    some_attacks,
+    Guest, //
+};
+use crate::spec::*;
+
+/// A driver with something in every part of its controller's state: commands in several queues, a
+/// full completion queue, requests for events, an event, features, errors, shadow doorbells.
+fn rich(setup: Setup) -> (Driver, Vec<(u16, u16)>) {
+    let mut driver = Driver::new(setup);
+    for (cq, entries) in [(1, 4), (2, 16), (5, 3)] {
+        assert_eq!(driver.create_cq(cq, entries, Some(cq)), SUCCESS);
+    }
+    for (sq, entries, cq) in [(1, 16, 1), (2, 8, 2), (3, 8, 2), (7, 5, 5)] {
+        assert_eq!(driver.create_sq(sq, entries, cq), SUCCESS);
+    }
+    driver.configure_shadow();
+    assert_eq!(driver.set_feature(FEAT_TEMP_THRESH, 0x155).status, SUCCESS);
+    assert_eq!(
+        driver.set_feature(FEAT_IRQ_COALESCE, 0x0102).status,
+        SUCCESS
+    );
+    assert_eq!(
+        driver
+            .set_feature(FEAT_IRQ_CONFIG, 3 | IRQ_CONFIG_CD)
+            .status,
+        SUCCESS
+    );
+    driver.bad(2, Sqe::new(0x66).nsid(1), &[INVALID_OPCODE]);
+    // Queues that are somewhere in the middle, in their second round.
+    for _ in 0..21 {
+        driver.good(2, Sqe::new(CMD_FLUSH).nsid(1));
+        driver.good(7, Sqe::new(CMD_FLUSH).nsid(1));
+    }
+
+    let mut commands = Vec::new();
+    for index in 0..10u64 {
+        let buffer = driver.filled(&pattern(index as u8, 512), 0);
+        let sqe = Sqe::new(CMD_WRITE).nsid(1).data(&buffer).blocks(index, 1);
+        commands.push((1, driver.enqueue(1, sqe)));
+    }
+    for (sq, count) in [(2, 5), (3, 4), (7, 4)] {
+        for index in 0..count {
+            let block = u64::from(sq) * 100 + index;
+            let buffer = driver.filled(&pattern(block as u8, 8192), 512);
+            let sqe = Sqe::new(CMD_WRITE)
+                .nsid(1)
+                .data(&buffer)
+                .blocks(block * 2, 16);
+            commands.push((sq, driver.enqueue(sq, sqe)));
+        }
+    }
+    for _ in 0..2 {
+        driver.enqueue(0, Sqe::new(ADMIN_ASYNC_EVENT));
+    }
+    commands.push((0, driver.enqueue(0, Sqe::new(ADMIN_KEEP_ALIVE))));
+    for sq in [1, 2, 3, 7, 0] {
+        driver.ring_sq(sq);
+    }
+    driver.bench.write32(REG_DBS + 15 * 8, 1);
+    (driver, commands)
+}
+
+fn setups() -> [Setup; 2] {
+    [true, false].map(|msix| Setup {
+        msix,
+        ..Setup::default()
+    })
+}
+
+/// Lets the driver of [`rich`] finish and returns what it got, sorted, and its disk.
+fn finish(driver: &mut Driver, commands: &[(u16, u16)]) -> (Vec<(u16, u16, Status)>, Vec<u8>) {
+    driver.pump();
+    let mut seen: Vec<_> = commands
+        .iter()
+        .map(|&(sq, cid)| {
+            let completion = driver.take(sq, cid).unwrap_or_else(|| {
+                panic!("command {cid} of queue {sq} completes");
+            });
+            (sq, cid, completion.status)
+        })
+        .collect();
+    seen.sort_unstable();
+    assert_eq!(driver.done.len(), 1, "one event is told of");
+    assert_eq!(driver.outstanding.len(), 1, "one request waits on");
+    assert_eq!(driver.get_feature(FEAT_TEMP_THRESH, 0).result, 0x155);
+    assert_eq!(driver.get_feature(FEAT_IRQ_COALESCE, 0).result, 0x0102);
+    for sq in [1, 2, 3, 7] {
+        driver.good(sq, Sqe::new(CMD_FLUSH).nsid(1));
+    }
+    (seen, driver.bench.disk.bytes.clone())
+}
+
+#[test]
+fn a_move_at_any_point_changes_nothing() {
+    for setup in setups() {
+        let (mut driver, commands) = rich(setup);
+        driver.bench.budget = 1;
+        let before = driver.bench.rounds;
+        let expected = finish(&mut driver, &commands);
+        let rounds = driver.bench.rounds - before;
+        assert!(rounds > 24, "there are {rounds} rounds to move in");
+        for round in 1..=rounds {
+            let (mut driver, commands) = rich(setup);
+            driver.bench.budget = 1;
+            driver.bench.move_before = Some(driver.bench.rounds + round);
+            let seen = finish(&mut driver, &commands);
+            assert_eq!(seen.0, expected.0, "completions, moved in round {round}");
+            assert!(seen.1 == expected.1, "data, moved in round {round}");
+        }
+    }
+}
+
+#[test]
+fn moving_all_the_time_changes_nothing() {
+    for setup in setups() {
+        for budget in [1, 2, 100] {
+            let (mut driver, commands) = rich(setup);
+            let expected = finish(&mut driver, &commands);
+            let (mut driver, commands) = rich(setup);
+            driver.bench.budget = budget;
+            driver.bench.moving = true;
+            let seen = finish(&mut driver, &commands);
+            assert_eq!(seen.0, expected.0, "completions with budget {budget}");
+            assert!(seen.1 == expected.1, "data with budget {budget}");
+        }
+    }
+}
+
+#[test]
+fn a_source_that_goes_on_after_saving_is_unharmed() {
+    let (mut driver, commands) = rich(Setup::default());
+    let expected = finish(&mut driver, &commands);
+    let (mut driver, commands) = rich(Setup::default());
+    for _ in 0..10 {
+        driver.bench.save();
+        driver.bench.work(1);
+    }
+    assert_eq!(finish(&mut driver, &commands), expected);
+}
+
+#[test]
+fn a_loaded_state_saves_as_the_same_bytes() {
+    for setup in setups() {
+        let (mut driver, _) = rich(setup);
+        for round in 0..30 {
+            let state = driver.bench.save();
+            let loaded = Controller::load(driver.bench.controller.parameters(), &state)
+                .expect("what was saved can be loaded");
+            // Vectors that are raised once more are not a part of what was saved.
+            let mut loaded = loaded;
+            let raised = loaded.take_raised();
+            let mut again = vec![0; Controller::STATE_SIZE];
+            let size = loaded.save(&mut again).expect("there is room");
+            again.truncate(size);
+            assert!(again == state, "round {round}, with raised {raised:#x}");
+            driver.bench.work(1);
+        }
+    }
+}
+
+#[test]
+fn the_state_fits_and_needs_its_room() {
+    let (mut driver, _) = rich(Setup::default());
+    let state = driver.bench.save();
+    assert_eq!(state.len(), Controller::STATE_SIZE, "all of it is used");
+    let mut small = vec![0; Controller::STATE_SIZE - 1];
+    assert_eq!(
+        driver.bench.controller.save(&mut small),
+        None,
+        "a byte less is not enough"
+    );
+    let mut large = vec![0x5a; Controller::STATE_SIZE + 9];
+    assert_eq!(
+        driver.bench.controller.save(&mut large),
+        Some(Controller::STATE_SIZE),
+        "more is more than enough"
+    );
+    assert_eq!(large[Controller::STATE_SIZE..], [0x5a; 9], "and untouched");
+}
+
+#[test]
+fn a_state_of_another_length_is_refused() {
+    let (mut driver, _) = rich(Setup::default());
+    let state = driver.bench.save();
+    let parameters = *driver.bench.controller.parameters();
+    for length in 0..state.len() {
+        assert!(
+            Controller::load(&parameters, &state[..length]).is_err(),
+            "{length} bytes of {} are refused",
+            state.len()
+        );
+    }
+    let mut longer = state;
+    longer.push(0);
+    assert!(
+        Controller::load(&parameters, &longer).is_err(),
+        "a byte too many is refused"
+    );
+}
+
+#[test]
+fn the_serial_number_moves() {
+    let (mut driver, _) = rich(Setup::default());
+    let state = driver.bench.save();
+    let parameters = Parameters {
+        serial: *b"ANOTHER SERIAL      ",
+        ..parameters(9)
+    };
+    driver.bench.load(&parameters, &state);
+    driver.bench.raised = u32::MAX;
+    let data = driver.identify(CNS_CTRL, 0);
+    assert_eq!(
+        &data[4..24],
+        crate::bench::SERIAL,
+        "the guest sees the serial number from before"
+    );
+}
+
+#[test]
+fn queues_that_the_destination_does_not_have_are_refused() {
+    let (mut driver, _) = rich(Setup::default());
+    let state = driver.bench.save();
+    let parameters = Parameters {
+        queue_pairs: 6,
+        ..parameters(9)
+    };
+    assert!(
+        Controller::load(&parameters, &state).is_err(),
+        "queue 7 does not fit into 6 pairs"
+    );
+}
+
+#[test]
+fn a_state_with_any_byte_changed_is_refused_or_survivable() {
+    let (mut driver, _) = rich(Setup::default());
+    // Some work done, some left.
+    for _ in 0..8 {
+        driver.bench.work(1);
+    }
+    let state = driver.bench.save();
+    let attacks = some_attacks(12);
+    let mut accepted = 0;
+    for at in 0..state.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut state = state.clone();
+            state[at] ^= change;
+            accepted += usize::from(survive(&state, at, &attacks));
+        }
+    }
+    assert!(accepted > 0, "some numbers can have any value");
+    assert!(accepted < state.len() * 3, "some numbers cannot");
+}
+
+#[test]
+fn a_state_with_any_word_replaced_is_refused_or_survivable() {
+    let (mut driver, _) = rich(Setup::default());
+    for _ in 0..8 {
+        driver.bench.work(1);
+    }
+    let state = driver.bench.save();
+    let attacks = some_attacks(6);
+    for at in (0..state.len() - 3).step_by(2) {
+        for value in [0u32, 0xffff_ffff, 0x0001_0000, 0x7fff_fffe] {
+            let mut state = state.clone();
+            state[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            survive(&state, at, &attacks);
+        }
+    }
+}
+
+/// Loads a state, if that works, lets a hostile guest use the controller and resets it. Returns
+/// whether the state was accepted.
+fn survive(state: &[u8], at: usize, attacks: &[crate::hostile::Attack]) -> bool {
+    let Ok(controller) = Controller::load(&parameters(9), state) else {
+        return false;
+    };
+    let check = std::panic::AssertUnwindSafe(|| {
+        // What was accepted can be saved and loaded.
+        let mut saved = vec![0; Controller::STATE_SIZE];
+        controller.save(&mut saved).expect("there is room");
+        Controller::load(&parameters(9), &saved).expect("what was saved can be loaded");
+
+        let mut guest = Guest::new();
+        guest.driver.bench.controller = controller;
+        guest.driver.bench.raised = 0;
+        guest.driver.bench.settle();
+        guest.survive(attacks);
+    });
+    if let Err(panic) = std::panic::catch_unwind(check) {
+        eprintln!("byte {at} of the state was changed");
+        std::panic::resume_unwind(panic);
+    }
+    true
+}
