@@ -56,6 +56,27 @@ static RICH: Layout = Layout::new(&CONTROLLER)
     .interrupt_pin(InterruptPin::B)
     .msi();
 
+/// All capabilities.
+static CAPABLE: Layout = Layout::new(&CONTROLLER)
+    .bar(
+        0,
+        Bar::Memory64 {
+            size: 1 << 14,
+            prefetchable: false,
+        },
+    )
+    .bar(
+        2,
+        Bar::Memory32 {
+            size: 1 << 12,
+            prefetchable: false,
+        },
+    )
+    .msi()
+    .power_management()
+    .msix(17, 0, 0x2000, 2, 0xff8)
+    .express();
+
 /// Nothing but an identity.
 static BARE: Layout = Layout::new(&CONTROLLER);
 
@@ -76,6 +97,35 @@ const CAP_ID_MSI: u8 = 0x05;
 const MSI: u64 = 0x40;
 const MSI_FLAGS: u64 = MSI + 2;
 const MSI_FLAGS_ENABLE: u16 = 0x0001;
+
+const CAP_ID_PM: u8 = 0x01;
+const CAP_ID_EXP: u8 = 0x10;
+const CAP_ID_MSIX: u8 = 0x11;
+const MSIX_FLAGS_MASKALL: u16 = 0x4000;
+const MSIX_FLAGS_ENABLE: u16 = 0x8000;
+const EXP_DEVCTL: u64 = 8;
+const EXP_DEVCTL_BCR_FLR: u16 = 0x8000;
+
+/// Capabilities in the order of the list, and where they are.
+fn capabilities(space: &ConfigSpace) -> Vec<(u8, u64)> {
+    let mut found = Vec::new();
+    let mut next = u8_at(space, CAPABILITY_LIST);
+    while next != 0 && found.len() < CONFIG_SPACE_SIZE {
+        assert_eq!(next % 4, 0, "capabilities are aligned");
+        found.push((u8_at(space, next.into()), next.into()));
+        next = u8_at(space, u64::from(next) + 1);
+    }
+    found
+}
+
+#[track_caller]
+fn capability(space: &ConfigSpace, id: u8) -> u64 {
+    capabilities(space)
+        .into_iter()
+        .find(|(found, _)| *found == id)
+        .map(|(_, at)| at)
+        .expect("the capability is there")
+}
 
 fn u8_at(space: &ConfigSpace, offset: u64) -> u8 {
     let mut bytes = [0];
@@ -198,14 +248,11 @@ fn the_capability_chain_ends_after_msi() {
     let space = ConfigSpace::new(&RICH);
     assert_eq!(u16_at(&space, STATUS), STATUS_CAP_LIST, "there is a list");
 
-    let mut found = Vec::new();
-    let mut next = u8_at(&space, CAPABILITY_LIST);
-    while next != 0 && found.len() < CONFIG_SPACE_SIZE {
-        assert_eq!(next % 4, 0, "capabilities are aligned");
-        found.push(u8_at(&space, next.into()));
-        next = u8_at(&space, u64::from(next) + 1);
-    }
-    assert_eq!(found, [CAP_ID_MSI], "capabilities in the chain");
+    assert_eq!(
+        capabilities(&space),
+        [(CAP_ID_MSI, MSI)],
+        "capabilities in the chain"
+    );
 
     let bare = ConfigSpace::new(&BARE);
     assert_eq!(u16_at(&bare, STATUS), 0, "no list");
@@ -245,6 +292,167 @@ fn msi_enable_and_intx_disable_are_seen() {
     let mut bare = ConfigSpace::new(&BARE);
     write(&mut bare, MSI_FLAGS, &MSI_FLAGS_ENABLE.to_le_bytes());
     assert!(!bare.msi_enabled(), "a function without MSI");
+}
+
+#[test]
+fn capabilities_follow_each_other_without_overlap() {
+    let space = ConfigSpace::new(&CAPABLE);
+    assert_eq!(u16_at(&space, STATUS), STATUS_CAP_LIST, "there is a list");
+    assert_eq!(
+        capabilities(&space),
+        [
+            (CAP_ID_MSI, 0x40),
+            (CAP_ID_PM, 0x50),
+            (CAP_ID_MSIX, 0x58),
+            (CAP_ID_EXP, 0x64),
+        ],
+        "14, 8, 12 and 60 bytes from 0x40 on, aligned"
+    );
+}
+
+#[test]
+fn msix_says_where_its_table_is_and_can_be_enabled_and_masked() {
+    let mut space = ConfigSpace::new(&CAPABLE);
+    let at = capability(&space, CAP_ID_MSIX);
+    assert_eq!(u16_at(&space, at + 2), 16, "17 vectors, less one");
+    assert_eq!(u32_at(&space, at + 4), 0x2000, "the table, in BAR 0");
+    assert_eq!(u32_at(&space, at + 8), 0xffa, "pending bits, in BAR 2");
+    assert!(!space.msix_enabled(), "MSI-X after power-on");
+
+    write(&mut space, at + 2, &[0xff; 10]);
+    assert_eq!(
+        u16_at(&space, at + 2),
+        MSIX_FLAGS_ENABLE | MSIX_FLAGS_MASKALL | 16,
+        "message control after an all-ones write"
+    );
+    assert_eq!(u32_at(&space, at + 4), 0x2000, "the table stays");
+    assert_eq!(u32_at(&space, at + 8), 0xffa, "pending bits stay");
+    assert!(space.msix_enabled(), "MSI-X was enabled");
+
+    write(&mut space, at + 2, &MSIX_FLAGS_MASKALL.to_le_bytes());
+    assert!(!space.msix_enabled(), "MSI-X was disabled");
+    write(&mut space, at + 2, &MSIX_FLAGS_ENABLE.to_le_bytes());
+    space.reset();
+    assert!(!space.msix_enabled(), "MSI-X after a reset");
+
+    let mut other = ConfigSpace::new(&RICH);
+    write(&mut other, 0, &[0xff; CONFIG_SPACE_SIZE]);
+    assert!(!other.msix_enabled(), "a function without MSI-X");
+}
+
+#[test]
+fn msix_can_fill_its_memory_and_has_up_to_2048_vectors() {
+    let table = |vectors| {
+        let memory = Bar::Memory32 {
+            size: 1 << 16,
+            prefetchable: false,
+        };
+        Layout::new(&CONTROLLER)
+            .bar(0, memory)
+            .msix(vectors, 0, 0, 0, 0x8000)
+    };
+    for vectors in [1, 2, 2048] {
+        let space = ConfigSpace::new(Box::leak(Box::new(table(vectors))));
+        assert_eq!(
+            u16_at(&space, capability(&space, CAP_ID_MSIX) + 2),
+            vectors - 1,
+            "message control of {vectors} vectors"
+        );
+    }
+}
+
+#[test]
+fn the_endpoint_is_one_that_can_be_reset() {
+    let mut space = ConfigSpace::new(&CAPABLE);
+    let at = capability(&space, CAP_ID_EXP);
+    assert_eq!(u16_at(&space, at + 0x02), 0x0002, "version 2, an endpoint");
+    assert_eq!(
+        u32_at(&space, at + 0x04),
+        0x1000_8000,
+        "function level reset and role-based errors"
+    );
+    assert_eq!(
+        u16_at(&space, at + 0x12) & 0x3ff,
+        u32_at(&space, at + 0x0c) as u16 & 0x3ff,
+        "the link has all the speed and width that it can have"
+    );
+    let before = all(&space);
+    write(&mut space, at, &[0xff; 0x3c]);
+    let changed: Vec<(u64, u16)> = (0..0x3c)
+        .step_by(2)
+        .map(|offset| {
+            let idle = u16::from_le_bytes([
+                before[(at + offset) as usize],
+                before[(at + offset) as usize + 1],
+            ]);
+            (offset, u16_at(&space, at + offset) ^ idle)
+        })
+        .filter(|(_, bits)| *bits != 0)
+        .collect();
+    assert_eq!(
+        changed,
+        [(0x08, 0x50ef), (0x10, 0x0048)],
+        "bits of device and link control that were 0 and can be 1"
+    );
+}
+
+#[test]
+fn a_function_level_reset_is_seen_in_any_write_that_has_its_bit() {
+    let space = ConfigSpace::new(&CAPABLE);
+    let control = capability(&space, CAP_ID_EXP) + EXP_DEVCTL;
+    let reset = EXP_DEVCTL_BCR_FLR.to_le_bytes();
+    let all_but = (!EXP_DEVCTL_BCR_FLR).to_le_bytes();
+
+    assert!(space.requests_reset(control, &reset), "in two bytes");
+    assert!(
+        space.requests_reset(control + 1, &reset[1..]),
+        "in one byte"
+    );
+    assert!(
+        space.requests_reset(control - 3, &[0, 0, 0, 0, 0x80, 0]),
+        "in the middle"
+    );
+    assert!(!space.requests_reset(control, &all_but), "all other bits");
+    for (offset, bytes) in [
+        (control, &[0xff][..]),
+        (control + 2, &[0xff; 4]),
+        (control - 4, &[0xff; 4]),
+        (control, &[]),
+        (u64::MAX, &[0xff; 4]),
+        (0, &[0xff; 4]),
+    ] {
+        assert!(
+            !space.requests_reset(offset, bytes),
+            "{} bytes at {offset:#x} are elsewhere",
+            bytes.len()
+        );
+    }
+
+    let other = ConfigSpace::new(&RICH);
+    assert!(
+        !other.requests_reset(0, &[0xff; CONFIG_SPACE_SIZE]),
+        "a function without the capability"
+    );
+}
+
+#[test]
+fn a_function_level_reset_leaves_no_trace() {
+    let mut space = ConfigSpace::new(&CAPABLE);
+    let control = capability(&space, CAP_ID_EXP) + EXP_DEVCTL;
+    let value = u16_at(&space, control) | EXP_DEVCTL_BCR_FLR;
+    write(&mut space, control, &value.to_le_bytes());
+    assert_eq!(space, ConfigSpace::new(&CAPABLE));
+}
+
+#[test]
+fn the_power_state_is_software_to_choose_and_resets_nothing() {
+    let mut space = ConfigSpace::new(&CAPABLE);
+    let at = capability(&space, CAP_ID_PM);
+    assert_eq!(u16_at(&space, at + 2), 3, "revision 1.2, D0 and D3hot only");
+    assert_eq!(u16_at(&space, at + 4), 0x0008, "D0, no soft reset");
+    write(&mut space, at, &[0xff; 8]);
+    assert_eq!(u16_at(&space, at + 2), 3, "capabilities after all ones");
+    assert_eq!(u16_at(&space, at + 4), 0x000b, "D3hot after all ones");
 }
 
 #[test]
@@ -481,4 +689,26 @@ fn a_layout_that_breaks_a_rule_is_not_built() {
     expect_panic(move || new().bar(2, huge).bar(2, memory(16)), "is free");
     expect_panic(move || new().bar(2, huge).bar(3, memory(16)), "is free");
     expect_panic(move || new().msi().msi(), "one MSI");
+    let msix = move |vectors, bar, table, pending| {
+        new()
+            .bar(0, Bar::Io { size: 256 })
+            .bar(1, memory(4096))
+            .msix(vectors, bar, table, bar, pending)
+    };
+    let twice = move || msix(1, 1, 0, 16).msix(1, 1, 0, 1, 16);
+    expect_panic(twice, "one MSI-X");
+    expect_panic(move || msix(0, 1, 0, 2048), "1 to 2048");
+    expect_panic(move || msix(2049, 1, 0, 2048), "1 to 2048");
+    expect_panic(move || msix(1, 0, 0, 16), "for memory");
+    expect_panic(move || msix(1, 2, 0, 16), "for memory");
+    expect_panic(move || msix(1, 6, 0, 16), "six");
+    expect_panic(move || msix(1, 1, 4, 16), "multiple of 8");
+    expect_panic(move || msix(1, 1, 0, 12), "multiple of 8");
+    expect_panic(move || msix(257, 1, 0, 0), "inside");
+    expect_panic(move || msix(17, 1, 4096 - 17 * 16 + 8, 0), "inside");
+    expect_panic(move || msix(65, 1, 0, 4088), "inside");
+    expect_panic(move || msix(1, 1, u32::MAX - 7, 0), "inside");
+    expect_panic(move || new().express().express(), "one PCI Express");
+    let awake = move || new().power_management().power_management();
+    expect_panic(awake, "one power management");
 }
