@@ -31,6 +31,7 @@ use crate::{
         HEADER_SIZE, //
     },
     refusal::{
+        Errno,
         Reason,
         Refusal, //
     },
@@ -317,8 +318,8 @@ impl Save {
     ///
     /// # Errors
     ///
-    /// [`Reason::BufferTooSmall`] if it is not, or [`Reason::StorageFailed`] if the storage cannot
-    /// be tracked any more.
+    /// [`Reason::BufferTooSmall`] if it is not, or [`Reason::StorageFailed`] if the storage is gone
+    /// or cannot be tracked any more.
     pub fn next_chunk<D: Device, W: Window>(
         &mut self,
         device: &mut D,
@@ -341,7 +342,7 @@ impl Save {
         // Blocks after RESTART are for the next chunk, see `cover_chunk`.
         if self.put_items(&mut space, buffer, Self::next_opening)?
             && !(self.chunk.restarts && self.blocks.is_some())
-            && self.put_blocks(device, &mut space, buffer)
+            && self.put_blocks(device, &mut space, buffer)?
         {
             self.put_items(&mut space, buffer, |save| save.next_of_state(size))?;
         }
@@ -369,16 +370,16 @@ impl Save {
         Ok(true)
     }
 
-    /// Puts dirty blocks. Returns whether there are no more of them.
+    /// Puts dirty blocks. Returns whether they all fitted.
     fn put_blocks<D: Device, W: Window>(
         &mut self,
         device: &mut D,
         space: &mut Space<'_, W>,
         notes: &mut [u8],
-    ) -> bool {
+    ) -> Result<bool, Refusal> {
         let before_state = self.is_before_state();
         let Some(blocks) = self.blocks.as_mut().filter(|_| before_state) else {
-            return true;
+            return Ok(true);
         };
 
         blocks.begin_chunk(self.captured.is_none());
@@ -389,14 +390,14 @@ impl Save {
                     let room = space.left();
                     blocks.put(storage, writer, space.window, space.used, room, notes)
                 })
-                .unwrap_or(Given::Nothing);
+                .ok_or(Reason::StorageFailed { errno: Errno::EIO })?;
             match given {
                 Given::Record { payload } => {
                     space.used = space.used.saturating_add(Writer::size_of(payload));
                     self.bytes = self.bytes.saturating_add(payload as u64);
                 }
-                Given::Full => return false,
-                Given::Nothing => return true,
+                Given::Full => return Ok(false),
+                Given::Nothing => return Ok(true),
             }
         }
     }

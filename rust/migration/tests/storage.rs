@@ -10,7 +10,9 @@ use crate::common::reason;
 use crate::common::wire;
 use crate::common::wire::Record;
 use crate::common::Content;
+use crate::common::Memory;
 use crate::common::Rig;
+use crate::common::Unit;
 use crate::common::FAIL_PUT;
 use crate::common::FAIL_SAVE;
 use crate::common::FAIL_STAGED_STORAGE;
@@ -20,9 +22,13 @@ use crate::common::RESUMING;
 use crate::common::RUNNING;
 use crate::common::STOP;
 use crate::common::STOP_COPY;
+use migration::Device;
 use migration::DirtyBlocks;
 use migration::Errno;
+use migration::MigrationRegion;
 use migration::Reason;
+use migration::Refusal;
+use migration::Storage;
 use migration::BLOCK_SIZE;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -1015,6 +1021,122 @@ fn versions_1_0_and_1_1_have_lengths_of_their_own() {
             matches!(reason, Reason::PayloadLength { kind: 16, len: 17 })
         });
     }
+}
+
+#[test]
+fn a_storage_that_is_gone_fails_the_next_chunk() {
+    for state in [PRE_COPY, STOP_COPY] {
+        let mut rig = source(1 << 16, 20, 0..20);
+        rig.go(&[state]);
+        rig.unit.disk = None;
+        let expected = Reason::StorageFailed { errno: Errno::EIO };
+        assert_eq!(reason(rig.try_offset()), Some(expected));
+    }
+}
+
+/// A device that has a storage and no state.
+struct Stateless(Unit);
+
+impl Device for Stateless {
+    const TYPE: &'static str = Unit::TYPE;
+    const STATE_SIZE: usize = 0;
+
+    fn configuration(&self, out: &mut [u8; 64]) -> usize {
+        self.0.configuration(out)
+    }
+
+    fn stop(&mut self) -> Result<(), Errno> {
+        self.0.stop()
+    }
+
+    fn start(&mut self) -> Result<(), Errno> {
+        self.0.start()
+    }
+
+    fn save(&mut self, _out: &mut [u8]) -> Result<usize, Errno> {
+        Ok(0)
+    }
+
+    fn stage(&mut self, state: &[u8]) -> Result<(), Errno> {
+        self.0.stage(state)
+    }
+
+    fn adopt(&mut self) {
+        self.0.adopt();
+    }
+
+    fn unstage(&mut self) {
+        self.0.unstage();
+    }
+
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+
+    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn Storage) -> R) -> Option<R> {
+        self.0.with_storage(f)
+    }
+
+    fn with_staged_storage<R>(
+        &mut self,
+        f: impl FnOnce(&mut dyn Storage) -> R,
+    ) -> Result<Option<R>, Errno> {
+        self.0.with_staged_storage(f)
+    }
+}
+
+/// Sends the storage of one such device to another, with buffers of so many bytes.
+fn send_stateless(source_buffer: usize, destination_buffer: usize) -> Result<(), Refusal> {
+    const WINDOW: usize = 1000;
+    let region = |size| {
+        let bytes = vec![0; WINDOW];
+        MigrationRegion::new(Memory { bytes }, vec![0; size])
+    };
+    let (mut from, mut to) = (region(source_buffer), region(destination_buffer));
+    let mut one = Stateless(source(WINDOW, 9, [1, 2, 5, 8]).unit);
+    let mut other = Stateless(source(WINDOW, 9, [0]).unit);
+
+    from.write_header(&mut one, &mut (), 0, &PRE_COPY.to_ne_bytes())?;
+    to.write_header(&mut other, &mut (), 0, &RESUMING.to_ne_bytes())?;
+    for state in [PRE_COPY, STOP_COPY] {
+        from.write_header(&mut one, &mut (), 0, &state.to_ne_bytes())?;
+        let mut size = [0; 8];
+        loop {
+            from.read_header(&mut one, &mut (), 8, &mut size)?;
+            if size == [0; 8] {
+                break;
+            }
+            from.read_header(&mut one, &mut (), 16, &mut size)?;
+            from.read_header(&mut one, &mut (), 24, &mut size)?;
+            to.window_mut().bytes.clone_from(&from.window().bytes);
+            to.write_header(&mut other, &mut (), 24, &size)?;
+        }
+    }
+    to.write_header(&mut other, &mut (), 0, &RUNNING.to_ne_bytes())?;
+    let content = |device: &mut Stateless| device.0.disk().content();
+    assert_eq!(content(&mut other), content(&mut one), "the storage");
+    Ok(())
+}
+
+#[test]
+fn a_storage_moves_through_a_buffer_of_any_size_but_none() {
+    for (source, destination) in [
+        (0, 1),
+        (1, 7),
+        (15, 64),
+        (16, 4095),
+        (40, 4096),
+        (0, 20_000),
+    ] {
+        let result = send_stateless(source, destination);
+        assert_eq!(
+            result,
+            Ok(()),
+            "buffers of {source} and {destination} bytes"
+        );
+    }
+    let expected = Reason::BufferTooSmall { size: 0, least: 1 };
+    assert_eq!(reason(send_stateless(0, 0)), Some(expected));
 }
 
 /// What happens on the way.
