@@ -52,7 +52,7 @@ tools: ## build the command line tools
 
 .PHONY: demo
 demo: ## live-migrate a guest with a Ferry device from one QEMU to another and back, and show how it went
-	scripts/run demo $(ARGS)
+	scripts/run demo $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
 
 .PHONY: bench
 bench: ## compare a Ferry disk with those that QEMU emulates, and tell what it costs to move one
@@ -123,5 +123,6 @@ help: ## list the targets
 	@echo 'Variables:'
 	@echo '  KDIR=DIR         build the modules against the prepared kernel in DIR with your own tools'
 	@echo '  V=1 W=1 CLIPPY=1 as in the kernel: show commands, more warnings, lint with clippy'
+	@echo '  DEVICE=uart      the device of the demonstration, instead of nvme'
 	@echo '  ARGS=...         further arguments of demo, bench, test and test-debug'
 	@echo '  FERRY_CACHE=DIR  the cache, instead of ferry in XDG_CACHE_HOME'

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
+use ferry_guest::report::DiskCounters;
 use ferry_guest::report::Report;
+use ferry_host::device::Kind;
 use ferry_host::event::Event;
 use ferry_host::event::Outcome;
 use ferry_host::event::What;
@@ -22,7 +24,9 @@ use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::progress::Progress;
+use crate::test::DISK;
 use crate::test::SERIAL;
+use crate::timeline::size;
 use crate::timeline::Timeline;
 
 /// When the host VM is ended.
@@ -38,13 +42,39 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
-    /// The type of the mediated device: ferry_uart-1, -2 or -4
-    #[arg(long, value_name = "TYPE", default_value = SERIAL)]
+    /// The device: nvme, uart, or the type of a mediated device
+    #[arg(long, value_name = "DEVICE", default_value = "nvme", value_parser = device_type)]
     device: String,
 
     /// Print everything that happened as one JSON value instead of text
     #[arg(long)]
     json: bool,
+}
+
+/// The type that is meant by the name of a device.
+fn device_type(name: &str) -> Result<String, String> {
+    let meant = match name {
+        "nvme" => DISK,
+        "uart" => SERIAL,
+        other => other,
+    };
+    match Kind::of(meant) {
+        Some(_) => Ok(meant.to_owned()),
+        None => Err("it is nvme, uart, or a type as in ferry_nvme-4096".to_owned()),
+    }
+}
+
+/// What the guest's data did until now, in words.
+fn told(sent: u64, received: u64, faults: u64, disks: &[DiskCounters]) -> String {
+    if disks.is_empty() {
+        return format!("{sent} lines sent, {received} back, {faults} faults");
+    }
+    let sum = |part: fn(&DiskCounters) -> u64| disks.iter().map(part).sum::<u64>();
+    format!(
+        "{} written, {} read back and verified",
+        size(sum(|disk| disk.written_bytes)),
+        size(sum(|disk| disk.read_bytes))
+    )
 }
 
 /// Tells a person of an event.
@@ -76,12 +106,12 @@ fn tell(progress: &Progress, event: &Event) {
                     sent,
                     received,
                     faults,
+                    disks,
                     ..
                 },
         } => {
-            progress.note(&format!(
-                "the guest in QEMU {vm}: {sent} lines sent, {received} back, {faults} faults"
-            ));
+            let told = told(*sent, *received, *faults, disks);
+            progress.note(&format!("the guest in QEMU {vm}: {told}"));
         }
         What::Migrated(migrated) => progress.doing(&format!(
             "the guest is in QEMU {} now; it stood still for {} ms",
@@ -164,7 +194,11 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
             println!("trouble: {trouble}");
         }
         if good {
-            println!("The guest went there and back: not one byte was lost, doubled or reordered.");
+            let data = match Kind::of(&options.device) {
+                Some(Kind::Disk) => "every block is as it was written",
+                _ => "not one byte was lost, doubled or reordered",
+            };
+            println!("The guest went there and back: {data}.");
         } else {
             println!("The demonstration FAILED.");
         }

@@ -99,12 +99,21 @@ impl Panel<'_> {
             .collect();
         picture = self.draw_graph(picture, "pending_bytes", &pending, top, "#994455", 0);
         top += GRAPH + LANE_GAP;
-        let lines = &self.timeline.received;
-        let base = lines
-            .iter()
-            .find(|(time, _)| *time >= self.from)
-            .map_or(0, |line| line.1);
-        picture = self.draw_graph(picture, "lines back", lines, top, "#004488", base);
+        if self.timeline.io.is_empty() {
+            let lines = &self.timeline.received;
+            let base = lines
+                .iter()
+                .find(|(time, _)| *time >= self.from)
+                .map_or(0, |line| line.1);
+            picture = self.draw_graph(picture, "lines back", lines, top, "#004488", base);
+        } else {
+            // A rate holds from where its time began.
+            let rates = self.timeline.io.iter();
+            let rates: Vec<_> = rates
+                .map(|rate| (rate.from, rate.per_second.round() as u64))
+                .collect();
+            picture = self.draw_graph(picture, "I/O per second", &rates, top, "#004488", 0);
+        }
         top += GRAPH;
         self.draw_axis(picture, top)
     }

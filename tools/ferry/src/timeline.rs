@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use ferry_guest::report::DiskCounters;
+use ferry_guest::report::Load;
 use ferry_guest::report::Port;
 use ferry_guest::report::Report;
 use ferry_host::event::Event;
@@ -18,6 +20,15 @@ const FRESH: &str = "RUNNING";
 
 /// Columns of the terminal's lanes.
 const WIDTH: usize = 64;
+
+/// Lines of a kind that are told one by one; more become one line.
+const FEW: usize = 8;
+
+/// How a terminal shows a part of the whole, from nothing to all.
+const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// Seconds before and after a migration that are shown of a disk's work.
+const AROUND_IO: f64 = 1.0;
 
 /// A device's state from a moment on.
 #[derive(Clone, Debug, Serialize)]
@@ -56,6 +67,19 @@ pub struct Chunk {
     pub bytes: u64,
 }
 
+/// How much the guest's disks did in the time before a report.
+#[derive(Clone, Debug, Serialize)]
+pub struct IoRate {
+    /// When the time began.
+    pub from: f64,
+    /// When the report came.
+    pub time: f64,
+    /// Reads and writes that were completed, per second.
+    pub per_second: f64,
+    /// Bytes that were read and written, per second.
+    pub bytes_per_second: f64,
+}
+
 /// Everything that is shown.
 #[derive(Debug, Default, Serialize)]
 pub struct Timeline {
@@ -67,12 +91,25 @@ pub struct Timeline {
     pub chunks: Vec<Chunk>,
     /// What the guest has received, as time and lines.
     pub received: Vec<(f64, u64)>,
+    /// What the guest's disks did, in order.
+    pub io: Vec<IoRate>,
     /// When a QEMU stopped or started its guest, as time, QEMU and QMP's name.
     pub guest_runs: Vec<(f64, String, String)>,
     /// The migrations.
     pub migrations: Vec<Migrated>,
     /// The guest's last word.
     pub verdict: Vec<Port>,
+    /// The guest's last word on its disks.
+    pub loads: Vec<Load>,
+}
+
+/// Operations and bytes of all disks together.
+fn work(disks: &[DiskCounters]) -> (u64, u64) {
+    let operations = disks.iter().map(|disk| disk.reads + disk.writes).sum();
+    let bytes = disks
+        .iter()
+        .map(|disk| disk.read_bytes + disk.written_bytes);
+    (operations, bytes.sum())
 }
 
 impl Timeline {
@@ -83,6 +120,7 @@ impl Timeline {
         events.sort_by(|a, b| a.time.total_cmp(&b.time));
         let mut timeline = Self::default();
         let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut last: Option<(f64, (u64, u64))> = None;
         for event in events {
             let time = event.time;
             let owner = |device: &str| (*owners.get(device).unwrap_or(&device)).to_owned();
@@ -129,16 +167,36 @@ impl Timeline {
                     });
                 }
                 What::Guest {
-                    report: Report::Progress { received, .. },
+                    report:
+                        Report::Progress {
+                            received, disks, ..
+                        },
                     ..
                 } => {
                     timeline.received.push((time, *received));
+                    if disks.is_empty() {
+                        continue;
+                    }
+                    let now = work(disks);
+                    // Reports that come at once, when a guest goes on, make no rate.
+                    if let Some((from, then)) = last.filter(|(from, _)| time > *from) {
+                        let rate =
+                            |now: u64, then: u64| now.saturating_sub(then) as f64 / (time - from);
+                        timeline.io.push(IoRate {
+                            from,
+                            time,
+                            per_second: rate(now.0, then.0),
+                            bytes_per_second: rate(now.1, then.1),
+                        });
+                    }
+                    last = Some((time, now));
                 }
                 What::Guest {
-                    report: Report::Verdict { ports, .. },
+                    report: Report::Verdict { ports, loads, .. },
                     ..
                 } => {
                     timeline.verdict.clone_from(ports);
+                    timeline.loads.clone_from(loads);
                 }
                 What::Qmp { vm, name, .. } if name == "STOP" || name == "RESUME" => {
                     timeline.guest_runs.push((time, vm.clone(), name.clone()));
@@ -177,7 +235,8 @@ impl Timeline {
             .standstill(migrated)
             .map_or(migrated.ended, |span| span.1);
         let ended = ended.max(migrated.ended);
-        let margin = (ended - migrated.began) * 0.04;
+        let least = if self.io.is_empty() { 0.0 } else { AROUND_IO };
+        let margin = ((ended - migrated.began) * 0.04).max(least);
         (migrated.began - margin, ended + margin)
     }
 
@@ -219,7 +278,41 @@ impl Timeline {
                 port.driver.breaks,
             );
         }
+        for load in &self.loads {
+            let (read, written) = (&load.read, &load.written);
+            let _ = writeln!(
+                text,
+                "{}: {} rounds: {} writes of {} in all, verified by {} reads; {}",
+                load.name,
+                load.rounds,
+                written.operations,
+                size(written.bytes),
+                read.operations,
+                load.error
+                    .as_deref()
+                    .unwrap_or("every block was as it was written"),
+            );
+        }
         text
+    }
+
+    /// The disks' work over the columns of a terminal, and the most that there was in a second.
+    fn io_lane(&self, from: f64, to: f64) -> (String, f64) {
+        let shown = self
+            .io
+            .iter()
+            .filter(|rate| rate.time > from && rate.from < to);
+        let most = shown.map(|rate| rate.per_second).fold(0.0, f64::max);
+        let mut lane = String::new();
+        for column in 0..WIDTH {
+            let middle = from + (to - from) * (column as f64 + 0.5) / WIDTH as f64;
+            let mut rates = self.io.iter();
+            let rate = rates.find(|rate| rate.from < middle && middle <= rate.time);
+            let part = rate.map_or(0.0, |rate| rate.per_second) / most.max(1.0);
+            // Whatever there is shows.
+            lane.push(BARS[(part * (BARS.len() - 1) as f64).ceil() as usize]);
+        }
+        (lane, most)
     }
 
     fn migration_text(&self, migrated: &Migrated, text: &mut String) {
@@ -259,6 +352,11 @@ impl Timeline {
             .map(|state| format!("{} {state}", symbol(state)))
             .collect();
         let _ = writeln!(text, "     {}\n", legend.join("   "));
+        let (lane, most) = self.io_lane(from, to);
+        if most > 0.0 {
+            let _ = writeln!(text, "  I/O of the guest's disk, up to {most:.0} a second");
+            let _ = writeln!(text, "    |{lane}|\n");
+        }
 
         let column = format!("source {source}");
         let _ = writeln!(
@@ -271,14 +369,17 @@ impl Timeline {
         for change in self.states.iter().filter(|change| within(change.time)) {
             lines.push((change.time, change.vm == *source, change.state.clone()));
         }
-        for chunk in self.chunks.iter().filter(|chunk| within(chunk.time)) {
-            let verb = if chunk.state == "RESUMING" {
+        for chunks in self.chunk_runs(from, to) {
+            let verb = if chunks.state == "RESUMING" {
                 "takes"
             } else {
                 "gives"
             };
-            let line = format!("  {verb} {} of state", size(chunk.bytes));
-            lines.push((chunk.time, chunk.vm == *source, line));
+            let line = match chunks.count {
+                1 => format!("  {verb} {} of state", size(chunks.bytes)),
+                count => format!("  {verb} {} in {count} chunks", size(chunks.bytes)),
+            };
+            lines.push((chunks.first, chunks.vm == *source, line));
         }
         for (time, vm, name) in self.guest_runs.iter().filter(|(time, _, _)| within(*time)) {
             let line = if name == "STOP" {
@@ -289,9 +390,14 @@ impl Timeline {
             lines.push((*time, vm == source, line.to_owned()));
         }
         for reads in self.pending_runs(source, from, to) {
+            let bytes = if reads.least == reads.most {
+                reads.most.to_string()
+            } else {
+                format!("{} to {}", size(reads.most), size(reads.least))
+            };
             let line = match reads.count {
-                1 => format!("  pending_bytes {}", reads.bytes),
-                count => format!("  pending_bytes {}, {count} reads", reads.bytes),
+                1 => format!("  pending_bytes {bytes}"),
+                count => format!("  pending_bytes {bytes}, {count} reads"),
             };
             lines.push((reads.first, true, line));
         }
@@ -333,29 +439,84 @@ impl Timeline {
         );
     }
 
-    /// Reads of `pending_bytes` by `vm`, those in a row with the same result as one.
-    fn pending_runs(&self, vm: &str, from: f64, to: f64) -> Vec<Reads> {
-        let mut runs: Vec<Reads> = Vec::new();
-        let reads = self.pending.iter().filter(|read| read.vm == vm);
-        for read in reads.filter(|read| read.time >= from && read.time <= to) {
-            match runs.last_mut() {
-                Some(run) if run.bytes == read.bytes && run.state == read.state => run.count += 1,
-                _ => runs.push(Reads {
-                    first: read.time,
-                    state: read.state.clone(),
-                    bytes: read.bytes,
+    /// Chunks, those of a QEMU in one state as one when there are many of them.
+    fn chunk_runs(&self, from: f64, to: f64) -> Vec<Chunks> {
+        let within = |time: f64| time >= from && time <= to;
+        let mut runs: Vec<Chunks> = Vec::new();
+        for chunk in self.chunks.iter().filter(|chunk| within(chunk.time)) {
+            let alike = |other: &&Chunk| {
+                within(other.time) && other.vm == chunk.vm && other.state == chunk.state
+            };
+            let many = self.chunks.iter().filter(alike).count() > FEW;
+            let run = runs
+                .iter_mut()
+                .find(|run| many && run.vm == chunk.vm && run.state == chunk.state);
+            match run {
+                Some(run) => {
+                    run.count += 1;
+                    run.bytes += chunk.bytes;
+                }
+                None => runs.push(Chunks {
+                    first: chunk.time,
+                    vm: chunk.vm.clone(),
+                    state: chunk.state.clone(),
+                    bytes: chunk.bytes,
                     count: 1,
                 }),
             }
         }
         runs
     }
+
+    /// Reads of `pending_bytes` by `vm`, those in a row with the same result as one; those in one
+    /// state as one when there are many of them.
+    fn pending_runs(&self, vm: &str, from: f64, to: f64) -> Vec<Reads> {
+        let mut runs: Vec<Reads> = Vec::new();
+        let reads = self.pending.iter().filter(|read| read.vm == vm);
+        for read in reads.filter(|read| read.time >= from && read.time <= to) {
+            match runs.last_mut() {
+                Some(run) if run.most == read.bytes && run.state == read.state => run.count += 1,
+                _ => runs.push(Reads {
+                    first: read.time,
+                    state: read.state.clone(),
+                    least: read.bytes,
+                    most: read.bytes,
+                    count: 1,
+                }),
+            }
+        }
+        let mut merged: Vec<Reads> = Vec::new();
+        for run in &runs {
+            let many = runs.iter().filter(|other| other.state == run.state).count() > FEW;
+            match merged.last_mut() {
+                Some(last) if many && last.state == run.state => {
+                    last.least = last.least.min(run.least);
+                    last.most = last.most.max(run.most);
+                    last.count += run.count;
+                }
+                _ => merged.push(run.clone()),
+            }
+        }
+        merged
+    }
 }
 
+/// Chunks that are told together.
+struct Chunks {
+    first: f64,
+    vm: String,
+    state: String,
+    bytes: u64,
+    count: usize,
+}
+
+/// Reads that are told together.
+#[derive(Clone)]
 struct Reads {
     first: f64,
     state: String,
-    bytes: u64,
+    least: u64,
+    most: u64,
     count: usize,
 }
 
@@ -469,6 +630,67 @@ mod tests {
             "in order, in\n{text}"
         );
         assert!(text.contains("downtime 12 ms"), "in\n{text}");
+    }
+
+    #[test]
+    fn a_disks_work_shows_its_dip() {
+        let progress = |time: f64, writes: u64| {
+            let disk = DiskCounters {
+                writes,
+                written_bytes: writes * 4096,
+                ..DiskCounters::default()
+            };
+            let report = Report::Progress {
+                beat: 0,
+                sent: 0,
+                received: 0,
+                faults: 0,
+                disks: vec![disk],
+            };
+            let vm = "A".to_owned();
+            event(time, What::Guest { vm, report })
+        };
+        // Nothing comes between 2 and 4.
+        let events = [
+            progress(0.0, 0),
+            progress(1.0, 1000),
+            progress(2.0, 2000),
+            progress(4.0, 2010),
+            progress(5.0, 3010),
+        ];
+        let timeline = Timeline::new(&events);
+        assert_eq!(timeline.io[0].per_second, 1000.0);
+        assert_eq!(timeline.io[2].per_second, 5.0);
+        assert_eq!(timeline.io[2].bytes_per_second, 5.0 * 4096.0);
+        let (lane, most) = timeline.io_lane(0.0, 5.0);
+        let lane: Vec<_> = lane.chars().collect();
+        assert_eq!(most, 1000.0);
+        let seen = (lane[0], lane[WIDTH * 3 / 5], lane[WIDTH - 1]);
+        assert_eq!(seen, ('█', '▁', '█'), "saw {lane:?}");
+    }
+
+    #[test]
+    fn many_chunks_are_told_as_one() {
+        let chunk = |number: u64| {
+            event(
+                number as f64 / 100.0,
+                What::Trace(Trace::Chunk {
+                    device: "A".to_owned(),
+                    state: "PRE_COPY".to_owned(),
+                    size: 1 << 20,
+                    total: number << 20,
+                }),
+            )
+        };
+        let told = |count: u64| {
+            let events: Vec<_> = (1..=count).map(chunk).collect();
+            let runs = Timeline::new(&events).chunk_runs(0.0, 1.0);
+            runs.iter()
+                .map(|run| (run.count, run.bytes))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(told(20), [(20, 20 << 20)]);
+        assert_eq!(told(2), [(1, 1 << 20), (1, 1 << 20)]);
     }
 
     #[test]
