@@ -74,6 +74,11 @@ impl Controller {
             self.shut_down(store);
         }
 
+        // A function that is not a bus master leaves memory alone until it is one again.
+        if !self.config.bus_master_enabled() {
+            return Work::Idle;
+        }
+
         // Whether the event indexes are up to date, so that a guest rings for what it adds.
         let mut published = false;
         loop {

@@ -77,6 +77,11 @@ impl ConfigSpace {
         Ok(())
     }
 
+    /// Whether software lets the function access memory by itself.
+    pub fn bus_master_enabled(&self) -> bool {
+        self.u16(regs::COMMAND) & regs::COMMAND_MASTER != 0
+    }
+
     /// Whether software forbids the function to assert its interrupt pin.
     pub fn intx_disabled(&self) -> bool {
         self.u16(regs::COMMAND) & regs::COMMAND_INTX_DISABLE != 0

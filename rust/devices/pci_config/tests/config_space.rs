@@ -285,6 +285,11 @@ fn msi_enable_and_intx_disable_are_seen() {
     write(&mut space, COMMAND, &COMMAND_INTX_DISABLE.to_le_bytes());
     assert!(space.intx_disabled(), "INTx was disabled");
 
+    assert!(!space.bus_master_enabled(), "no bus master yet");
+    write(&mut space, COMMAND, &COMMAND_MASTER.to_le_bytes());
+    assert!(space.bus_master_enabled(), "bus mastering was enabled");
+    write(&mut space, COMMAND, &COMMAND_INTX_DISABLE.to_le_bytes());
+
     space.reset();
     assert!(!space.msi_enabled(), "MSI after a reset");
     assert!(!space.intx_disabled(), "INTx after a reset");
