@@ -121,6 +121,7 @@ fn the_namespace_has_its_size_and_format() {
         })
         .expect("the parameters are good");
         driver.msix = false;
+        driver.bench.write_config16(0x04, 0x0006);
         driver.enable();
 
         let data = driver.identify(CNS_NS, 1);

@@ -513,6 +513,7 @@ fn a_function_reset_leaves_only_the_namespace() {
         "MSI-X is off after a function reset"
     );
     driver.msix = false;
+    driver.bench.write_config16(0x04, 0x0006);
     driver.enable();
     driver.create_queues(1, 8);
     assert_eq!(
