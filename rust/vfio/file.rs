@@ -140,14 +140,20 @@ impl File {
         })?;
         // SAFETY: The file is open, the reference is ours, and it has no file descriptor, let alone
         // one that is being used.
-        let file = unsafe { ARef::from_raw(NonNull::from(fs::File::from_raw_file(file))) };
+        let file = Self(unsafe { ARef::from_raw(NonNull::from(fs::File::from_raw_file(file))) });
 
-        // SAFETY: The file is open; the type of its inode does not change.
-        let mode = u32::from(unsafe { (*(*file.as_ptr()).f_inode).i_mode });
-        match mode & bindings::S_IFMT {
-            bindings::S_IFREG | bindings::S_IFBLK => Ok(Self(file)),
+        match file.kind() {
+            bindings::S_IFREG | bindings::S_IFBLK => Ok(file),
             _ => Err(EINVAL),
         }
+    }
+
+    /// What kind of file it is, `S_IF*`.
+    fn kind(&self) -> u32 {
+        // SAFETY: The file is open; the kind of its inode does not change.
+        let mode = u32::from(unsafe { (*(*self.as_ptr()).f_inode).i_mode });
+
+        mode & bindings::S_IFMT
     }
 
     fn as_ptr(&self) -> *mut bindings::file {
@@ -245,9 +251,15 @@ impl File {
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` if the file system cannot do it, `EBADF` if the file was opened
-    /// [`Access::ReadOnly`], else what the file system returns. Some of it may have been done then.
+    /// `EOPNOTSUPP` if the file system or the disk cannot do it, `EBADF` if the file was opened
+    /// [`Access::ReadOnly`], else what the file system returns. Each byte is as it was or zero then.
     pub fn punch_hole(&self, offset: u64, len: u64) -> Result {
+        if self.kind() == bindings::S_IFBLK {
+            // A block device forgets what is cached before it finds out whether the disk can do it:
+            // if not, what had not been written by then would be lost.
+            self.write_back(offset, len)?;
+        }
+
         self.allocate(vfio_bindings::FALLOC_FL_PUNCH_HOLE, offset, len)
     }
 
@@ -255,9 +267,23 @@ impl File {
     ///
     /// # Errors
     ///
-    /// As for [`Self::punch_hole`].
+    /// As for [`Self::punch_hole`], but any byte may have an older content then.
     pub fn zero_range(&self, offset: u64, len: u64) -> Result {
         self.allocate(vfio_bindings::FALLOC_FL_ZERO_RANGE, offset, len)
+    }
+
+    /// Writes what is cached of `[offset, offset + len)` and not written yet.
+    fn write_back(&self, offset: u64, len: u64) -> Result {
+        let end = offset.checked_add(len).ok_or(EINVAL)?;
+        let start = i64::try_from(offset).map_err(|_| EINVAL)?;
+        let end = i64::try_from(end).map_err(|_| EINVAL)?;
+
+        // SAFETY: The file is open, and its mapping does not change. The range includes its last
+        // byte, and is empty if that is before the first.
+        to_result(unsafe {
+            let mapping = (*self.as_ptr()).f_mapping;
+            bindings::filemap_write_and_wait_range(mapping, start, end - 1)
+        })
     }
 
     fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result {
