@@ -33,7 +33,7 @@ const ROUNDS: usize = 100_000;
 /// Parameters of a small namespace.
 pub fn parameters(lba_shift: u8) -> Parameters {
     Parameters {
-        capacity: 2 << 20,
+        capacity: 1 << 20,
         lba_shift,
         queue_pairs: 16,
         serial: *SERIAL,

@@ -152,6 +152,8 @@ pub struct Setup {
     pub msix: bool,
     pub admin_entries: u16,
     pub admin_completions: u16,
+    /// CC.MPS: memory pages have 4 KiB times 2 to the power of this.
+    pub page_shift: u32,
 }
 
 impl Default for Setup {
@@ -161,6 +163,7 @@ impl Default for Setup {
             msix: true,
             admin_entries: 32,
             admin_completions: 32,
+            page_shift: 0,
         }
     }
 }
@@ -182,8 +185,9 @@ pub struct Driver {
     pub traps: usize,
     admin_entries: u16,
     admin_completions: u16,
+    page_shift: u32,
     next_cid: u16,
-    next_page: u64,
+    next_address: u64,
 }
 
 impl Driver {
@@ -219,8 +223,9 @@ impl Driver {
             traps: 0,
             admin_entries: setup.admin_entries,
             admin_completions: setup.admin_completions,
+            page_shift: setup.page_shift,
             next_cid: 1,
-            next_page: 16,
+            next_address: 1 << 16,
         }
     }
 
@@ -248,7 +253,7 @@ impl Driver {
         );
         bench.write64(REG_ASQ, sq);
         bench.write64(REG_ACQ, cq);
-        bench.write32(REG_CC, CC_USUAL);
+        bench.write32(REG_CC, CC_USUAL | self.page_shift << CC_MPS_SHIFT);
         bench.settle();
         assert_eq!(
             bench.read32(REG_CSTS),
@@ -261,7 +266,8 @@ impl Driver {
 
     /// Resets the controller and forgets what it had.
     pub fn reset(&mut self) {
-        self.bench.write32(REG_CC, CC_USUAL & !CC_ENABLE);
+        let cc = self.bench.read32(REG_CC);
+        self.bench.write32(REG_CC, cc & !(CC_ENABLE | CC_SHN_MASK));
         self.bench.settle();
         assert_eq!(
             self.bench.read32(REG_CSTS),
@@ -304,27 +310,35 @@ impl Driver {
         self.cqs.insert(id, cq);
     }
 
-    /// Maps a page that has no neighbours, above or below 4 GiB.
-    pub fn page(&mut self) -> u64 {
-        self.next_page += 2;
-        let mut address = self.next_page * PAGE as u64;
-        if self.next_page.is_multiple_of(3) {
-            address |= 5 << 32;
+    /// Bytes of a memory page.
+    pub fn page_size(&self) -> usize {
+        PAGE << self.page_shift
+    }
+
+    /// Maps contiguous memory that begins with a page and has no neighbours.
+    fn map(&mut self, size: usize) -> u64 {
+        let address = (self.next_address + 1).next_multiple_of(self.page_size() as u64);
+        let pages = size.div_ceil(PAGE) as u64;
+        for page in 0..pages {
+            self.bench.memory.map(address + page * PAGE as u64);
         }
-        self.bench.memory.map(address);
+        self.next_address = address + pages * PAGE as u64;
         address
+    }
+
+    /// Maps a page, sometimes above 4 GiB.
+    pub fn page(&mut self) -> u64 {
+        const HIGH: u64 = 5 << 32;
+
+        self.next_address ^= HIGH;
+        self.map(self.page_size())
     }
 
     /// Maps contiguous memory for a queue, all zeros.
     pub fn ring_memory(&mut self, entries: u16, size: usize) -> u64 {
-        let pages = (usize::from(entries) * size).div_ceil(PAGE);
-        self.next_page += 2;
-        let base = self.next_page * PAGE as u64;
-        for page in 0..pages as u64 {
-            self.bench.memory.map(base + page * PAGE as u64);
-            self.bench.memory.put(base + page * PAGE as u64, &[0; PAGE]);
-        }
-        self.next_page += pages as u64;
+        let length = usize::from(entries) * size;
+        let base = self.map(length);
+        self.bench.memory.put(base, &vec![0; length]);
         base
     }
 
@@ -335,7 +349,8 @@ impl Driver {
 
     /// Memory whose PRP list, if it needs one, begins at `list_offset` in its page.
     pub fn buffer_with_list(&mut self, length: usize, offset: usize, list_offset: usize) -> Buffer {
-        let count = (offset + length).div_ceil(PAGE).max(1);
+        let page_size = self.page_size();
+        let count = (offset + length).div_ceil(page_size).max(1);
         // Never in order of their addresses.
         let mut pages: Vec<u64> = (0..count).map(|_| self.page()).collect();
         pages.reverse();
@@ -351,7 +366,7 @@ impl Driver {
                 lists.push(list);
                 let first = list + list_offset as u64;
                 for (index, &page) in pages.iter().enumerate().skip(1) {
-                    let last_slot = at + 8 == PAGE;
+                    let last_slot = at + 8 == page_size;
                     if last_slot && index + 1 < count {
                         let next = self.page();
                         self.bench.memory.put(list + at as u64, &next.to_le_bytes());
@@ -380,18 +395,21 @@ impl Driver {
 
     /// Unmaps the memory of a command.
     pub fn free(&mut self, buffer: &Buffer) {
+        let page_size = self.page_size() as u64;
         for &page in buffer.pages.iter().chain(&buffer.lists) {
-            self.bench.memory.unmap(page);
+            for address in (page..page + page_size).step_by(PAGE) {
+                self.bench.memory.unmap(address);
+            }
         }
     }
 
     /// Where each piece of a buffer is, in order.
-    fn pieces(buffer: &Buffer) -> Vec<(u64, usize)> {
+    fn pieces(&self, buffer: &Buffer) -> Vec<(u64, usize)> {
         let mut left = buffer.length;
         let mut offset = buffer.offset;
         let mut pieces = Vec::new();
         for &page in &buffer.pages {
-            let length = left.min(PAGE - offset);
+            let length = left.min(self.page_size() - offset);
             pieces.push((page + offset as u64, length));
             left -= length;
             offset = 0;
@@ -402,7 +420,7 @@ impl Driver {
     pub fn fill(&mut self, buffer: &Buffer, bytes: &[u8]) {
         assert_eq!(bytes.len(), buffer.length, "bytes for all of the buffer");
         let mut done = 0;
-        for (address, length) in Self::pieces(buffer) {
+        for (address, length) in self.pieces(buffer) {
             self.bench.memory.put(address, &bytes[done..done + length]);
             done += length;
         }
@@ -419,16 +437,15 @@ impl Driver {
     #[track_caller]
     pub fn content(&self, buffer: &Buffer) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(buffer.length);
-        for ((address, length), &page) in Self::pieces(buffer).into_iter().zip(&buffer.pages) {
+        for ((address, length), &page) in self.pieces(buffer).into_iter().zip(&buffer.pages) {
             bytes.extend(self.bench.memory.get(address, length));
-            let around = self.bench.memory.get(page, PAGE);
+            let whole = self.bench.memory.get(page, self.page_size());
             let start = (address - page) as usize;
-            for (at, &byte) in around.iter().enumerate() {
-                assert!(
-                    byte == CANARY || (start..start + length).contains(&at),
-                    "byte {at} of the page at {page:#x} is outside of the buffer and was touched"
-                );
-            }
+            let around = whole[..start].iter().chain(&whole[start + length..]);
+            assert!(
+                around.copied().all(|byte| byte == CANARY),
+                "the page at {page:#x} is touched only where the buffer is, from {start} on"
+            );
         }
         bytes
     }

@@ -392,3 +392,53 @@ fn every_failing_access_leaves_a_controller_that_can_be_reset() {
         guest.survive(&[]);
     }
 }
+
+#[test]
+fn a_failing_access_fails_the_command_or_the_controller() {
+    for opcode in [CMD_WRITE, CMD_READ, CMD_COMPARE, CMD_DSM] {
+        let mut failed = 0;
+        loop {
+            let mut driver = Driver::ready();
+            let length = if opcode == CMD_DSM { 16 } else { 20 << 10 };
+            let buffer = driver.buffer_with_list(length, 512, 4072);
+            driver.fill(&buffer, &vec![0; length]);
+            let mut sqe = Sqe::new(opcode).nsid(1).data(&buffer);
+            sqe = match opcode {
+                // One range of no blocks.
+                CMD_DSM => sqe.dword(10, 0).dword(11, DSM_AD),
+                _ => sqe.blocks(0, 40),
+            };
+            driver.bench.memory.forget();
+            driver.bench.memory.fail_after(failed);
+            let cid = driver.submit(1, sqe);
+            driver.pump();
+            let log = driver.bench.memory.log().to_vec();
+            let access = log[failed as usize];
+
+            let page = access.address & !0xfff;
+            if [driver.sqs[&1].base, driver.cqs[&1].base].contains(&page) {
+                assert_eq!(
+                    driver.bench.read32(REG_CSTS) & CSTS_CFS,
+                    CSTS_CFS,
+                    "{access:x?} of a queue cannot fail otherwise"
+                );
+                assert_eq!(
+                    log.len() as u64,
+                    failed + 1,
+                    "a failed controller leaves memory alone"
+                );
+            } else {
+                let completion = driver.take(1, cid).expect("the command completes");
+                assert_eq!(completion.status, DATA_XFER_ERROR, "{access:x?} failed");
+                assert_eq!(driver.bench.read32(REG_CSTS), CSTS_RDY, "it is well");
+            }
+            let last = page == driver.cqs[&1].base;
+            driver.revive();
+            if last {
+                break;
+            }
+            failed += 1;
+        }
+        assert!(failed > 1, "{opcode} has {failed} accesses before the last");
+    }
+}

@@ -58,6 +58,7 @@ pub struct Start {
     pairs: u16,
     entries: u16,
     budget: u32,
+    page_shift: u32,
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -147,15 +148,19 @@ pub fn start() -> impl Strategy<Value = Start> {
         1..=PAIRS,
         2..17u16,
         prop_oneof![Just(1u32), 1..20u32],
+        prop_oneof![4 => Just(0u32), 1 => 1..=4u32],
     )
-        .prop_map(|(lba_shift, msix, shadow, pairs, entries, budget)| Start {
-            lba_shift,
-            msix,
-            shadow,
-            pairs,
-            entries,
-            budget,
-        })
+        .prop_map(
+            |(lba_shift, msix, shadow, pairs, entries, budget, page_shift)| Start {
+                lba_shift,
+                msix,
+                shadow,
+                pairs,
+                entries,
+                budget,
+                page_shift,
+            },
+        )
 }
 
 /// A driver, and what it expects.
@@ -175,6 +180,7 @@ impl Run {
         let setup = Setup {
             lba_shift: start.lba_shift,
             msix: start.msix,
+            page_shift: start.page_shift,
             ..Setup::default()
         };
         let mut driver = Driver::with_queues(setup, start.pairs, start.entries);

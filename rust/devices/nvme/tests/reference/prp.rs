@@ -327,3 +327,54 @@ fn blocks_of_4096_bytes_may_straddle_pages() {
         );
     }
 }
+
+#[test]
+fn memory_pages_may_be_larger() {
+    let largest = {
+        let mut driver = Driver::ready();
+        (driver.bench.read64(REG_CAP) >> CAP_MPSMAX_SHIFT & 0xf) as u32
+    };
+    for page_shift in 1..=largest {
+        let setup = Setup {
+            page_shift,
+            ..Setup::default()
+        };
+        let mut driver = Driver::with_queues(setup, 1, 8);
+        let page = driver.page_size();
+        driver.identify(CNS_CTRL, 0);
+        for (length, offset, list_offset) in [
+            (512, 0, 0),
+            (512, 4096, 0),
+            (4096, page - 512, 0),
+            (8192, page - 4, 0),
+            (page, 0, 0),
+            (page + 512, 0, 0),
+            (2 * page, 4, 0),
+            (3 * page, page - 4, page - 8),
+            (4 * page, 4096, page - 16),
+            (4 * page, 0, 4096 - 8),
+            (512 << 10, 4, page - 8),
+        ] {
+            round_trip(&mut driver, length, offset, list_offset);
+        }
+
+        // An address in the middle of a page is not one of a page.
+        let buffer = driver.buffer(2 * page, 0);
+        let sqe = transfer(CMD_READ, &buffer).prp(buffer.prp1, buffer.prp2 + 4096);
+        driver.bad(1, sqe, &[PRP_OFFSET_INVALID]);
+        let base = driver.page() + 4096;
+        for opcode in [ADMIN_CREATE_CQ, ADMIN_CREATE_SQ] {
+            let sqe = Sqe::new(opcode)
+                .prp(base, 0)
+                .dword(10, 1 << 16 | 2)
+                .dword(11, QUEUE_PHYS_CONTIG | 1 << 16);
+            driver.bad(0, sqe, &[PRP_OFFSET_INVALID, INVALID_FIELD]);
+        }
+        let good = driver.page();
+        for (prp1, prp2) in [(base, good), (good, base)] {
+            let sqe = Sqe::new(ADMIN_DBBUF).prp(prp1, prp2);
+            driver.bad(0, sqe, &[PRP_OFFSET_INVALID, INVALID_FIELD]);
+        }
+        driver.revive();
+    }
+}

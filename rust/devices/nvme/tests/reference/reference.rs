@@ -159,8 +159,13 @@ impl Reference {
         let count = u64::from(command.count.max(1));
         let start = u64::from(command.start) % (self.blocks - count);
         let blocks = start..start + count;
-        let data_offset = usize::from(command.offset) % 1024 * 4;
-        let list_offset = usize::from(command.list_offset) % 512 * 8;
+        // What is not at the beginning of a page is in its last 4 KiB.
+        let in_page = |offset: usize| match offset {
+            0 => 0,
+            _ => driver.page_size() - PAGE + offset,
+        };
+        let data_offset = in_page(usize::from(command.offset) % 1024 * 4);
+        let list_offset = in_page(usize::from(command.list_offset) % 512 * 8);
         let mut length = count as usize * self.block;
         let mut expected = vec![SUCCESS];
         let mut touched = vec![blocks.clone()];

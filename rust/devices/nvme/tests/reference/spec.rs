@@ -30,6 +30,7 @@ pub const CAP_STRIDE_SHIFT: u32 = 32;
 pub const CAP_NSSRC: u64 = 1 << 36;
 pub const CAP_CSS_NVM: u64 = 1 << 37;
 pub const CAP_MPSMIN_SHIFT: u32 = 48;
+pub const CAP_MPSMAX_SHIFT: u32 = 52;
 
 pub const CC_ENABLE: u32 = 1 << 0;
 pub const CC_CSS_SHIFT: u32 = 4;
@@ -37,6 +38,8 @@ pub const CC_MPS_SHIFT: u32 = 7;
 pub const CC_AMS_SHIFT: u32 = 11;
 pub const CC_SHN_NORMAL: u32 = 1 << 14;
 pub const CC_SHN_ABRUPT: u32 = 2 << 14;
+/// Shutdown notification.
+pub const CC_SHN_MASK: u32 = 3 << 14;
 pub const CC_IOSQES_64: u32 = 6 << 16;
 pub const CC_IOCQES_16: u32 = 4 << 20;
 /// What a driver with 4 KiB pages enables.

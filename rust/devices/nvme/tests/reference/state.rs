@@ -216,6 +216,24 @@ fn a_state_of_another_length_is_refused() {
 }
 
 #[test]
+fn a_refused_state_does_not_spoil_the_next_one() {
+    let (mut driver, commands) = rich(Setup::default());
+    let expected = finish(&mut driver, &commands);
+
+    let (mut driver, commands) = rich(Setup::default());
+    let state = driver.bench.save();
+    let mut broken = state.clone();
+    let last = broken.len() - 1;
+    broken[last] ^= 0xff;
+    let mut spoiled = Controller::new(parameters(9)).expect("the parameters are good");
+    assert!(spoiled.restore(&broken).is_err(), "it is refused");
+    assert_eq!(spoiled.restore(&state), Ok(()));
+    driver.bench.controller = spoiled;
+    driver.bench.kicked = true;
+    assert_eq!(finish(&mut driver, &commands), expected);
+}
+
+#[test]
 fn the_serial_number_moves() {
     let (mut driver, _) = rich(Setup::default());
     let state = driver.bench.save();
@@ -255,13 +273,14 @@ fn a_state_with_any_byte_changed_is_refused_or_survivable() {
         driver.bench.work(1);
     }
     let state = driver.bench.save();
+    let used = Guest::new().driver.bench.controller;
     let attacks = some_attacks(12);
     let mut accepted = 0;
     for at in 0..state.len() {
         for change in [0x01, 0x80, 0xff] {
             let mut state = state.clone();
             state[at] ^= change;
-            accepted += usize::from(survive(&state, at, &attacks));
+            accepted += usize::from(survive(&used, &state, at, &attacks));
         }
     }
     assert!(accepted > 0, "some numbers can have any value");
@@ -275,22 +294,28 @@ fn a_state_with_any_word_replaced_is_refused_or_survivable() {
         driver.bench.work(1);
     }
     let state = driver.bench.save();
+    let used = Guest::new().driver.bench.controller;
     let attacks = some_attacks(6);
     for at in (0..state.len() - 3).step_by(2) {
         for value in [0u32, 0xffff_ffff, 0x0001_0000, 0x7fff_fffe] {
             let mut state = state.clone();
             state[at..at + 4].copy_from_slice(&value.to_le_bytes());
-            survive(&state, at, &attacks);
+            survive(&used, &state, at, &attacks);
         }
     }
 }
 
 /// Loads a state, if that works, lets a hostile guest use the controller and resets it. Returns
 /// whether the state was accepted.
-fn survive(state: &[u8], at: usize, attacks: &[crate::hostile::Attack]) -> bool {
+fn survive(used: &Controller, state: &[u8], at: usize, attacks: &[crate::hostile::Attack]) -> bool {
     let Ok(controller) = Controller::load(&parameters(9), state) else {
         return false;
     };
+    // In the place of another one it is the same.
+    let mut other = used.clone();
+    assert_eq!(other.restore(state), Ok(()), "byte {at} was changed");
+    assert_eq!(other, controller, "byte {at} was changed");
+
     let check = std::panic::AssertUnwindSafe(|| {
         // What was accepted can be saved and loaded.
         let mut saved = vec![0; Controller::STATE_SIZE];
