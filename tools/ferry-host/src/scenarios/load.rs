@@ -38,7 +38,7 @@ const LOADS: [(&str, u64, &[&str]); 3] = [
             "--iodepth=4",
             "--rw=randwrite",
             "--bs=128k",
-            "--size=8m",
+            "--size=4m",
         ],
     ),
     // One command after the other, and flushes.
@@ -70,13 +70,13 @@ fn sum_file(disk: &str) -> String {
 
 /// Reads a disk's cold part, past the page cache, into a checksum.
 fn sum_command(disk: &str) -> String {
-    let command = sum_of_cold_part();
-    format!("echo 1 > /proc/sys/vm/drop_caches; {command} < /dev/{disk}")
+    let command = sum_of_cold_part(&format!("/dev/{disk}"));
+    format!("echo 1 > /proc/sys/vm/drop_caches; {command}")
 }
 
-/// A command that reads a disk on its standard input and prints the checksum of its cold part.
-pub fn sum_of_cold_part() -> String {
-    format!("head -c {} | sha256sum", COLD << 20)
+/// A command that prints the checksum of the cold part of the disk in `file`.
+pub fn sum_of_cold_part(file: &str) -> String {
+    format!("head -c {} {file} | sha256sum", COLD << 20)
 }
 
 /// Writes the cold part of every disk.
