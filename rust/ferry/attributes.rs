@@ -9,7 +9,10 @@ use crate::{
         Driver,
         WindowSize, //
     },
-    mediated::Mediated, //
+    mediated::{
+        Mediated,
+        Protocols, //
+    },
 };
 use core::{
     fmt::Display,
@@ -33,6 +36,7 @@ impl<D: Driver> Group for MigrationAttributes<D> {
     const NAME: &'static CStr = c"migration";
     const ATTRIBUTES: &'static [Entry] = &[
         Entry::of::<DeviceStateAttribute<D>>(),
+        Entry::of::<ProtocolAttribute<D>>(),
         Entry::of::<WindowSizeAttribute<D>>(),
         Entry::END,
     ];
@@ -128,6 +132,26 @@ impl<D: Driver> Attribute for DeviceStateAttribute<D> {
 
     fn show(device: &Device<Mediated<D>>) -> Result<&'static str> {
         Ok(device.state().map_or("closed", |state| state.name()))
+    }
+}
+
+/// `protocol`: which migration protocols the device offers, `any`, `v1` or `v2`, which can be changed
+/// while the device is closed.
+struct ProtocolAttribute<D>(PhantomData<D>);
+
+impl<D: Driver> Attribute for ProtocolAttribute<D> {
+    type Device = Mediated<D>;
+    type Value = Protocols;
+
+    const NAME: &'static CStr = c"protocol";
+    const WRITABLE: bool = true;
+
+    fn show(device: &Device<Mediated<D>>) -> Result<Protocols> {
+        Ok(device.protocols())
+    }
+
+    fn store(device: &Device<Mediated<D>>, text: &str) -> Result {
+        device.set_protocols(text.parse()?)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
         PostedWrites,
         Work, //
     },
+    v2::FileSession,
 };
 use core::fmt::Display;
 use kernel::{
@@ -40,7 +41,10 @@ use kernel::{
         UserSlice, //
     },
 };
-use migration::State;
+use migration::{
+    State,
+    BLOCK_SIZE, //
+};
 use vfio::{
     device::{
         Device,
@@ -51,6 +55,11 @@ use vfio::{
     irq::{
         self,
         Interrupts, //
+    },
+    migration::{
+        Flags,
+        MigrationOperations,
+        Support, //
     },
     ratelimit::RateLimit,
     region::{
@@ -69,6 +78,12 @@ const BARS: usize = (pci::BAR5 - pci::BAR0 + 1) as usize;
 /// How many bytes of an access of registers are copied from or to the user at once.
 const BLOCK: usize = 64;
 
+/// Bytes of the buffer through which the storage of a device is received.
+const STORAGE_BUFFER: usize = 16 * BLOCK_SIZE;
+
+/// For how many bytes of the data window there is a byte of notes in that buffer.
+const WINDOW_PER_NOTE: usize = BLOCK_SIZE / 16;
+
 /// How often a worker takes the device's lock for a part of the work before it queues up again.
 const WORK_ROUNDS: usize = 16;
 
@@ -83,6 +98,8 @@ pub(crate) struct Live<M: Model> {
     pub(crate) load_error: Option<M::LoadError>,
     /// Its state may advance.
     pub(crate) running: bool,
+    /// It initiates no DMA.
+    pub(crate) quiet: bool,
 }
 
 impl<M: Model> Live<M> {
@@ -93,6 +110,7 @@ impl<M: Model> Live<M> {
             staged_storage: None,
             load_error: None,
             running: true,
+            quiet: false,
         }
     }
 
@@ -102,16 +120,127 @@ impl<M: Model> Live<M> {
         self.staged_storage = None;
         self.load_error = None;
         self.running = true;
+        self.quiet = false;
+    }
+}
+
+/// A migration protocol.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Protocol {
+    /// The migration region.
+    V1,
+    /// `VFIO_DEVICE_FEATURE_MIGRATION`.
+    V2,
+}
+
+impl Display for Protocol {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        })
+    }
+}
+
+/// The protocols that a device offers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Protocols {
+    /// Whichever is used first.
+    Any,
+    /// Only this one.
+    Only(Protocol),
+}
+
+impl Protocols {
+    fn offer(self, protocol: Protocol) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(only) => only == protocol,
+        }
+    }
+}
+
+impl Display for Protocols {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::Only(protocol) => protocol.fmt(f),
+        }
+    }
+}
+
+impl core::str::FromStr for Protocols {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "any" => Ok(Self::Any),
+            "v1" => Ok(Self::Only(Protocol::V1)),
+            "v2" => Ok(Self::Only(Protocol::V2)),
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+/// Why a protocol cannot be used.
+pub(crate) enum ProtocolRefusal {
+    /// The administrator does not want it.
+    NotOffered { wanted: Protocol },
+    /// The other one is in use.
+    OtherInUse { wanted: Protocol, used: Protocol },
+}
+
+impl ProtocolRefusal {
+    pub(crate) fn error(&self) -> Error {
+        match self {
+            Self::NotOffered { .. } => EOPNOTSUPP,
+            Self::OtherInUse { .. } => EBUSY,
+        }
+    }
+}
+
+impl Display for ProtocolRefusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NotOffered { wanted } => {
+                write!(f, "the device does not offer protocol {wanted}")
+            }
+            Self::OtherInUse { wanted, used } => write!(
+                f,
+                "protocol {wanted} cannot be used before the next reset, as {used} has been"
+            ),
+        }
     }
 }
 
 /// What there is of migration, and what is chosen before.
-struct Migration<D: Driver> {
+pub(crate) struct Migration<D: Driver> {
     settings: D::Settings,
     /// Size of the data window at the next open.
     window_size: WindowSize,
+    /// What users may use from the next open on.
+    protocols: Protocols,
     /// Present while the device is open.
-    region: Option<Region>,
+    pub(crate) region: Option<Region>,
+    /// The protocol that has been used since the open or the last reset.
+    pub(crate) protocol: Option<Protocol>,
+    /// The session of protocol v2.
+    pub(crate) file: Option<FileSession>,
+    /// How many such sessions this open has had.
+    pub(crate) sessions: u64,
+}
+
+impl<D: Driver> Migration<D> {
+    /// Checks that `wanted` is offered and not held up by the other one.
+    pub(crate) fn may_use(&self, wanted: Protocol) -> Result<(), ProtocolRefusal> {
+        if !self.protocols.offer(wanted) {
+            return Err(ProtocolRefusal::NotOffered { wanted });
+        }
+        match self.protocol {
+            Some(used) if used != wanted => Err(ProtocolRefusal::OtherInUse { wanted, used }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The private data of a mediated device. For its lock order see the crate's documentation.
@@ -153,7 +282,11 @@ impl<D: Driver> Mediated<D> {
             migration <- new_mutex!(Migration {
                 settings: settings?,
                 window_size,
+                protocols: Protocols::Any,
                 region: None,
+                protocol: None,
+                file: None,
+                sessions: 0,
             }),
             live <- new_mutex!(None),
             posted: Default::default(),
@@ -186,6 +319,30 @@ impl<D: Driver> Mediated<D> {
 
         migration.window_size = window_size;
         Ok(())
+    }
+
+    pub(crate) fn protocols(&self) -> Protocols {
+        self.migration.lock().protocols
+    }
+
+    /// Sets which protocols the device offers from the next open on.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` while the device is open.
+    pub(crate) fn set_protocols(&self, protocols: Protocols) -> Result {
+        let mut migration = self.migration.lock();
+        if migration.region.is_some() {
+            return Err(EBUSY);
+        }
+
+        migration.protocols = protocols;
+        Ok(())
+    }
+
+    /// Runs `f` with the state mutex held.
+    pub(crate) fn with_migration<R>(&self, f: impl FnOnce(&mut Migration<D>) -> R) -> R {
+        f(&mut self.migration.lock())
     }
 
     pub(crate) fn with_settings<R>(&self, f: impl FnOnce(&D::Settings) -> R) -> R {
@@ -424,6 +581,7 @@ const FIELD_MAX: usize = 8;
 
 impl<D: Driver> Operations for Mediated<D> {
     const NAME: &'static CStr = D::NAME;
+    const MIGRATION: Support = Support::of::<Self>();
 
     fn open_device(device: &Device<Self>) -> Result {
         let mut migration = device.migration.lock();
@@ -434,7 +592,12 @@ impl<D: Driver> Operations for Mediated<D> {
             SharedPages::new(migration.window_size.bytes())?,
             GFP_KERNEL_ACCOUNT,
         )?;
-        let buffer = KVVec::from_elem(0, D::Model::STATE_SIZE, GFP_KERNEL_ACCOUNT)?;
+        // Where there is storage, notes about its blocks go there as well, see `MigrationRegion`.
+        let least = match model.storage() {
+            Some(_) => STORAGE_BUFFER.max(migration.window_size.bytes() / WINDOW_PER_NOTE),
+            None => 0,
+        };
+        let buffer = KVVec::from_elem(0, D::Model::STATE_SIZE.max(least), GFP_KERNEL_ACCOUNT)?;
 
         device.interrupts.forget();
         device.drive_interrupts(&mut model);
@@ -442,7 +605,17 @@ impl<D: Driver> Operations for Mediated<D> {
         *device.live.lock() = Some(Live::new(model));
         device.takes_posted.store(true, Relaxed);
         migration.region = Some(Region::new(DataWindow(pages.clone()), StateBuffer(buffer)));
-        *device.window.lock() = Some(pages);
+        migration.protocol = None;
+        migration.file = None;
+        migration.sessions = 0;
+        device.set_migration_flags(if migration.protocols.offer(Protocol::V2) {
+            <Self as MigrationOperations>::FLAGS
+        } else {
+            Flags::NONE
+        });
+        if migration.protocols.offer(Protocol::V1) {
+            *device.window.lock() = Some(pages);
+        }
         Ok(())
     }
 
@@ -456,7 +629,10 @@ impl<D: Driver> Operations for Mediated<D> {
         device.interrupts.release();
 
         let pages = device.window.lock().take();
-        let region = device.migration.lock().region.take();
+        let region = device.with_migration(|migration| {
+            migration.file = None;
+            migration.region.take()
+        });
         // With no lock held: there may be much to free.
         drop(live);
         drop(region);
@@ -483,7 +659,10 @@ impl<D: Driver> Operations for Mediated<D> {
                 // A read has an effect, which is not to be had without its value: see first that
                 // the user can be given one.
                 UserSlice::new(into, count).writer().write_slice(bytes)?;
-                device.with_region(|region| {
+                let access = RegionAccess::Read {
+                    offset: position.offset,
+                };
+                device.with_region(access, |region| {
                     region.read_header(
                         &mut Engaged(device),
                         &mut Reporter(device),
@@ -529,7 +708,7 @@ impl<D: Driver> Operations for Mediated<D> {
                     .get_mut(..count)
                     .ok_or_else(|| device.refused("migration", &Wide { count }, EINVAL))?;
                 UserSlice::new(from, count).reader().read_slice(bytes)?;
-                device.with_region(|region| {
+                device.with_region(RegionAccess::Write, |region| {
                     region.write_header(
                         &mut Engaged(device),
                         &mut Reporter(device),
@@ -574,9 +753,12 @@ impl<D: Driver> Operations for Mediated<D> {
             })
     }
 
-    fn info(_device: &Device<Self>) -> DeviceInfo {
+    fn info(device: &Device<Self>) -> DeviceInfo {
         DeviceInfo {
-            num_regions: NUM_REGIONS,
+            num_regions: match device.open_window() {
+                Ok(_) => NUM_REGIONS,
+                Err(_) => MIGRATION,
+            },
             num_irqs: irq::Index::COUNT,
         }
     }
@@ -595,7 +777,7 @@ impl<D: Driver> Operations for Mediated<D> {
             }),
             pci::CONFIG => Ok(read_write(D::Model::CONFIG_SIZE)),
             MIGRATION => {
-                let window_size = device.open_window()?.size() as u64;
+                let window_size = device.open_window().map_err(|_| EINVAL)?.size() as u64;
                 Ok(region::Info {
                     size: Region::WINDOW_OFFSET + window_size,
                     access: region::Access::ReadWriteMmap {
@@ -622,8 +804,12 @@ impl<D: Driver> Operations for Mediated<D> {
     }
 
     fn reset(device: &Device<Self>) -> Result {
-        device.with_region(|region| {
+        device.with_migration(|migration| {
+            let region = migration.region.as_mut().ok_or(ENODEV)?;
             region.reset(&mut Engaged(device), &mut Reporter(device));
+            migration.protocol = None;
+            migration.file = None;
+            device.notify_data();
             Ok(())
         })
     }
@@ -631,7 +817,8 @@ impl<D: Driver> Operations for Mediated<D> {
     fn work(device: &Device<Self>, dma: &Dma<'_>) {
         for _ in 0..WORK_ROUNDS {
             let mut live = device.live.lock();
-            let Some(live) = Option::as_mut(&mut live).filter(|live| live.running) else {
+            let Some(live) = Option::as_mut(&mut live).filter(|live| live.running && !live.quiet)
+            else {
                 return;
             };
             let work = live
@@ -641,6 +828,7 @@ impl<D: Driver> Operations for Mediated<D> {
                 });
             device.drive_interrupts(&mut live.model);
             if work == Work::Done {
+                device.notify_data();
                 return;
             }
         }
@@ -661,12 +849,54 @@ impl<D: Driver> Operations for Mediated<D> {
     }
 }
 
-impl<D: Driver> Mediated<D> {
-    /// Runs `f` with the migration region of the open device, under the state mutex.
-    fn with_region(&self, f: impl FnOnce(&mut Region) -> Result<(), migration::Refusal>) -> Result {
-        let mut migration = self.migration.lock();
-        let region = migration.region.as_mut().ok_or(ENODEV)?;
+/// An access of the header of the migration region.
+enum RegionAccess {
+    Read { offset: u64 },
+    Write,
+}
 
-        f(region).map_err(|refusal| Error::from_errno(refusal.errno.to_errno()))
+impl RegionAccess {
+    /// Whether it is a part of protocol v1 and nothing else. A look at `device_state` is harmless.
+    fn uses_protocol(&self) -> bool {
+        match self {
+            Self::Read { offset } => *offset >= DEVICE_STATE_END,
+            Self::Write => true,
+        }
+    }
+}
+
+/// Where `device_state` ends in the header.
+const DEVICE_STATE_END: u64 = 4;
+
+trait RegionUser<D: Driver> {
+    fn with_region(
+        &self,
+        access: RegionAccess,
+        f: impl FnOnce(&mut Region) -> Result<(), migration::Refusal>,
+    ) -> Result;
+}
+
+impl<D: Driver> RegionUser<D> for Device<Mediated<D>> {
+    /// Runs `f` with the migration region of the open device, under the state mutex.
+    fn with_region(
+        &self,
+        access: RegionAccess,
+        f: impl FnOnce(&mut Region) -> Result<(), migration::Refusal>,
+    ) -> Result {
+        self.with_migration(|migration| {
+            if access.uses_protocol() {
+                migration
+                    .may_use(Protocol::V1)
+                    .map_err(|refusal| self.refused("migration", &refusal, refusal.error()))?;
+            }
+            let region = migration.region.as_mut().ok_or(ENODEV)?;
+
+            let before = region.state();
+            let result = f(region);
+            if region.state() != before {
+                migration.protocol = Some(Protocol::V1);
+            }
+            result.map_err(|refusal| Error::from_errno(refusal.errno.to_errno()))
+        })
     }
 }

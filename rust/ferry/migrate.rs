@@ -132,6 +132,15 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
         Ok(())
     }
 
+    fn set_quiet(&mut self, quiet: bool) {
+        // Whoever does the work has the lock, and is through when we get it.
+        let set = self.0.with_live(|live| live.quiet = quiet);
+
+        if set.is_ok() && !quiet {
+            self.0.kick();
+        }
+    }
+
     fn save(&mut self, out: &mut [u8]) -> Result<usize, Errno> {
         self.0
             .with_live(|live| live.model.save(out))

@@ -13,6 +13,7 @@ use crate::{
         Kind,
         HEADER_SIZE, //
     },
+    save::pieces,
     storage::{
         Storage,
         BLOCK_SIZE, //
@@ -87,6 +88,8 @@ pub(crate) struct Blocks {
     /// Where to look for the next dirty block.
     cursor: u64,
     partial: Option<Partial>,
+    /// How many blocks have been given.
+    given: u64,
     /// Whether it is noted which blocks a chunk has.
     noting: bool,
     /// How many runs of blocks of the last chunk are in the notes, and the run after those.
@@ -100,6 +103,7 @@ impl Blocks {
         Self {
             cursor: 0,
             partial: None,
+            given: 0,
             noting: false,
             noted: 0,
             run: None,
@@ -112,12 +116,7 @@ impl Blocks {
     /// Less of it will come where blocks follow one on the other or are all zeros. Where the end of
     /// a chunk cuts a block there is one header more.
     pub(crate) fn pending(&self, dirty: u64, piece_max: usize) -> u64 {
-        // Not `div_ceil()`: objtool does not know that its panic, which is never reached, ends there.
-        let pieces = BLOCK_SIZE
-            .saturating_add(piece_max)
-            .saturating_sub(1)
-            .checked_div(piece_max)
-            .unwrap_or(BLOCK_SIZE);
+        let pieces = pieces(BLOCK_SIZE, piece_max);
         let size = pieces
             .saturating_mul(HEADER_SIZE)
             .saturating_add(BLOCK_SIZE);
@@ -128,6 +127,11 @@ impl Blocks {
         dirty
             .saturating_mul(size as u64)
             .saturating_add(left as u64)
+    }
+
+    /// Returns how many blocks have been given, those twice that were dirty again.
+    pub(crate) const fn given(&self) -> u64 {
+        self.given
     }
 
     /// Begins a chunk: the one before it is not in doubt. `noting` tells whether this one may be.
@@ -151,7 +155,7 @@ impl Blocks {
     ) -> Given {
         let next = match self.partial {
             Some(partial) => Some((partial.index, partial.done)),
-            None => storage.take_dirty(self.cursor).map(|index| (index, 0)),
+            None => self.take(storage, self.cursor).map(|index| (index, 0)),
         };
         let Some((index, done)) = next else {
             return Given::Nothing;
@@ -255,7 +259,7 @@ impl Blocks {
     ) -> Option<u64> {
         let wanted = index.saturating_add(1);
         self.cursor = wanted;
-        let next = storage.take_dirty(wanted)?;
+        let next = self.take(storage, wanted)?;
 
         if next != wanted || !self.note(next, notes) {
             self.put_back(storage, next);
@@ -264,8 +268,15 @@ impl Blocks {
         Some(next)
     }
 
+    fn take(&mut self, storage: &mut dyn Storage, from: u64) -> Option<u64> {
+        let index = storage.take_dirty(from)?;
+        self.given = self.given.saturating_add(1);
+        Some(index)
+    }
+
     /// Makes a block dirty again that was taken and not given, and goes on with it.
     fn put_back(&mut self, storage: &mut dyn Storage, index: u64) {
+        self.given = self.given.saturating_sub(1);
         storage.mark_dirty(index);
         self.cursor = index;
     }

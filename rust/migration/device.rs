@@ -48,6 +48,12 @@ pub trait Device {
     /// The device is still stopped.
     fn start(&mut self) -> Result<(), Errno>;
 
+    /// Has the device initiate no DMA from the return of this on, or initiate DMA again; in the former
+    /// case it answers accesses as before. The device may run or be stopped, and a reset ends it.
+    fn set_quiet(&mut self, quiet: bool) {
+        let _ = quiet;
+    }
+
     /// Writes the whole state of the stopped device to `out`, which has
     /// [`STATE_SIZE`](Self::STATE_SIZE) bytes, and returns its length in bytes. All that is in
     /// flight is part of the state.

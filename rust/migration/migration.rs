@@ -15,6 +15,7 @@
 //! save        gives a stream             resume      takes a stream
 //! writer      puts records               reader      takes records, trusts nothing
 //! record      header of a record         identity    what both ends must have in common
+//! v2          protocol v2 on the same machine
 //! storage     blocks of a device that move while it runs
 //! ```
 //!
@@ -47,6 +48,7 @@ pub mod state;
 pub mod storage;
 pub mod stream;
 mod transition;
+pub mod v2;
 mod writer;
 
 pub use crate::{

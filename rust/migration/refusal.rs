@@ -158,8 +158,13 @@ pub enum Reason {
         /// The most that it may be, in bytes.
         most: usize,
     },
-    /// `data_size` was written while the device was not resuming.
+    /// `data_size` was written, or the data file, while the device was not resuming.
     NotResuming {
+        /// The state that the device is in.
+        state: State,
+    },
+    /// Data was read, or asked about, while the device was not in the state for that.
+    NotSaving {
         /// The state that the device is in.
         state: State,
     },
@@ -349,9 +354,10 @@ impl Reason {
     /// Returns the error number for this reason.
     pub const fn errno(&self) -> Errno {
         match self {
-            Self::Access { .. } | Self::InvalidState { .. } | Self::NotResuming { .. } => {
-                Errno::EINVAL
-            }
+            Self::Access { .. }
+            | Self::InvalidState { .. }
+            | Self::NotResuming { .. }
+            | Self::NotSaving { .. } => Errno::EINVAL,
             Self::ReadOnly { .. } => Errno::EPERM,
             Self::InErrorState
             | Self::NotUnwound { .. }
@@ -433,6 +439,9 @@ impl fmt::Display for Reason {
                     f,
                     "data_size was written in the {state} state, not RESUMING"
                 )
+            }
+            Self::NotSaving { state } => {
+                write!(f, "data was asked for in the {state} state")
             }
             Self::ChunkTooLarge { size, most } => write!(
                 f,

@@ -73,6 +73,8 @@ pub struct MigrationRegion<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> {
     session: Session,
     /// A session that a transition has ended and may yet have to put back.
     parked: Session,
+    /// Whether the device initiates no DMA though it may run; only protocol v2 has that.
+    quiet: bool,
     /// The generation that the next save has.
     next_generation: u32,
     window: W,
@@ -101,6 +103,7 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
             handshake: Handshake::Idle,
             session: Session::None,
             parked: Session::None,
+            quiet: false,
             next_generation: FIRST_GENERATION,
             window,
             buffer,
@@ -192,6 +195,7 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
         let from = self.state();
 
         self.end_sessions(device);
+        self.quiet = false;
         device.reset();
         self.state = DeviceState::INITIAL;
         if from != State::Running {
@@ -301,8 +305,17 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
         // In the ERROR state even a request that makes no sense gets this answer.
         self.refuse_in_error()?;
 
+        self.change(device, observer, DeviceState::from_word(word)?)
+    }
+
+    /// Brings the device to the state `wanted`.
+    fn change<D: Device, O: Observer>(
+        &mut self,
+        device: &mut D,
+        observer: &mut O,
+        wanted: DeviceState,
+    ) -> Result<(), Refusal> {
         let from = self.state();
-        let wanted = DeviceState::from_word(word)?;
         let to = wanted.state();
         let transition = Transition::new(from, to).ok_or(Reason::InErrorState)?;
         if from == to {
@@ -329,7 +342,7 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
                 undo,
                 undo_refusal,
             }) => {
-                self.state = self.state.into_error();
+                self.state = self.state.with_state(State::Error);
                 self.end_sessions(device);
                 let refusal = Refusal::from(Reason::NotUnwound {
                     step,
@@ -342,6 +355,79 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
         };
         observer.state(from, reached, result.as_ref().copied());
         result
+    }
+
+    /// Returns whether the device initiates no DMA though it may run.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Has the device initiate no DMA, or initiate DMA again.
+    pub(crate) fn set_quiet<D: Device>(&mut self, device: &mut D, quiet: bool) {
+        if self.quiet != quiet {
+            device.set_quiet(quiet);
+            self.quiet = quiet;
+        }
+    }
+
+    /// Brings the device to the state `to`; reserved bits are as they are.
+    pub(crate) fn set_state<D: Device, O: Observer>(
+        &mut self,
+        device: &mut D,
+        observer: &mut O,
+        to: State,
+    ) -> Result<(), Refusal> {
+        self.refuse_in_error()?;
+
+        self.change(device, observer, self.state.with_state(to))
+    }
+
+    /// Puts the next records of the save session into `window`, as many as fit, and returns their
+    /// size in bytes. They count as read.
+    pub(crate) fn read_stream<D: Device, O: Observer, F: Window>(
+        &mut self,
+        device: &mut D,
+        observer: &mut O,
+        window: &mut F,
+    ) -> Result<u64, Refusal> {
+        self.refuse_in_error()?;
+
+        let state = self.state();
+        let Session::Save(save) = &mut self.session else {
+            return Err(Reason::NotSaving { state }.into());
+        };
+        let size = save.next_chunk(device, window, self.buffer.as_mut())?;
+        if size > 0 {
+            observer.chunk(state, size, save.total());
+        }
+        Ok(size)
+    }
+
+    /// Takes the first `size` bytes of `window` for the next ones of the stream.
+    pub(crate) fn write_stream<D: Device, O: Observer, F: Window>(
+        &mut self,
+        device: &mut D,
+        observer: &mut O,
+        window: &F,
+        size: usize,
+    ) -> Result<(), Refusal> {
+        self.refuse_in_error()?;
+
+        let state = self.state();
+        let Session::Resume(resume) = &mut self.session else {
+            return Err(Reason::NotResuming { state }.into());
+        };
+        resume.consume(device, window, size, self.buffer.as_mut())?;
+        observer.chunk(state, size as u64, resume.total());
+        Ok(())
+    }
+
+    /// Returns the save session.
+    pub(crate) fn save(&self) -> Option<&Save> {
+        match &self.session {
+            Session::Save(save) => Some(save),
+            Session::None | Session::Resume(_) => None,
+        }
     }
 
     /// Counts the generation that the save session has begun, so that no other save has its number.

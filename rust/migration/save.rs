@@ -102,6 +102,8 @@ pub struct Save {
     blocks: Option<Blocks>,
     /// Whether the storage is still to be tracked anew.
     untracked: bool,
+    /// How many blocks were dirty when the session began.
+    initial: u64,
     captured: Option<Captured>,
     /// Bytes of the device state that have been given.
     given: usize,
@@ -157,6 +159,9 @@ impl Save {
             header: true,
             blocks,
             untracked: false,
+            initial: device
+                .with_storage(|storage| storage.dirty_blocks())
+                .unwrap_or(0),
             captured: None,
             given: 0,
             bytes: 0,
@@ -298,7 +303,7 @@ impl Save {
         }
         if let Some(captured) = self.captured {
             let left = captured.len.saturating_sub(self.given);
-            add(left.div_ceil(piece_max(window_size)), left);
+            add(pieces(left, piece_max(window_size)), left);
             if !self.ended {
                 add(1, Totals::SIZE);
             }
@@ -310,6 +315,28 @@ impl Save {
         }
 
         bytes
+    }
+
+    /// Returns how many of the [`pending`](Self::pending) bytes were so when the session began.
+    ///
+    /// A block that was given and is dirty again counts as given, so that this comes to zero however
+    /// busy the device is.
+    pub fn initial<D: Device>(&self, device: &mut D, window_size: usize) -> u64 {
+        let pending = self.pending(device, window_size);
+        let Some(blocks) = self.blocks else {
+            return pending;
+        };
+
+        let left = self.initial.saturating_sub(blocks.given());
+        let dirty = device.with_storage(|storage| storage.dirty_blocks());
+        let changed = blocks.pending(
+            dirty.unwrap_or(0).saturating_sub(left),
+            piece_max(window_size),
+        );
+        match left {
+            0 if !self.header => 0,
+            _ => pending.saturating_sub(changed),
+        }
     }
 
     /// Puts the next records into `window`, as many as fit, and returns their size in bytes; zero
@@ -520,4 +547,40 @@ fn piece_max(window_size: usize) -> usize {
         .min(CHUNK_MAX)
         .saturating_sub(HEADER_SIZE)
         .clamp(1, record::PAYLOAD_MAX as usize)
+}
+
+/// Returns how many bytes stop-and-copy gives if it is entered now, or has yet to give, through a
+/// window of `window_size` bytes. An estimate, and rather too much than too little.
+pub(crate) fn stop_copy_size<D: Device>(
+    save: Option<&Save>,
+    device: &mut D,
+    window_size: usize,
+) -> u64 {
+    let pending = match save {
+        Some(save) if save.is_captured() => return save.pending(device, window_size),
+        Some(save) => save.pending(device, window_size),
+        None => {
+            let written = device.with_storage(|storage| storage.written_blocks());
+            Blocks::new()
+                .pending(written.unwrap_or(0), piece_max(window_size))
+                // HEADER, after RESTART.
+                .saturating_add((HEADER_SIZE + HEADER_SIZE + identity::PAYLOAD_MAX) as u64)
+        }
+    };
+
+    let state = pieces(D::STATE_SIZE, piece_max(window_size))
+        .saturating_mul(HEADER_SIZE)
+        .saturating_add(D::STATE_SIZE)
+        .saturating_add(Writer::size_of(Totals::SIZE));
+    pending.saturating_add(state as u64)
+}
+
+/// Returns how many pieces of at most `most` bytes `len` bytes make.
+///
+/// Not `div_ceil()`: objtool does not know that its panic, which is never reached, ends there.
+pub(crate) fn pieces(len: usize, most: usize) -> usize {
+    len.saturating_add(most)
+        .saturating_sub(1)
+        .checked_div(most)
+        .unwrap_or(len)
 }

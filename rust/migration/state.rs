@@ -143,10 +143,10 @@ impl DeviceState {
         self.state
     }
 
-    /// Returns the ERROR state with the reserved bits of this one.
-    pub const fn into_error(self) -> Self {
+    /// Returns the state `state` with the reserved bits of this one.
+    pub const fn with_state(self, state: State) -> Self {
         Self {
-            state: State::Error,
+            state,
             reserved: self.reserved,
         }
     }

@@ -20,6 +20,11 @@ pub trait Storage {
     /// Returns how many blocks there are. It never changes while the device is open.
     fn blocks(&self) -> u64;
 
+    /// Returns how many blocks may not be all zeros: those that a save has to give at first.
+    fn written_blocks(&self) -> u64 {
+        self.blocks()
+    }
+
     /// Begins to track: every block that may not be all zeros is dirty, and from now on whatever
     /// changes blocks makes them dirty, be it a write or that they are dropped. Where the storage is
     /// tracked already, all that holds anew.

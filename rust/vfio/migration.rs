@@ -534,7 +534,7 @@ struct Buffer {
 }
 
 /// Bytes that are transferred at once.
-const BUFFER_SIZE: usize = 64 << 10;
+pub const BUFFER_SIZE: usize = 64 << 10;
 
 /// What is behind a data file.
 #[pin_data]

@@ -323,6 +323,11 @@ impl Storage for RamStore {
         self.blocks
     }
 
+    fn written_blocks(&self) -> u64 {
+        let leaves = self.root.iter().flatten();
+        leaves.map(|leaf| leaf.present as u64).sum()
+    }
+
     fn track(&mut self) -> Result<(), Errno> {
         let mut dirty = match self.dirty.take() {
             Some(mut dirty) => {

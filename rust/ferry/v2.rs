@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Protocol v2 on the machine of the migration region.
+
+use crate::{
+    driver::Driver,
+    mediated::{
+        Mediated,
+        Protocol, //
+    },
+    migrate::{
+        Engaged,
+        Region,
+        Reporter, //
+    },
+};
+use kernel::prelude::*;
+use migration::{
+    v2::{
+        FsmState,
+        Read, //
+    },
+    Refusal,
+    Window, //
+};
+use vfio::{
+    device::Device,
+    migration::{
+        Available,
+        DataFile,
+        Direction,
+        Flags,
+        MigrationOperations,
+        PrecopyInfo,
+        State,
+        BUFFER_SIZE, //
+    },
+};
+
+/// The session whose data flows through a file.
+pub(crate) struct FileSession {
+    id: u64,
+    /// Bytes that the file has and the user has not read.
+    buffered: u64,
+}
+
+/// The buffer of a data file.
+struct FileWindow<'a>(&'a mut [u8]);
+
+impl Window for FileWindow<'_> {
+    fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let to = offset
+            .checked_add(bytes.len())
+            .and_then(|end| self.0.get_mut(offset..end));
+
+        debug_assert!(to.is_some(), "the engine keeps within the window");
+        if let Some(to) = to {
+            to.copy_from_slice(bytes);
+        }
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        read_slice(self.0, offset, into);
+    }
+
+    fn clear(&mut self) {
+        self.0.fill(0);
+    }
+}
+
+/// What a user wrote to a data file.
+struct Written<'a>(&'a [u8]);
+
+impl Window for Written<'_> {
+    fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    fn write(&mut self, _offset: usize, _bytes: &[u8]) {
+        debug_assert!(false, "a resume only reads");
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        read_slice(self.0, offset, into);
+    }
+
+    fn clear(&mut self) {
+        debug_assert!(false, "a resume only reads");
+    }
+}
+
+fn read_slice(bytes: &[u8], offset: usize, into: &mut [u8]) {
+    let from = offset
+        .checked_add(into.len())
+        .and_then(|end| bytes.get(offset..end));
+
+    debug_assert!(from.is_some(), "the engine keeps within the window");
+    if let Some(from) = from {
+        into.copy_from_slice(from);
+    }
+}
+
+fn to_state(state: FsmState) -> State {
+    match state {
+        FsmState::Error => State::Error,
+        FsmState::Stop => State::Stop,
+        FsmState::Running => State::Running,
+        FsmState::StopCopy => State::StopCopy,
+        FsmState::Resuming => State::Resuming,
+        FsmState::RunningP2p => State::RunningP2p,
+        FsmState::PreCopy => State::PreCopy,
+        FsmState::PreCopyP2p => State::PreCopyP2p,
+    }
+}
+
+fn from_state(state: State) -> FsmState {
+    match state {
+        State::Error => FsmState::Error,
+        State::Stop => FsmState::Stop,
+        State::Running => FsmState::Running,
+        State::StopCopy => FsmState::StopCopy,
+        State::Resuming => FsmState::Resuming,
+        State::RunningP2p => FsmState::RunningP2p,
+        State::PreCopy => FsmState::PreCopy,
+        State::PreCopyP2p => FsmState::PreCopyP2p,
+    }
+}
+
+fn error(refusal: Refusal) -> Error {
+    Error::from_errno(refusal.errno.to_errno())
+}
+
+impl<D: Driver> Mediated<D> {
+    /// Runs `f` with the region and the file's session, if that is `session`.
+    fn with_session<R>(
+        &self,
+        session: u64,
+        f: impl FnOnce(&mut Region, &mut FileSession) -> Result<R, Refusal>,
+    ) -> Result<R> {
+        self.with_migration(|migration| {
+            let file = migration
+                .file
+                .as_mut()
+                .filter(|file| file.id == session)
+                .ok_or(ENODEV)?;
+            let region = migration.region.as_mut().ok_or(ENODEV)?;
+
+            f(region, file).map_err(error)
+        })
+    }
+}
+
+impl<D: Driver> MigrationOperations for Mediated<D> {
+    const FLAGS: Flags = Flags::STOP_COPY.and(Flags::P2P).and(Flags::PRE_COPY);
+
+    fn set_state(device: &Device<Self>, new: State) -> Result<Option<DataFile>> {
+        device.with_migration(|migration| {
+            migration
+                .may_use(Protocol::V2)
+                .map_err(|refusal| device.refused("migration", &refusal, refusal.error()))?;
+
+            let mut file = None;
+            loop {
+                let current = migration.region.as_ref().ok_or(ENODEV)?.fsm_state();
+                if to_state(current) == new {
+                    return Ok(file);
+                }
+                let next = device
+                    .next_state(to_state(current), new)
+                    .map(from_state)
+                    .map_err(|error| {
+                        let to = from_state(new);
+                        device.refused(
+                            "migration",
+                            &format_args!("there is no way from {current} to {to}"),
+                            error,
+                        )
+                    })?;
+
+                // Before the arc, for nothing must fail after it.
+                let begun = if current.begins_session(next) {
+                    let direction = if next.is_saving() {
+                        Direction::Saving
+                    } else {
+                        Direction::Resuming
+                    };
+                    migration.sessions += 1;
+                    let id = migration.sessions;
+                    Some((id, device.data_file(id, direction)?))
+                } else {
+                    None
+                };
+                let region = migration.region.as_mut().ok_or(ENODEV)?;
+                region
+                    .do_arc(&mut Engaged(device), &mut Reporter(device), next)
+                    .map_err(error)?;
+                migration.protocol = Some(Protocol::V2);
+                match begun {
+                    Some((id, begun)) => {
+                        migration.file = Some(FileSession { id, buffered: 0 });
+                        file = Some(begun);
+                    }
+                    None if !next.is_saving() => migration.file = None,
+                    None => {}
+                }
+                device.notify_data();
+            }
+        })
+    }
+
+    fn state(device: &Device<Self>) -> State {
+        device.with_migration(|migration| {
+            migration
+                .region
+                .as_ref()
+                .map_or(State::Running, |region| to_state(region.fsm_state()))
+        })
+    }
+
+    fn data_size(device: &Device<Self>) -> Result<u64> {
+        device.with_migration(|migration| {
+            let buffered = migration.file.as_ref().map_or(0, |file| file.buffered);
+            let region = migration.region.as_mut().ok_or(ENODEV)?;
+
+            Ok(region
+                .stop_copy_size(&mut Engaged(device), BUFFER_SIZE)
+                .saturating_add(buffered))
+        })
+    }
+
+    fn read_data(device: &Device<Self>, session: u64, into: &mut [u8]) -> Result<Available> {
+        device.with_session(session, |region, _| {
+            let read = region.read_file(
+                &mut Engaged(device),
+                &mut Reporter(device),
+                &mut FileWindow(into),
+            )?;
+            Ok(match read {
+                // No more than the buffer has.
+                Read::Bytes(bytes) => Available::Bytes(bytes as usize),
+                Read::Later => Available::Later,
+                Read::Ended => Available::Ended,
+            })
+        })
+    }
+
+    fn write_data(device: &Device<Self>, session: u64, bytes: &[u8]) -> Result {
+        device.with_session(session, |region, _| {
+            region.write_file(
+                &mut Engaged(device),
+                &mut Reporter(device),
+                &Written(bytes),
+                bytes.len(),
+            )
+        })
+    }
+
+    fn is_readable(device: &Device<Self>, session: u64) -> Result<bool> {
+        device.with_session(session, |region, _| {
+            Ok(region.has_data(&mut Engaged(device), BUFFER_SIZE))
+        })
+    }
+
+    fn is_writable(device: &Device<Self>, session: u64) -> Result<bool> {
+        device.with_session(session, |_, _| Ok(true))
+    }
+
+    fn precopy_info(device: &Device<Self>, session: u64) -> Result<PrecopyInfo> {
+        device.with_session(session, |region, file| {
+            let info = region.precopy_info(&mut Engaged(device), BUFFER_SIZE)?;
+            Ok(PrecopyInfo {
+                // What the file has comes before all that.
+                initial_bytes: info.initial_bytes.saturating_add(file.buffered),
+                dirty_bytes: info.dirty_bytes,
+            })
+        })
+    }
+
+    fn buffered(device: &Device<Self>, session: u64, bytes: usize) {
+        let told = device.with_session(session, |_, file| {
+            file.buffered = bytes as u64;
+            Ok(())
+        });
+
+        // A session that is over has no size.
+        let _ = told;
+    }
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Protocol v2 on the same machine: its states, and the data file.
+//!
+//! This is `VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE` of Linux 5.18 and later. The states are those of
+//! protocol v1, and two more in which the device runs but initiates no DMA (P2P). The kernel takes a
+//! change apart into arcs; what an arc does is the same list of steps as in protocol v1.
+//!
+//! The stream is the same, too. It flows through a file, of which the kernel knows how far it was
+//! read: no chunk is ever in doubt, so a save has no RESEND here.
+
+use core::fmt;
+
+use crate::{
+    device::{
+        Device,
+        Window, //
+    },
+    observer::Observer,
+    refusal::{
+        Reason,
+        Refusal, //
+    },
+    region::MigrationRegion,
+    state::State, //
+};
+
+/// A state of protocol v2, `enum vfio_device_mig_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsmState {
+    /// The device has failed and must be reset.
+    Error,
+    /// The device is stopped.
+    Stop,
+    /// The device runs.
+    Running,
+    /// The device is stopped, and all of its state can be read.
+    StopCopy,
+    /// The device is stopped, and a state can be written.
+    Resuming,
+    /// The device runs, but initiates no DMA.
+    RunningP2p,
+    /// The device runs, and a part of its state can be read.
+    PreCopy,
+    /// As [`Self::PreCopy`], but the device initiates no DMA.
+    PreCopyP2p,
+}
+
+impl FsmState {
+    /// Returns the state of protocol v1 that the device is in.
+    pub const fn state(self) -> State {
+        match self {
+            Self::Error => State::Error,
+            Self::Stop => State::Stop,
+            Self::Running | Self::RunningP2p => State::Running,
+            Self::StopCopy => State::StopAndCopy,
+            Self::Resuming => State::Resuming,
+            Self::PreCopy | Self::PreCopyP2p => State::PreCopy,
+        }
+    }
+
+    /// Returns whether the device runs without initiating DMA.
+    pub const fn is_quiet(self) -> bool {
+        matches!(self, Self::RunningP2p | Self::PreCopyP2p)
+    }
+
+    /// Returns whether the state of the device can be read.
+    pub const fn is_saving(self) -> bool {
+        matches!(self, Self::StopCopy | Self::PreCopy | Self::PreCopyP2p)
+    }
+
+    /// Returns whether data begins to flow on the arc from here to `to`, so that there is a new file.
+    pub const fn begins_session(self, to: Self) -> bool {
+        matches!(to, Self::Resuming) || (to.is_saving() && !self.is_saving())
+    }
+
+    const fn of(state: State, quiet: bool) -> Self {
+        match (state, quiet) {
+            (State::Error, _) => Self::Error,
+            (State::Stop, _) => Self::Stop,
+            (State::Running, false) => Self::Running,
+            (State::Running, true) => Self::RunningP2p,
+            (State::StopAndCopy, _) => Self::StopCopy,
+            (State::Resuming, _) => Self::Resuming,
+            (State::PreCopy, false) => Self::PreCopy,
+            (State::PreCopy, true) => Self::PreCopyP2p,
+        }
+    }
+}
+
+impl fmt::Display for FsmState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "ERROR",
+            Self::Stop => "STOP",
+            Self::Running => "RUNNING",
+            Self::StopCopy => "STOP_COPY",
+            Self::Resuming => "RESUMING",
+            Self::RunningP2p => "RUNNING_P2P",
+            Self::PreCopy => "PRE_COPY",
+            Self::PreCopyP2p => "PRE_COPY_P2P",
+        })
+    }
+}
+
+/// What can be read in pre-copy, `struct vfio_precopy_info`. In bytes; an estimate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrecopyInfo {
+    /// Of what there was when pre-copy began.
+    pub initial_bytes: u64,
+    /// Of what has changed since.
+    pub dirty_bytes: u64,
+}
+
+/// What was read from a data file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// So many bytes, at least one.
+    Bytes(u64),
+    /// Nothing now; the device runs, so there may be something later.
+    Later,
+    /// Nothing any more.
+    Ended,
+}
+
+impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
+    /// Returns the state of protocol v2 that the device is in.
+    pub fn fsm_state(&self) -> FsmState {
+        FsmState::of(self.state(), self.is_quiet())
+    }
+
+    /// Does the arc from the present state to `to`, which the kernel's state machine has found.
+    ///
+    /// # Errors
+    ///
+    /// Why a step of it fails; the device is in the state that it was in, or in ERROR.
+    pub fn do_arc<D: Device, O: Observer>(
+        &mut self,
+        device: &mut D,
+        observer: &mut O,
+        to: FsmState,
+    ) -> Result<(), Refusal> {
+        let from = self.fsm_state();
+
+        // Quiet before it runs, and loud only when it has stopped or runs anyway: in between nothing
+        // must be initiated.
+        if to.is_quiet() {
+            self.set_quiet(device, true);
+        }
+        self.set_state(device, observer, to.state())
+            .inspect_err(|refusal| {
+                self.set_quiet(device, from.is_quiet() && self.state() != State::Error);
+                observer.refused(from.state(), refusal);
+            })?;
+        if !to.is_quiet() {
+            self.set_quiet(device, false);
+        }
+        Ok(())
+    }
+
+    /// Reads the next bytes of the stream into `window`, which is the file's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NotSaving`] in other states, or why the storage of the device fails.
+    pub fn read_file<D: Device, O: Observer, F: Window>(
+        &mut self,
+        device: &mut D,
+        observer: &mut O,
+        window: &mut F,
+    ) -> Result<Read, Refusal> {
+        let state = self.state();
+
+        let size = self
+            .read_stream(device, observer, window)
+            .inspect_err(|refusal| observer.refused(state, refusal))?;
+        Ok(match (size, state) {
+            (0, State::PreCopy) => Read::Later,
+            (0, _) => Read::Ended,
+            (size, _) => Read::Bytes(size),
+        })
+    }
+
+    /// Returns whether [`read_file`](Self::read_file) would give something other than
+    /// [`Read::Later`].
+    pub fn has_data<D: Device>(&self, device: &mut D, window_size: usize) -> bool {
+        match (self.state(), self.save()) {
+            (State::PreCopy, Some(save)) => save.pending(device, window_size) > 0,
+            _ => true,
+        }
+    }
+
+    /// Writes the first `size` bytes of `window`, which is the file's own, to the stream.
+    ///
+    /// # Errors
+    ///
+    /// Why the stream is refused, or [`Reason::NotResuming`] in other states.
+    pub fn write_file<D: Device, O: Observer, F: Window>(
+        &mut self,
+        device: &mut D,
+        observer: &mut O,
+        window: &F,
+        size: usize,
+    ) -> Result<(), Refusal> {
+        let state = self.state();
+
+        self.write_stream(device, observer, window, size)
+            .inspect_err(|refusal| observer.refused(state, refusal))
+    }
+
+    /// Returns what [`read_file`](Self::read_file) has yet to give in pre-copy, through a window of
+    /// `window_size` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NotSaving`] outside of pre-copy.
+    pub fn precopy_info<D: Device>(
+        &self,
+        device: &mut D,
+        window_size: usize,
+    ) -> Result<PrecopyInfo, Refusal> {
+        let state = self.state();
+
+        match (state, self.save()) {
+            (State::PreCopy, Some(save)) => {
+                let pending = save.pending(device, window_size);
+                let initial_bytes = save.initial(device, window_size).min(pending);
+                Ok(PrecopyInfo {
+                    initial_bytes,
+                    dirty_bytes: pending.saturating_sub(initial_bytes),
+                })
+            }
+            _ => Err(Reason::NotSaving { state }.into()),
+        }
+    }
+
+    /// Returns how many bytes would have to be read in STOP_COPY if that were entered now, or are
+    /// left to be read in it, through a window of `window_size` bytes. An estimate.
+    pub fn stop_copy_size<D: Device>(&self, device: &mut D, window_size: usize) -> u64 {
+        crate::save::stop_copy_size(self.save(), device, window_size)
+    }
+}
