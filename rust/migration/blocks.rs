@@ -324,10 +324,8 @@ impl Blocks {
                 storage.mark_dirty(run.first.saturating_add(place));
             }
         }
-        // The part of it that came before may not be what it is by now.
-        if let Some(partial) = self.partial.take() {
-            storage.mark_dirty(partial.index);
-        }
+        // A block of which a part was given is among them, for that part was in this chunk.
+        self.partial = None;
         self.begin_chunk(false);
     }
 }
