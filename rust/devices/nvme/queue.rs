@@ -208,9 +208,14 @@ impl CompletionQueue {
     /// Counts a completion that was written.
     pub(crate) fn advance(&mut self) {
         self.ring.tail = self.ring.after(self.ring.tail);
-        if self.ring.tail == 0 {
+        if self.at_start() {
             self.phase = !self.phase;
         }
+    }
+
+    /// Whether the next completion goes to the beginning of the ring's memory.
+    pub(crate) fn at_start(&self) -> bool {
+        self.ring.tail == 0
     }
 
     /// Position of the oldest completion that the guest has not consumed, as far as is known.

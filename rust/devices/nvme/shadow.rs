@@ -77,6 +77,8 @@ impl Controller {
             self.fail();
             return false;
         }
+        // The commands that a tail tells of are read after it.
+        fence(Ordering::Acquire);
 
         let mut changed = false;
         for queue in IO_QUEUES {

@@ -93,8 +93,15 @@ impl Controller {
                 if left == 0 {
                     return Work::More;
                 }
-                left = left.saturating_sub(self.execute_round(memory, store, left));
-                published = false;
+                let executed = self.execute_round(memory, store, left);
+                left = left.saturating_sub(executed);
+                // A guest with one command at a time does not give another one before this one is
+                // complete; one that is busy is better looked after once more without being told to
+                // ring.
+                published = executed <= 1 && !self.has_runnable_queue();
+                if published {
+                    self.publish_event_indexes(memory);
+                }
             } else if !self.has_shadows() || published && !heard {
                 return Work::Idle;
             } else {
@@ -216,9 +223,11 @@ impl Controller {
             self.fail();
             return 0;
         }
+        let mut posts = Posts::new();
         for entry in entries.iter() {
-            self.execute(queue, entry, memory, store);
+            self.execute(queue, entry, memory, store, &mut posts);
         }
+        self.post(&mut posts, memory);
         count as u32
     }
 
@@ -229,6 +238,7 @@ impl Controller {
         entry: &[u8; ENTRY_SIZE],
         memory: &mut M,
         store: &mut S,
+        posts: &mut Posts,
     ) {
         let command = Command::decode(entry);
         if let Some(Some(submission)) = self.submission.get_mut(queue) {
@@ -242,10 +252,10 @@ impl Controller {
         };
         match outcome {
             Ok(None) => {}
-            Ok(Some(result)) => self.complete(queue, command.cid, result, None, memory),
+            Ok(Some(result)) => self.complete(queue, command.cid, result, None, posts, memory),
             Err(status) => {
                 self.log_failure(queue, &command, status);
-                self.complete(queue, command.cid, 0, Some(status), memory);
+                self.complete(queue, command.cid, 0, Some(status), posts, memory);
             }
         }
     }
@@ -267,6 +277,7 @@ impl Controller {
 
     /// Completes requests for events that can be completed, as far as there is room.
     fn deliver_events<M: GuestMemory>(&mut self, memory: &mut M) {
+        let mut posts = Posts::new();
         while self.registers.running() {
             match &self.completion[ADMIN] {
                 Some(completion) if completion.room() > 0 => {}
@@ -274,23 +285,27 @@ impl Controller {
             }
             match self.events.answer() {
                 Some((cid, Answer::Event(result))) => {
-                    self.complete(ADMIN, cid, result, None, memory);
+                    self.complete(ADMIN, cid, result, None, &mut posts, memory);
                 }
                 Some((cid, Answer::Aborted)) => {
-                    self.complete(ADMIN, cid, 0, Some(Status::ABORT_REQUESTED), memory);
+                    let status = Some(Status::ABORT_REQUESTED);
+                    self.complete(ADMIN, cid, 0, status, &mut posts, memory);
                 }
                 None => return,
             }
+            self.post(&mut posts, memory);
         }
     }
 
-    /// Posts the completion of a command of submission queue `queue`. There is room for it.
+    /// Completes a command of submission queue `queue`. There is room for that, and `posts` have
+    /// nothing of another queue.
     fn complete<M: GuestMemory>(
         &mut self,
         queue: usize,
         cid: u16,
         result: u32,
         status: Option<Status>,
+        posts: &mut Posts,
         memory: &mut M,
     ) {
         let Some(Some(submission)) = self.submission.get(queue) else {
@@ -309,20 +324,57 @@ impl Controller {
             submission.head() | (queue as u32) << u16::BITS,
             u32::from(cid) | u32::from(completion.phase()) << PHASE_SHIFT | field << STATUS_SHIFT,
         ];
-        let mut entry = [[0; 4]; COMPLETION_SIZE / 4];
-        for (bytes, dword) in entry.iter_mut().zip(dwords) {
-            *bytes = dword.to_le_bytes();
+        let mut entry = [0; COMPLETION_SIZE];
+        for (bytes, dword) in entry.chunks_exact_mut(4).zip(dwords) {
+            bytes.copy_from_slice(&dword.to_le_bytes());
         }
-        if memory
-            .write(completion.address(), entry.as_flattened())
-            .is_err()
-        {
-            self.fail();
-            return;
-        }
+        posts.add(completion.address(), entry);
         completion.advance();
+        let wrapped = completion.at_start();
         if let Some(vector) = completion.vector {
             self.raised |= 1 << vector;
+        }
+        if wrapped {
+            self.post(posts, memory);
+        }
+    }
+
+    /// Writes completions to the guest's memory.
+    fn post<M: GuestMemory>(&mut self, posts: &mut Posts, memory: &mut M) {
+        let entries = &posts.entries[..posts.count];
+        if !entries.is_empty() && memory.write(posts.address, entries.as_flattened()).is_err() {
+            self.fail();
+        }
+        posts.count = 0;
+    }
+}
+
+/// Completions that follow each other in their queue and are written at once: an access of the guest's
+/// memory costs much more than its bytes.
+struct Posts {
+    /// Where the first one belongs.
+    address: u64,
+    entries: [[u8; COMPLETION_SIZE]; BURST],
+    count: usize,
+}
+
+impl Posts {
+    fn new() -> Self {
+        Self {
+            address: 0,
+            entries: [[0; COMPLETION_SIZE]; BURST],
+            count: 0,
+        }
+    }
+
+    /// Adds a completion, of which no more come together than commands are fetched at once.
+    fn add(&mut self, address: u64, entry: [u8; COMPLETION_SIZE]) {
+        if self.count == 0 {
+            self.address = address;
+        }
+        if let Some(slot) = self.entries.get_mut(self.count) {
+            *slot = entry;
+            self.count += 1;
         }
     }
 }
