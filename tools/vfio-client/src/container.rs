@@ -267,10 +267,15 @@ impl Drop for Container {
         if self.mapped().is_empty() {
             return;
         }
-        if let Err(errno) = self.unmap_with(0, 0, vfio::VFIO_DMA_UNMAP_FLAG_ALL) {
-            eprintln!("# VFIO_IOMMU_UNMAP_DMA of everything: {errno}");
-            // The kernel may still write there, so it must stay what it is.
-            core::mem::forget(core::mem::take(&mut *self.mapped()));
+        match self.unmap_with(0, 0, vfio::VFIO_DMA_UNMAP_FLAG_ALL) {
+            // The second is the answer of a container that no group is in any more, and which has
+            // therefore no mappings either.
+            Ok(_) | Err(Errno::INVAL) => {}
+            Err(errno) => {
+                eprintln!("# VFIO_IOMMU_UNMAP_DMA of everything: {errno}");
+                // The kernel may still write there, so it must stay what it is.
+                core::mem::forget(core::mem::take(&mut *self.mapped()));
+            }
         }
     }
 }

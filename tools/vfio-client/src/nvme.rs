@@ -543,13 +543,16 @@ impl Driver {
         Ok(())
     }
 
-    /// Has the kernel signal the vectors at the eventfds.
+    /// Has the kernel signal the vectors at the eventfds, if any are connected.
     ///
     /// # Errors
     ///
     /// What the kernel answers.
     pub fn signal(&self) -> Result<()> {
         let events: Vec<_> = self.events.iter().map(|event| Some(&**event)).collect();
+        if events.is_empty() {
+            return Ok(());
+        }
         self.bar.device().set_irqs(
             Index::Msix,
             Action::Trigger,

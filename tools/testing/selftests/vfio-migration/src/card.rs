@@ -1,30 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The device under test: a serial card, freshly created and open.
+//! The device under test: a serial card or an NVMe controller, freshly created and open.
 
+mod nvme;
+mod uart;
+
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use vfio_client::mdev::MdevType;
+use vfio_client::mdev::NVME_PARENT;
+use vfio_client::mdev::UART_PARENT;
 use vfio_client::migration::State;
 use vfio_client::uart::Register;
 use vfio_client::uart::Uart;
-use vfio_client::uart::FCR_ENABLE;
-use vfio_client::uart::FCR_TRIGGER_14;
 use vfio_client::uart::LCR_8N1;
-use vfio_client::uart::MCR_DTR;
-use vfio_client::uart::MCR_RTS;
 use vfio_client::Device;
+use vfio_client::GuestMemory;
 use vfio_client::Mdev;
 use vfio_client::Migration;
 use vfio_client::Session;
 
 use crate::check::same;
-use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::stream::Stream;
+
+pub use nvme::content;
+pub use nvme::MEMORY;
+pub use nvme::MEMORY_SIZE;
 
 /// The attribute that sets the size of the data window.
 pub const WINDOW_SIZE: &str = "migration/window_size";
@@ -33,59 +39,141 @@ pub const DEVICE_STATE: &str = "migration/device_state";
 /// How long to wait for what must come. Emulated machines are slow.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What kind of device a type is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A serial card.
+    Uart {
+        /// How many ports it has.
+        ports: u8,
+    },
+    /// An NVMe controller.
+    Nvme {
+        /// The size of its logical blocks, as a power of two of bytes.
+        shift: u8,
+    },
+}
+
+impl Kind {
+    /// Tells it by the type's name. `None` for one that these tests know nothing of.
+    pub fn of(type_name: &str) -> Option<Self> {
+        match type_name.rsplit_once('-')? {
+            ("ferry_uart", ports) => Some(Kind::Uart {
+                ports: ports.parse().ok()?,
+            }),
+            ("ferry_nvme", "512") => Some(Kind::Nvme { shift: 9 }),
+            ("ferry_nvme", "4096") => Some(Kind::Nvme { shift: 12 }),
+            _ => None,
+        }
+    }
+
+    /// Returns the name of the driver.
+    pub fn driver(self) -> &'static str {
+        match self {
+            Kind::Uart { .. } => "ferry_uart",
+            Kind::Nvme { .. } => "ferry_nvme",
+        }
+    }
+
+    /// Returns where the driver's parent device is in sysfs.
+    pub fn parent(self) -> &'static Path {
+        Path::new(match self {
+            Kind::Uart { .. } => UART_PARENT,
+            Kind::Nvme { .. } => NVME_PARENT,
+        })
+    }
+
+    /// Returns the type that the devices' streams have.
+    pub fn stream_type(self) -> &'static [u8] {
+        match self {
+            Kind::Uart { .. } => b"ferry-uart",
+            Kind::Nvme { .. } => b"ferry-nvme",
+        }
+    }
+}
+
 /// What the tests run on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Target {
     /// The parent device in sysfs.
     pub parent: PathBuf,
     /// The type of mediated device, for example `ferry_uart-2`.
     pub type_name: String,
+    /// What that is.
+    pub kind: Kind,
 }
 
 /// What every test is given.
 pub type Context = Arc<Target>;
 
 impl Target {
+    /// Takes a type by its name, of the driver's own parent. `None` for an unknown one.
+    pub fn new(type_name: &str) -> Option<Self> {
+        let kind = Kind::of(type_name)?;
+        Some(Target {
+            parent: kind.parent().into(),
+            type_name: type_name.to_string(),
+            kind,
+        })
+    }
+
     /// Returns the type under test.
     pub fn mdev_type(&self) -> MdevType {
         MdevType::new(&self.parent, &self.type_name)
     }
 
-    /// Returns another type of the same parent, by its number of ports. `None` for our own.
-    pub fn type_with_ports(&self, ports: u8) -> Option<MdevType> {
-        let (family, own) = self.type_name.rsplit_once('-')?;
-        let name = format!("{family}-{ports}");
-        (own != ports.to_string()).then(|| MdevType::new(&self.parent, &name))
+    /// Returns the other types of the same parent.
+    #[track_caller]
+    pub fn other_types(&self) -> Outcome<Vec<MdevType>> {
+        let types = std::fs::read_dir(self.parent.join("mdev_supported_types"))
+            .map_err(|error| Stop::failed(format_args!("{}: {error}", self.parent.display())))?;
+        Ok(types
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| *name != self.type_name)
+            .map(|name| MdevType::new(&self.parent, &name))
+            .collect())
     }
 
-    /// Returns how many ports the card has.
+    /// Returns how many ports the card has, 0 for a device that is no such card.
     pub fn ports(&self) -> u8 {
-        self.type_name
-            .rsplit_once('-')
-            .and_then(|(_, ports)| ports.parse().ok())
-            .unwrap_or(1)
+        match self.kind {
+            Kind::Uart { ports } => ports,
+            Kind::Nvme { .. } => 0,
+        }
+    }
+
+    /// Returns the size of a logical block as a power of two, 0 for a device that has none.
+    pub fn shift(&self) -> u8 {
+        match self.kind {
+            Kind::Uart { .. } => 0,
+            Kind::Nvme { shift } => shift,
+        }
     }
 }
 
-/// An open card. The fields' order is the order in which they go: the mdev waits for its users.
+/// An open device. The fields' order is the order in which they go: the mdev waits for its users.
 #[derive(Debug)]
 pub struct Card {
     /// Its migration region.
     pub migration: Migration,
     /// The open device with its container.
     pub session: Session,
+    /// The memory that it reaches, if it is of a kind that does.
+    memory: Option<GuestMemory>,
+    kind: Kind,
     /// The mdev.
     pub mdev: Mdev,
 }
 
 impl Card {
-    /// Creates and opens a card.
+    /// Creates and opens a device.
     #[track_caller]
     pub fn new(context: &Context) -> Outcome<Card> {
         Card::open(context.mdev_type().create()?)
     }
 
-    /// Creates and opens a card with a data window of `size` bytes.
+    /// Creates and opens a device with a data window of `size` bytes.
     #[track_caller]
     pub fn with_window(context: &Context, size: u64) -> Outcome<Card> {
         let mdev = context.mdev_type().create()?;
@@ -93,25 +181,46 @@ impl Card {
         Card::open(mdev)
     }
 
-    /// Opens a card.
+    /// Opens a device, with memory of its own to reach if it is of a kind that does.
     #[track_caller]
     pub fn open(mdev: Mdev) -> Outcome<Card> {
+        let name = mdev.type_name()?;
+        let kind = Kind::of(&name)
+            .ok_or_else(|| Stop::failed(format_args!("{name} is a type nobody knows")))?;
+        let memory = match kind {
+            Kind::Uart { .. } => None,
+            Kind::Nvme { .. } => Some(GuestMemory::new(MEMORY, MEMORY_SIZE)?),
+        };
+        Card::open_in(mdev, memory)
+    }
+
+    /// Opens a device that reaches the memory of a guest, who may be coming from elsewhere.
+    #[track_caller]
+    pub fn open_in(mdev: Mdev, memory: Option<GuestMemory>) -> Outcome<Card> {
+        let name = mdev.type_name()?;
+        let kind = Kind::of(&name)
+            .ok_or_else(|| Stop::failed(format_args!("{name} is a type nobody knows")))?;
         let session = Session::open(&mdev)?;
+        if let Some(memory) = &memory {
+            memory.attach(&session.container)?;
+        }
         let migration = Migration::find(&session.device)?
             .ok_or_else(|| Stop::failed("expected a migration region, seen none"))?;
         Ok(Card {
             migration,
             session,
+            memory,
+            kind,
             mdev,
         })
     }
 
-    /// Closes the card.
+    /// Closes the device.
     pub fn close(self) -> Mdev {
         self.mdev
     }
 
-    /// Closes the card and opens it again.
+    /// Closes the device and opens it again.
     #[track_caller]
     pub fn reopen(self) -> Outcome<Card> {
         Card::open(self.close())
@@ -122,7 +231,7 @@ impl Card {
         &self.session.device
     }
 
-    /// Returns a port.
+    /// Returns a port of a serial card.
     #[track_caller]
     pub fn port(&self, port: u8) -> Outcome<Uart> {
         Ok(Uart::new(self.device(), port)?)
@@ -134,6 +243,14 @@ impl Card {
         let port = self.port(port)?;
         port.write(Register::Lcr, LCR_8N1)?;
         Ok(port)
+    }
+
+    /// Returns the memory that the device reaches.
+    #[track_caller]
+    pub fn memory(&self) -> Outcome<&GuestMemory> {
+        self.memory
+            .as_ref()
+            .ok_or_else(|| Stop::failed("this device has no memory to reach"))
     }
 
     /// Writes `device_state` and checks that it reads back.
@@ -156,7 +273,8 @@ impl Card {
         Ok(self.migration.save()?)
     }
 
-    /// Returns the device's state as its stream carries it; the card runs before and after.
+    /// Returns the device's state as its stream carries it, without the blocks of its storage; the
+    /// device runs before and after.
     #[track_caller]
     pub fn image(&self) -> Outcome<Vec<u8>> {
         let stream = self.save()?;
@@ -172,97 +290,75 @@ impl Card {
         self.set(State::RUNNING)
     }
 
-    /// Resets the card and checks that it runs.
+    /// Resets the device and checks that it runs.
     #[track_caller]
     pub fn reset(&self) -> Outcome {
         self.device().reset()?;
         self.expect(State::RUNNING)
     }
 
-    /// Gives every port settings and waiting bytes that no fresh card has, different by `seed`.
+    /// Gives the device a state and content that no fresh one has, different by `seed`.
     #[track_caller]
-    pub fn fill(&self, ports: u8, seed: u8) -> Outcome {
-        for number in 0..ports {
-            let port = self.port(number)?;
-            port.write(Register::Lcr, LCR_8N1)?;
-            port.set_divisor(divisor(number, seed))?;
-            port.write(Register::Mcr, MCR_DTR | MCR_RTS)?;
-            port.write(Register::IirFcr, FCR_ENABLE | FCR_TRIGGER_14)?;
-            port.write(Register::Scr, seed ^ number)?;
-            port.send(&waiting(number, seed))?;
+    pub fn fill(&self, seed: u8) -> Outcome {
+        match self.kind {
+            Kind::Uart { ports } => uart::fill(self.device(), ports, seed),
+            Kind::Nvme { shift } => nvme::fill(self.device(), self.memory()?, shift, seed),
         }
-        Ok(())
     }
 
-    /// Takes the bytes that wait in the ports.
+    /// Takes out what another [`Card::fill`] would only add to.
     #[track_caller]
-    pub fn empty(&self, ports: u8) -> Outcome {
-        for number in 0..ports {
-            self.port(number)?.receive()?;
+    pub fn empty(&self) -> Outcome {
+        match self.kind {
+            Kind::Uart { ports } => uart::empty(self.device(), ports),
+            Kind::Nvme { .. } => Ok(()),
         }
-        Ok(())
     }
 
-    /// Checks that every port has what [`Card::fill`] gave it, and takes the waiting bytes.
+    /// Checks that the device has what [`Card::fill`] gave it. What can be taken out is then gone.
     #[track_caller]
-    pub fn expect_filled(&self, ports: u8, seed: u8) -> Outcome {
-        for number in 0..ports {
-            let port = self.port(number)?;
-            same(
-                format_args!("port {number}: LCR"),
-                port.read(Register::Lcr)?,
-                LCR_8N1,
-            )?;
-            same(
-                format_args!("port {number}: MCR"),
-                port.read(Register::Mcr)?,
-                MCR_DTR | MCR_RTS,
-            )?;
-            same(
-                format_args!("port {number}: SCR"),
-                port.read(Register::Scr)?,
-                seed ^ number,
-            )?;
-            same(
-                format_args!("port {number}: divisor"),
-                port.divisor()?,
-                divisor(number, seed),
-            )?;
-            same_bytes(
-                format_args!("port {number}: received bytes"),
-                &port.receive()?,
-                &waiting(number, seed),
-            )?;
+    pub fn expect_filled(&self, seed: u8) -> Outcome {
+        match self.kind {
+            Kind::Uart { ports } => uart::expect_filled(self.device(), ports, seed),
+            Kind::Nvme { shift } => nvme::expect_filled(self.device(), self.memory()?, shift, seed),
         }
-        Ok(())
     }
 
-    /// Checks that the card works: every port sends to itself through its plug.
+    /// Checks that the registers show nothing of a [`Card::fill`]. It need not run.
     #[track_caller]
-    pub fn expect_works(&self, ports: u8) -> Outcome {
-        for number in 0..ports {
-            let port = self.port(number)?;
-            port.write(Register::Ier, 0)?;
-            port.write(Register::Lcr, LCR_8N1)?;
-            port.write(Register::Mcr, 0)?;
-            port.write(Register::IirFcr, FCR_ENABLE)?;
-            port.receive()?;
-            let text = [b'F', b'e', b'r', number];
-            port.send(&text)?;
-            same_bytes(format_args!("port {number}: plug"), &port.receive()?, &text)?;
+    pub fn expect_fresh(&self) -> Outcome {
+        match self.kind {
+            Kind::Uart { .. } => uart::expect_fresh(self.device()),
+            Kind::Nvme { .. } => nvme::expect_fresh(self.device(), self.memory()?),
         }
-        Ok(())
     }
-}
 
-fn divisor(port: u8, seed: u8) -> u16 {
-    0x0100 | u16::from(seed.wrapping_add(port).max(1))
-}
+    /// Checks that the device works, whatever was done to it before.
+    #[track_caller]
+    pub fn expect_works(&self) -> Outcome {
+        match self.kind {
+            Kind::Uart { ports } => uart::expect_works(self.device(), ports),
+            Kind::Nvme { shift } => nvme::expect_works(self.device(), self.memory()?, shift),
+        }
+    }
 
-fn waiting(port: u8, seed: u8) -> Vec<u8> {
-    (0..10)
-        .map(|i: u8| seed.wrapping_mul(31).wrapping_add(port * 16 + i))
-        .collect()
+    /// Has the device pull up INTx and leave it there.
+    #[track_caller]
+    pub fn raise(&self) -> Outcome {
+        match self.kind {
+            Kind::Uart { .. } => uart::raise(self.device()),
+            Kind::Nvme { .. } => nvme::raise(self.device(), self.memory()?),
+        }
+    }
+
+    /// Writes and reads registers, in whatever state the device is.
+    #[track_caller]
+    pub fn poke(&self) -> Outcome {
+        match self.kind {
+            Kind::Uart { ports } => uart::poke(self.device(), ports),
+            Kind::Nvme { .. } => nvme::poke(self.device(), self.memory()?),
+        }
+    }
 }
 
 /// Checks a whole stream and returns the device state in it.
@@ -273,11 +369,11 @@ pub fn image(stream: &[u8]) -> Outcome<Vec<u8>> {
         .map_err(|why| Stop::failed(format_args!("a stream of {} bytes: {why}", stream.len())))
 }
 
-/// Saves a filled card and returns the stream, as its records.
+/// Saves a filled device and returns the stream, as its records.
 #[track_caller]
 pub fn good_stream(context: &Context, seed: u8) -> Outcome<Stream> {
     let card = Card::new(context)?;
-    card.fill(context.ports(), seed)?;
+    card.fill(seed)?;
     Stream::parse(&card.save()?).map_err(Stop::failed)
 }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! kselftests of the v1 migration region.
+//! kselftests of the v1 migration region and of the devices that have it.
 //!
 //! Every statement of the protocol that a user of a device can see is a test here, under its number;
 //! around them are tests of what else a user can do to the device, rightly and wrongly. They run as
-//! root on any host with `ferry_uart` and VFIO's type1 container loaded, each on cards of its own
-//! that it creates and removes, and need no file but this program.
+//! root on any host with Ferry's modules and VFIO's type1 container loaded, each on devices of its
+//! own that it creates and removes, and need no file but this program. What holds for every device is
+//! tried with a serial card and with an NVMe controller.
 //!
 //! The report is KTAP; the exit status is kselftest's.
 
@@ -18,34 +19,60 @@ mod statements;
 mod stream;
 mod tests;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vfio_client::mdev::UART_PARENT;
-
+use crate::card::Context;
 use crate::card::Target;
+use crate::check::Outcome;
+use crate::check::Stop;
 use crate::ktap::Exit;
+use crate::ktap::Planned;
 use crate::tests::Case;
 
 const USAGE: &str = "\
 usage: vfio-migration-selftests [options] [filter...]
   --list                 list the tests and stop
   --statements           list the protocol's statements with their tests and stop
-  --type NAME            type of the mediated device (default: ferry_uart-2)
-  --sysfs-parent PATH    its parent (default: /sys/class/ferry_uart/ferry_uart)
+  --type NAME            run all tests of this type of mediated device; may be given repeatedly
+                         (default: ferry_uart-2, ferry_nvme-512, and of ferry_nvme-4096 the tests
+                         for which the size of a block makes a difference)
+  --sysfs-parent PATH    where the types are (default: each driver's own place)
   --timeout SECONDS      for each test (default: 300)
-Only tests whose name contains one of the filters are run.
+Only tests whose name, TYPE.TEST, contains one of the filters are run.
 ";
+
+/// The types that are tested when none is named.
+const TYPES: [&str; 2] = ["ferry_uart-2", "ferry_nvme-512"];
+/// The type of which only what depends on the size of a logical block is tested then.
+const OTHER_FORMAT: &str = "ferry_nvme-4096";
+
+/// The test that is left of a type that is not there.
+const IS_THERE: &str = "is_there";
 
 struct Options {
     list: bool,
     statements: bool,
     help: bool,
     hold: Option<(String, u32)>,
-    target: Target,
+    types: Vec<String>,
+    parent: Option<PathBuf>,
     timeout: Duration,
     filters: Vec<String>,
+}
+
+fn is_there(context: &Context) -> Outcome {
+    if context.mdev_type().exists() {
+        return Ok(());
+    }
+    Err(Stop::Skipped(format!(
+        "no {} at {}; is {} loaded?",
+        context.type_name,
+        context.parent.display(),
+        context.kind.driver()
+    )))
 }
 
 impl Options {
@@ -55,10 +82,8 @@ impl Options {
             statements: false,
             help: false,
             hold: None,
-            target: Target {
-                parent: UART_PARENT.into(),
-                type_name: "ferry_uart-2".into(),
-            },
+            types: Vec::new(),
+            parent: None,
             timeout: Duration::from_secs(300),
             filters: Vec::new(),
         };
@@ -72,8 +97,8 @@ impl Options {
                 "--list" => options.list = true,
                 "--statements" => options.statements = true,
                 "--help" | "-h" => options.help = true,
-                "--type" => options.target.type_name = value()?,
-                "--sysfs-parent" => options.target.parent = value()?.into(),
+                "--type" => options.types.push(value()?),
+                "--sysfs-parent" => options.parent = Some(value()?.into()),
                 "--timeout" => {
                     let seconds = value()?;
                     options.timeout = seconds
@@ -97,8 +122,65 @@ impl Options {
         Ok(options)
     }
 
-    fn wants(&self, test: &Case) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|part| test.name.contains(part))
+    fn wants(&self, name: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part))
+    }
+
+    fn target(&self, name: &str) -> Result<Context, String> {
+        let mut target =
+            Target::new(name).ok_or_else(|| format!("{name:?} is not a type with tests"))?;
+        if let Some(parent) = &self.parent {
+            target.parent = parent.clone();
+        }
+        Ok(Arc::new(target))
+    }
+
+    /// Plans the tests of one type. When it is not there that takes a single test, which says so;
+    /// `everything` is for those who only want to know what there would be.
+    fn plan_type(
+        &self,
+        context: &Context,
+        tests: impl Iterator<Item = &'static Case>,
+        everything: bool,
+    ) -> Vec<Planned<Context>> {
+        let planned = |name: &str, run| Planned {
+            name: format!("{}.{name}", context.type_name),
+            run,
+            context: context.clone(),
+        };
+        if !everything && !context.mdev_type().exists() {
+            return vec![planned(IS_THERE, is_there)];
+        }
+        tests
+            .map(|test| planned(test.name, test.run))
+            .filter(|test| self.wants(&test.name))
+            .collect()
+    }
+
+    /// Plans the tests that are wanted.
+    fn plan(&self, everything: bool) -> Result<Vec<Planned<Context>>, String> {
+        let mut plan = Vec::new();
+        let named = self.types.iter().map(String::as_str);
+        let default = TYPES.into_iter().filter(|_| self.types.is_empty());
+        for name in named.chain(default) {
+            let context = self.target(name)?;
+            plan.extend(self.plan_type(&context, tests::of(context.kind), everything));
+        }
+        if self.types.is_empty() {
+            let context = self.target(OTHER_FORMAT)?;
+            plan.extend(self.plan_type(&context, tests::of_format(), everything));
+        }
+        // Whatever ran is to have left no trace.
+        let ran = plan.iter().rfind(|test| !test.name.ends_with(IS_THERE));
+        if let Some(context) = ran.map(|test| test.context.clone()) {
+            let last = tests::last().filter(|test| self.wants(test.name));
+            plan.extend(last.map(|test| Planned {
+                name: test.name.to_string(),
+                run: test.run,
+                context: context.clone(),
+            }));
+        }
+        Ok(plan)
     }
 }
 
@@ -114,35 +196,20 @@ fn run(options: Options) -> Result<Exit, String> {
     if let Some((uuid, state)) = &options.hold {
         return tests::state::hold(uuid, *state)
             .map(|()| Exit::Pass)
-            .map_err(|error| error.to_string());
+            .map_err(|stop| format!("{stop:?}"));
     }
-    let wanted: Vec<&Case> = tests::all().filter(|test| options.wants(test)).collect();
+    let plan = options.plan(options.list)?;
+    if plan.is_empty() {
+        return Err("no test has such a name".into());
+    }
     if options.list {
-        for test in wanted {
+        for test in plan {
             println!("{}", test.name);
         }
         return Ok(Exit::Pass);
     }
-    if wanted.is_empty() {
-        return Err("no test has such a name".into());
-    }
-    let mut out = std::io::stdout();
-    let report = if options.target.mdev_type().exists() {
-        ktap::run(
-            &wanted,
-            &Arc::new(options.target),
-            options.timeout,
-            &mut out,
-        )
-    } else {
-        let reason = format!(
-            "no {} at {}; is ferry_uart loaded?",
-            options.target.type_name,
-            options.target.parent.display()
-        );
-        ktap::skip_all(&reason, &mut out)
-    };
-    report.map_err(|error| format!("standard output: {error}"))
+    ktap::run(&plan, options.timeout, &mut std::io::stdout())
+        .map_err(|error| format!("standard output: {error}"))
 }
 
 fn main() -> ExitCode {
@@ -160,6 +227,8 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests_of_the_options {
     use super::Options;
+    use super::OTHER_FORMAT;
+    use super::TYPES;
 
     fn parse(arguments: &[&str]) -> Result<Options, String> {
         Options::parse(arguments.iter().map(ToString::to_string))
@@ -167,10 +236,48 @@ mod tests_of_the_options {
 
     #[test]
     fn options_and_filters_are_told_apart() {
-        let options = parse(&["v1_3", "--type", "ferry_uart-4", "irq"]).expect("good options");
-        assert_eq!(options.filters, ["v1_3", "irq"]);
-        assert_eq!(options.target.type_name, "ferry_uart-4");
-        assert_eq!(options.target.ports(), 4);
+        let options = parse(&["v1_3", "--type", "ferry_uart-4", "log_"]).expect("good options");
+        assert_eq!(options.filters, ["v1_3", "log_"]);
+        assert_eq!(options.types, ["ferry_uart-4"]);
+        let plan = options.plan(true).expect("a known type");
+        let [first, .., last] = plan.as_slice() else {
+            panic!("{} tests", plan.len());
+        };
+        assert!(
+            first.name.starts_with("ferry_uart-4.log_"),
+            "{}",
+            first.name
+        );
+        assert_eq!(first.context.ports(), 4);
+        assert_eq!(last.name, "log_the_kernel_did_not_complain");
+    }
+
+    #[test]
+    fn every_type_is_tested_when_none_is_named() {
+        let plan = parse(&[]).and_then(|options| options.plan(true));
+        let plan = plan.expect("a plan");
+        for name in [TYPES[0], TYPES[1], OTHER_FORMAT] {
+            let count = plan
+                .iter()
+                .filter(|test| test.context.type_name == name)
+                .count();
+            assert!(count > 10, "{count} tests of {name}");
+        }
+    }
+
+    #[test]
+    fn of_a_type_that_is_not_there_one_test_is_left() {
+        let options = parse(&["--sysfs-parent", "/nowhere", "irq"]).expect("good options");
+        let plan = options.plan(false).expect("a plan");
+        let names: Vec<&str> = plan.iter().map(|test| test.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "ferry_uart-2.is_there",
+                "ferry_nvme-512.is_there",
+                "ferry_nvme-4096.is_there",
+            ]
+        );
     }
 
     #[test]
@@ -183,5 +290,7 @@ mod tests_of_the_options {
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
+        let unknown = parse(&["--type", "ferry_x-1"]).and_then(|options| options.plan(true));
+        assert!(unknown.is_err(), "a type that nobody knows");
     }
 }

@@ -4,6 +4,12 @@
 //!
 //! Written from `Documentation/`, not from the driver, so that the two can disagree.
 
+use std::collections::BTreeMap;
+use std::iter;
+
+/// The pages that [`Stream::storage`] sorts a storage into, in bytes.
+const PAGE: u64 = 4096;
+
 /// The size of a record's header in bytes.
 pub const HEADER: usize = 32;
 /// The first four bytes of every record.
@@ -19,8 +25,10 @@ pub const RESTART: u16 = 2;
 pub const RESEND: u16 = 3;
 /// The type of a record with a piece of the device's state.
 pub const STATE: u16 = 4;
-/// The type of a record with a block of a device that has such.
+/// The type of a record with bytes of a device's storage.
 pub const BLOCK: u16 = 5;
+/// The type of a record that says that bytes of a device's storage are zeros.
+pub const ZEROES: u16 = 6;
 /// The type of the last record.
 pub const END: u16 = 16;
 
@@ -42,7 +50,7 @@ pub mod identity {
 pub mod totals {
     /// Records before it, 4 bytes.
     pub const RECORDS: usize = 0;
-    /// Bytes of state and blocks, 8 bytes.
+    /// Bytes of payload of the blocks, zeroes and state since a resend, 8 bytes.
     pub const BYTES: usize = 4;
     /// CRC-32C of the device's state, 4 bytes.
     pub const CRC: usize = 12;
@@ -161,18 +169,54 @@ impl Stream {
         self.0.iter_mut().find(|record| record.kind == kind)
     }
 
+    /// Returns the records of the last generation.
+    pub fn generation(&self) -> &[Record] {
+        let start = self
+            .0
+            .iter()
+            .rposition(|record| record.kind == RESTART)
+            .unwrap_or(0);
+        &self.0[start..]
+    }
+
+    /// Returns the pages of the device's storage that the last generation carries, by their offset
+    /// in it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub fn storage(&self) -> Result<BTreeMap<u64, Vec<u8>>, String> {
+        let mut pages: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        let mut put = |offset: u64, bytes: &mut dyn Iterator<Item = u8>| {
+            for (i, byte) in bytes.enumerate() {
+                let at = offset + i as u64;
+                let page = at / PAGE * PAGE;
+                pages.entry(page).or_insert_with(|| vec![0; PAGE as usize])[(at - page) as usize] =
+                    byte;
+            }
+        };
+        for record in self.generation() {
+            match record.kind {
+                BLOCK => put(record.argument, &mut record.payload.iter().copied()),
+                ZEROES => {
+                    let bytes = <[u8; 8]>::try_from(record.payload.as_slice())
+                        .map_err(|_| format!("{} bytes of ZEROES", record.payload.len()))?;
+                    let len = usize::try_from(u64::from_le_bytes(bytes)).map_err(|_| "too long")?;
+                    put(record.argument, &mut iter::repeat_n(0, len));
+                }
+                _ => {}
+            }
+        }
+        Ok(pages)
+    }
+
     /// Checks a whole stream and returns the device state that its last generation carries.
     ///
     /// # Errors
     ///
     /// What is wrong.
     pub fn device_state(&self) -> Result<Vec<u8>, String> {
-        let start = self
-            .0
-            .iter()
-            .rposition(|record| record.kind == RESTART)
-            .unwrap_or(0);
-        let records = &self.0[start..];
+        let records = self.generation();
         let mut state: Vec<u8> = Vec::new();
         let mut next = 0;
         let mut bytes = 0;
@@ -181,9 +225,13 @@ impl Stream {
                 return Err(format!("expected record {next}, seen {}", record.sequence));
             }
             next = record.sequence + 1;
+            match record.kind {
+                RESEND => bytes = 0,
+                STATE | BLOCK | ZEROES => bytes += record.payload.len() as u64,
+                _ => {}
+            }
             if record.kind == STATE {
                 let at = record.argument as usize;
-                bytes += record.payload.len() as u64;
                 // A piece may come a second time, after a resend.
                 if at > state.len() {
                     return Err(format!("a gap from {} to {at}", state.len()));
@@ -244,32 +292,39 @@ impl Stream {
                 record.argument = 0;
                 record.payload = state.to_vec();
             }
-            record.sequence = records.len() as u32;
             if record.kind == END {
-                record.payload[totals::RECORDS..totals::BYTES]
-                    .copy_from_slice(&record.sequence.to_le_bytes());
-                record.payload[totals::BYTES..totals::CRC]
-                    .copy_from_slice(&(state.len() as u64).to_le_bytes());
                 record.payload[totals::CRC..totals::CRC + 4]
                     .copy_from_slice(&crc32c(state).to_le_bytes());
             }
             records.push(record);
         }
-        Stream(records)
+        Stream(records).counted()
+    }
+
+    /// Numbers the records of a stream of one generation and puts right what its end says of them.
+    fn counted(mut self) -> Stream {
+        let mut bytes = 0u64;
+        for (i, record) in self.0.iter_mut().enumerate() {
+            record.sequence = i as u32;
+            match record.kind {
+                STATE | BLOCK | ZEROES => bytes += record.payload.len() as u64,
+                END => {
+                    record.payload[totals::RECORDS..totals::BYTES]
+                        .copy_from_slice(&record.sequence.to_le_bytes());
+                    record.payload[totals::BYTES..totals::CRC]
+                        .copy_from_slice(&bytes.to_le_bytes());
+                }
+                _ => {}
+            }
+        }
+        self
     }
 
     /// Inserts a record before the one at `place` and numbers and counts the following anew.
     pub fn with_record(&self, place: usize, record: Record) -> Stream {
         let mut records = self.0.clone();
         records.insert(place, record);
-        for (i, record) in records.iter_mut().enumerate() {
-            record.sequence = i as u32;
-            if record.kind == END {
-                record.payload[totals::RECORDS..totals::BYTES]
-                    .copy_from_slice(&(i as u32).to_le_bytes());
-            }
-        }
-        Stream(records)
+        Stream(records).counted()
     }
 }
 
@@ -279,9 +334,11 @@ mod tests {
     use super::totals;
     use super::Record;
     use super::Stream;
+    use super::BLOCK;
     use super::END;
     use super::HEADER_RECORD;
     use super::STATE;
+    use super::ZEROES;
 
     fn stream(state: &[u8]) -> Stream {
         let record = |kind, sequence, payload| Record {
@@ -311,6 +368,25 @@ mod tests {
         let again = Stream::parse(&stream.bytes()).expect("a good stream");
         assert_eq!(again, stream);
         assert_eq!(again.device_state().expect("a whole stream"), b"the state");
+    }
+
+    #[test]
+    fn the_storage_is_what_blocks_and_zeroes_make_of_it() {
+        let record = |kind, argument, payload| Record {
+            kind,
+            flags: 0,
+            sequence: 0,
+            argument,
+            payload,
+        };
+        let stream = stream(b"state")
+            .with_record(1, record(BLOCK, 4090, vec![7; 10]))
+            .with_record(2, record(ZEROES, 4098, 1u64.to_le_bytes().to_vec()));
+        assert_eq!(stream.device_state().expect("a whole stream"), b"state");
+        let pages = stream.storage().expect("a good storage");
+        assert_eq!(pages.keys().collect::<Vec<_>>(), [&0, &4096]);
+        assert_eq!(pages[&0][4088..], [0, 0, 7, 7, 7, 7, 7, 7]);
+        assert_eq!(pages[&4096][..6], [7, 7, 0, 7, 0, 0]);
     }
 
     #[test]

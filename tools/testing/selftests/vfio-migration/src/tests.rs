@@ -5,8 +5,10 @@
 pub mod config;
 mod ioctl;
 mod irq;
-mod log;
+pub mod log;
+mod nvme;
 mod region;
+pub use region::joined;
 mod resuming;
 mod saving;
 pub mod state;
@@ -14,9 +16,10 @@ mod sysfs;
 mod uart;
 
 use crate::card::Context;
+use crate::card::Kind;
 use crate::ktap::Test;
 
-/// A test of a card.
+/// A test of a device.
 pub type Case = Test<Context>;
 
 /// Makes tests of functions, each under the function's name.
@@ -27,21 +30,45 @@ macro_rules! cases {
 }
 use cases;
 
-/// Returns all tests, in the order in which they run.
+/// The tests of whatever device, in the order in which they run.
+const ANY_DEVICE: [&[Case]; 8] = [
+    log::FIRST,
+    region::CASES,
+    state::CASES,
+    saving::CASES,
+    resuming::CASES,
+    ioctl::CASES,
+    config::CASES,
+    sysfs::CASES,
+];
+/// Those of a serial card.
+const UART: [&[Case]; 4] = [resuming::NO_STORAGE, config::UART, uart::CASES, irq::CASES];
+
+/// Returns the tests of a kind of device, in the order in which they run.
+pub fn of(kind: Kind) -> impl Iterator<Item = &'static Case> {
+    let own: &[&[Case]] = match kind {
+        Kind::Uart { .. } => &UART,
+        Kind::Nvme { .. } => &nvme::CASES,
+    };
+    ANY_DEVICE.iter().chain(own).copied().flatten()
+}
+
+/// Returns the tests that have something to say about the size of a logical block.
+pub fn of_format() -> impl Iterator<Item = &'static Case> {
+    nvme::FORMAT.into_iter().flatten()
+}
+
+/// Returns the test that runs last of all.
+pub fn last() -> impl Iterator<Item = &'static Case> {
+    log::LAST.iter()
+}
+
+/// Returns all tests.
 pub fn all() -> impl Iterator<Item = &'static Case> {
-    [
-        log::FIRST,
-        region::CASES,
-        state::CASES,
-        saving::CASES,
-        resuming::CASES,
-        ioctl::CASES,
-        config::CASES,
-        uart::CASES,
-        irq::CASES,
-        sysfs::CASES,
-        log::LAST,
-    ]
-    .into_iter()
-    .flatten()
+    ANY_DEVICE
+        .into_iter()
+        .chain(UART)
+        .chain(nvme::CASES)
+        .flatten()
+        .chain(last())
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The card's PCI configuration space.
+//! The PCI configuration space.
 
 use vfio_bindings::bindings::vfio;
 use vfio_client::uart::PORT_SIZE;
@@ -8,6 +8,7 @@ use vfio_client::Region;
 
 use crate::card::Card;
 use crate::card::Context;
+use crate::card::Kind;
 use crate::check::denied;
 use crate::check::holds;
 use crate::check::same;
@@ -44,6 +45,8 @@ const INTERRUPT_PIN: u64 = 0x3d;
 
 /// Command: decode I/O.
 pub const COMMAND_IO: u16 = 0x0001;
+/// Command: decode I/O and memory, of which a device has what it needs.
+pub const COMMAND_IO_OR_MEMORY: u16 = 0x0003;
 /// Command: bus master, without which no MSI is sent.
 pub const COMMAND_MASTER: u16 = 0x0004;
 /// Command: INTx off.
@@ -60,12 +63,16 @@ const MSI_CONTROL: u64 = 2;
 /// MSI: the control word's enable bit.
 const MSI_ENABLE: u16 = 1;
 
-/// All tests of this file.
-pub const CASES: &[Case] = cases![
+/// The tests of the serial cards.
+pub const UART: &[Case] = cases![
     config_identity_is_qemus_serial_card,
     config_bar0_tells_its_size,
     config_the_other_bars_are_not_there,
     config_the_capability_list_ends_and_has_msi,
+];
+
+/// The tests of any device.
+pub const CASES: &[Case] = cases![
     config_every_width_and_alignment_reads_the_same,
     config_read_only_fields_stay,
     config_accesses_out_of_range_are_refused,
@@ -73,7 +80,15 @@ pub const CASES: &[Case] = cases![
     config_absent_regions_have_no_size_and_no_bytes,
 ];
 
-/// Returns the card's configuration space.
+/// Returns an address that a device's first base address register can hold, as it reads back.
+pub fn bar(kind: Kind) -> u32 {
+    match kind {
+        Kind::Uart { .. } => 0xc001,
+        Kind::Nvme { .. } => 0xfebf_0004,
+    }
+}
+
+/// Returns the device's configuration space.
 #[track_caller]
 pub fn space(card: &Card) -> Outcome<Region> {
     Ok(card.device().region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?)

@@ -190,7 +190,7 @@ fn ioctl_unknown_is_refused(context: &Context) -> Outcome {
             format_args!("{request:?}: expected ENOTTY, seen {result:?}"),
         )?;
     }
-    card.expect_works(context.ports())
+    card.expect_works()
 }
 
 fn feature(flags: u32, argsz: u32) -> Vec<u8> {

@@ -87,7 +87,7 @@ impl Kmsg {
 /// Provokes a refusal until the log has a line with all of `words`. The rate is limited, so it may
 /// take a few.
 #[track_caller]
-fn expect_line(words: &[&str], mut provoke: impl FnMut() -> Outcome) -> Outcome {
+pub fn expect_line(words: &[&str], mut provoke: impl FnMut() -> Outcome) -> Outcome {
     let kmsg = Kmsg::from_now()?;
     let start = Instant::now();
     let mut seen = Vec::new();
@@ -125,7 +125,7 @@ fn log_a_refused_stream_says_why(context: &Context) -> Outcome {
         (corrupt, Errno::BADMSG),
     ] {
         let code = format!("(-{})", errno.raw_os_error());
-        expect_line(&["ferry_uart", card.mdev.uuid(), &code], || {
+        expect_line(&[context.kind.driver(), card.mdev.uuid(), &code], || {
             card.set(State::RESUMING)?;
             denied("a bad stream", card.migration.feed(&stream, usize::MAX))?;
             card.reset()
@@ -137,7 +137,7 @@ fn log_a_refused_stream_says_why(context: &Context) -> Outcome {
 fn log_a_refused_state_says_why(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     let code = format!("(-{})", Errno::INVAL.raw_os_error());
-    expect_line(&["ferry_uart", card.mdev.uuid(), &code], || {
+    expect_line(&[context.kind.driver(), card.mdev.uuid(), &code], || {
         denied(
             "an invalid state",
             card.migration.set_state(State::INVALID[0]),
@@ -148,7 +148,7 @@ fn log_a_refused_state_says_why(context: &Context) -> Outcome {
 fn log_a_refused_access_says_why(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     let code = format!("(-{})", Errno::INVAL.raw_os_error());
-    expect_line(&["ferry_uart", card.mdev.uuid(), &code], || {
+    expect_line(&[context.kind.driver(), card.mdev.uuid(), &code], || {
         denied(
             "a malformed access",
             card.migration.region().read(0, &mut [0; 2]),
@@ -159,7 +159,7 @@ fn log_a_refused_access_says_why(context: &Context) -> Outcome {
 fn log_a_refused_window_size_says_why(context: &Context) -> Outcome {
     let mdev = context.mdev_type().create()?;
     let code = format!("(-{})", Errno::INVAL.raw_os_error());
-    expect_line(&["ferry_uart", mdev.uuid(), "4097", &code], || {
+    expect_line(&[context.kind.driver(), mdev.uuid(), "4097", &code], || {
         denied("a window of 4097", mdev.set_attribute(WINDOW_SIZE, b"4097"))
     })
 }

@@ -493,7 +493,7 @@ fn v1_06_two_threads_never_see_half_a_state_change(context: &Context) -> Outcome
 
 fn v1_06_a_polling_thread_does_not_disturb_a_save(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 6)?;
+    card.fill(6)?;
     let expected = card.image()?;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -560,7 +560,7 @@ fn v1_06_header_data_and_reset_from_many_threads(context: &Context) -> Outcome {
     });
     card.reset()?;
     card.resume(&good)?;
-    card.expect_filled(context.ports(), 66)
+    card.expect_filled(66)
 }
 
 fn v1_07_errors_are_reported_while_the_window_is_mapped(context: &Context) -> Outcome {
@@ -763,7 +763,7 @@ fn migrate(context: &Context, map_source: bool, map_destination: bool) -> Outcom
     if map_source {
         source.migration.map()?;
     }
-    source.fill(context.ports(), 10)?;
+    source.fill(10)?;
     let stream = source.save()?;
     let mut destination = Card::new(context)?;
     if map_destination {
@@ -775,7 +775,7 @@ fn migrate(context: &Context, map_source: bool, map_destination: bool) -> Outcom
         &destination.image()?,
         &image(&stream)?,
     )?;
-    destination.expect_filled(context.ports(), 10)
+    destination.expect_filled(10)
 }
 
 /// Cuts an access into what QEMU's memory core makes of it: the widest pieces that the absolute
@@ -823,7 +823,7 @@ fn v1_11_data_accesses_of_every_width_and_alignment(context: &Context) -> Outcom
 
 fn v1_11_a_migration_in_the_pieces_that_qemu_makes(context: &Context) -> Outcome {
     let source = Card::new(context)?;
-    source.fill(context.ports(), 11)?;
+    source.fill(11)?;
     source.set(State::STOP_COPY)?;
     let mut stream = Vec::new();
     while source.migration.pending()? != 0 {
@@ -850,13 +850,13 @@ fn v1_11_a_migration_in_the_pieces_that_qemu_makes(context: &Context) -> Outcome
         destination.migration.set_data_size(chunk.len() as u64)?;
     }
     destination.set(State::RUNNING)?;
-    destination.expect_filled(context.ports(), 11)
+    destination.expect_filled(11)
 }
 
 fn v1_12_every_chunk_is_inside_the_region(context: &Context) -> Outcome {
     for window in WINDOWS {
         let card = Card::with_window(context, window)?;
-        card.fill(context.ports(), 12)?;
+        card.fill(12)?;
         let size = card.migration.region().size();
         for state in [State::PRE_COPY, State::STOP_COPY] {
             card.set(state)?;
@@ -918,7 +918,7 @@ fn v1_14_stores_by_a_second_thread_during_data_size_write(context: &Context) -> 
                     // The copy was taken at a lucky moment. What was validated is what arrives.
                     Ok(()) => {
                         card.set(State::RUNNING)?;
-                        card.expect_filled(context.ports(), 14)?;
+                        card.expect_filled(14)?;
                     }
                     Err(error) => {
                         let known = [
@@ -947,7 +947,7 @@ fn v1_14_stores_by_a_second_thread_during_data_size_write(context: &Context) -> 
         resumed
     })?;
     card.resume(&good)?;
-    card.expect_filled(context.ports(), 14)
+    card.expect_filled(14)
 }
 
 fn v1_14_stores_after_a_chunk_was_consumed_change_nothing(context: &Context) -> Outcome {
@@ -963,12 +963,12 @@ fn v1_14_stores_after_a_chunk_was_consumed_change_nothing(context: &Context) -> 
     }
     card.set(State::RUNNING)?;
     mapping.write(0, &vec![0xee; mapping.len()]);
-    card.expect_filled(context.ports(), 41)
+    card.expect_filled(41)
 }
 
 fn v1_14_stores_while_saving_do_not_reach_the_device(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 24)?;
+    card.fill(24)?;
     let expected = card.image()?;
     let mapping = card.migration.map_window()?;
     for state in [State::PRE_COPY, State::STOP_COPY] {
@@ -986,7 +986,7 @@ fn v1_14_stores_while_saving_do_not_reach_the_device(context: &Context) -> Outco
             &expected,
         )?;
     }
-    card.expect_filled(context.ports(), 24)
+    card.expect_filled(24)
 }
 
 /// Checks that a window shows nothing at all, both ways of looking at it.
@@ -1023,7 +1023,7 @@ fn v1_15_the_window_is_empty_after_reopen(context: &Context) -> Outcome {
 
 fn v1_15_the_window_is_empty_after_reset(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 15)?;
+    card.fill(15)?;
     card.save()?;
     card.reset()?;
     expect_empty(&card, "after a save and a reset")
@@ -1035,8 +1035,8 @@ fn v1_15_two_devices_do_not_share_a_window(context: &Context) -> Outcome {
     let mapping = one.migration.map_window()?;
     mapping.write(0, &vec![0x11; mapping.len()]);
     expect_empty(&other, "the other device's window")?;
-    one.fill(context.ports(), 1)?;
-    other.fill(context.ports(), 2)?;
+    one.fill(1)?;
+    other.fill(2)?;
     one.set(State::STOP_COPY)?;
     other.set(State::STOP_COPY)?;
     one.migration.pending()?;

@@ -7,17 +7,12 @@ use std::io::BufReader;
 use std::process::Command;
 use std::process::Stdio;
 
-use vfio_bindings::bindings::vfio;
 use vfio_client::irq::Index;
 use vfio_client::migration::State;
-use vfio_client::uart::Register;
-use vfio_client::uart::IER_RDI;
-use vfio_client::uart::IER_THRI;
 use vfio_client::Errno;
 use vfio_client::EventFd;
 use vfio_client::Group;
 use vfio_client::Migration;
-use vfio_client::Session;
 
 use crate::card::good_stream;
 use crate::card::image;
@@ -122,7 +117,7 @@ fn v1_17_an_open_device_runs(context: &Context) -> Outcome {
         card.mdev.attribute(DEVICE_STATE)?,
         "RUNNING".to_string(),
     )?;
-    card.expect_works(context.ports())
+    card.expect_works()
 }
 
 fn v1_17_every_open_runs_whatever_state_it_was_closed_in(context: &Context) -> Outcome {
@@ -130,7 +125,7 @@ fn v1_17_every_open_runs_whatever_state_it_was_closed_in(context: &Context) -> O
     let fresh = card.image()?;
     for state in State::VALID {
         card = card.reopen()?;
-        card.fill(context.ports(), 17)?;
+        card.fill(17)?;
         card.set(State(state.0 | 0x100))?;
         card = card.reopen()?;
         card.expect(State::RUNNING)?;
@@ -159,7 +154,7 @@ fn v1_18_the_five_valid_states_are_accepted(context: &Context) -> Outcome {
 fn v1_18_the_three_invalid_states_change_nothing(context: &Context) -> Outcome {
     for state in State::VALID {
         let card = Card::new(context)?;
-        card.fill(context.ports(), 18)?;
+        card.fill(18)?;
         card.set(state)?;
         let before = if state.is_saving() {
             card.migration.pending()?;
@@ -190,11 +185,11 @@ fn v1_18_the_three_invalid_states_change_nothing(context: &Context) -> Outcome {
     Ok(())
 }
 
-/// Connects an eventfd to INTx and has the first port's transmitter ask for attention.
+/// Connects an eventfd to INTx and has the device ask for attention.
 fn raise(card: &Card) -> Outcome<EventFd> {
     let event = EventFd::new()?;
     card.device().set_trigger(Index::Intx, Some(&event))?;
-    card.port(0)?.write(Register::Ier, IER_THRI)?;
+    card.raise()?;
     same("interrupts", event.wait(PATIENCE)?, 1)?;
     Ok(event)
 }
@@ -211,13 +206,8 @@ fn v1_19_no_interrupt_after_stop(context: &Context) -> Outcome {
             event.take()?,
             0,
         )?;
-        // Whether these are ignored or refused is the device's business.
-        let port = card.port(0)?;
         for _ in 0..4 {
-            let _ = port.write(Register::Ier, 0);
-            let _ = port.write(Register::Ier, IER_THRI | IER_RDI);
-            let _ = port.write(Register::Data, 0x19);
-            let _ = port.read(Register::IirFcr);
+            card.poke()?;
         }
         same(
             format_args!("{state}: interrupts after MMIO"),
@@ -231,27 +221,11 @@ fn v1_19_no_interrupt_after_stop(context: &Context) -> Outcome {
 
 fn v1_19_no_state_advance_after_stop(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 19)?;
+    card.fill(19)?;
     let expected = card.image()?;
     for state in [State::STOP, State::STOP_COPY] {
         card.set(state)?;
-        for number in 0..context.ports() {
-            let port = card.port(number)?;
-            for register in [
-                Register::Data,
-                Register::Ier,
-                Register::IirFcr,
-                Register::Lcr,
-                Register::Mcr,
-                Register::Scr,
-            ] {
-                let _ = port.write(register, 0xff);
-                // A read takes a byte out of the FIFO, or clears a latch, when the device runs.
-                let _ = port.read(register);
-                let _ = port.read(Register::Lsr);
-                let _ = port.read(Register::Msr);
-            }
-        }
+        card.poke()?;
         card.set(State::RUNNING)?;
         same_bytes(
             format_args!("image after MMIO in {state}"),
@@ -259,7 +233,7 @@ fn v1_19_no_state_advance_after_stop(context: &Context) -> Outcome {
             &expected,
         )?;
     }
-    card.expect_filled(context.ports(), 19)
+    card.expect_filled(19)
 }
 
 fn v1_19_an_interrupt_due_while_stopped_comes_when_it_runs(context: &Context) -> Outcome {
@@ -309,7 +283,7 @@ fn v1_21_reset_works_from_any_state(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     let fresh = card.image()?;
     for state in State::VALID {
-        card.fill(context.ports(), 21)?;
+        card.fill(21)?;
         card.set(state)?;
         card.reset()?;
         same(
@@ -328,7 +302,7 @@ fn v1_21_reset_works_from_any_state(context: &Context) -> Outcome {
 
 fn v1_21_reset_ends_a_saving_session(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 21)?;
+    card.fill(21)?;
     for state in [State::PRE_COPY, State::STOP_COPY] {
         for presented in [false, true] {
             card.set(state)?;
@@ -397,7 +371,7 @@ fn v1_22_nothing_else_changes_the_state(context: &Context) -> Outcome {
         }
         region.write(window.offset, &[1; 16])?;
         card.migration.map_window()?.write(0, &[2; 16]);
-        let _ = card.expect_works(context.ports());
+        card.poke()?;
         config::space(&card)?.write(config::INTERRUPT_LINE, &[11])?;
         card.device().set_trigger(Index::Intx, Some(&event))?;
         card.device().disable_irqs(Index::Intx)?;
@@ -411,11 +385,11 @@ fn v1_22_nothing_else_changes_the_state(context: &Context) -> Outcome {
 
 fn v1_23_running_stop(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 23)?;
+    card.fill(23)?;
     card.set(State::STOP)?;
     same("pending_bytes", card.migration.pending()?, 0)?;
     card.set(State::RUNNING)?;
-    card.expect_filled(context.ports(), 23)
+    card.expect_filled(23)
 }
 
 /// Checks that a stream makes a fresh card what `fill` made of the source.
@@ -423,12 +397,12 @@ fn v1_23_running_stop(context: &Context) -> Outcome {
 fn expect_arrives(context: &Context, stream: &[u8], seed: u8) -> Outcome {
     let destination = Card::new(context)?;
     destination.resume(stream)?;
-    destination.expect_filled(context.ports(), seed)
+    destination.expect_filled(seed)
 }
 
 fn v1_23_running_stop_copy_stop(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 123)?;
+    card.fill(123)?;
     let stream = card.save()?;
     card.set(State::STOP)?;
     expect_arrives(context, &stream, 123)
@@ -436,12 +410,12 @@ fn v1_23_running_stop_copy_stop(context: &Context) -> Outcome {
 
 fn v1_23_running_pre_copy_stop_copy_stop(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 124)?;
+    card.fill(124)?;
     card.set(State::PRE_COPY)?;
     let mut stream = card.migration.save()?;
     // The device runs on during pre-copy, and what it does then is in the stream as well.
-    card.empty(context.ports())?;
-    card.fill(context.ports(), 126)?;
+    card.empty()?;
+    card.fill(126)?;
     card.set(State::STOP_COPY)?;
     stream.extend(card.migration.save()?);
     card.set(State::STOP)?;
@@ -454,25 +428,25 @@ fn v1_23_running_resuming_running(context: &Context) -> Outcome {
     card.set(State::RESUMING)?;
     card.migration.feed(&stream, usize::MAX)?;
     card.set(State::RUNNING)?;
-    card.expect_filled(context.ports(), 32)
+    card.expect_filled(32)
 }
 
 fn v1_24_running_to_stop_copy_and_back_as_savevm_does(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 24)?;
+    card.fill(24)?;
     let stream = card.save()?;
     card.set(State::STOP)?;
     card.set(State::RUNNING)?;
-    card.expect_filled(context.ports(), 24)?;
+    card.expect_filled(24)?;
     expect_arrives(context, &stream, 24)?;
     // And loadvm into the same device, which has gone on meanwhile.
     card.resume(&stream)?;
-    card.expect_filled(context.ports(), 24)
+    card.expect_filled(24)
 }
 
 fn v1_24_stop_to_stop_copy_as_a_paused_migration_does(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 25)?;
+    card.fill(25)?;
     card.set(State::STOP)?;
     card.set(State::STOP_COPY)?;
     let stream = card.migration.save()?;
@@ -483,25 +457,25 @@ fn v1_24_stop_to_stop_copy_as_a_paused_migration_does(context: &Context) -> Outc
     // The destination stays paused, too, and is continued later.
     destination.set(State::STOP)?;
     destination.set(State::RUNNING)?;
-    destination.expect_filled(context.ports(), 25)
+    destination.expect_filled(25)
 }
 
 fn v1_24_stop_to_resuming_as_loadvm_does(context: &Context) -> Outcome {
     let stream = good_stream(context, 26)?.bytes();
     let card = Card::new(context)?;
-    card.fill(context.ports(), 99)?;
+    card.fill(99)?;
     card.set(State::STOP)?;
     card.set(State::RESUMING)?;
     card.migration.feed(&stream, usize::MAX)?;
     card.set(State::STOP)?;
     card.set(State::RUNNING)?;
-    card.expect_filled(context.ports(), 26)
+    card.expect_filled(26)
 }
 
 fn v1_24_cancel_from_any_state_to_running(context: &Context) -> Outcome {
     for state in [State::PRE_COPY, State::STOP_COPY, State::STOP] {
         let card = Card::new(context)?;
-        card.fill(context.ports(), 27)?;
+        card.fill(27)?;
         card.set(state)?;
         card.migration.pending()?;
         card.migration.data_offset()?;
@@ -511,8 +485,8 @@ fn v1_24_cancel_from_any_state_to_running(context: &Context) -> Outcome {
             card.migration.pending()?,
             0,
         )?;
-        card.expect_filled(context.ports(), 27)?;
-        card.expect_works(context.ports())?;
+        card.expect_filled(27)?;
+        card.expect_works()?;
     }
     Ok(())
 }
@@ -520,11 +494,11 @@ fn v1_24_cancel_from_any_state_to_running(context: &Context) -> Outcome {
 fn v1_24_saving_and_resuming_to_stop(context: &Context) -> Outcome {
     for state in [State::PRE_COPY, State::STOP_COPY] {
         let card = Card::new(context)?;
-        card.fill(context.ports(), 28)?;
+        card.fill(28)?;
         card.set(state)?;
         card.set(State::STOP)?;
         card.set(State::RUNNING)?;
-        card.expect_filled(context.ports(), 28)?;
+        card.expect_filled(28)?;
     }
     let stream = good_stream(context, 29)?.bytes();
     let card = Card::new(context)?;
@@ -532,19 +506,19 @@ fn v1_24_saving_and_resuming_to_stop(context: &Context) -> Outcome {
     card.migration.feed(&stream, usize::MAX)?;
     card.set(State::STOP)?;
     card.set(State::RUNNING)?;
-    card.expect_filled(context.ports(), 29)
+    card.expect_filled(29)
 }
 
 fn v1_24_stop_and_continue_during_pre_copy(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 30)?;
+    card.fill(30)?;
     card.set(State::PRE_COPY)?;
     let mut stream = card.migration.save()?;
     card.set(State::STOP_COPY)?;
     stream.extend(card.migration.save()?);
     card.set(State::RUNNING)?;
-    card.empty(context.ports())?;
-    card.fill(context.ports(), 31)?;
+    card.empty()?;
+    card.fill(31)?;
     card.set(State::STOP)?;
     card.set(State::STOP_COPY)?;
     stream.extend(card.migration.save()?);
@@ -556,7 +530,7 @@ fn v1_25_every_pair_of_valid_states(context: &Context) -> Outcome {
     for from in State::VALID {
         for to in State::VALID {
             let card = Card::new(context)?;
-            card.fill(context.ports(), 25)?;
+            card.fill(25)?;
             card.set(from)?;
             if from == State::RESUMING && to != State::RESUMING {
                 // Finishing the resume is the step that fails; the stop before it is undone.
@@ -573,7 +547,7 @@ fn v1_25_every_pair_of_valid_states(context: &Context) -> Outcome {
                 continue;
             }
             card.set(State::RUNNING)?;
-            card.expect_filled(context.ports(), 25)?;
+            card.expect_filled(25)?;
         }
     }
     Ok(())
@@ -599,7 +573,7 @@ fn v1_25_every_state_after_a_complete_resume(context: &Context) -> Outcome {
             )?;
         }
         card.set(State::RUNNING)?;
-        card.expect_filled(context.ports(), 52)?;
+        card.expect_filled(52)?;
     }
     Ok(())
 }
@@ -607,7 +581,7 @@ fn v1_25_every_state_after_a_complete_resume(context: &Context) -> Outcome {
 fn v1_26_a_same_state_write_has_no_side_effect(context: &Context) -> Outcome {
     for state in State::VALID {
         let card = Card::new(context)?;
-        card.fill(context.ports(), 26)?;
+        card.fill(26)?;
         card.set(state)?;
         for reserved in [0, 0x70, 0] {
             card.set(State(state.0 | reserved))?;
@@ -616,14 +590,14 @@ fn v1_26_a_same_state_write_has_no_side_effect(context: &Context) -> Outcome {
             continue;
         }
         card.set(State::RUNNING)?;
-        card.expect_filled(context.ports(), 26)?;
+        card.expect_filled(26)?;
     }
     Ok(())
 }
 
 fn v1_26_a_second_stop_copy_does_not_restart_it(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 62)?;
+    card.fill(62)?;
     card.set(State::STOP_COPY)?;
     let mut stream = Vec::new();
     card.migration.set_state(State::STOP_COPY)?;
@@ -665,14 +639,14 @@ fn v1_26_a_second_resuming_does_not_restart_it(context: &Context) -> Outcome {
         card.set(State::RESUMING)?;
     }
     card.set(State::RUNNING)?;
-    card.expect_filled(context.ports(), 63)
+    card.expect_filled(63)
 }
 
 fn v1_27_stop_is_supported(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     card.set(State::STOP)?;
     card.set(State::RUNNING)?;
-    card.expect_works(context.ports())
+    card.expect_works()
 }
 
 fn v1_27_pre_copy_is_accepted_with_nothing_to_send(context: &Context) -> Outcome {
@@ -681,7 +655,7 @@ fn v1_27_pre_copy_is_accepted_with_nothing_to_send(context: &Context) -> Outcome
     // Whatever there may be, there is an end to it, and then there is nothing.
     card.migration.drain()?;
     same("pending_bytes", card.migration.pending()?, 0)?;
-    card.expect_works(context.ports())?;
+    card.expect_works()?;
     card.expect(State::PRE_COPY)?;
     card.set(State::RUNNING)?;
     card.set(State::PRE_COPY)
@@ -698,7 +672,7 @@ fn v1_28_a_saving_state_may_be_left_with_data_unread(context: &Context) -> Outco
         for to in [State::RUNNING, State::STOP] {
             for (i, read) in reads.iter().enumerate() {
                 let card = Card::new(context)?;
-                card.fill(context.ports(), 82)?;
+                card.fill(82)?;
                 card.set(from)?;
                 read(&card.migration)?;
                 card.set(to)?;
@@ -708,7 +682,7 @@ fn v1_28_a_saving_state_may_be_left_with_data_unread(context: &Context) -> Outco
                     0,
                 )?;
                 card.set(State::RUNNING)?;
-                card.expect_filled(context.ports(), 82)?;
+                card.expect_filled(82)?;
             }
         }
     }
@@ -717,7 +691,7 @@ fn v1_28_a_saving_state_may_be_left_with_data_unread(context: &Context) -> Outco
 
 fn v1_28_a_cancelled_stream_is_discarded(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 83)?;
+    card.fill(83)?;
     for state in [State::PRE_COPY, State::STOP_COPY] {
         card.set(state)?;
         card.migration.next_chunk()?;
@@ -727,12 +701,12 @@ fn v1_28_a_cancelled_stream_is_discarded(context: &Context) -> Outcome {
         card.set(State::RUNNING)?;
         expect_arrives(context, &stream, 83)?;
     }
-    card.expect_filled(context.ports(), 83)
+    card.expect_filled(83)
 }
 
 fn v1_29_munmap_comes_before_the_cancelling_state(context: &Context) -> Outcome {
     let card = Card::new(context)?;
-    card.fill(context.ports(), 92)?;
+    card.fill(92)?;
     for state in [State::PRE_COPY, State::STOP_COPY] {
         let mapping = card.migration.map_window()?;
         card.set(state)?;
@@ -742,7 +716,7 @@ fn v1_29_munmap_comes_before_the_cancelling_state(context: &Context) -> Outcome 
         card.set(State::RUNNING)?;
         same("pending_bytes", card.migration.pending()?, 0)?;
     }
-    card.expect_filled(context.ports(), 92)
+    card.expect_filled(92)
 }
 
 fn v1_30_an_empty_session_cannot_leave_resuming(context: &Context) -> Outcome {
@@ -776,7 +750,7 @@ fn v1_30_an_incomplete_stream_cannot_leave_resuming(context: &Context) -> Outcom
         // The session is as it was: the rest makes it whole.
         card.migration.feed(&stream[part..], usize::MAX)?;
         card.set(State::RUNNING)?;
-        card.expect_filled(context.ports(), 30)?;
+        card.expect_filled(30)?;
         card.reset()?;
     }
     Ok(())
@@ -785,7 +759,7 @@ fn v1_30_an_incomplete_stream_cannot_leave_resuming(context: &Context) -> Outcom
 fn v1_30_a_bad_stream_is_refused_at_data_size(context: &Context) -> Outcome {
     let good = good_stream(context, 33)?;
     let state = good.device_state().map_err(Stop::failed)?;
-    // A state that no 16550A can be in, in a stream that is otherwise faultless.
+    // A state that no device can be in, in a stream that is otherwise faultless.
     let bad = good.with_state(&vec![0xff; state.len()]).bytes();
     let short = good.with_state(&state[..state.len() - 1]).bytes();
     let card = Card::new(context)?;
@@ -804,7 +778,7 @@ fn v1_30_a_bad_stream_is_refused_at_data_size(context: &Context) -> Outcome {
 
 fn v1_31_config_writes_and_interrupt_set_up_while_resuming(context: &Context) -> Outcome {
     let source = Card::new(context)?;
-    source.port(0)?.write(Register::Ier, IER_THRI)?;
+    source.raise()?;
     let stream = source.save()?;
 
     let card = Card::new(context)?;
@@ -812,15 +786,16 @@ fn v1_31_config_writes_and_interrupt_set_up_while_resuming(context: &Context) ->
     card.migration.feed(&stream, usize::MAX)?;
     // The order of QEMU's vfio_load_state: device data, then config space, then interrupts.
     let space = config::space(&card)?;
-    let command = config::COMMAND_IO | config::COMMAND_MASTER;
+    let command = config::COMMAND_IO_OR_MEMORY | config::COMMAND_MASTER;
+    let bar = config::bar(context.kind);
     space.write(config::COMMAND, &command.to_le_bytes())?;
-    space.write(config::BAR0, &0xc001u32.to_le_bytes())?;
+    space.write(config::BAR0, &bar.to_le_bytes())?;
     space.write(config::INTERRUPT_LINE, &[11])?;
     let expect = |when: &str| -> Outcome {
         same(
             format_args!("command {when}"),
-            space.read_u16(config::COMMAND)? & command,
-            command,
+            space.read_u16(config::COMMAND)? & config::COMMAND_MASTER,
+            config::COMMAND_MASTER,
         )?;
         same(
             format_args!("interrupt line {when}"),
@@ -830,7 +805,7 @@ fn v1_31_config_writes_and_interrupt_set_up_while_resuming(context: &Context) ->
         same(
             format_args!("BAR0 {when}"),
             space.read_u32(config::BAR0)?,
-            0xc001,
+            bar,
         )
     };
     expect("while resuming")?;
@@ -845,7 +820,7 @@ fn v1_31_config_writes_and_interrupt_set_up_while_resuming(context: &Context) ->
 fn v1_31_config_writes_and_interrupt_set_up_while_stopped(context: &Context) -> Outcome {
     for state in [State::STOP, State::STOP_COPY] {
         let card = Card::new(context)?;
-        card.port(0)?.write(Register::Ier, IER_THRI)?;
+        card.raise()?;
         card.set(state)?;
         let space = config::space(&card)?;
         space.write(config::INTERRUPT_LINE, &[7])?;
@@ -872,7 +847,7 @@ fn v1_32_close_in_any_state_and_the_next_open_is_fresh(context: &Context) -> Out
     let fresh = card.image()?;
     for state in State::VALID {
         card = card.reopen()?;
-        card.fill(context.ports(), 33)?;
+        card.fill(33)?;
         let event = EventFd::new()?;
         card.device().set_trigger(Index::Intx, Some(&event))?;
         card.set(state)?;
@@ -898,7 +873,7 @@ fn v1_32_close_in_any_state_and_the_next_open_is_fresh(context: &Context) -> Out
             &fresh,
         )?;
         // An eventfd of the last open must not be signalled by this one.
-        card.port(0)?.write(Register::Ier, IER_THRI)?;
+        card.raise()?;
         same("interrupts for the last user", event.take()?, 0)?;
     }
     Ok(())
@@ -908,7 +883,7 @@ fn v1_32_a_duplicate_descriptor_keeps_the_session(context: &Context) -> Outcome 
     // Goes last, because it waits for all users.
     let mdev;
     let card = Card::new(context)?;
-    card.fill(context.ports(), 34)?;
+    card.fill(34)?;
     card.set(State::STOP_COPY)?;
     let duplicate = card.device().duplicate()?;
     mdev = card.close();
@@ -990,20 +965,18 @@ pub const HELD: &str = "held";
 /// # Errors
 ///
 /// What the kernel answers.
-pub fn hold(uuid: &str, state: u32) -> vfio_client::Result<()> {
-    let session = Session::open(&vfio_client::Mdev::existing(uuid))?;
-    let bar = session.device.region(vfio::VFIO_PCI_BAR0_REGION_INDEX)?;
-    bar.write(Register::Scr as u64, &[0x77])?;
+pub fn hold(uuid: &str, state: u32) -> Outcome {
+    let mut card = Card::open(vfio_client::Mdev::existing(uuid))?;
     let event = EventFd::new()?;
-    session.device.set_trigger(Index::Intx, Some(&event))?;
-    if let Some(mut migration) = Migration::find(&session.device)? {
-        migration.map()?;
-        migration.set_state(State(state))?;
-        migration.next_chunk()?;
-        println!("{HELD}");
-        // Until the pipe breaks or the signal comes.
-        let mut line = String::new();
-        let _ = std::io::stdin().read_line(&mut line);
-    }
+    card.device().set_trigger(Index::Intx, Some(&event))?;
+    card.fill(0x77)?;
+    card.raise()?;
+    card.migration.map()?;
+    card.migration.set_state(State(state))?;
+    card.migration.next_chunk()?;
+    println!("{HELD}");
+    // Until the pipe breaks or the signal comes.
+    let mut line = String::new();
+    let _ = std::io::stdin().read_line(&mut line);
     Ok(())
 }

@@ -235,7 +235,7 @@ fn sysfs_device_state_is_read_only(context: &Context) -> Outcome {
 fn sysfs_a_device_opens_once_at_a_time(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     denied("a second open", Session::open(&card.mdev))?;
-    card.expect_works(context.ports())
+    card.expect_works()
 }
 
 fn sysfs_removal_waits_for_the_user(context: &Context) -> Outcome {
@@ -245,8 +245,8 @@ fn sysfs_removal_waits_for_the_user(context: &Context) -> Outcome {
         let removal = scope.spawn(|| mdev.remove());
         // Before, during and after the request, the device is its user's until he closes it.
         for seed in 0..20 {
-            card.fill(context.ports(), seed)?;
-            card.expect_filled(context.ports(), seed)?;
+            card.fill(seed)?;
+            card.expect_filled(seed)?;
             card.image()?;
         }
         drop(card);
@@ -270,7 +270,7 @@ fn sysfs_a_hundred_devices_come_and_go(context: &Context) -> Outcome {
         cards.push(Card::open(mdev)?);
     }
     for card in &cards {
-        card.expect_works(context.ports())?;
+        card.expect_works()?;
     }
     drop(cards);
     same(

@@ -230,13 +230,13 @@ fn uart_accesses_to_a_bad_address_are_refused(context: &Context) -> Outcome {
             bar.write_nowhere(0, len),
         )?;
     }
-    card.expect_works(context.ports())
+    card.expect_works()
 }
 
 fn uart_reset_gives_power_on_values(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     let fresh = card.image()?;
-    card.fill(context.ports(), 0x42)?;
+    card.fill(0x42)?;
     card.port(0)?.write(Register::Ier, IER_RDI | IER_THRI)?;
     card.reset()?;
     same_bytes("image after a reset", &card.image()?, &fresh)?;
@@ -275,7 +275,7 @@ fn uart_full_fifos_and_latches_move(context: &Context) -> Outcome {
 
     // Both FIFOs full to the brim, and the device moves with that twice.
     source.set(State::RUNNING)?;
-    source.empty(context.ports())?;
+    source.empty()?;
     port.write(Register::Ier, 0)?;
     port.send(&bytes)?;
     let stream = source.save()?;

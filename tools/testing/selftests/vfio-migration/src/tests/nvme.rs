@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tests of an NVMe controller, a file per part of it.
+
+mod attributes;
+mod config;
+mod data;
+mod disk;
+mod dma;
+mod hostile;
+mod irq;
+mod migration;
+mod registers;
+
+use crate::tests::Case;
+
+/// All of them, in the order in which they run.
+pub const CASES: [&[Case]; 8] = [
+    attributes::CASES,
+    config::CASES,
+    registers::CASES,
+    data::CASES,
+    irq::CASES,
+    hostile::CASES,
+    dma::CASES,
+    migration::CASES,
+];
+
+/// Those for which the size of a logical block makes a difference.
+pub const FORMAT: [&[Case]; 3] = [attributes::FORMAT, data::CASES, migration::FORMAT];

@@ -1,0 +1,556 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The attributes of a controller, which an administrator sets while it is closed.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command as Process;
+
+use vfio_client::nvme;
+use vfio_client::nvme::nvm;
+use vfio_client::nvme::Driver;
+use vfio_client::nvme::Status;
+use vfio_client::nvme::PAGE;
+use vfio_client::Errno;
+use vfio_client::Mdev;
+use vfio_client::Session;
+
+use crate::card::content;
+use crate::card::Context;
+use crate::check::denied;
+use crate::check::holds;
+use crate::check::one_of;
+use crate::check::refused;
+use crate::check::same;
+use crate::check::same_bytes;
+use crate::check::Outcome;
+use crate::check::Stop;
+use crate::tests::cases;
+use crate::tests::log::expect_line;
+use crate::tests::nvme::disk::create;
+use crate::tests::nvme::disk::field;
+use crate::tests::nvme::disk::Disk;
+use crate::tests::nvme::disk::Scratch;
+use crate::tests::nvme::disk::CAPACITY;
+use crate::tests::nvme::disk::FILE;
+use crate::tests::nvme::disk::QUEUES;
+use crate::tests::nvme::disk::SERIAL;
+use crate::tests::nvme::disk::STORE;
+use crate::tests::Case;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// All tests of this file.
+pub const CASES: &[Case] = cases![
+    nvme_attributes_have_their_defaults,
+    nvme_attributes_reach_the_guest,
+    nvme_attributes_bad_values_change_nothing,
+    nvme_attributes_are_busy_while_open,
+    nvme_attributes_of_a_controller_are_its_own,
+    nvme_attributes_in_any_order,
+    nvme_capacity_bounds,
+    nvme_capacity_of_a_file_is_the_files,
+    nvme_file_that_cannot_be_one_is_refused,
+    nvme_file_is_named_by_an_absolute_path,
+    nvme_file_refuses_two_writers,
+    nvme_file_is_free_once_its_controller_is_closed,
+    nvme_file_may_be_a_block_device,
+];
+
+/// The tests that see the size of a logical block.
+pub const FORMAT: &[Case] = cases![nvme_attributes_reach_the_guest, nvme_capacity_bounds];
+
+const ALL: [&str; 5] = [CAPACITY, FILE, QUEUES, SERIAL, STORE];
+
+fn nvme_attributes_have_their_defaults(context: &Context) -> Outcome {
+    let mdev = context.mdev_type().create()?;
+    for (name, value) in [
+        (STORE, "ram"),
+        (CAPACITY, "67108864"),
+        (FILE, ""),
+        (QUEUES, "16"),
+    ] {
+        same(name, mdev.attribute(name)?, value.to_string())?;
+    }
+    let serial = mdev.attribute(SERIAL)?;
+    holds(
+        (1..=20).contains(&serial.len()) && serial.bytes().all(|byte| byte.is_ascii_graphic()),
+        format_args!("expected 1 to 20 printable characters as serial number, seen {serial:?}"),
+    )?;
+    let other = context.mdev_type().create()?;
+    holds(
+        other.attribute(SERIAL)? != serial,
+        format_args!("expected another serial number for another controller, seen {serial} twice"),
+    )
+}
+
+fn nvme_attributes_reach_the_guest(context: &Context) -> Outcome {
+    let mut disk = Disk::with(
+        context,
+        &[
+            (CAPACITY, "3145728\n"),
+            (QUEUES, "3"),
+            (SERIAL, "Ferry #1 in dock"),
+        ],
+    )?;
+    let controller = disk.driver.identify(1, 0)?;
+    same_bytes("serial number", &controller[4..24], b"Ferry #1 in dock    ")?;
+    let namespace = disk.driver.identify(0, 1)?;
+    let format = usize::from(namespace[26] & 0xf);
+    let shift = field(&namespace, 128 + 4 * format + 2, 1);
+    same(
+        "size of a block, as a power of two",
+        shift,
+        context.shift().into(),
+    )?;
+    same(
+        "blocks of the namespace",
+        field(&namespace, 0, 8),
+        (3 * MIB) >> shift,
+    )?;
+    // Both counts are of I/O queues and less by one. There must be none yet.
+    disk.driver.restart(8)?;
+    let queues = disk
+        .driver
+        .set_feature(nvme::feature::QUEUES, 15 << 16 | 15)?;
+    same("queues that the controller grants", queues, 2 << 16 | 2)?;
+    for _ in 0..3 {
+        disk.driver.create_pair(8, None)?;
+    }
+    denied_pair(&mut disk.driver)
+}
+
+/// Checks that the controller has no further queue pair.
+fn denied_pair(driver: &mut Driver) -> Outcome {
+    match driver.create_pair(8, None) {
+        Err(error) if error.errno().is_none() => Ok(()),
+        seen => Err(Stop::failed(format_args!(
+            "expected no further queue, seen {seen:?}"
+        ))),
+    }
+}
+
+fn nvme_attributes_bad_values_change_nothing(context: &Context) -> Outcome {
+    let scratch = Scratch::new(2 * MIB)?;
+    let good = [
+        (SERIAL, "good"),
+        (QUEUES, "5"),
+        (CAPACITY, "2097152"),
+        (FILE, scratch.text()),
+    ];
+    let mdev = create(context, &good)?;
+    let long_path = format!("/{}", "x".repeat(5000));
+    let bad: [(&str, &[&[u8]]); 5] = [
+        (
+            STORE,
+            &[
+                b"",
+                b"\n",
+                b"RAM",
+                b"ramm",
+                b"ra",
+                b"ram file",
+                b"disk",
+                b"0",
+                b"\xff\xfe",
+                b"\0",
+            ],
+        ),
+        (
+            CAPACITY,
+            &[
+                b"",
+                b"\n",
+                b"0",
+                b"-1",
+                b"4096",
+                b"1044480",
+                b"1048575",
+                b"1048577",
+                b"1049088",
+                b"68719476737",
+                b"68719480832",
+                b"18446744073709551615",
+                b"18446744073710600192",
+                b"1M",
+                b"64 MiB",
+                b"0x100000",
+                b"1048576 1048576",
+                b"\xff",
+            ],
+        ),
+        (
+            QUEUES,
+            &[
+                b"",
+                b"0",
+                b"17",
+                b"65537",
+                b"65552",
+                b"-1",
+                b"4294967297",
+                b"four",
+                b"1 1",
+                b"1.0",
+            ],
+        ),
+        (
+            SERIAL,
+            &[
+                b"",
+                b"\n",
+                b"123456789012345678901",
+                b"tab\there",
+                b"\x7f",
+                b"\xc3\xa4",
+                b"two\nlines",
+            ],
+        ),
+        (
+            FILE,
+            &[
+                b"relative",
+                b"./relative",
+                b"../up",
+                b"\xff\xfe",
+                long_path.as_bytes(),
+            ],
+        ),
+    ];
+    for (name, values) in bad {
+        let before = mdev.attribute(name)?;
+        for value in values {
+            let shown = String::from_utf8_lossy(&value[..value.len().min(24)]).into_owned();
+            // A write of no bytes never gets to the driver.
+            if !value.is_empty() {
+                one_of(
+                    format_args!("{name} of {shown:?}"),
+                    mdev.set_attribute(name, value),
+                    &[Errno::INVAL, Errno::RANGE, Errno::NAMETOOLONG],
+                )?;
+            }
+            same(
+                format_args!("{name} after {shown:?}"),
+                mdev.attribute(name)?,
+                before.clone(),
+            )?;
+        }
+    }
+    for (name, value) in good {
+        same(name, mdev.attribute(name)?, value.to_string())?;
+    }
+    Disk::open(context, mdev).map(drop)
+}
+
+fn nvme_attributes_are_busy_while_open(context: &Context) -> Outcome {
+    let disk = Disk::new(context)?;
+    let before = ALL.map(|name| disk.card.mdev.attribute(name).ok());
+    let values = ["1048576", "/tmp/x", "1", "other", "file"];
+    for (name, value) in ALL.into_iter().zip(values) {
+        refused(
+            format_args!("{name} while open"),
+            disk.card.mdev.set_attribute(name, value.as_bytes()),
+            Errno::BUSY,
+        )?;
+    }
+    same(
+        "attributes",
+        ALL.map(|name| disk.card.mdev.attribute(name).ok()),
+        before,
+    )?;
+    drop(disk.driver);
+    let mdev = disk.card.close();
+    for (name, value) in ALL.into_iter().zip(values) {
+        mdev.set_attribute(name, value.as_bytes())?;
+    }
+    same(
+        "queues once closed",
+        mdev.attribute(QUEUES)?,
+        "1".to_string(),
+    )
+}
+
+fn nvme_attributes_of_a_controller_are_its_own(context: &Context) -> Outcome {
+    let mut large = Disk::with(context, &[(CAPACITY, "8388608"), (SERIAL, "large")])?;
+    let mut small = Disk::with(context, &[(CAPACITY, "1048576"), (SERIAL, "small")])?;
+    same("capacity of the large one", large.capacity()?, 8 * MIB)?;
+    same("capacity of the small one", small.capacity()?, MIB)
+}
+
+fn nvme_attributes_in_any_order(context: &Context) -> Outcome {
+    // mdevctl writes them in the order in which they were defined; any may come first.
+    let scratch = Scratch::new(4 * MIB)?;
+    let attributes = [
+        (QUEUES, "2"),
+        (STORE, "file"),
+        (FILE, scratch.text()),
+        (SERIAL, "ordered"),
+    ];
+    for first in 0..attributes.len() {
+        for backwards in [false, true] {
+            let mut order = attributes;
+            order.rotate_left(first);
+            if backwards {
+                order.reverse();
+            }
+            let mut disk = Disk::with(context, &order)?;
+            same(
+                format_args!("capacity after {order:?}"),
+                disk.capacity()?,
+                4 * MIB,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn nvme_capacity_bounds(context: &Context) -> Outcome {
+    for capacity in [MIB, MIB + 4096, 64 * GIB - 4096, 64 * GIB] {
+        let mut disk = Disk::with(context, &[(CAPACITY, &capacity.to_string())])?;
+        same("capacity", disk.capacity()?, capacity)?;
+        // The last block is there, and none behind it; the rest costs nothing.
+        let bytes = content(capacity, 1);
+        disk.write(capacity - PAGE, &bytes)?;
+        same_bytes("last page", &disk.read(capacity - PAGE, PAGE)?, &bytes)?;
+        let block = disk.block();
+        let buffer = disk.driver.data(0);
+        disk.expect(nvm::READ, capacity, block, buffer, Status::LBA_RANGE)?;
+        let across = capacity - block;
+        disk.expect(nvm::WRITE, across, 2 * block, buffer, Status::LBA_RANGE)?;
+    }
+    Ok(())
+}
+
+fn nvme_capacity_of_a_file_is_the_files(context: &Context) -> Outcome {
+    for (size, capacity) in [
+        (MIB, MIB),
+        (5 * MIB + 4096, 5 * MIB + 4096),
+        // What is no whole page at the end is not used.
+        (5 * MIB + 4095, 5 * MIB),
+    ] {
+        let scratch = Scratch::new(size)?;
+        let mdev = create(context, &[(STORE, "file"), (FILE, scratch.text())])?;
+        same(
+            format_args!("capacity attribute, file of {size}"),
+            mdev.attribute(CAPACITY)?,
+            capacity.to_string(),
+        )?;
+        denied(
+            "write of the capacity",
+            mdev.set_attribute(CAPACITY, b"2097152"),
+        )?;
+        let mut disk = Disk::open(context, mdev)?;
+        same("capacity", disk.capacity()?, capacity)?;
+        drop(disk);
+        same("length of the file", scratch.read()?.len() as u64, size)?;
+    }
+    Ok(())
+}
+
+/// Checks that a controller does not open with a file, and does with another one.
+#[track_caller]
+fn refuses_file(context: &Context, what: &str, path: &str, expected: &[Errno]) -> Outcome {
+    let mdev = create(context, &[(STORE, "file")])?;
+    let opened = mdev
+        .set_attribute(FILE, path.as_bytes())
+        .and_then(|()| Session::open(&mdev).map(drop));
+    one_of(what, opened, expected)?;
+    let good = Scratch::new(MIB)?;
+    mdev.set_attribute(FILE, good.text().as_bytes())?;
+    Disk::open(context, mdev).map(drop)
+}
+
+fn nvme_file_that_cannot_be_one_is_refused(context: &Context) -> Outcome {
+    let missing = Scratch::path_only()?;
+    refuses_file(
+        context,
+        "a file that is not there",
+        missing.text(),
+        &[Errno::NOENT],
+    )?;
+    let below = format!("{}/below", missing.text());
+    refuses_file(
+        context,
+        "a directory that is not there",
+        &below,
+        &[Errno::NOENT],
+    )?;
+    refuses_file(
+        context,
+        "the root directory",
+        "/",
+        &[Errno::ISDIR, Errno::INVAL],
+    )?;
+    refuses_file(context, "/dev/null", "/dev/null", &[Errno::INVAL])?;
+    refuses_file(
+        context,
+        "an attribute",
+        "/proc/version",
+        &[Errno::INVAL, Errno::ACCESS, Errno::IO, Errno::OPNOTSUPP],
+    )?;
+    let small = Scratch::new(MIB - 1)?;
+    refuses_file(
+        context,
+        "a file of less than 1 MiB",
+        small.text(),
+        &[Errno::INVAL],
+    )?;
+    let empty = Scratch::new(0)?;
+    refuses_file(context, "an empty file", empty.text(), &[Errno::INVAL])?;
+    let loops = Scratch::path_only()?;
+    symlink(loops.path(), loops.path()).map_err(Stop::failed)?;
+    refuses_file(context, "a link to itself", loops.text(), &[Errno::LOOP])?;
+    let fifo = Scratch::path_only()?;
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        fifo.path(),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .map_err(Stop::failed)?;
+    refuses_file(context, "a FIFO", fifo.text(), &[Errno::INVAL, Errno::NXIO])?;
+    // None at all.
+    let mdev = create(context, &[(STORE, "file")])?;
+    one_of(
+        "an open without a file",
+        Session::open(&mdev),
+        &[Errno::NOENT, Errno::INVAL],
+    )
+}
+
+fn nvme_file_is_named_by_an_absolute_path(context: &Context) -> Outcome {
+    // A link leads where it leads when the controller is opened, and the name stays as written.
+    let target = Scratch::new(2 * MIB)?;
+    let link = Scratch::path_only()?;
+    let mdev = create(context, &[(STORE, "file"), (FILE, link.text())])?;
+    denied("a link that is not there yet", Session::open(&mdev))?;
+    symlink(target.path(), link.path()).map_err(Stop::failed)?;
+    same("file", mdev.attribute(FILE)?, link.text().to_string())?;
+    let mut disk = Disk::open(context, mdev)?;
+    let bytes = content(0, 9);
+    disk.write(PAGE, &bytes)?;
+    drop(disk);
+    same_bytes("the link's target", &target.read()?[4096..8192], &bytes)?;
+    // An empty name takes it away.
+    let mdev = create(context, &[(FILE, link.text()), (FILE, "\n")])?;
+    same("file", mdev.attribute(FILE)?, String::new())
+}
+
+fn nvme_file_refuses_two_writers(context: &Context) -> Outcome {
+    let scratch = Scratch::new(2 * MIB)?;
+    let attributes = [(STORE, "file"), (FILE, scratch.text())];
+    let mut first = Disk::with(context, &attributes)?;
+    let bytes = content(0, 2);
+    first.write(0, &bytes)?;
+    // During a migration both are open, so opening is not what fails; using it is.
+    let mut second = Disk::disabled(context, create(context, &attributes)?)?;
+    let uuid = second.card.mdev.uuid().to_string();
+    let mut driver = second.driver.clone();
+    expect_line(&[context.kind.driver(), &uuid, "lock"], || {
+        denied_start(&mut driver)
+    })?;
+    // It has done nothing to the first, nor to the file.
+    same_bytes("read by the first", &first.read(0, PAGE)?, &bytes)?;
+    drop(first);
+    // Now it can be had.
+    second.start(8)?;
+    same_bytes("read by the second", &second.read(0, PAGE)?, &bytes)
+}
+
+/// Checks that a controller fails when it is to be started.
+fn denied_start(driver: &mut Driver) -> Outcome {
+    driver.disable()?;
+    match driver.enable(8) {
+        Err(_) if driver.status()? & nvme::CSTS_FATAL != 0 => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) => Err(Stop::failed(
+            "expected a fatal status while another controller has the file, seen ready",
+        )),
+    }
+}
+
+fn nvme_file_is_free_once_its_controller_is_closed(context: &Context) -> Outcome {
+    let scratch = Scratch::new(2 * MIB)?;
+    let attributes = [(STORE, "file"), (FILE, scratch.text())];
+    let mut mdev: Option<Mdev> = None;
+    for round in 0..5 {
+        let mut disk = match mdev.take() {
+            Some(mdev) => Disk::open(context, mdev)?,
+            None => Disk::with(context, &attributes)?,
+        };
+        let bytes = content(round, 3);
+        disk.write(round * PAGE, &bytes)?;
+        drop(disk.driver);
+        mdev = Some(disk.card.close());
+        let at = (round * PAGE) as usize;
+        same_bytes(
+            "what is in the file",
+            &scratch.read()?[at..at + PAGE as usize],
+            &bytes,
+        )?;
+        // Nobody holds it open.
+        fs::OpenOptions::new()
+            .write(true)
+            .open(scratch.path())
+            .and_then(|file| file.set_len(2 * MIB))
+            .map_err(Stop::failed)?;
+    }
+    Ok(())
+}
+
+/// A loop device, detached when it goes.
+struct Loop(String);
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Process::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+fn attach(scratch: &Scratch) -> Outcome<Loop> {
+    let skipped = |why: String| Stop::Skipped(format!("no loop device: {why}"));
+    let _ = Process::new("modprobe").arg("loop").output();
+    let free = Process::new("losetup")
+        .arg("-f")
+        .output()
+        .map_err(|error| skipped(error.to_string()))?;
+    let name = String::from_utf8_lossy(&free.stdout).trim().to_string();
+    if !name.starts_with("/dev/") {
+        return Err(skipped(String::from_utf8_lossy(&free.stderr).into_owned()));
+    }
+    let attached = Process::new("losetup")
+        .args([&name, scratch.text()])
+        .output()
+        .map_err(|error| skipped(error.to_string()))?;
+    if !attached.status.success() {
+        return Err(skipped(
+            String::from_utf8_lossy(&attached.stderr).into_owned(),
+        ));
+    }
+    Ok(Loop(name))
+}
+
+fn nvme_file_may_be_a_block_device(context: &Context) -> Outcome {
+    let scratch = Scratch::new(4 * MIB)?;
+    let device = attach(&scratch)?;
+    let attributes = [(STORE, "file"), (FILE, device.0.as_str())];
+    let mut disk = Disk::with(context, &attributes)?;
+    same("capacity", disk.capacity()?, 4 * MIB)?;
+    let bytes = content(7, 4);
+    disk.write(MIB, &bytes)?;
+    disk.write_zeroes(MIB + PAGE, PAGE, false)?;
+    same_bytes("read back", &disk.read(MIB, PAGE)?, &bytes)?;
+    drop(disk);
+    let mut disk = Disk::with(context, &attributes)?;
+    same_bytes("read by the next user", &disk.read(MIB, PAGE)?, &bytes)?;
+    let at = MIB as usize;
+    drop(disk);
+    drop(device);
+    same_bytes(
+        "what is in the file",
+        &scratch.read()?[at..at + 4096],
+        &bytes,
+    )
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A controller with its driver, ready to read and write.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+use vfio_client::mdev::random_uuid;
+use vfio_client::migration::State;
+use vfio_client::nvme::nvm;
+use vfio_client::nvme::Command;
+use vfio_client::nvme::Completion;
+use vfio_client::nvme::Driver;
+use vfio_client::nvme::Status;
+use vfio_client::nvme::PAGE;
+use vfio_client::GuestMemory;
+use vfio_client::Mdev;
+
+use crate::card::Card;
+use crate::card::Context;
+use crate::check::same;
+use crate::check::Outcome;
+use crate::check::Stop;
+
+/// The attributes of a controller.
+pub const STORE: &str = "nvme/store";
+pub const CAPACITY: &str = "nvme/capacity";
+pub const FILE: &str = "nvme/file";
+pub const QUEUES: &str = "nvme/queues";
+pub const SERIAL: &str = "nvme/serial";
+
+/// Entries of the queues that these tests make if they do not care.
+pub const DEPTH: u16 = 32;
+/// The most that a command may move, in bytes, as `identify` says it.
+pub const MOST: u64 = 512 << 10;
+
+/// A controller with its driver. The fields' order is the order in which they go: the driver has the
+/// device open as well.
+#[derive(Debug)]
+pub struct Disk {
+    /// The guest's driver.
+    pub driver: Driver,
+    /// The device.
+    pub card: Card,
+    shift: u8,
+}
+
+impl Disk {
+    /// Creates a controller with some attributes and enables it, with one I/O queue pair.
+    #[track_caller]
+    pub fn with(context: &Context, attributes: &[(&str, &str)]) -> Outcome<Disk> {
+        Disk::open(context, create(context, attributes)?)
+    }
+
+    /// Creates a controller as it is by default and enables it.
+    #[track_caller]
+    pub fn new(context: &Context) -> Outcome<Disk> {
+        Disk::with(context, &[])
+    }
+
+    /// Opens a controller and enables it.
+    #[track_caller]
+    pub fn open(context: &Context, mdev: Mdev) -> Outcome<Disk> {
+        let mut disk = Disk::disabled(context, mdev)?;
+        disk.start(DEPTH)?;
+        Ok(disk)
+    }
+
+    /// Opens a controller and leaves it disabled.
+    #[track_caller]
+    pub fn disabled(context: &Context, mdev: Mdev) -> Outcome<Disk> {
+        Disk::adopt(context, Card::open(mdev)?)
+    }
+
+    /// Takes a controller that is open already, whatever it does.
+    #[track_caller]
+    pub fn adopt(context: &Context, card: Card) -> Outcome<Disk> {
+        Ok(Disk {
+            driver: Driver::new(card.device(), card.memory()?)?,
+            card,
+            shift: context.shift(),
+        })
+    }
+
+    /// Resets the controller and enables it, with one I/O queue pair.
+    #[track_caller]
+    pub fn start(&mut self, depth: u16) -> Outcome {
+        self.driver.restart(depth)?;
+        self.driver.create_pair(depth, None)?;
+        Ok(())
+    }
+
+    /// The guest's memory.
+    pub fn memory(&self) -> &GuestMemory {
+        self.driver.memory()
+    }
+
+    /// The size of a logical block in bytes.
+    pub fn block(&self) -> u64 {
+        1 << self.shift
+    }
+
+    /// Makes a command for `len` bytes at a place in the namespace, in whole blocks.
+    pub fn transfer(&self, queue: u16, opcode: u8, place: u64, len: u64, address: u64) -> Command {
+        let count = (len >> self.shift) as u32;
+        self.driver.transfer(
+            queue,
+            opcode,
+            self.shift,
+            place >> self.shift,
+            count,
+            address,
+        )
+    }
+
+    /// Moves bytes between a place and an address.
+    #[track_caller]
+    pub fn execute(
+        &mut self,
+        opcode: u8,
+        place: u64,
+        len: u64,
+        address: u64,
+    ) -> Outcome<Completion> {
+        let command = self.transfer(1, opcode, place, len, address);
+        Ok(self.driver.execute(1, command)?)
+    }
+
+    /// Does the same and expects a status.
+    #[track_caller]
+    pub fn expect(
+        &mut self,
+        opcode: u8,
+        place: u64,
+        len: u64,
+        address: u64,
+        expected: Status,
+    ) -> Outcome {
+        let seen = self.execute(opcode, place, len, address)?;
+        same(
+            format_args!("opcode {opcode:#x}, {len} bytes at {place:#x}"),
+            seen.status,
+            expected,
+        )
+    }
+
+    /// Writes bytes to a place, in commands as large as they may be.
+    #[track_caller]
+    pub fn write(&mut self, place: u64, bytes: &[u8]) -> Outcome {
+        let mut at = place;
+        for piece in bytes.chunks(MOST as usize) {
+            let buffer = self.driver.data(0);
+            self.memory().write(buffer, piece);
+            self.expect(nvm::WRITE, at, piece.len() as u64, buffer, Status::SUCCESS)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads `len` bytes from a place.
+    #[track_caller]
+    pub fn read(&mut self, place: u64, len: u64) -> Outcome<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < len {
+            let at = place + bytes.len() as u64;
+            let piece = (len - bytes.len() as u64).min(MOST);
+            let buffer = self.driver.data(0);
+            self.expect(nvm::READ, at, piece, buffer, Status::SUCCESS)?;
+            bytes.extend(self.memory().bytes(buffer, piece as usize));
+        }
+        Ok(bytes)
+    }
+
+    /// Writes zeroes to, or deallocates with `deallocate`, a part of the namespace.
+    #[track_caller]
+    pub fn write_zeroes(&mut self, place: u64, len: u64, deallocate: bool) -> Outcome {
+        const DEAC: u32 = 1 << 25;
+        let command = Command::new(nvm::WRITE_ZEROES)
+            .namespace(1)
+            .word(12, if deallocate { DEAC } else { 0 })
+            .blocks(place >> self.shift, (len >> self.shift) as u32);
+        let seen = self.driver.execute(1, command)?;
+        same("write zeroes", seen.status, Status::SUCCESS)
+    }
+
+    /// Deallocates a part of the namespace.
+    #[track_caller]
+    pub fn deallocate(&mut self, place: u64, len: u64) -> Outcome {
+        let range = self.driver.data(0);
+        self.memory().write(range, &[0; 16]);
+        let blocks = (len >> self.shift) as u32;
+        self.memory().write(range + 4, &blocks.to_le_bytes());
+        let first = place >> self.shift;
+        self.memory().write(range + 8, &first.to_le_bytes());
+        const DEALLOCATE: u32 = 1 << 2;
+        let command = Command::new(nvm::DATASET)
+            .namespace(1)
+            .prp(range, 0)
+            .word(10, 0)
+            .word(11, DEALLOCATE);
+        let seen = self.driver.execute(1, command)?;
+        same("dataset management", seen.status, Status::SUCCESS)
+    }
+
+    /// Returns the capacity in bytes, as the controller says it.
+    #[track_caller]
+    pub fn capacity(&mut self) -> Outcome<u64> {
+        let namespace = self.driver.identify(0, 1)?;
+        Ok(field(&namespace, 0, 8) << self.shift)
+    }
+
+    /// Checks that the controller works after whatever was done to it: a reset, and then all as new.
+    #[track_caller]
+    pub fn expect_recovers(&mut self) -> Outcome {
+        self.card.reset()?;
+        self.start(DEPTH)?;
+        let place = 5 * PAGE;
+        let bytes = crate::card::content(place, 77);
+        self.write(place, &bytes)?;
+        crate::check::same_bytes("read back", &self.read(place, PAGE)?, &bytes)
+    }
+
+    /// Moves to another controller by stop-and-copy alone, as a guest that notices nothing.
+    #[track_caller]
+    pub fn migrate(self, context: &Context, attributes: &[(&str, &str)]) -> Outcome<Disk> {
+        self.card.set(State::STOP_COPY)?;
+        let stream = self.card.migration.save()?;
+        self.arrive(context, attributes, &stream)
+    }
+
+    /// Goes on with another controller that is given a stream; the first one is gone then.
+    #[track_caller]
+    pub fn arrive(
+        self,
+        context: &Context,
+        attributes: &[(&str, &str)],
+        stream: &[u8],
+    ) -> Outcome<Disk> {
+        let memory = self.memory().clone();
+        let card = Card::open_in(create(context, attributes)?, Some(memory))?;
+        card.set(State::RESUMING)?;
+        card.migration.feed(stream, usize::MAX)?;
+        let driver = self.driver.moved_to(card.device())?;
+        // As a VMM does it: interrupts are connected again while the device is still resuming.
+        driver.signal()?;
+        card.set(State::RUNNING)?;
+        Ok(Disk {
+            driver,
+            card,
+            shift: self.shift,
+        })
+    }
+}
+
+/// Reads a little-endian number of up to eight bytes.
+pub fn field(bytes: &[u8], at: usize, len: usize) -> u64 {
+    bytes[at..at + len]
+        .iter()
+        .rev()
+        .fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+/// Creates a controller with some attributes, which are written in this order.
+#[track_caller]
+pub fn create(context: &Context, attributes: &[(&str, &str)]) -> Outcome<Mdev> {
+    let mdev = context.mdev_type().create()?;
+    for (name, value) in attributes {
+        mdev.set_attribute(name, value.as_bytes())?;
+    }
+    Ok(mdev)
+}
+
+/// A file that goes when the test is over.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes a file of zeros.
+    #[track_caller]
+    pub fn new(size: u64) -> Outcome<Scratch> {
+        let scratch = Scratch::path_only()?;
+        fs::File::create_new(&scratch.0)
+            .and_then(|file| file.set_len(size))
+            .map_err(|error| Stop::failed(format_args!("{}: {error}", scratch.0.display())))?;
+        Ok(scratch)
+    }
+
+    /// Takes a path at which nothing is.
+    #[track_caller]
+    pub fn path_only() -> Outcome<Scratch> {
+        let name = format!("ferry-nvme-{}", random_uuid()?);
+        Ok(Scratch(std::env::temp_dir().join(name)))
+    }
+
+    /// Returns the path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Returns the path as an attribute has it.
+    pub fn text(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// Returns the content.
+    #[track_caller]
+    pub fn read(&self) -> Outcome<Vec<u8>> {
+        fs::read(&self.0)
+            .map_err(|error| Stop::failed(format_args!("{}: {error}", self.0.display())))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Somebody else may have removed it, or it never was.
+        let _ = fs::remove_file(&self.0).or_else(|_| fs::remove_dir(&self.0));
+    }
+}

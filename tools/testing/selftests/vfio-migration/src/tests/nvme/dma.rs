@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest's memory: what was taken away is not accessed any more, and what was written is known.
+
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::thread;
+
+use vfio_client::container::Access;
+use vfio_client::migration::State;
+use vfio_client::nvme;
+use vfio_client::nvme::admin;
+use vfio_client::nvme::nvm;
+use vfio_client::nvme::tail_doorbell;
+use vfio_client::nvme::Command;
+use vfio_client::nvme::Status;
+use vfio_client::nvme::PAGE;
+use vfio_client::Errno;
+use vfio_client::GuestMemory;
+use vfio_client::Mapping;
+
+use crate::card::content;
+use crate::card::Context;
+use crate::card::Random;
+use crate::check::holds;
+use crate::check::refused;
+use crate::check::same;
+use crate::check::same_bytes;
+use crate::check::Outcome;
+use crate::check::Stop;
+use crate::tests::cases;
+use crate::tests::nvme::disk::Disk;
+use crate::tests::nvme::disk::DEPTH;
+use crate::tests::Case;
+
+const MIB: u64 = 1 << 20;
+/// Where further memory is mapped.
+const ELSEWHERE: u64 = 0x40_0000_0000;
+
+/// All tests of this file.
+pub const CASES: &[Case] = cases![
+    nvme_dma_no_access_after_an_unmap,
+    nvme_dma_unmap_while_it_works,
+    nvme_dma_unmap_of_the_queues,
+    nvme_dma_read_only_memory_is_not_written,
+    nvme_dma_across_two_mappings,
+    nvme_dma_dirty_pages_are_those_written,
+    nvme_dma_every_changed_page_is_dirty,
+    nvme_dma_nothing_is_dirty_while_stopped,
+];
+
+fn nvme_dma_no_access_after_an_unmap(context: &Context) -> Outcome {
+    let mut disk = Disk::new(context)?;
+    let other = GuestMemory::new(ELSEWHERE, MIB as usize)?;
+    disk.write(0, &content(0, 1))?;
+    for round in 0..10 {
+        other.attach(&disk.card.session.container)?;
+        disk.expect(nvm::READ, 0, PAGE, ELSEWHERE, Status::SUCCESS)?;
+        same_bytes("data", &other.bytes(ELSEWHERE, 4096), &content(0, 1))?;
+        other.detach(&disk.card.session.container)?;
+        let mark = content(round, 2);
+        other.write(ELSEWHERE, &mark);
+        disk.expect(nvm::READ, 0, PAGE, ELSEWHERE, Status::TRANSFER_ERROR)?;
+        disk.expect(nvm::WRITE, PAGE, PAGE, ELSEWHERE, Status::TRANSFER_ERROR)?;
+        same_bytes(
+            "memory that was taken away",
+            &other.bytes(ELSEWHERE, 4096),
+            &mark,
+        )?;
+    }
+    Ok(())
+}
+
+fn nvme_dma_unmap_while_it_works(context: &Context) -> Outcome {
+    const ROUNDS: u64 = 150;
+    let mut disk = Disk::new(context)?;
+    let other = GuestMemory::new(ELSEWHERE, MIB as usize)?;
+    let data = Random::new(1).bytes(128 * 1024);
+    disk.write(0, &data)?;
+    let done = AtomicBool::new(false);
+    let Disk { driver, card, .. } = &mut disk;
+    let container = &card.session.container;
+    let shift = context.shift();
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| -> Outcome<(u64, u64)> {
+            let (mut good, mut bad) = (0, 0);
+            let list = driver.data(0);
+            for i in 0..31 {
+                let entry = ELSEWHERE + (i + 1) * PAGE;
+                driver.memory().write(list + i * 8, &entry.to_le_bytes());
+            }
+            let command = Command::new(nvm::READ)
+                .namespace(1)
+                .prp(ELSEWHERE, list)
+                .blocks(0, ((32 * PAGE) >> shift) as u32);
+            while !done.load(Ordering::Relaxed) {
+                for _ in 0..8 {
+                    driver.submit(1, command)?;
+                }
+                for _ in 0..8 {
+                    match driver.wait(1)?.status {
+                        Status::SUCCESS => good += 1,
+                        Status::TRANSFER_ERROR => bad += 1,
+                        other => {
+                            return Err(Stop::failed(format_args!(
+                                "expected success or a transfer error, seen {other:?}"
+                            )))
+                        }
+                    }
+                }
+            }
+            Ok((good, bad))
+        });
+        let come_and_go = || -> Outcome {
+            for round in 0..ROUNDS {
+                other.attach(container)?;
+                // Until it was used, so that the unmap comes in the middle of something.
+                let start = std::time::Instant::now();
+                while other.read_u64(ELSEWHERE) == 0
+                    && start.elapsed() < crate::card::PATIENCE
+                    && !worker.is_finished()
+                {
+                    thread::yield_now();
+                }
+                other.detach(container)?;
+                let mark = [round as u8; 32 * PAGE as usize];
+                other.write(ELSEWHERE, &mark);
+                thread::yield_now();
+                same_bytes(
+                    format_args!("round {round}: memory that was taken away"),
+                    &other.bytes(ELSEWHERE, mark.len()),
+                    &mark,
+                )?;
+                other.write(ELSEWHERE, &[0; 32 * PAGE as usize]);
+            }
+            Ok(())
+        };
+        let came = come_and_go();
+        done.store(true, Ordering::Relaxed);
+        let (good, bad) = worker
+            .join()
+            .map_err(|_| Stop::failed("the working thread panicked"))??;
+        came?;
+        holds(
+            good > 0 && bad > 0,
+            format_args!("expected commands of both kinds, seen {good} good and {bad} failed"),
+        )
+    })?;
+    disk.expect_recovers()
+}
+
+fn nvme_dma_unmap_of_the_queues(context: &Context) -> Outcome {
+    let mut disk = Disk::new(context)?;
+    let memory = disk.memory().clone();
+    for posted in [false, true] {
+        if posted {
+            let buffer = disk.driver.data(0);
+            for i in 0..DEPTH as u64 - 1 {
+                let command = disk.transfer(1, nvm::READ, i * PAGE, PAGE, buffer);
+                disk.driver.post(1, command);
+            }
+            disk.driver.ring(1)?;
+        }
+        memory.detach(&disk.card.session.container)?;
+        disk.driver.write(tail_doorbell(0), 1)?;
+        let status = disk
+            .driver
+            .wait_status(nvme::CSTS_FATAL, nvme::CSTS_FATAL)?;
+        same(
+            "CFS once the queues are gone",
+            status & nvme::CSTS_FATAL,
+            nvme::CSTS_FATAL,
+        )?;
+        memory.attach(&disk.card.session.container)?;
+        disk.expect_recovers()?;
+    }
+    Ok(())
+}
+
+fn nvme_dma_read_only_memory_is_not_written(context: &Context) -> Outcome {
+    let mut disk = Disk::new(context)?;
+    disk.write(0, &content(0, 1))?;
+    let mapping = Arc::new(Mapping::anonymous(MIB as usize).map_err(Stop::failed)?);
+    mapping.write(0, &content(0, 7));
+    let container = &disk.card.session.container;
+    container.map_for(ELSEWHERE, &mapping, Access::ReadOnly)?;
+    disk.expect(nvm::READ, 0, PAGE, ELSEWHERE, Status::TRANSFER_ERROR)?;
+    let mut seen = [0; 4096];
+    mapping.read(0, &mut seen);
+    same_bytes("memory that may only be read", &seen, &content(0, 7))?;
+    disk.expect(nvm::WRITE, PAGE, PAGE, ELSEWHERE, Status::SUCCESS)?;
+    same_bytes("data", &disk.read(PAGE, PAGE)?, &content(0, 7))
+}
+
+fn nvme_dma_across_two_mappings(context: &Context) -> Outcome {
+    let mut disk = Disk::new(context)?;
+    let first = GuestMemory::new(ELSEWHERE, MIB as usize)?;
+    let second = GuestMemory::new(ELSEWHERE + MIB, MIB as usize)?;
+    let container = &disk.card.session.container;
+    first.attach(container)?;
+    second.attach(container)?;
+    let bytes = Random::new(6).bytes(8 * PAGE as usize);
+    disk.write(0, &bytes)?;
+    let at = ELSEWHERE + MIB - 3 * PAGE - 512;
+    disk.expect(nvm::READ, 0, 8 * PAGE, at, Status::SUCCESS)?;
+    let before = 3 * PAGE as usize + 512;
+    same_bytes("first part", &first.bytes(at, before), &bytes[..before])?;
+    same_bytes(
+        "second part",
+        &second.bytes(ELSEWHERE + MIB, bytes.len() - before),
+        &bytes[before..],
+    )?;
+    // Half of it gone is an error for the whole command.
+    second.detach(&disk.card.session.container)?;
+    disk.expect(nvm::READ, 0, 8 * PAGE, at, Status::TRANSFER_ERROR)
+}
+
+/// Takes the pages of the guest's memory that were written since the last time.
+#[track_caller]
+fn dirty(disk: &Disk) -> Outcome<BTreeSet<u64>> {
+    let memory = disk.memory();
+    let dirty = disk
+        .card
+        .session
+        .container
+        .take_dirty(memory.start(), memory.size())?;
+    Ok(dirty.pages().into_iter().collect())
+}
+
+fn nvme_dma_dirty_pages_are_those_written(context: &Context) -> Outcome {
+    let mut disk = Disk::new(context)?;
+    disk.write(0, &Random::new(2).bytes(16 * PAGE as usize))?;
+    disk.card.session.container.start_logging()?;
+    dirty(&disk)?;
+    same(
+        "dirty pages without any work",
+        dirty(&disk)?,
+        BTreeSet::new(),
+    )?;
+    let completions = disk.driver.pair(1).completions;
+    let admin_completions = disk.driver.pair(0).completions;
+    let buffer = disk.driver.data(MIB);
+
+    disk.expect(nvm::READ, 0, 5 * PAGE, buffer + 512, Status::SUCCESS)?;
+    let mut expected: BTreeSet<u64> = (0..6).map(|i| buffer + i * PAGE).collect();
+    expected.insert(completions);
+    same(
+        "dirty pages after a read of 5 pages",
+        dirty(&disk)?,
+        expected,
+    )?;
+    same("dirty pages a second time", dirty(&disk)?, BTreeSet::new())?;
+
+    disk.expect(nvm::WRITE, 0, 5 * PAGE, buffer, Status::SUCCESS)?;
+    same(
+        "dirty pages after a write",
+        dirty(&disk)?,
+        [completions].into(),
+    )?;
+
+    disk.driver.identify(1, 0)?;
+    same(
+        "dirty pages after an identify",
+        dirty(&disk)?,
+        [disk.driver.data(0), admin_completions].into(),
+    )?;
+
+    disk.card.session.container.stop_logging()?;
+    let memory = disk.memory();
+    refused(
+        "dirty pages without logging",
+        disk.card
+            .session
+            .container
+            .take_dirty(memory.start(), memory.size()),
+        Errno::INVAL,
+    )
+}
+
+fn nvme_dma_every_changed_page_is_dirty(context: &Context) -> Outcome {
+    let mut disk = Disk::new(context)?;
+    let mut random = Random::new(77);
+    disk.write(0, &random.bytes(MIB as usize))?;
+    disk.card.session.container.start_logging()?;
+    dirty(&disk)?;
+    let memory = disk.memory().clone();
+    let size = memory.size() as usize;
+    for round in 0..30 {
+        let before = memory.bytes(memory.start(), size);
+        let mut ours = BTreeSet::new();
+        for _ in 0..1 + random.below(8) {
+            let len = (1 + random.below(20) as u64) * disk.block();
+            let place = random.below(64) as u64 * disk.block();
+            let at = disk
+                .driver
+                .data(MIB / 2 + random.below(0x8_0000) as u64 * 4);
+            disk.expect(nvm::READ, place, len, at, Status::SUCCESS)?;
+            // What the driver itself writes is not the device's: its submissions and lists.
+            let pair = disk.driver.pair(1).submissions;
+            ours.extend((0..6).map(|i| pair + i * PAGE));
+            if random.below(4) == 0 {
+                let command = Command::new(admin::IDENTIFY)
+                    .prp(disk.driver.data(0), 0)
+                    .word(10, 1);
+                disk.driver.succeed(0, command)?;
+                ours.insert(disk.driver.pair(0).submissions);
+            }
+        }
+        let dirty = dirty(&disk)?;
+        let after = memory.bytes(memory.start(), size);
+        for (i, (old, new)) in before.chunks(4096).zip(after.chunks(4096)).enumerate() {
+            let page = memory.start() + i as u64 * PAGE;
+            let is_ours = ours.contains(&page) && page != disk.driver.pair(1).completions;
+            holds(
+                old == new || dirty.contains(&page) || is_ours,
+                format_args!("round {round}: page {page:#x} was written and is not dirty"),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn nvme_dma_nothing_is_dirty_while_stopped(context: &Context) -> Outcome {
+    let mut disk = Disk::new(context)?;
+    disk.card.session.container.start_logging()?;
+    for state in [State::STOP, State::STOP_COPY] {
+        let buffer = disk.driver.data(0);
+        for i in 0..DEPTH as u64 - 1 {
+            let command = disk.transfer(1, nvm::READ, i * 16 * PAGE, 16 * PAGE, buffer);
+            disk.driver.post(1, command);
+        }
+        disk.driver.ring(1)?;
+        disk.card.set(state)?;
+        dirty(&disk)?;
+        // Whoever looks after the stop has seen all there is.
+        let memory = disk.memory().clone();
+        let before = memory.bytes(memory.start(), memory.size() as usize);
+        disk.driver.ring(1)?;
+        disk.driver.write(tail_doorbell(0), 1)?;
+        disk.card.migration.drain()?;
+        same("dirty pages once stopped", dirty(&disk)?, BTreeSet::new())?;
+        same_bytes(
+            "memory once stopped",
+            &memory.bytes(memory.start(), before.len()),
+            &before,
+        )?;
+        disk.card.set(State::RUNNING)?;
+        disk.start(DEPTH)?;
+    }
+    Ok(())
+}

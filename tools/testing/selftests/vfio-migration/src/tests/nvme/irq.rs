@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A controller's interrupts: a vector for each queue, and the pin for those who have no MSI-X.
+
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use vfio_bindings::bindings::vfio;
+use vfio_client::irq::set_argument;
+use vfio_client::irq::Action;
+use vfio_client::irq::Data;
+use vfio_client::irq::Index;
+use vfio_client::nvme::admin;
+use vfio_client::nvme::feature;
+use vfio_client::nvme::nvm;
+use vfio_client::nvme::register;
+use vfio_client::nvme::Command;
+use vfio_client::nvme::PAGE;
+use vfio_client::EventFd;
+
+use crate::card::Context;
+use crate::card::PATIENCE;
+use crate::check::holds;
+use crate::check::same;
+use crate::check::Outcome;
+use crate::tests::cases;
+use crate::tests::config;
+use crate::tests::nvme::config::VECTORS;
+use crate::tests::nvme::disk::create;
+use crate::tests::nvme::disk::Disk;
+use crate::tests::Case;
+
+/// All tests of this file.
+pub const CASES: &[Case] = cases![
+    nvme_msix_signals_the_queues_own_vector,
+    nvme_msix_of_a_queue_without_interrupts_is_silent,
+    nvme_msix_vectors_may_be_shared,
+    nvme_msix_without_the_enable_bit_is_silent,
+    nvme_msix_eventfds_may_be_exchanged,
+    nvme_msix_triggered_by_the_user,
+    nvme_msix_malformed_set_ups_change_nothing,
+    nvme_intx_is_up_while_completions_wait,
+    nvme_intx_is_masked_by_intms,
+    nvme_intx_disable_bit_keeps_it_quiet,
+    nvme_intx_gives_way_to_msix,
+    nvme_irq_set_ups_while_it_works,
+];
+
+/// A command that changes nothing.
+fn harmless() -> Command {
+    Command::new(admin::GET_FEATURES).word(10, feature::ARBITRATION.into())
+}
+
+/// Enables a controller with MSI-X and some queue pairs, each with the vector of its number.
+#[track_caller]
+fn connected(context: &Context, pairs: u16) -> Outcome<Disk> {
+    let mut disk = Disk::disabled(context, create(context, &[])?)?;
+    disk.driver.connect(VECTORS)?;
+    disk.driver.restart(8)?;
+    for number in 1..=pairs {
+        disk.driver.create_pair(8, Some(number))?;
+    }
+    quiet(&disk)?;
+    Ok(disk)
+}
+
+/// Takes what the vectors have signalled so far.
+#[track_caller]
+fn quiet(disk: &Disk) -> Outcome<Vec<usize>> {
+    let mut signalled = Vec::new();
+    for vector in 0..VECTORS as usize {
+        if disk.driver.event(vector).take()? > 0 {
+            signalled.push(vector);
+        }
+    }
+    Ok(signalled)
+}
+
+fn nvme_msix_signals_the_queues_own_vector(context: &Context) -> Outcome {
+    let mut disk = connected(context, 16)?;
+    let buffer = disk.driver.data(0);
+    for queue in 0..=16u16 {
+        for _ in 0..3 {
+            let command = match queue {
+                0 => harmless(),
+                _ => disk.transfer(queue, nvm::READ, 0, PAGE, buffer),
+            };
+            disk.driver.submit(queue, command)?;
+            let vector = usize::from(queue);
+            let signals = disk.driver.event(vector).wait(PATIENCE)?;
+            holds(
+                signals >= 1,
+                format_args!("no interrupt of vector {vector} within {PATIENCE:?}"),
+            )?;
+            // It comes once the completion is there.
+            holds(
+                disk.driver.take(queue)?.is_some(),
+                format_args!("vector {vector} was signalled, but there is no completion"),
+            )?;
+            same("other vectors", quiet(&disk)?, vec![])?;
+        }
+    }
+    Ok(())
+}
+
+fn nvme_msix_of_a_queue_without_interrupts_is_silent(context: &Context) -> Outcome {
+    let mut disk = connected(context, 0)?;
+    disk.driver.create_pair(8, None)?;
+    quiet(&disk)?;
+    let buffer = disk.driver.data(0);
+    for _ in 0..20 {
+        let command = disk.transfer(1, nvm::READ, 0, PAGE, buffer);
+        disk.driver.execute(1, command)?;
+    }
+    // The admin queue's interrupt comes after all that these could have raised.
+    disk.driver.execute(0, harmless())?;
+    holds(
+        quiet(&disk)?.iter().all(|vector| *vector == 0),
+        "expected no vector but the admin queue's",
+    )
+}
+
+fn nvme_msix_vectors_may_be_shared(context: &Context) -> Outcome {
+    let mut disk = connected(context, 0)?;
+    for _ in 0..3 {
+        disk.driver.create_pair(8, Some(5))?;
+    }
+    quiet(&disk)?;
+    let buffer = disk.driver.data(0);
+    for queue in 1..=3 {
+        let command = disk.transfer(queue, nvm::READ, 0, PAGE, buffer);
+        disk.driver.submit(queue, command)?;
+        let signals = disk.driver.event(5).wait(PATIENCE)?;
+        holds(signals >= 1, format_args!("no interrupt of queue {queue}"))?;
+        disk.driver.wait(queue)?;
+    }
+    same("other vectors", quiet(&disk)?, vec![])
+}
+
+fn nvme_msix_without_the_enable_bit_is_silent(context: &Context) -> Outcome {
+    let mut disk = connected(context, 1)?;
+    let space = config::space(&disk.card)?;
+    let control = disk.driver.msix()? + 2;
+    space.write(control, &[0, 0])?;
+    let buffer = disk.driver.data(0);
+    let command = disk.transfer(1, nvm::READ, 0, PAGE, buffer);
+    disk.driver.submit(1, command)?;
+    // Waiting at the eventfd would be for nothing.
+    while disk.driver.peek(1).is_none() {
+        std::thread::yield_now();
+    }
+    same("vectors", quiet(&disk)?, vec![])
+}
+
+fn nvme_msix_eventfds_may_be_exchanged(context: &Context) -> Outcome {
+    let mut disk = connected(context, 2)?;
+    let buffer = disk.driver.data(0);
+    let other = EventFd::new()?;
+    // Vector 2 alone goes elsewhere, as VMMs do that set up vectors one by one.
+    let exchange = |disk: &Disk, event: Option<&EventFd>| {
+        disk.card
+            .device()
+            .set_irqs(Index::Msix, Action::Trigger, 2, 1, Data::EventFd(&[event]))
+    };
+    exchange(&disk, Some(&other))?;
+    let command = disk.transfer(2, nvm::READ, 0, PAGE, buffer);
+    disk.driver.submit(2, command)?;
+    holds(
+        other.wait(PATIENCE)? >= 1,
+        "no interrupt at the other eventfd",
+    )?;
+    disk.driver.take(2)?;
+    same("the first eventfds", quiet(&disk)?, vec![])?;
+    exchange(&disk, None)?;
+    disk.driver.submit(2, command)?;
+    while disk.driver.peek(2).is_none() {
+        std::thread::yield_now();
+    }
+    disk.driver.take(2)?;
+    // The next interrupt of another queue comes after one of these would have come.
+    let command = disk.transfer(1, nvm::READ, 0, PAGE, buffer);
+    disk.driver.execute(1, command)?;
+    same(
+        "interrupts at an eventfd that was taken away",
+        other.take()?,
+        0,
+    )
+}
+
+fn nvme_msix_triggered_by_the_user(context: &Context) -> Outcome {
+    let disk = connected(context, 0)?;
+    let device = disk.card.device();
+    let fire =
+        |start, count, data| device.set_irqs(Index::Msix, Action::Trigger, start, count, data);
+    fire(3, 2, Data::None)?;
+    same("vectors", quiet(&disk)?, vec![3, 4])?;
+    fire(7, 3, Data::Bool(&[1, 0, 1]))?;
+    same("vectors", quiet(&disk)?, vec![7, 9])?;
+    fire(0, 0, Data::None)?;
+    same("vectors", quiet(&disk)?, vec![])
+}
+
+fn nvme_msix_malformed_set_ups_change_nothing(context: &Context) -> Outcome {
+    let mut disk = connected(context, 1)?;
+    let device = disk.card.device().clone();
+    let event = EventFd::new()?;
+    let fd = event.as_fd_bytes();
+    let flags = vfio::VFIO_IRQ_SET_DATA_EVENTFD | vfio::VFIO_IRQ_SET_ACTION_TRIGGER;
+    let index = Index::Msix as u32;
+    for (what, start, count, data) in [
+        ("past the last", VECTORS, 1, fd.clone()),
+        ("across the end", VECTORS - 1, 2, fd.repeat(2)),
+        ("more than there are", 0, VECTORS + 1, fd.repeat(18)),
+        ("a sum that wraps", u32::MAX, 2, fd.repeat(2)),
+        ("very many", 0, u32::MAX, fd.clone()),
+        (
+            "an fd that is none",
+            0,
+            1,
+            0x7fff_fff0i32.to_ne_bytes().to_vec(),
+        ),
+        (
+            "an fd that is no eventfd",
+            0,
+            1,
+            0i32.to_ne_bytes().to_vec(),
+        ),
+        (
+            "a bad fd behind a good one",
+            1,
+            2,
+            [fd.clone(), 0x7fff_fff0i32.to_ne_bytes().to_vec()].concat(),
+        ),
+    ] {
+        let argsz = size_of::<vfio::vfio_irq_set>() + data.len();
+        let mut argument = set_argument(argsz as u32, flags, index, start, count, &data);
+        let seen = device.set_irqs_raw(&mut argument);
+        holds(
+            seen.is_err(),
+            format_args!("{what}: expected a refusal, seen success"),
+        )?;
+    }
+    // All vectors signal where they did.
+    let buffer = disk.driver.data(0);
+    let command = disk.transfer(1, nvm::READ, 0, PAGE, buffer);
+    disk.driver.execute(1, command)?;
+    same("interrupts at the bad set-ups' eventfd", event.take()?, 0)
+}
+
+trait FdBytes {
+    fn as_fd_bytes(&self) -> Vec<u8>;
+}
+
+impl FdBytes for EventFd {
+    fn as_fd_bytes(&self) -> Vec<u8> {
+        std::os::fd::AsFd::as_fd(self)
+            .as_raw_fd()
+            .to_ne_bytes()
+            .to_vec()
+    }
+}
+
+/// Enables a controller that interrupts by its pin.
+#[track_caller]
+fn pinned(context: &Context) -> Outcome<(Disk, EventFd)> {
+    let mut disk = Disk::disabled(context, create(context, &[])?)?;
+    let event = EventFd::new()?;
+    disk.card.device().set_trigger(Index::Intx, Some(&event))?;
+    disk.driver.restart(8)?;
+    Ok((disk, event))
+}
+
+fn nvme_intx_is_up_while_completions_wait(context: &Context) -> Outcome {
+    let (mut disk, event) = pinned(context)?;
+    let space = config::space(&disk.card)?;
+    for _ in 0..3 {
+        disk.driver.submit(0, harmless())?;
+        same("interrupts", event.wait(PATIENCE)?, 1)?;
+        same(
+            "interrupt bit of the status, with a completion waiting",
+            space.read_u16(0x06)? & config::STATUS_INTERRUPT,
+            config::STATUS_INTERRUPT,
+        )?;
+        // It masked itself, and comes again as long as nobody takes the completion.
+        disk.card.device().unmask(Index::Intx)?;
+        same("interrupts after unmask", event.wait(PATIENCE)?, 1)?;
+        disk.driver.wait(0)?;
+        // The doorbell goes through the worker, so the pin is down some time after.
+        let down =
+            || -> Outcome<bool> { Ok(space.read_u16(0x06)? & config::STATUS_INTERRUPT == 0) };
+        let start = std::time::Instant::now();
+        while !down()? && start.elapsed() < PATIENCE {
+            std::thread::yield_now();
+        }
+        holds(
+            down()?,
+            "expected the pin down once the completion is taken",
+        )?;
+        disk.card.device().unmask(Index::Intx)?;
+        same("interrupts after the last unmask", event.take()?, 0)?;
+    }
+    Ok(())
+}
+
+fn nvme_intx_is_masked_by_intms(context: &Context) -> Outcome {
+    let (mut disk, event) = pinned(context)?;
+    disk.driver.write(register::INTMS, 1)?;
+    same("INTMS", disk.driver.bar().read_u32(register::INTMS)?, 1)?;
+    disk.driver.submit(0, harmless())?;
+    disk.driver.await_completion(0)?;
+    same("interrupts while masked", event.take()?, 0)?;
+    disk.driver.write(register::INTMC, 1)?;
+    same("INTMC", disk.driver.bar().read_u32(register::INTMC)?, 0)?;
+    same("interrupts once unmasked", event.wait(PATIENCE)?, 1)
+}
+
+fn nvme_intx_disable_bit_keeps_it_quiet(context: &Context) -> Outcome {
+    let (mut disk, event) = pinned(context)?;
+    let space = config::space(&disk.card)?;
+    let command = space.read_u16(config::COMMAND)?;
+    let disabled = command | config::COMMAND_INTX_DISABLE;
+    space.write(config::COMMAND, &disabled.to_le_bytes())?;
+    disk.driver.submit(0, harmless())?;
+    disk.driver.await_completion(0)?;
+    same("interrupts while disabled", event.take()?, 0)?;
+    space.write(config::COMMAND, &command.to_le_bytes())?;
+    same("interrupts once enabled", event.wait(PATIENCE)?, 1)
+}
+
+fn nvme_intx_gives_way_to_msix(context: &Context) -> Outcome {
+    let (mut disk, event) = pinned(context)?;
+    disk.card.device().disable_irqs(Index::Intx)?;
+    disk.driver.connect(VECTORS)?;
+    disk.driver.execute(0, harmless())?;
+    same("interrupts of the pin", event.take()?, 0)?;
+    // And back, as a guest's driver does that is bound anew without MSI-X.
+    let control = disk.driver.msix()? + 2;
+    disk.card.device().disable_irqs(Index::Msix)?;
+    config::space(&disk.card)?.write(control, &[0, 0])?;
+    disk.card.device().set_trigger(Index::Intx, Some(&event))?;
+    disk.driver.submit(0, harmless())?;
+    same("interrupts of the pin", event.wait(PATIENCE)?, 1)
+}
+
+fn nvme_irq_set_ups_while_it_works(context: &Context) -> Outcome {
+    const ROUNDS: usize = 300;
+    let mut disk = connected(context, 0)?;
+    disk.driver.create_pair(32, Some(1))?;
+    let device = disk.card.device().clone();
+    let buffer = disk.driver.data(0);
+    let (first, second) = (EventFd::new()?, EventFd::new()?);
+    std::thread::scope(|scope| {
+        let set_ups = scope.spawn(|| -> Outcome {
+            for round in 0..ROUNDS {
+                let event = [None, Some(&first), Some(&second)][round % 3];
+                let data = Data::EventFd(&[event]);
+                device.set_irqs(Index::Msix, Action::Trigger, 1, 1, data)?;
+                if round % 50 == 49 {
+                    device.disable_irqs(Index::Msix)?;
+                }
+            }
+            Ok(())
+        });
+        let mut work = || -> Outcome {
+            for i in 0..ROUNDS as u64 {
+                let command = disk.transfer(1, nvm::READ, i * PAGE, PAGE, buffer);
+                disk.driver.submit(1, command)?;
+                while disk.driver.take(1)?.is_none() {
+                    // The eventfds come and go, so nobody waits at one for long.
+                    first.wait(Duration::from_millis(1))?;
+                }
+            }
+            Ok(())
+        };
+        let worked = work();
+        crate::tests::joined(set_ups).and(worked)
+    })?;
+    disk.expect_recovers()
+}
