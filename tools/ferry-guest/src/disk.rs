@@ -2,7 +2,7 @@
 
 //! The guest's disks, as its stock drivers offer them.
 
-use std::ffi::CStr;
+use std::ffi::CString;
 use std::fs;
 use std::fs::File;
 use std::path::Path;
@@ -17,8 +17,8 @@ use ferry_guest::report::Disk;
 use ferry_guest::report::DiskCounters;
 use rustix::io::Errno;
 
-/// Lists the modules that a guest with a disk needs, one file a line, in the order in which they
-/// have to be loaded. Nothing here when the guest has none.
+/// Lists the modules that a guest with a disk needs, a file and the module's parameters a line, in
+/// the order in which they have to be loaded.
 const MODULES: &str = "/lib/modules/order";
 
 /// PCI classes of the controllers that have one disk: NVMe, and what virtio's block device says of
@@ -52,13 +52,14 @@ fn controllers() -> Result<usize> {
 }
 
 fn load_modules() -> Result<()> {
-    const NO_PARAMETERS: &CStr = c"";
     let Ok(list) = fs::read_to_string(MODULES) else {
         return Ok(());
     };
-    for path in list.lines() {
+    for line in list.lines() {
+        let (path, parameters) = line.split_once(' ').unwrap_or((line, ""));
+        let parameters = CString::new(parameters).context("module parameters")?;
         let file = File::open(path).with_context(|| format!("opening {path}"))?;
-        match rustix::system::finit_module(&file, NO_PARAMETERS, 0) {
+        match rustix::system::finit_module(&file, &parameters, 0) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno).with_context(|| format!("loading {path}")),
         }
