@@ -2,6 +2,20 @@
 
 //! Creation, deletion and use of queues. Sections 4.1, 5.3 to 5.6.
 
+use std::iter;
+use std::rc::Rc;
+use std::sync::atomic::{
+    AtomicU16,
+    Ordering, //
+};
+use std::sync::Barrier;
+use std::thread;
+
+use nvme::{
+    Doorbells,
+    Work, //
+};
+
 use crate::driver::{
     pattern,
     Driver,
@@ -541,4 +555,55 @@ fn a_second_command_with_the_same_identifier_harms_nobody() {
             "completion {slot} has {status:?}"
         );
     }
+}
+
+#[test]
+fn a_doorbell_that_is_written_while_others_are_taken_is_not_lost() {
+    const ROUNDS: u16 = 300;
+    const QUEUES: u16 = 16;
+
+    let mut driver = Driver::with_queues(Setup::default(), QUEUES, ROUNDS + 1);
+    for queue in 1..=QUEUES {
+        for _ in 0..ROUNDS {
+            driver.enqueue(queue, Sqe::new(CMD_FLUSH).nsid(1));
+        }
+    }
+    let doorbells = Rc::clone(&driver.bench.doorbells);
+    let doorbells: &Doorbells = &doorbells;
+    let begin = &Barrier::new(2);
+    let rung = &AtomicU16::new(0);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for round in 1..=ROUNDS {
+                begin.wait();
+                // Repeating what is known gives the other thread time to be in the middle of it.
+                for tail in iter::repeat_n(round - 1, 20).chain([round]) {
+                    for queue in 1..=u64::from(QUEUES) {
+                        let tail = u32::from(tail).to_le_bytes();
+                        doorbells.post(REG_DBS + queue * 8, &tail);
+                    }
+                }
+                rung.store(round, Ordering::SeqCst);
+            }
+        });
+        for round in 1..=ROUNDS {
+            begin.wait();
+            while rung.load(Ordering::SeqCst) < round {
+                driver.bench.controller.drain(doorbells);
+            }
+            while driver.bench.work(64) == Work::More {}
+            // A panic here would leave the other thread at its barrier.
+            if driver.bench.disk.flushes != usize::from(round * QUEUES) {
+                for _ in round..ROUNDS {
+                    begin.wait();
+                }
+                break;
+            }
+        }
+    });
+    assert_eq!(
+        driver.bench.disk.flushes,
+        usize::from(ROUNDS * QUEUES),
+        "each command is executed once"
+    );
 }
