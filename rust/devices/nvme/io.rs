@@ -211,6 +211,11 @@ pub(crate) fn flush<S: Store>(store: &mut S) -> Result<(), Status> {
         .map_err(|error| failure_of_store(error, Status::WRITE_FAULT))
 }
 
+/// Whether a command of an I/O queue says in dwords 10 and 11 where its blocks begin.
+pub(crate) fn has_blocks(command: &Command) -> bool {
+    [WRITE, READ, COMPARE, WRITE_ZEROES].contains(&command.opcode)
+}
+
 /// Number of blocks of a command that says one less in dword 12.
 fn block_count(command: &Command) -> u64 {
     u64::from(low(command.cdw12())) + 1

@@ -22,6 +22,8 @@
 //! Doorbells do not even reach the controller in the access that writes them: [`Doorbells`] takes
 //! them without a lock until the worker, or [`Controller::drain`], comes for them.
 //!
+//! While software does not let the function be a bus master, commands wait and memory is left alone.
+//!
 //! A command is read once, executed to its end and completed within one call of
 //! [`Controller::work`], so between calls a command either has not left its queue or is in its
 //! completion queue. Asynchronous event requests are the exception, and a part of the state.

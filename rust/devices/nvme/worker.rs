@@ -4,8 +4,7 @@
 
 use crate::command::{
     Command,
-    ENTRY_SIZE,
-    NSID, //
+    ENTRY_SIZE, //
 };
 use crate::controller::{
     Controller,
@@ -20,6 +19,7 @@ use crate::events::{
     Answer,
     Event, //
 };
+use crate::io::has_blocks;
 use crate::log::ErrorEntry;
 use crate::memory::GuestMemory;
 use crate::queue::InvalidValue;
@@ -265,7 +265,7 @@ impl Controller {
         if status.is_medium_error() {
             self.health.count_media_error();
         }
-        let block = queue != ADMIN && command.nsid == NSID;
+        let block = queue != ADMIN && has_blocks(command);
         self.errors.add(ErrorEntry {
             queue: queue as u16,
             cid: command.cid,
