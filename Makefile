@@ -87,7 +87,7 @@ rustdoc: ## document the crates: of the modules in build/doc, of the tools in to
 	scripts/kernel-make modules $(kernel_options)
 	scripts/rustdoc
 	cd tools && RUSTDOCFLAGS='-D warnings' $(cargo) doc $(cargo_jobs) --no-deps --document-private-items --workspace \
-		--exclude migration --exclude uart --exclude pci_config
+		--exclude migration --exclude nvme --exclude uart --exclude pci_config
 
 .PHONY: rust-analyzer
 rust-analyzer: ## write rust-project.json, from which rust-analyzer knows the modules' crates
