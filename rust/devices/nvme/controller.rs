@@ -221,7 +221,7 @@ impl Controller {
     ///
     /// Registers take aligned words of 32 or 64 bits; of the latter, the lower half comes first.
     /// Section 3.1 leaves other accesses undefined; they have no effect here. Doorbells are better
-    /// left to [`Doorbells::post`].
+    /// left to [`Doorbells::post`](crate::Doorbells::post).
     ///
     /// # Errors
     ///
