@@ -5,8 +5,8 @@
 //! It does what a VMM does with a mediated device: create it through sysfs ([`mdev`]), put its
 //! group into a type1 container ([`container`]), open it and ask what it has ([`device`],
 //! [`region`]), take its interrupts ([`irq`], [`eventfd`]) and move its state with the v1 migration
-//! region ([`migration`]). Unlike a VMM it also does every one of these wrongly on request, because
-//! that is what a driver has to survive.
+//! region ([`migration`]) or by protocol v2 ([`v2`]). Unlike a VMM it also does every one of these
+//! wrongly on request, because that is what a driver has to survive.
 //!
 //! Mirrors `include/uapi/linux/vfio.h`. All `unsafe` of the crate is in [`sys`].
 
@@ -25,6 +25,7 @@ pub mod nvme;
 pub mod region;
 pub mod sys;
 pub mod uart;
+pub mod v2;
 
 pub use container::Container;
 pub use container::Group;

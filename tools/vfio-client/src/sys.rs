@@ -63,6 +63,8 @@ impl Request {
     pub const DEVICE_FEATURE: Request = Request(17);
     /// Starts, stops and reads the logging of dirty pages: the same number as the device's.
     pub const IOMMU_DIRTY_PAGES: Request = Request(17);
+    /// Asks the data file of a save what there is to read.
+    pub const GET_PRECOPY_INFO: Request = Request(21);
 
     /// Makes any request, also one that does not exist.
     pub const fn new(distance: u8) -> Self {
@@ -274,6 +276,136 @@ pub fn dirty_bitmap(
     Ok(bitmap)
 }
 
+/// Sets the migration state of a device by protocol v2. Returns the file that comes with it.
+///
+/// # Errors
+///
+/// What the kernel answers.
+pub fn set_migration_state(device: impl AsFd, state: u32) -> Result<Option<OwnedFd>, Errno> {
+    #[repr(C)]
+    struct Argument {
+        argsz: u32,
+        flags: u32,
+        state: vfio::vfio_device_feature_mig_state,
+    }
+
+    let mut argument = Argument {
+        argsz: size_of::<Argument>() as u32,
+        flags: vfio::VFIO_DEVICE_FEATURE_SET | vfio::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,
+        state: vfio::vfio_device_feature_mig_state {
+            device_state: state,
+            data_fd: -1,
+        },
+    };
+    // SAFETY: The structure is alive and exclusively borrowed for the call, and the kernel writes no
+    // more than it has.
+    answer(unsafe {
+        libc::ioctl(
+            device.as_fd().as_raw_fd(),
+            Request::DEVICE_FEATURE.number() as _,
+            ptr::from_mut(&mut argument),
+        )
+    })?;
+    match argument.state.data_fd {
+        -1 => Ok(None),
+        // SAFETY: The kernel has just installed this descriptor for us and nobody else knows it.
+        fd => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+    }
+}
+
+/// Begins to log which pages of `ranges`, by start and length, a device writes. Returns the size of
+/// a page as the device has it.
+///
+/// # Errors
+///
+/// What the kernel answers.
+pub fn start_dma_logging(
+    device: impl AsFd,
+    page_size: u64,
+    ranges: &[(u64, u64)],
+) -> Result<u64, Errno> {
+    #[repr(C)]
+    struct Argument {
+        argsz: u32,
+        flags: u32,
+        control: vfio::vfio_device_feature_dma_logging_control,
+    }
+
+    let ranges: Vec<_> = ranges
+        .iter()
+        .map(
+            |(iova, length)| vfio::vfio_device_feature_dma_logging_range {
+                iova: *iova,
+                length: *length,
+            },
+        )
+        .collect();
+    let mut argument = Argument {
+        argsz: size_of::<Argument>() as u32,
+        flags: vfio::VFIO_DEVICE_FEATURE_SET | vfio::VFIO_DEVICE_FEATURE_DMA_LOGGING_START,
+        control: vfio::vfio_device_feature_dma_logging_control {
+            page_size,
+            num_ranges: u32::try_from(ranges.len()).map_err(|_| Errno::TOOBIG)?,
+            ranges: ranges.as_ptr() as u64,
+            ..Default::default()
+        },
+    };
+    // SAFETY: Structure and ranges are alive for the call. The structure says how many ranges there
+    // are, which the kernel only reads.
+    answer(unsafe {
+        libc::ioctl(
+            device.as_fd().as_raw_fd(),
+            Request::DEVICE_FEATURE.number() as _,
+            ptr::from_mut(&mut argument),
+        )
+    })?;
+    Ok(argument.control.page_size)
+}
+
+/// Takes the bitmap of the pages in a range that a device has written since the last time: a bit for
+/// each page of `page` bytes, from the lowest of the first word on.
+///
+/// # Errors
+///
+/// What the kernel answers.
+pub fn dma_logging_report(
+    device: impl AsFd,
+    iova: u64,
+    length: u64,
+    page: u64,
+) -> Result<Vec<u64>, Errno> {
+    #[repr(C)]
+    struct Argument {
+        argsz: u32,
+        flags: u32,
+        report: vfio::vfio_device_feature_dma_logging_report,
+    }
+
+    let pages = length.checked_div(page).ok_or(Errno::INVAL)?;
+    let words = usize::try_from(pages.div_ceil(u64::BITS.into())).map_err(|_| Errno::OVERFLOW)?;
+    let mut bitmap = vec![0u64; words];
+    let mut argument = Argument {
+        argsz: size_of::<Argument>() as u32,
+        flags: vfio::VFIO_DEVICE_FEATURE_GET | vfio::VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT,
+        report: vfio::vfio_device_feature_dma_logging_report {
+            iova,
+            length,
+            page_size: page,
+            bitmap: bitmap.as_mut_ptr() as u64,
+        },
+    };
+    // SAFETY: Structure and bitmap are alive and exclusively borrowed for the call. The kernel writes
+    // a bit for each page of the range, and so many the bitmap has.
+    answer(unsafe {
+        libc::ioctl(
+            device.as_fd().as_raw_fd(),
+            Request::DEVICE_FEATURE.number() as _,
+            ptr::from_mut(&mut argument),
+        )
+    })?;
+    Ok(bitmap)
+}
+
 /// Reads `length` bytes at `offset` of a file into an address where nothing is.
 ///
 /// # Errors
@@ -301,6 +433,26 @@ pub fn pwrite_nowhere(fd: impl AsFd, length: usize, offset: u64) -> Result<u32, 
     answer(
         unsafe { libc::pwrite(fd.as_fd().as_raw_fd(), ptr::null(), length, offset as i64) } as i32,
     )
+}
+
+/// Reads `length` bytes of a file that has no positions into an address where nothing is.
+///
+/// # Errors
+///
+/// What the kernel answers; `EFAULT` is right.
+pub fn read_nowhere(fd: impl AsFd, length: usize) -> Result<u32, Errno> {
+    // SAFETY: The null page is never mapped, so the kernel writes nothing anywhere.
+    answer(unsafe { libc::read(fd.as_fd().as_raw_fd(), ptr::null_mut(), length) } as i32)
+}
+
+/// Writes `length` bytes to a file that has no positions from an address where nothing is.
+///
+/// # Errors
+///
+/// What the kernel answers; `EFAULT` is right.
+pub fn write_nowhere(fd: impl AsFd, length: usize) -> Result<u32, Errno> {
+    // SAFETY: The kernel only ever reads through the pointer, and the null page is never mapped.
+    answer(unsafe { libc::write(fd.as_fd().as_raw_fd(), ptr::null(), length) } as i32)
 }
 
 /// A shared mapping of a part of a device or of fresh memory; unmapped on drop.
