@@ -14,6 +14,7 @@
 
 mod card;
 mod check;
+mod kmsg;
 mod ktap;
 mod statements;
 mod stream;

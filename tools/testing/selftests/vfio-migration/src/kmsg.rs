@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's log.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::fs::open;
+use rustix::fs::seek;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::fs::SeekFrom;
+use vfio_client::Errno;
+
+use crate::check::holds;
+use crate::check::name;
+use crate::check::Outcome;
+use crate::check::Stop;
+
+/// How long to wait for a line. The rate of refusals is limited.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The kernel's log, record by record.
+struct Kmsg(OwnedFd);
+
+impl Kmsg {
+    fn open() -> Outcome<Kmsg> {
+        open(
+            "/dev/kmsg",
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map(Kmsg)
+        .map_err(|errno| Stop::Skipped(format!("open /dev/kmsg: {}", name(errno))))
+    }
+
+    /// Opens the log at its end, so that only what is logged from now on is read.
+    fn from_now() -> Outcome<Kmsg> {
+        let kmsg = Kmsg::open()?;
+        seek(&kmsg.0, SeekFrom::End(0))
+            .map_err(|errno| Stop::Skipped(format!("seek in /dev/kmsg: {}", name(errno))))?;
+        Ok(kmsg)
+    }
+
+    /// Takes all messages that are there.
+    fn messages(&self) -> Outcome<Vec<String>> {
+        let mut messages = Vec::new();
+        let mut record = vec![0; 8192];
+        loop {
+            match rustix::io::read(&self.0, &mut record) {
+                Ok(len) => {
+                    let text = String::from_utf8_lossy(&record[..len]);
+                    // `priority,sequence,time,flags;message`, then lines of key and value.
+                    let message = text
+                        .split_once(';')
+                        .and_then(|(_, rest)| rest.lines().next());
+                    messages.extend(message.map(str::to_string));
+                }
+                // Overwritten before they were read: go on with the oldest that is left.
+                Err(Errno::PIPE) => {}
+                Err(Errno::AGAIN) => return Ok(messages),
+                Err(errno) => return Err(Stop::failed(format_args!("/dev/kmsg: {errno}"))),
+            }
+        }
+    }
+}
+
+/// Provokes a refusal until the log has a line with all of `words`. The rate is limited, so it may
+/// take a few.
+#[track_caller]
+pub fn expect_line(words: &[&str], mut provoke: impl FnMut() -> Outcome) -> Outcome {
+    let kmsg = Kmsg::from_now()?;
+    let start = Instant::now();
+    let mut seen = Vec::new();
+    loop {
+        provoke()?;
+        let messages = kmsg.messages()?;
+        if messages
+            .iter()
+            .any(|message| words.iter().all(|word| message.contains(word)))
+        {
+            return Ok(());
+        }
+        seen.extend(messages);
+        if start.elapsed() > PATIENCE {
+            seen.dedup();
+            return Err(Stop::failed(format_args!(
+                "expected a line with {words:?} in the kernel log, seen {seen:#?}"
+            )));
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Checks that the kernel has not found anything wrong with itself.
+pub fn no_complaint() -> Outcome {
+    let complaints = [
+        "WARNING:",
+        "BUG:",
+        "Oops",
+        "UBSAN:",
+        "KASAN:",
+        "KFENCE:",
+        "general protection",
+        "kernel panic",
+        "blocked for more than",
+        "soft lockup",
+        "refcount_t:",
+        "possible recursive locking",
+        "circular locking",
+        "inconsistent lock state",
+        "suspicious RCU usage",
+        "rust_kernel: panicked",
+        // As kmemleak reports them; it says "memory leak detector" when it starts.
+        "suspected memory leak",
+    ];
+    let found: Vec<String> = Kmsg::open()?
+        .messages()?
+        .into_iter()
+        .filter(|message| complaints.iter().any(|word| message.contains(word)))
+        .collect();
+    holds(
+        found.is_empty(),
+        format_args!("expected no complaint in the kernel log, seen {found:#?}"),
+    )
+}
