@@ -362,7 +362,7 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
     let available = Modules::find(own, &kernel)?;
     let mut wanted: Vec<(&str, bool)> = HOST_MODULES.to_vec();
     if plan.driver {
-        wanted.extend(DRIVERS.map(|driver| (driver, driver == device::DISK_DRIVER)));
+        wanted.extend(DRIVERS.map(|driver| (driver, false)));
     }
     let mut modules: Vec<job::Module> = Vec::new();
     for (name, optional) in wanted {
