@@ -15,7 +15,8 @@ use crate::features::{
 use crate::log::ERROR_ENTRIES;
 use crate::parameters::{
     Parameters,
-    SERIAL_SIZE, //
+    SERIAL_SIZE,
+    STORE_ZEROING, //
 };
 use crate::registers::{
     CQES,
@@ -62,8 +63,10 @@ const ONCS_SAVE_SELECT: u16 = 1 << 4;
 /// There is a write cache, and Flush can name all namespaces.
 const VWC: u8 = 1 << 0 | 3 << 1;
 
-/// Deallocated blocks read as zeros, and Write Zeroes can deallocate.
-const DLFEAT: u8 = 1 << 0 | 1 << 3;
+/// Deallocated blocks read as zeros.
+const DLFEAT_READ_ZEROES: u8 = 1 << 0;
+/// Write Zeroes can deallocate.
+const DLFEAT_WRITE_ZEROES: u8 = 1 << 3;
 
 /// Types of namespace descriptors.
 const NIDT_EUI64: u8 = 1;
@@ -214,7 +217,12 @@ pub(crate) fn namespace(window: &mut Window<'_>, parameters: &Parameters) {
     for offset in [0, 8, 16] {
         window.put_u64(offset, blocks);
     }
-    window.put_u8(33, DLFEAT);
+    let dlfeat = match parameters.store {
+        STORE_ZEROING => DLFEAT_READ_ZEROES | DLFEAT_WRITE_ZEROES,
+        // A file system may not be able to punch a hole.
+        _ => DLFEAT_WRITE_ZEROES,
+    };
+    window.put_u8(33, dlfeat);
     window.put(104, &nguid(&parameters.serial));
     window.put(120, &eui64(&parameters.serial));
     // The only format: no metadata.

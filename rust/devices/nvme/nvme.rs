@@ -75,7 +75,8 @@ pub use parameters::{
     CAPACITY_MIN,
     CONFIGURATION_MAX,
     QUEUE_PAIRS_MAX,
-    SERIAL_SIZE, //
+    SERIAL_SIZE,
+    STORE_ZEROING, //
 };
 pub use pci_config::{
     AccessError,

@@ -14,6 +14,8 @@ pub const CAPACITY_MAX: u64 = 1 << 36;
 pub(crate) const CAPACITY_UNIT: u64 = 4096;
 /// The most pairs of I/O queues.
 pub const QUEUE_PAIRS_MAX: u16 = 16;
+/// The kind of store whose deallocated blocks always read as zeros.
+pub const STORE_ZEROING: u8 = 0;
 /// Bytes of a serial number.
 pub const SERIAL_SIZE: usize = 20;
 /// The most bytes that [`Controller::configuration`](crate::Controller::configuration) writes.
@@ -43,7 +45,8 @@ pub struct Parameters {
     /// The identifiers of the subsystem and of the namespace follow from it, so controllers that one
     /// guest sees together need different ones.
     pub serial: [u8; SERIAL_SIZE],
-    /// What kind of store the namespace has. It has no effect but for [`Parameters::configuration`].
+    /// What kind of store the namespace has. Of [`STORE_ZEROING`] the guest is told that deallocated
+    /// blocks read as zeros; of any other it is told nothing.
     pub store: u8,
 }
 

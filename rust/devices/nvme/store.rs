@@ -60,7 +60,8 @@ pub trait Store {
         may_deallocate: bool,
     ) -> Result<(), StoreError>;
 
-    /// Makes `len` bytes at `offset` zeros that take no space, as far as the store can.
+    /// Makes `len` bytes at `offset` take no space, as far as the store can. They are zeros then, or, if
+    /// it cannot and the guest was promised nothing, as they were.
     ///
     /// # Errors
     ///

@@ -189,7 +189,7 @@ impl NvmeDevice {
     ///
     /// # Errors
     ///
-    /// `EAGAIN` if somebody else has locked it, or why it cannot be flushed.
+    /// `EBUSY` if somebody else has locked it, or why it cannot be flushed.
     fn claim(&mut self, log: Log<'_>) -> Result {
         let Some(Content::File(store)) = &mut self.content else {
             return Ok(());

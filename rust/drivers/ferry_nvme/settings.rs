@@ -48,7 +48,7 @@ const CAPACITY_UNIT: u64 = 4096;
 #[repr(u8)]
 pub(crate) enum StoreKind {
     /// Memory of the host.
-    Ram = 0,
+    Ram = nvme::STORE_ZEROING,
     /// A regular file or block device of the host.
     File = 1,
 }

@@ -143,6 +143,21 @@ fn the_namespace_has_its_size_and_format() {
 }
 
 #[test]
+fn a_store_that_may_not_zero_promises_no_zeros() {
+    let mut driver = Driver::disabled(
+        Setup::default(),
+        Parameters {
+            store: nvme::STORE_ZEROING + 1,
+            ..parameters(9)
+        },
+    );
+    driver.enable();
+
+    let dlfeat = driver.identify(CNS_NS, 1)[33];
+    assert_eq!(dlfeat & 7, 0, "what deallocated blocks read as is not told");
+}
+
+#[test]
 fn namespaces_that_are_not_there_are_not_described() {
     let mut driver = Driver::new(Setup::default());
     for nsid in [0, 2, 0xffff_fffe, NSID_ALL] {
