@@ -159,7 +159,7 @@ fn threads() -> String {
         text.trim_end().to_owned()
     };
     for process in numbered(Path::new("/proc")) {
-        if !read(&process, "comm").starts_with("qemu-system") {
+        if !read(&process, "comm").starts_with(vm::PROCESS) {
             continue;
         }
         for task in numbered(&process.join("task")) {

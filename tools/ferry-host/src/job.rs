@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::scenario::Scenario;
+use crate::vmm::Qemu;
 
 /// Where the job lies, as JSON.
 pub const PATH: &str = "/ferry/job.json";
@@ -64,6 +65,8 @@ pub enum Stage {
     Scenario {
         /// Which one.
         scenario: Scenario,
+        /// What runs the guest.
+        qemu: Qemu,
     },
     /// Measure the speed of a disk of the job's type beside others.
     Speed,
@@ -79,4 +82,15 @@ pub enum Stage {
     },
     /// Look for leaked kernel memory; only a kernel with kmemleak can.
     Kmemleak,
+}
+
+impl Stage {
+    /// The QEMUs that have to be in the host VM.
+    pub fn qemus(&self) -> Vec<Qemu> {
+        match self {
+            Self::Scenario { scenario, qemu } => scenario.qemus(*qemu),
+            Self::Shell { .. } | Self::Speed | Self::Cost { .. } => vec![Qemu::default()],
+            Self::Kselftest { .. } | Self::Kunit { .. } | Self::Kmemleak => Vec::new(),
+        }
+    }
 }

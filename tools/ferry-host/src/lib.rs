@@ -11,3 +11,4 @@ pub mod event;
 pub mod job;
 pub mod monitor;
 pub mod scenario;
+pub mod vmm;

@@ -31,6 +31,7 @@ use ferry_host::event::What;
 use ferry_host::job;
 use ferry_host::job::Job;
 use ferry_host::job::Stage;
+use ferry_host::vmm::Qemu;
 use kernel::Log;
 use scenarios::Bench;
 use trace::Tracer;
@@ -72,6 +73,7 @@ fn run() -> Result<()> {
 
     let mut bench = Bench {
         device: job.device.as_deref(),
+        qemu: Qemu::default(),
         tracer: Tracer::start()?,
         running: None,
     };
@@ -82,7 +84,9 @@ fn run() -> Result<()> {
                 report::say(What::Exited { status });
             }
             Stage::Kselftest { program } => selftest::run(program)?,
-            Stage::Scenario { scenario } => scenarios::run(&mut bench, &mut log, *scenario),
+            Stage::Scenario { scenario, qemu } => {
+                scenarios::run(&mut bench, &mut log, *scenario, *qemu);
+            }
             Stage::Speed => measure::speed(&bench.tracer, bench.device),
             Stage::Cost { capacity } => {
                 let device = bench.device.context("no disk is to be moved")?;

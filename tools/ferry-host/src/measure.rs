@@ -125,6 +125,7 @@ fn measure_speed(tracer: &Tracer, device: Option<&str>) -> Result<()> {
     let hardware = Hardware {
         mdevs: recipes.iter().map(Mdev::create).collect::<Result<_>>()?,
         arguments,
+        ..Hardware::default()
     };
     let running = Running::boot(tracer, hardware)?;
     let disks = running.guest.found().disks;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::device::Kind;
+use crate::vmm::Qemu;
 
 /// A migration scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,11 +48,21 @@ pub enum Scenario {
     TwoDisks,
     /// Both sides have the same file for the disk's content.
     SharedFile,
+    /// A guest moves there and back, with the state of its device through several connections.
+    Multifd,
+    /// It moves there and back, and only stands still when the destination has the first part of
+    /// the device's state.
+    SwitchoverAck,
+    /// A guest with a serial card and a disk moves there and back.
+    TwoDevices,
+    /// A guest moves from QEMU 7.2 to this one: the state of its device is saved through protocol
+    /// v1 and loaded through protocol v2.
+    FromOldQemu,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::LiveMigration,
         Self::ThereAndBack,
         Self::SmallerWindow,
@@ -68,19 +79,71 @@ impl Scenario {
         Self::UnbindAndRebind,
         Self::ResetWhileMigrating,
         Self::DiskMismatch,
+        Self::Multifd,
+        Self::SwitchoverAck,
         // These boot guests of their own.
         Self::TwoDisks,
         Self::SharedFile,
+        Self::TwoDevices,
+        Self::FromOldQemu,
     ];
 
-    /// Those that a device of this kind goes through, in the order in which they are run.
-    pub fn of(kind: Kind) -> Vec<Self> {
+    /// What is run with each QEMU that uses protocol v2: what such a QEMU does in another way than
+    /// QEMU 7.2.
+    const OF_V2: [Self; 8] = [
+        Self::ThereAndBack,
+        Self::Multifd,
+        Self::SwitchoverAck,
+        Self::CancelInPreCopy,
+        Self::PausedGuest,
+        Self::DestinationKilled,
+        Self::TwoDevices,
+        Self::FromOldQemu,
+    ];
+
+    /// Those that a device of this kind goes through with this QEMU, in the order in which they are
+    /// run.
+    pub fn of(kind: Kind, qemu: Qemu) -> Vec<Self> {
         let fits = |scenario: &Self| match kind {
             Kind::Serial => !scenario.needs_disk(),
             // There and back is a part of the round trips, and a mismatch a refusal.
-            Kind::Disk => !matches!(scenario, Self::ThereAndBack | Self::DestinationRefuses),
+            Kind::Disk if qemu.speaks_v1() => {
+                !matches!(scenario, Self::ThereAndBack | Self::DestinationRefuses)
+            }
+            Kind::Disk => true,
         };
-        Self::ALL.into_iter().filter(fits).collect()
+        if qemu.speaks_v1() {
+            let known = |scenario: &Self| !scenario.needs_v2();
+            Self::ALL.into_iter().filter(known).filter(fits).collect()
+        } else {
+            Self::OF_V2.into_iter().filter(fits).collect()
+        }
+    }
+
+    /// Whether the scenario does something that only a QEMU with protocol v2 can.
+    pub fn needs_v2(self) -> bool {
+        matches!(
+            self,
+            Self::Multifd | Self::SwitchoverAck | Self::TwoDevices | Self::FromOldQemu
+        )
+    }
+
+    /// The QEMUs that the scenario starts when it is run with `qemu`.
+    pub fn qemus(self, qemu: Qemu) -> Vec<Qemu> {
+        match self {
+            Self::FromOldQemu => vec![Qemu::default(), qemu],
+            _ => vec![qemu],
+        }
+    }
+
+    /// What the scenario is called when it is run with `qemu`.
+    pub fn title(self, qemu: Qemu) -> String {
+        let name = self.name();
+        if qemu == Qemu::default() {
+            format!("scenario: {name}")
+        } else {
+            format!("scenario: {name} with QEMU {}", qemu.version())
+        }
     }
 
     /// Whether the scenario does something that only a disk can.
@@ -95,12 +158,13 @@ impl Scenario {
                 | Self::DiskMismatch
                 | Self::TwoDisks
                 | Self::SharedFile
+                | Self::TwoDevices
         )
     }
 
     /// Whether the scenario's guest has other devices than those of the other scenarios.
     pub fn has_own_devices(self) -> bool {
-        matches!(self, Self::TwoDisks | Self::SharedFile)
+        matches!(self, Self::TwoDisks | Self::SharedFile | Self::TwoDevices)
     }
 
     /// Its name.
@@ -124,6 +188,10 @@ impl Scenario {
             Self::DiskMismatch => "disk-mismatch",
             Self::TwoDisks => "two-disks",
             Self::SharedFile => "shared-file",
+            Self::Multifd => "multifd",
+            Self::SwitchoverAck => "switchover-ack",
+            Self::TwoDevices => "two-devices",
+            Self::FromOldQemu => "from-qemu-7.2",
         }
     }
 

@@ -6,11 +6,13 @@
 //! goes on, and asks for the guest's verdict on its data: nothing lost, doubled, reordered or changed.
 //!
 //! [`running`] is a guest and what can be done to it, [`load`] what keeps its disks busy.
-//! [`migration`] has the scenarios of all devices, [`disk`] those of disks.
+//! [`migration`] has the scenarios of all devices, [`disk`] those of disks, [`newer`] those of what
+//! QEMU has since protocol v2.
 
 mod disk;
 mod load;
 mod migration;
+mod newer;
 mod running;
 
 use std::time::Instant;
@@ -23,6 +25,7 @@ use ferry_host::device::EMULATED_DISK;
 use ferry_host::event::Outcome;
 use ferry_host::event::What;
 use ferry_host::scenario::Scenario;
+use ferry_host::vmm::Qemu;
 
 use crate::diagnosis;
 use crate::emulated;
@@ -40,6 +43,8 @@ pub use running::Running;
 pub struct Bench<'a> {
     /// The mdev type; none runs the scenarios without a device.
     pub device: Option<&'a str>,
+    /// What runs the guests.
+    pub qemu: Qemu,
     /// The tracepoints.
     pub tracer: Tracer,
     /// The guest that the last scenario left running, if it went well: booting one takes longer
@@ -48,12 +53,16 @@ pub struct Bench<'a> {
 }
 
 /// Runs a scenario and reports how it went.
-pub fn run(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) {
-    let name = format!("scenario: {}", scenario.name());
+pub fn run(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario, qemu: Qemu) {
+    let name = scenario.title(qemu);
     report::say(What::Started { name: name.clone() });
     let began = Instant::now();
     bench.tracer.forget();
     let _ = log.take();
+    if bench.qemu != qemu {
+        bench.running = None;
+        bench.qemu = qemu;
+    }
     if bench.running.is_none() {
         vm::forget_logs();
     }
@@ -97,6 +106,10 @@ pub fn run(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) {
 fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<Running> {
     let disk = bench.device.and_then(Kind::of) == Some(Kind::Disk);
     ensure!(disk || !scenario.needs_disk(), "this scenario needs a disk");
+    ensure!(
+        !scenario.needs_v2() || !bench.qemu.speaks_v1(),
+        "this scenario needs a QEMU that uses protocol v2"
+    );
     match scenario {
         Scenario::LiveMigration => migration::live_migration(bench),
         Scenario::ThereAndBack => migration::there_and_back(bench),
@@ -116,6 +129,10 @@ fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<R
         Scenario::DiskMismatch => disk::mismatch(bench, log),
         Scenario::TwoDisks => disk::two_disks(bench),
         Scenario::SharedFile => disk::shared_file(bench),
+        Scenario::Multifd => newer::multifd(bench),
+        Scenario::SwitchoverAck => newer::switchover_ack(bench),
+        Scenario::TwoDevices => newer::two_devices(bench),
+        Scenario::FromOldQemu => newer::from_old_qemu(bench),
     }
 }
 
@@ -143,9 +160,16 @@ impl Bench<'_> {
 
     /// A new guest with devices made like this. The one that is there ends.
     fn boot(&mut self, recipes: &[Recipe]) -> Result<Running> {
+        self.boot_in(self.qemu, recipes)
+    }
+
+    /// The same in another QEMU than the one of the bench.
+    fn boot_in(&mut self, qemu: Qemu, recipes: &[Recipe]) -> Result<Running> {
         self.running = None;
         let mdevs = recipes.iter().map(Mdev::create).collect::<Result<_>>()?;
         let hardware = Hardware {
+            qemu,
+            machine: qemu,
             mdevs,
             ..Hardware::default()
         };

@@ -80,6 +80,15 @@ impl Tracer {
         self.lock().iter().map(part).sum()
     }
 
+    /// All that were seen before the first that is `last`.
+    pub fn until(&self, last: impl Fn(&Trace) -> bool) -> Vec<Trace> {
+        let seen = self.lock();
+        seen.iter()
+            .take_while(|trace| !last(trace))
+            .cloned()
+            .collect()
+    }
+
     /// How many that are `wanted` were seen.
     pub fn count(&self, wanted: impl Fn(&Trace) -> bool) -> usize {
         self.lock().iter().filter(|trace| wanted(trace)).count()

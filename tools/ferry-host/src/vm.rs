@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A nested QEMU 7.2.
+//! A nested QEMU.
 
 use std::fs;
 use std::fs::File;
@@ -21,6 +21,7 @@ use ferry_guest::report::PORT;
 use ferry_host::event::What;
 use ferry_host::job::GUEST_INITRD;
 use ferry_host::job::GUEST_KERNEL;
+use ferry_host::vmm::Qemu;
 use rustix::event::poll;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
@@ -33,10 +34,11 @@ use crate::mdev::Mdev;
 use crate::qmp::Qmp;
 use crate::report;
 
-const QEMU: &str = "/usr/bin/qemu-system-x86_64";
-
 /// The guest's kernel command line. The card's ports come after the four that a PC has.
 const COMMAND_LINE: &str = "console=hvc0 quiet panic=-1 mitigations=off 8250.nr_uarts=12";
+
+/// What QEMU's process is called.
+pub const PROCESS: &str = "qemu-system";
 
 /// Where every VM has a directory.
 const DIRECTORY: &str = "/run/ferry";
@@ -56,6 +58,10 @@ const START_SLICE: Timespec = Timespec {
 /// What a VM has besides what every VM has.
 #[derive(Default)]
 pub struct Hardware {
+    /// The QEMU.
+    pub qemu: Qemu,
+    /// The QEMU that made the machine, which both sides of a migration have to have in common.
+    pub machine: Qemu,
     /// Mediated devices, which QEMU holds open.
     pub mdevs: Vec<Mdev>,
     /// Further arguments of QEMU.
@@ -74,6 +80,19 @@ pub struct Vm {
     directory: PathBuf,
 }
 
+/// A command that runs this QEMU, with the libraries that it has of its own.
+fn command(qemu: Qemu) -> Command {
+    let root = qemu.root();
+    let mut command = Command::new(format!("{root}/lib64/ld-linux-x86-64.so.2"));
+    command
+        .arg("--library-path")
+        .arg(format!("{root}/usr/lib/x86_64-linux-gnu"))
+        .arg(format!("{root}/usr/bin/qemu-system-x86_64"))
+        .arg("-L")
+        .arg(format!("{root}/usr/share/qemu"));
+    command
+}
+
 impl Vm {
     /// Starts a QEMU with `hardware`, either to boot `guest`, or to receive it when it is `incoming`.
     pub fn start(name: &str, guest: &Guest, hardware: &Hardware, incoming: bool) -> Result<Self> {
@@ -89,21 +108,14 @@ impl Vm {
         };
         let (monitor, port) = (listen("qmp")?, listen("guest")?);
         let file = |name: &str| directory.join(name).display().to_string();
-        let mut command = Command::new(QEMU);
+        let mut command = command(hardware.qemu);
         command
-            .args([
-                "-name", name, "-machine", "q35", "-accel", "kvm", "-cpu", "host",
-            ])
+            // Else the process would be called after the dynamic loader.
+            .args(["-name", &format!("{name},process={PROCESS}")])
+            .args(["-machine", hardware.machine.machine()])
+            .args(["-accel", "kvm", "-cpu", "host"])
             .args(["-smp", "1", "-m", "256M", "-nodefaults", "-no-user-config"])
-            .args([
-                "-display",
-                "none",
-                "-no-reboot",
-                "-L",
-                "/usr/share/qemu",
-                "-bios",
-                "qboot.rom",
-            ])
+            .args(["-display", "none", "-no-reboot", "-bios", "qboot.rom"])
             .args([
                 "-kernel",
                 GUEST_KERNEL,
@@ -139,8 +151,9 @@ impl Vm {
                 index + 1
             );
             let option = format!(
-                "vfio-pci,id=device{index},bus=port{index},sysfsdev={},x-enable-migration=on",
-                device.path().display()
+                "vfio-pci,id=device{index},bus=port{index},sysfsdev={},{}",
+                device.path().display(),
+                hardware.qemu.migration_option()
             );
             command.args(["-device", &port, "-device", &option]);
             report::say(What::Opened {
@@ -185,15 +198,20 @@ impl Vm {
     /// As libvirt has them: events, and a source that hears from the destination whether it could
     /// load everything before it lets the guest go.
     fn set_capabilities(&mut self) -> Result<()> {
-        let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
-        self.qmp.execute("migrate-set-capabilities", events)?;
+        self.set_capability("events", true)?;
         self.set_return_path(true)
     }
 
     /// Whether the source of a migration waits for the destination's word.
     pub fn set_return_path(&mut self, on: bool) -> Result<()> {
-        let path = json!({ "capabilities": [{ "capability": "return-path", "state": on }] });
-        self.qmp.execute("migrate-set-capabilities", path)?;
+        self.set_capability("return-path", on)
+    }
+
+    /// Switches one of QEMU's capabilities in migrations.
+    pub fn set_capability(&mut self, capability: &str, on: bool) -> Result<()> {
+        let capabilities = json!([{ "capability": capability, "state": on }]);
+        let arguments = json!({ "capabilities": capabilities });
+        self.qmp.execute("migrate-set-capabilities", arguments)?;
         Ok(())
     }
 

@@ -56,10 +56,10 @@ pub fn round_trips(bench: &mut Bench<'_>) -> Result<Running> {
     Ok(running)
 }
 
-/// Makes a file system on the disk.
+/// Makes a file system on the disk. (Busybox's shell would take its own mke2fs.)
 const MAKE_FILE_SYSTEM: &str = "
     set -e
-    mke2fs -q -t ext4 /dev/nvme0n1
+    /usr/sbin/mke2fs -q -t ext4 /dev/nvme0n1
     mkdir -p /tmp/fs /tmp/sums
     mount -t ext4 /dev/nvme0n1 /tmp/fs
     rm -f /tmp/stop";
@@ -81,7 +81,7 @@ const WRITE_FILES: &str = "
 const CHECK_FILE_SYSTEM: &str = "
     umount /tmp/fs || exit 1
     echo 3 > /proc/sys/vm/drop_caches
-    e2fsck -fn /dev/nvme0n1 || exit 1
+    /usr/sbin/e2fsck -fn /dev/nvme0n1 || exit 1
     mount -t ext4 /dev/nvme0n1 /tmp/fs || exit 1
     cd /tmp/fs
     cat /tmp/sums/* > /tmp/all-sums
@@ -134,7 +134,6 @@ const COMMANDS: &str = r#"
     nvme fw-log $ctrl > /dev/null || fail fw-log
     nvme get-feature $ctrl -f 7 > /dev/null || fail "get-feature: number of queues"
     nvme get-feature $ctrl -f 6 > /dev/null || fail "get-feature: volatile write cache"
-    nvme show-regs $ctrl > /dev/null || fail show-regs
 
     dd if=/dev/urandom of=data bs=$block count=8 2>/dev/null
     nvme write $disk -s $first -c 7 -z $((8 * block)) -d data || fail write
@@ -155,8 +154,8 @@ const COMMANDS: &str = r#"
     [ $formats != 0 ] || ! nvme format $disk --force > /dev/null 2>&1 || fail "format: not refused"
 
     dd if=/dev/urandom of=$disk bs=1M seek=40 count=4 conv=fsync 2>/dev/null || fail "writing"
-    blkdiscard -o $((41 * 1048576)) -l $((2 * 1048576)) $disk || fail blkdiscard
-    blkdiscard -z -o $((40 * 1048576)) -l $((1048576 / 2)) $disk || fail "blkdiscard -z"
+    /usr/sbin/blkdiscard -o $((41 * 1048576)) -l $((2 * 1048576)) $disk || fail blkdiscard
+    /usr/sbin/blkdiscard -z -o $((40 * 1048576)) -l $((1048576 / 2)) $disk || fail "blkdiscard -z"
     [ $(zeros $first $((524288 / block))) = 0 ] || fail "blkdiscard -z: no zeroes"
     echo 1 > /proc/sys/vm/drop_caches
     [ $(zeros $((first + 3 * 1048576 / block)) 64) != 0 ] || fail "blkdiscard: more than wanted"
@@ -166,25 +165,22 @@ const COMMANDS: &str = r#"
     cmp id again || fail "id-ctrl: other after reset"
     exit $failed"#;
 
-/// A subsystem reset brings all queues down without the driver; it has to find that out and come back.
-const SUBSYSTEM_RESET: &str = r#"
-    nssrs=$(nvme show-regs /dev/nvme0 -H | sed -n 's/.*NVM Subsystem Reset Supported.*(NSSRS): *//p' | head -n 1)
-    case $nssrs in
-    Yes*) ;;
-    *) ! nvme subsystem-reset /dev/nvme0 2> /dev/null && echo "not supported, and refused"; exit ;;
-    esac
+/// A subsystem reset brings the controller down behind the back of its driver, with commands under
+/// way. A PCI Express slot would notice; here the administrator does, and the driver sends them
+/// again.
+const SUBSYSTEM_RESET: &str = "
     nvme subsystem-reset /dev/nvme0 || exit 1
     nvme reset /dev/nvme0 || exit 1
-    nvme id-ctrl /dev/nvme0 > /dev/null"#;
+    nvme id-ctrl /dev/nvme0 > /dev/null";
 
 pub fn commands(bench: &mut Bench<'_>) -> Result<Running> {
     let mut running = bench.guest()?;
     doing("asking the disk for all that nvme-cli knows");
     running.script(COMMANDS)?;
-    running.script(SUBSYSTEM_RESET)?;
-    running.wait_alive("after the commands")?;
-    // An emulated disk is here only to show that the commands are right.
+    // An emulated disk is here only to show that the commands are right; it has no such reset.
     if !running.hardware.mdevs.is_empty() {
+        running.script(SUBSYSTEM_RESET)?;
+        running.wait_alive("after a subsystem reset")?;
         running = move_on(running)?;
         running.script(COMMANDS)?;
     }

@@ -189,14 +189,14 @@ pub fn to_file_and_back(bench: &mut Bench<'_>) -> Result<Running> {
         tracer,
         guest,
         vm,
-        hardware,
+        mut hardware,
     } = from;
     drop(vm);
-    drop(hardware);
+    drop(std::mem::take(&mut hardware.mdevs));
     doing("starting from the file");
     let hardware = Hardware {
         mdevs: recipes.iter().map(Mdev::create).collect::<Result<_>>()?,
-        ..Hardware::default()
+        ..hardware
     };
     let vm = Vm::start("B", &guest, &hardware, true)?;
     let mut to = Running {

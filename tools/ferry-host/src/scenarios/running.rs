@@ -11,6 +11,7 @@ use ferry_guest::report::Request;
 use ferry_host::event::Migrated;
 use ferry_host::event::Trace;
 use ferry_host::event::What;
+use ferry_host::vmm::Qemu;
 use serde_json::json;
 use serde_json::Value;
 
@@ -103,12 +104,25 @@ impl Running {
     /// Starts a QEMU with the devices `mdevs` that waits for this guest at a socket, and the
     /// socket's URI.
     pub fn destination(&self, mdevs: Vec<Mdev>) -> Result<(Running, String)> {
+        self.destination_in(self.hardware.qemu, mdevs, |_| Ok(()))
+    }
+
+    /// The same in the QEMU `qemu`, which `prepare` gets before it waits.
+    pub fn destination_in(
+        &self,
+        qemu: Qemu,
+        mdevs: Vec<Mdev>,
+        prepare: impl FnOnce(&mut Vm) -> Result<()>,
+    ) -> Result<(Running, String)> {
         let name = if self.vm.name == "A" { "B" } else { "A" };
         let hardware = Hardware {
+            qemu,
+            machine: self.hardware.machine,
             mdevs,
             arguments: self.hardware.arguments.clone(),
         };
         let mut vm = Vm::start(name, &self.guest, &hardware, true)?;
+        prepare(&mut vm)?;
         let uri = vm.migration_socket();
         vm.qmp.execute("migrate-incoming", json!({ "uri": uri }))?;
         Ok((
