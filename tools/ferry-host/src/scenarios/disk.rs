@@ -4,9 +4,13 @@
 
 use std::fs::File;
 
+use anyhow::bail;
 use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
+use rustix::fs::fcntl_lock;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use super::load;
 use super::migration;
@@ -280,6 +284,19 @@ fn make_shared_file() -> Result<()> {
     file.set_len(SHARED_SIZE).context("creating a disk's file")
 }
 
+/// Sees that nobody else may use the file while the disk that a guest has is on it.
+fn expect_locked() -> Result<()> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(SHARED)
+        .context("opening a disk's file")?;
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::AGAIN | Errno::ACCESS) => Ok(()),
+        other => bail!("locking the file of a disk in use: expected EAGAIN, saw {other:?}"),
+    }
+}
+
 pub fn shared_file(bench: &mut Bench<'_>) -> Result<Running> {
     make_shared_file()?;
     let recipe = Recipe::new(bench.kind()?)
@@ -287,8 +304,10 @@ pub fn shared_file(bench: &mut Bench<'_>) -> Result<Running> {
         .with(FILE, SHARED);
     let mut running = bench.boot(&[recipe])?;
     running.start_load()?;
+    expect_locked()?;
     for _ in 0..2 {
         running = move_on(running)?;
+        expect_locked()?;
     }
     // Not only the guest has to see its data, also whoever reads the file.
     running.verdict()?;
