@@ -32,6 +32,7 @@ use core::{
 };
 use kernel::{
     bindings,
+    current,
     device,
     error::{
         from_err_ptr,
@@ -46,9 +47,15 @@ use kernel::{
         c_ulong,
         c_void, //
     },
-    mm::virt::VmaNew,
+    mm::{
+        virt::VmaNew,
+        Mm, //
+    },
     prelude::*,
-    sync::Arc,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
     types::Opaque,
     uaccess::UserPtr, //
 };
@@ -158,8 +165,9 @@ pub trait Operations: Sized + Send + Sync + 'static {
 ///   allocation; `vfio_put_device()` drops a reference to it.
 /// - `work` is initialised as soon as the allocation has succeeded, is only queued while the device
 ///   is open, and is cancelled before it is closed.
-/// - `link` is initialised as soon as the allocation has succeeded, and only changes while the device
-///   is being opened or closed, when nothing else is called.
+/// - `link` and `user`, the address space of whoever opened the device, are initialised as soon as
+///   the allocation has succeeded, and only change while the device is being opened or closed, when
+///   nothing else is called.
 /// - `data` is initialised if `initialised` is set, which happens before registration; whoever has
 ///   a `&Device<T>` has a registered one.
 #[repr(C)]
@@ -167,6 +175,7 @@ pub struct Device<T: Operations> {
     vdev: Opaque<vfio_bindings::vfio_device>,
     work: Opaque<bindings::work_struct>,
     link: UnsafeCell<Option<Arc<migration::Link>>>,
+    user: UnsafeCell<Option<ARef<Mm>>>,
     initialised: UnsafeCell<bool>,
     data: UnsafeCell<MaybeUninit<T>>,
 }
@@ -294,7 +303,10 @@ impl<T: Operations> Registration<T> {
             )
         };
         // SAFETY: The allocation is ours, and what was there is zeros.
-        unsafe { (*this.as_ptr()).link.get().write(None) };
+        unsafe {
+            (*this.as_ptr()).link.get().write(None);
+            (*this.as_ptr()).user.get().write(None);
+        }
         // SAFETY: As above. The core wants them before the registration.
         unsafe {
             (*vdev).migration_flags = T::MIGRATION.flags.bits() as u32;
@@ -370,6 +382,18 @@ impl<T: Operations> Drop for Unregistered<T> {
 
 struct VTable<T: Operations>(PhantomData<T>);
 
+impl<T: Operations> Device<T> {
+    /// Forgets what belongs to one open. Called when the device is being opened or closed, with no
+    /// work under way.
+    fn forget_user(&self) {
+        // SAFETY: Nothing else is called then.
+        unsafe {
+            *self.link.get() = None;
+            *self.user.get() = None;
+        }
+    }
+}
+
 impl<T: Operations> VTable<T> {
     const VTABLE: vfio_bindings::vfio_device_ops = vfio_bindings::vfio_device_ops {
         name: const_char_ptr(T::NAME).cast_mut(),
@@ -420,6 +444,7 @@ impl<T: Operations> VTable<T> {
                 (*(*this).data.get()).assume_init_drop();
             }
             (*this).link.get().drop_in_place();
+            (*this).user.get().drop_in_place();
         }
     }
 
@@ -437,11 +462,14 @@ impl<T: Operations> VTable<T> {
             let link =
                 unsafe { migration::Link::new(NonNull::from(device).cast(), &T::MIGRATION) }?;
             // SAFETY: Nothing else is called while the device is being opened.
-            unsafe { *device.link.get() = link };
-            T::open_device(device).inspect_err(|_| {
-                // SAFETY: As above.
-                unsafe { *device.link.get() = None };
-            })?;
+            unsafe {
+                *device.link.get() = link;
+                *device.user.get() = current!().mm().map(|mm| {
+                    let mm: &Mm = mm;
+                    ARef::from(mm)
+                });
+            }
+            T::open_device(device).inspect_err(|_| device.forget_user())?;
             Ok(0)
         })
     }
@@ -460,8 +488,7 @@ impl<T: Operations> VTable<T> {
         T::close_device(device);
         // Nobody kicks a closed device, and no DMA is possible when this has returned.
         device.cancel_work();
-        // SAFETY: Nothing else is called while the device is being closed, and the work is done.
-        unsafe { *device.link.get() = None };
+        device.forget_user();
     }
 
     /// # Safety
@@ -476,8 +503,11 @@ impl<T: Operations> VTable<T> {
                 .cast::<Device<T>>()
         };
 
-        // SAFETY: As the device is open, so it stays during the call.
-        T::work(device, &unsafe { Dma::new(device.vdev.get()) });
+        // SAFETY: As the device is open, so it stays during the call, and `user` does not change
+        // meanwhile. A worker has no address space of its own.
+        T::work(device, &unsafe {
+            Dma::new(device.vdev.get(), (*device.user.get()).as_deref())
+        });
     }
 
     /// # Safety

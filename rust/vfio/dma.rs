@@ -9,10 +9,19 @@
 //!
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h), `vfio_dma_rw()`
 
-use core::marker::PhantomData;
+use core::{
+    cell::RefCell,
+    marker::PhantomData, //
+};
 use kernel::{
+    bindings,
     error::to_result,
-    prelude::*, //
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
+    prelude::*,
+    sync::aref::ARef, //
 };
 
 /// The I/O address space of an open device.
@@ -22,18 +31,39 @@ use kernel::{
 /// `vdev` is open during the lifetime.
 pub struct Dma<'a> {
     vdev: *mut vfio_bindings::vfio_device,
+    /// The address space of the user who opened the device, which this thread has meanwhile.
+    borrowed: RefCell<Option<BorrowedMm>>,
     _open: PhantomData<&'a ()>,
 }
 
 impl Dma<'_> {
+    /// Memory access by the current kernel thread, which has no address space of its own. `mm` is the
+    /// one that most of the memory is likely to be in.
+    ///
     /// # Safety
     ///
-    /// `vdev` must be open during the lifetime.
-    pub(crate) unsafe fn new(vdev: *mut vfio_bindings::vfio_device) -> Self {
+    /// `vdev` must be open during the lifetime, and this be a kernel thread without an address space.
+    pub(crate) unsafe fn new(vdev: *mut vfio_bindings::vfio_device, mm: Option<&Mm>) -> Self {
+        // SAFETY: By the function's requirement.
+        let borrowed = mm.and_then(|mm| unsafe { BorrowedMm::new(mm) });
+
         // INVARIANT: By the function's requirement.
         Self {
             vdev,
+            borrowed: RefCell::new(borrowed),
             _open: PhantomData,
+        }
+    }
+
+    /// Runs `access`, in the address space of the memory's owner if that is another than ours.
+    fn access(&self, access: impl Fn() -> Result) -> Result {
+        match access() {
+            // The core takes a thread without an address space there by itself, for every access
+            // anew.
+            Err(error) if error == EFAULT && self.borrowed.borrow_mut().take().is_some() => {
+                access()
+            }
+            result => result,
         }
     }
 
@@ -67,17 +97,52 @@ impl Dma<'_> {
         }
         check_range(iova, bytes.len())?;
 
+        let data = bytes.as_ptr().cast_mut();
         // SAFETY: By the type invariants the device is open; with `write` set the function only
         // reads the data.
-        to_result(unsafe {
-            vfio_bindings::vfio_dma_rw(
-                self.vdev,
-                iova,
-                bytes.as_ptr().cast_mut().cast(),
-                bytes.len(),
-                true,
-            )
+        self.access(|| {
+            to_result(unsafe {
+                vfio_bindings::vfio_dma_rw(self.vdev, iova, data.cast(), bytes.len(), true)
+            })
         })
+    }
+}
+
+/// A user's address space that the current kernel thread has for its own. To enter and to leave it
+/// costs more than a short access, so it is done once for many.
+///
+/// # Invariants
+///
+/// The current thread has called `kthread_use_mm()` with it, and no other since.
+struct BorrowedMm {
+    mm: ARef<MmWithUser>,
+    /// It is this thread's.
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl BorrowedMm {
+    /// [`None`] if the user is gone.
+    ///
+    /// # Safety
+    ///
+    /// This must be a kernel thread without an address space, which does not sleep for good with it.
+    unsafe fn new(mm: &Mm) -> Option<Self> {
+        let mm = mm.mmget_not_zero()?;
+
+        // SAFETY: By the function's requirement, and the address space has users.
+        unsafe { bindings::kthread_use_mm(mm.as_raw()) };
+        // INVARIANT: It was called just now.
+        Some(Self {
+            mm,
+            _not_send: PhantomData,
+        })
+    }
+}
+
+impl Drop for BorrowedMm {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants this thread has it.
+        unsafe { bindings::kthread_unuse_mm(self.mm.as_raw()) };
     }
 }
 
