@@ -21,9 +21,9 @@ pub trait GuestMemory {
 
     /// Writes `from.len()` bytes at the bus address `address`.
     ///
-    /// Of two aligned words of 8 bytes, the guest's processors do not see the later one before the
-    /// earlier one, neither within a write nor between two: the last word of a completion queue entry
-    /// tells that the entry and the data are there.
+    /// The guest's processors may see the bytes of a write in any order, but see nothing of it before
+    /// all that was written before: the phase of a completion tells that the entry and the data are
+    /// there.
     ///
     /// # Errors
     ///

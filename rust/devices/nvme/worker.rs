@@ -37,6 +37,12 @@ const BURST: usize = 8;
 const PHASE_SHIFT: u32 = 16;
 const STATUS_SHIFT: u32 = 17;
 
+/// Where the last dword of a completion is, with the phase.
+const LAST_DWORD: usize = COMPLETION_SIZE - LAST_DWORD_SIZE;
+const LAST_DWORD_SIZE: usize = 4;
+const PHASE_BYTE: usize = LAST_DWORD + PHASE_SHIFT as usize / 8;
+const PHASE_BIT: u8 = 1 << (PHASE_SHIFT % 8);
+
 /// Bytes of a completion queue entry.
 const COMPLETION_SIZE: usize = 1 << regs::CQES;
 
@@ -340,9 +346,24 @@ impl Controller {
     }
 
     /// Writes completions to the guest's memory.
+    ///
+    /// A guest may see the bytes of one write in any order, and takes a completion for valid as soon
+    /// as it sees its phase. It takes completions in order. So the first one comes without its phase,
+    /// together with those that nobody looks at before it, and its phase comes last.
     fn post<M: GuestMemory>(&mut self, posts: &mut Posts, memory: &mut M) {
-        let entries = &posts.entries[..posts.count];
-        if !entries.is_empty() && memory.write(posts.address, entries.as_flattened()).is_err() {
+        let entries = &mut posts.entries[..posts.count];
+        let Some(first) = entries.first_mut() else {
+            return;
+        };
+        first[PHASE_BYTE] ^= PHASE_BIT;
+        let mut last = [0; LAST_DWORD_SIZE];
+        last.copy_from_slice(&first[LAST_DWORD..]);
+        last[PHASE_BYTE - LAST_DWORD] ^= PHASE_BIT;
+
+        let posted = memory
+            .write(posts.address, entries.as_flattened())
+            .and_then(|()| memory.write(posts.address.wrapping_add(LAST_DWORD as u64), &last));
+        if posted.is_err() {
             self.fail();
         }
         posts.count = 0;

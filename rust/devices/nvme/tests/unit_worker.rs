@@ -43,6 +43,8 @@ struct Memory {
     bytes: Vec<u8>,
     reads: Vec<(u64, usize)>,
     writes: Vec<(u64, usize)>,
+    /// How many writes succeed, if not all do.
+    writes_left: Option<usize>,
 }
 
 impl Memory {
@@ -74,6 +76,9 @@ impl GuestMemory for Memory {
 
     fn write(&mut self, address: u64, from: &[u8]) -> Result<(), MemoryError> {
         let range = self.range(address, from.len())?;
+        if let Some(left) = &mut self.writes_left {
+            *left = left.checked_sub(1).ok_or(MemoryError)?;
+        }
         self.writes.push((address, from.len()));
         self.bytes[range].copy_from_slice(from);
         Ok(())
@@ -161,6 +166,7 @@ impl Machine {
                 bytes: vec![0; MEMORY_SIZE],
                 reads: Vec::new(),
                 writes: Vec::new(),
+                writes_left: None,
             },
             disk: Disk(vec![0; CAPACITY]),
             admin_tail: 0,
@@ -272,15 +278,33 @@ fn pattern() -> Vec<u8> {
 const ALL_BLOCKS: u32 = 1023;
 
 #[test]
-fn eight_commands_cost_one_fetch_and_one_post() {
+fn eight_commands_cost_one_fetch_and_two_writes() {
     let mut machine = Machine::new(0);
     machine.submit(&[FLUSH; 8]);
     machine.settle();
     assert_eq!(machine.memory.reads, [(IO_SQ, 8 * 64)], "the commands");
-    assert_eq!(machine.memory.writes, [(IO_CQ, 8 * 16)], "the completions");
+    assert_eq!(
+        machine.memory.writes,
+        [(IO_CQ, 8 * 16), (IO_CQ + 12, 4)],
+        "the completions, and the phase of the first"
+    );
     for slot in 0..8 {
         assert_eq!(machine.status(IO_CQ, slot), 0, "completion {slot}");
     }
+}
+
+#[test]
+fn no_completion_is_valid_before_all_of_it_is_there() {
+    let mut machine = Machine::new(0);
+    // What is written is seen in any order, so the phase must not be in a write with anything else.
+    machine.memory.writes_left = Some(1);
+    machine.submit(&[FLUSH; 3]);
+    machine.settle();
+    assert_eq!(
+        machine.memory.bytes[IO_CQ as usize + 14] & 1,
+        0,
+        "the phase of the first completion after the first write"
+    );
 }
 
 #[test]
@@ -381,7 +405,7 @@ fn a_function_level_reset_resets_all() {
 }
 
 #[test]
-fn one_command_with_shadow_doorbells_costs_six_accesses() {
+fn one_command_with_shadow_doorbells_costs_seven_accesses() {
     let mut machine = Machine::new(0);
     machine.admin(command(0x7c, SHADOW, EVENTS, [0; 3]));
     machine.memory.forget();
@@ -396,8 +420,8 @@ fn one_command_with_shadow_doorbells_costs_six_accesses() {
     );
     assert_eq!(
         machine.memory.writes,
-        [(DATA, 512), (IO_CQ, 16), (EVENTS + 8, 8)],
-        "the data, the completion, and the event indexes"
+        [(DATA, 512), (IO_CQ, 16), (IO_CQ + 12, 4), (EVENTS + 8, 8)],
+        "the data, the completion, its phase, and the event indexes"
     );
 }
 
