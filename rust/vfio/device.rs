@@ -457,10 +457,10 @@ impl<T: Operations> VTable<T> {
         let device = unsafe { Device::<T>::from_raw(vdev) };
 
         from_result(|| {
+            let vdev = NonNull::from(device).cast();
             // SAFETY: The device is of type `T` and stays open until `close_device_callback()`; should
             // this open fail, nobody has got to know the link.
-            let link =
-                unsafe { migration::Link::new(NonNull::from(device).cast(), &T::MIGRATION) }?;
+            let link = unsafe { migration::Link::new(vdev, &T::MIGRATION) }?;
             // SAFETY: Nothing else is called while the device is being opened.
             unsafe {
                 *device.link.get() = link;

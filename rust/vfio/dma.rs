@@ -98,9 +98,9 @@ impl Dma<'_> {
         check_range(iova, bytes.len())?;
 
         let data = bytes.as_ptr().cast_mut();
-        // SAFETY: By the type invariants the device is open; with `write` set the function only
-        // reads the data.
         self.access(|| {
+            // SAFETY: By the type invariants the device is open; with `write` set the function only
+            // reads the data.
             to_result(unsafe {
                 vfio_bindings::vfio_dma_rw(self.vdev, iova, data.cast(), bytes.len(), true)
             })

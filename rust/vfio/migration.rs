@@ -572,12 +572,11 @@ impl DataFile {
 
         let stream = stream.into_foreign();
         // SAFETY: The file's release takes the reference that `stream` is.
-        let file =
-            from_err_ptr(unsafe { vfio_bindings::ferry_data_file(stream.cast(), flags as c_int) })
-                .inspect_err(|_| {
-                    // SAFETY: It is from `into_foreign()` above, and there is no file that has it.
-                    drop(unsafe { <Arc<DataStream> as ForeignOwnable>::from_foreign(stream) });
-                })?;
+        let file = unsafe { vfio_bindings::ferry_data_file(stream.cast(), flags as c_int) };
+        let file = from_err_ptr(file).inspect_err(|_| {
+            // SAFETY: It is from `into_foreign()` above, and there is no file that has it.
+            drop(unsafe { <Arc<DataStream> as ForeignOwnable>::from_foreign(stream) });
+        })?;
         // SAFETY: The file is open, the reference is ours, and it has no file descriptor yet.
         Ok(Self(unsafe {
             ARef::from_raw(NonNull::new_unchecked(file.cast()))
