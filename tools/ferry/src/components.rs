@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
+use ferry_host::vmm::Qemu;
 
 /// Paths of components, as options or from the environment.
 #[derive(Clone, Debug, clap::Args)]
@@ -36,6 +37,14 @@ pub struct Components {
     /// Tree with QEMU 7.2, whose devices migrate through the v1 region
     #[arg(long, global = true, env = "FERRY_QEMU7", value_name = "DIR")]
     qemu7: Option<PathBuf>,
+
+    /// Tree with QEMU 10.0, whose devices migrate through protocol v2
+    #[arg(long, global = true, env = "FERRY_QEMU10", value_name = "DIR")]
+    qemu10: Option<PathBuf>,
+
+    /// Tree with QEMU 11.1, the same
+    #[arg(long, global = true, env = "FERRY_QEMU11", value_name = "DIR")]
+    qemu11: Option<PathBuf>,
 
     /// Tree with the programs of a guest that has disks: fio, nvme-cli and others
     #[arg(long, global = true, env = "FERRY_GUEST_TOOLS", value_name = "DIR")]
@@ -95,9 +104,14 @@ impl Components {
         }
     }
 
-    /// QEMU 7.2.
-    pub fn qemu7(&self) -> Result<&Path> {
-        given(&self.qemu7, "QEMU 7.2", "qemu7")
+    /// A QEMU that runs guests in the host VM.
+    pub fn guest_qemu(&self, qemu: Qemu) -> Result<&Path> {
+        let (tree, option) = match qemu {
+            Qemu::V7_2 => (&self.qemu7, "qemu7"),
+            Qemu::V10_0 => (&self.qemu10, "qemu10"),
+            Qemu::V11_1 => (&self.qemu11, "qemu11"),
+        };
+        given(tree, &format!("QEMU {}", qemu.version()), option)
     }
 
     /// The programs of a guest that has disks.

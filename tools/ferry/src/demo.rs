@@ -17,6 +17,7 @@ use ferry_host::event::Outcome;
 use ferry_host::event::What;
 use ferry_host::job::Stage;
 use ferry_host::scenario::Scenario;
+use ferry_host::vmm::Qemu;
 
 use crate::components::Components;
 use crate::drawing;
@@ -24,6 +25,7 @@ use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::progress::Progress;
+use crate::run::qemu;
 use crate::test::DISK;
 use crate::test::SERIAL;
 use crate::timeline::size;
@@ -45,6 +47,10 @@ pub struct Options {
     /// The device: nvme, uart, or the type of a mediated device
     #[arg(long, value_name = "DEVICE", default_value = "nvme", value_parser = device_type)]
     device: String,
+
+    /// The QEMUs: 7.2, which uses protocol v1, or 10.0 or 11.1, which use v2
+    #[arg(long, value_name = "VERSION", default_value = Qemu::default().version(), value_parser = qemu)]
+    qemu: Qemu,
 
     /// Print everything that happened as one JSON value instead of text
     #[arg(long)]
@@ -129,6 +135,7 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
     let plan = Plan {
         stages: vec![Stage::Scenario {
             scenario: Scenario::ThereAndBack,
+            qemu: options.qemu,
         }],
         driver: true,
         nested: true,

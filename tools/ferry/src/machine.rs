@@ -2,6 +2,7 @@
 
 //! The host VM: what goes into its initramfs, how it is run, and its events.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::fs::File;
@@ -36,6 +37,7 @@ use ferry_host::job;
 use ferry_host::job::Job;
 use ferry_host::job::Stage;
 use ferry_host::monitor::Monitor;
+use ferry_host::vmm::Qemu;
 use rustix::process::kill_process;
 use rustix::process::Pid;
 use rustix::process::Signal;
@@ -125,7 +127,7 @@ pub struct Plan {
     pub kunit: bool,
     /// Parameters of the driver module.
     pub parameters: String,
-    /// Carry QEMU 7.2 and a guest.
+    /// Carry a guest, and the QEMUs that the stages ask for.
     pub nested: bool,
     /// The mdev type of the scenarios.
     pub device: Option<String>,
@@ -249,7 +251,7 @@ fn write_guest(components: &Components, path: &Path) -> Result<()> {
     add_busybox(components, &mut archive)?;
     let root = components.guest_tools()?;
     for program in GUEST_PROGRAMS {
-        add_program(root, program, &mut archive)?;
+        add_program(root, program, "", &mut archive)?;
     }
     let kernel = kernel_modules(components.kernel(false)?)?;
     let available = Modules::find(None, &kernel)?;
@@ -285,28 +287,28 @@ fn add_busybox(components: &Components, archive: &mut Initramfs) -> Result<()> {
     Ok(())
 }
 
-/// Writes a program of `root` into `archive`, with the libraries that it needs.
-fn add_program(root: &Path, program: &str, archive: &mut Initramfs) -> Result<()> {
+/// Writes a program of `root` into `archive`, with the libraries that it needs, all below `place`.
+fn add_program(root: &Path, program: &str, place: &str, archive: &mut Initramfs) -> Result<()> {
     let file = root.join(program);
-    archive.file(&format!("/{program}"), &file, true)?;
+    archive.file(&format!("{place}/{program}"), &file, true)?;
     for (name, path) in libraries::needed(root, &file)? {
         let directory = if name.starts_with("ld-linux") {
             "lib64"
         } else {
             "usr/lib/x86_64-linux-gnu"
         };
-        archive.file(&format!("/{directory}/{name}"), &path, true)?;
+        archive.file(&format!("{place}/{directory}/{name}"), &path, true)?;
     }
     Ok(())
 }
 
-/// Writes QEMU 7.2 into `archive`.
-fn add_qemu(components: &Components, archive: &mut Initramfs) -> Result<()> {
-    let root = components.qemu7()?;
-    add_program(root, "usr/bin/qemu-system-x86_64", archive)?;
+/// Writes a QEMU into `archive`.
+fn add_qemu(components: &Components, qemu: Qemu, archive: &mut Initramfs) -> Result<()> {
+    let (root, place) = (components.guest_qemu(qemu)?, qemu.root());
+    add_program(root, "usr/bin/qemu-system-x86_64", place, archive)?;
     for (directory, name) in FIRMWARE {
         archive.file(
-            &format!("/usr/share/qemu/{name}"),
+            &format!("{place}/usr/share/qemu/{name}"),
             &root.join(directory).join(name),
             false,
         )?;
@@ -400,7 +402,10 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
     }
 
     if plan.nested {
-        add_qemu(components, &mut archive)?;
+        let qemus: BTreeSet<_> = plan.stages.iter().flat_map(Stage::qemus).collect();
+        for qemu in qemus {
+            add_qemu(components, qemu, &mut archive)?;
+        }
         let guest = directory.join("guest.cpio");
         write_guest(components, &guest)?;
         archive.file(job::GUEST_INITRD, &guest, false)?;

@@ -11,6 +11,7 @@ use ferry_host::event::Outcome;
 use ferry_host::event::What;
 use ferry_host::job::Stage;
 use ferry_host::scenario::Scenario;
+use ferry_host::vmm::Qemu;
 
 use crate::components::Components;
 use crate::machine::Accelerator;
@@ -40,7 +41,7 @@ pub struct Options {
     #[arg(long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Have QEMU 7.2 and a guest in the VM
+    /// Have QEMU and a guest in the VM
     #[arg(long)]
     nested: bool,
 
@@ -55,6 +56,10 @@ pub struct Options {
     /// The scenarios' mdev type; without it they migrate a guest without a device
     #[arg(long, value_name = "TYPE")]
     device: Option<String>,
+
+    /// The scenarios' QEMU: 7.2, 10.0 or 11.1
+    #[arg(long, value_name = "VERSION", default_value = Qemu::default().version(), value_parser = qemu)]
+    qemu: Qemu,
 
     /// Print the VM's kernel log afterwards
     #[arg(long)]
@@ -79,6 +84,14 @@ fn scenario(name: &str) -> Result<Scenario, String> {
     })
 }
 
+/// The QEMU that is meant by a version.
+pub fn qemu(version: &str) -> Result<Qemu, String> {
+    Qemu::by_version(version).ok_or_else(|| {
+        let versions = Qemu::ALL.map(Qemu::version);
+        format!("there are only {}", versions.join(", "))
+    })
+}
+
 /// Runs the command and returns its exit status; a kernel report makes it 1 at least.
 pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
     let mut stages = Vec::new();
@@ -87,12 +100,10 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
             command: options.command.join(" "),
         });
     }
-    stages.extend(
-        options
-            .scenarios
-            .iter()
-            .map(|&scenario| Stage::Scenario { scenario }),
-    );
+    stages.extend(options.scenarios.iter().map(|&scenario| Stage::Scenario {
+        scenario,
+        qemu: options.qemu,
+    }));
     let plan = Plan {
         stages,
         device: options.device.clone(),

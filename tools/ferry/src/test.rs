@@ -19,6 +19,7 @@ use ferry_host::event::Outcome;
 use ferry_host::event::What;
 use ferry_host::job::Stage;
 use ferry_host::scenario::Scenario;
+use ferry_host::vmm::Qemu;
 use serde::Serialize;
 
 use crate::components::Components;
@@ -193,7 +194,7 @@ fn earlier_stages(path: &Option<PathBuf>) -> Result<Vec<Row>> {
 
 /// A part of the test that one VM runs.
 struct Part {
-    name: &'static str,
+    name: String,
     stages: Vec<Stage>,
     kunit: bool,
     /// The mdev type of scenarios; with one, the VM carries a guest.
@@ -203,13 +204,13 @@ struct Part {
 }
 
 fn parts(options: &Options) -> Vec<Part> {
-    let scenarios = |part: &str, list: &[Scenario]| {
+    let scenarios = |part: &str, list: &[Scenario], qemu: Qemu| {
         let wanted = |scenario: &&Scenario| {
             options.only.as_ref().is_none_or(|only| {
-                part.contains(only.as_str()) || scenario.name().contains(only.as_str())
+                part.contains(only.as_str()) || scenario.title(qemu).contains(only.as_str())
             })
         };
-        let stage = |&scenario: &Scenario| Stage::Scenario { scenario };
+        let stage = |&scenario: &Scenario| Stage::Scenario { scenario, qemu };
         list.iter().filter(wanted).map(stage).collect::<Vec<_>>()
     };
     let wanted = |name: &str| {
@@ -230,7 +231,7 @@ fn parts(options: &Options) -> Vec<Part> {
             }
             stages.push(Stage::Kmemleak);
             parts.push(Part {
-                name: "kunit and kselftest",
+                name: "kunit and kselftest".to_owned(),
                 stages,
                 kunit: wanted("kunit"),
                 device: None,
@@ -239,11 +240,11 @@ fn parts(options: &Options) -> Vec<Part> {
             });
         }
         for (name, device) in SCENARIOS {
-            let mut stages = scenarios(name, &[Scenario::LiveMigration]);
+            let mut stages = scenarios(name, &[Scenario::LiveMigration], Qemu::default());
             if !stages.is_empty() {
                 stages.push(Stage::Kmemleak);
                 parts.push(Part {
-                    name,
+                    name: name.to_owned(),
                     stages,
                     kunit: false,
                     device: Some(device),
@@ -256,7 +257,7 @@ fn parts(options: &Options) -> Vec<Part> {
     }
     if wanted("kselftest") {
         parts.push(Part {
-            name: "kselftest",
+            name: "kselftest".to_owned(),
             stages: vec![selftests],
             kunit: false,
             device: None,
@@ -264,9 +265,15 @@ fn parts(options: &Options) -> Vec<Part> {
             limit: SELFTESTS_LIMIT,
         });
     }
-    for (name, device) in SCENARIOS {
-        let list = Kind::of(device).map(Scenario::of).unwrap_or_default();
-        let stages = scenarios(name, &list);
+    let with_each = |qemu: Qemu| SCENARIOS.map(|(name, device)| (name, device, qemu));
+    for (name, device, qemu) in Qemu::ALL.into_iter().flat_map(with_each) {
+        let name = if qemu == Qemu::default() {
+            name.to_owned()
+        } else {
+            format!("{name} QEMU {}", qemu.version())
+        };
+        let list = Kind::of(device).map(|kind| Scenario::of(kind, qemu));
+        let stages = scenarios(&name, &list.unwrap_or_default(), qemu);
         if !stages.is_empty() {
             parts.push(Part {
                 name,
@@ -290,7 +297,7 @@ fn run_part(
     report: &mut Report,
 ) -> Result<()> {
     let began = Instant::now();
-    report.begin(part.name);
+    report.begin(&part.name);
     let mut stages = part.stages.clone();
     let first = run_stages(components, options, accelerator, part, &stages, report)?;
     // What emulated nested virtualisation did is not the driver's doing: what is left gets a second
@@ -359,7 +366,7 @@ fn run_stages(
                 What::Splat { text } => {
                     splats += 1;
                     let why = format!("{last_stage}:\n{text}");
-                    report.add(&kernel_log(part.name), Outcome::Failed(why), 0.0);
+                    report.add(&kernel_log(&part.name), Outcome::Failed(why), 0.0);
                 }
                 _ => {}
             }
@@ -382,7 +389,7 @@ fn run_stages(
             0.0,
         );
     } else if splats == 0 {
-        report.add(&kernel_log(part.name), Outcome::Passed, 0.0);
+        report.add(&kernel_log(&part.name), Outcome::Passed, 0.0);
     }
     Ok(None)
 }

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The QEMUs that run guests in the host VM.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// A version of QEMU.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Qemu {
+    /// The newest that uses protocol v1, the migration region.
+    #[default]
+    #[serde(rename = "7.2")]
+    V7_2,
+    /// One that uses protocol v2, `VFIO_DEVICE_FEATURE_MIGRATION`.
+    #[serde(rename = "10.0")]
+    V10_0,
+    /// A newer one.
+    #[serde(rename = "11.1")]
+    V11_1,
+}
+
+impl Qemu {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::V7_2, Self::V10_0, Self::V11_1];
+
+    /// Those that use protocol v2.
+    pub const OF_V2: [Self; 2] = [Self::V10_0, Self::V11_1];
+
+    /// As in `10.0`.
+    pub const fn version(self) -> &'static str {
+        match self {
+            Self::V7_2 => "7.2",
+            Self::V10_0 => "10.0",
+            Self::V11_1 => "11.1",
+        }
+    }
+
+    /// The one of that version.
+    pub fn by_version(version: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|qemu| qemu.version() == version)
+    }
+
+    /// What the QEMU takes for `/` in the host VM: each has libraries of its own.
+    pub const fn root(self) -> &'static str {
+        match self {
+            Self::V7_2 => "",
+            Self::V10_0 => "/ferry/qemu-10.0",
+            Self::V11_1 => "/ferry/qemu-11.1",
+        }
+    }
+
+    /// The machine type that this version knows, and later ones, too: one without a version is
+    /// another machine in each of them.
+    pub const fn machine(self) -> &'static str {
+        match self {
+            Self::V7_2 => "pc-q35-7.2",
+            Self::V10_0 => "pc-q35-10.0",
+            Self::V11_1 => "pc-q35-11.1",
+        }
+    }
+
+    /// Whether it migrates devices through protocol v1.
+    pub const fn speaks_v1(self) -> bool {
+        matches!(self, Self::V7_2)
+    }
+
+    /// The option of `vfio-pci` that has a device migrate. Later versions do so by themselves only
+    /// when the device logs its own DMA.
+    pub const fn migration_option(self) -> &'static str {
+        if self.speaks_v1() {
+            "x-enable-migration=on"
+        } else {
+            "enable-migration=on"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_names_one_qemu_everywhere() {
+        for qemu in Qemu::ALL {
+            let version = qemu.version();
+            assert_eq!(Qemu::by_version(version), Some(qemu));
+            assert_eq!(qemu.machine(), format!("pc-q35-{version}"));
+            let json = serde_json::to_string(&qemu).expect("JSON");
+            assert_eq!(json, format!("\"{version}\""));
+        }
+        assert_eq!(Qemu::by_version("8.0"), None);
+    }
+}
