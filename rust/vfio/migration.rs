@@ -60,6 +60,7 @@ use kernel::{
             PollTable, //
         },
         Arc,
+        ArcBorrow,
         Mutex, //
     },
     types::ForeignOwnable,
@@ -596,14 +597,19 @@ impl DataStream {
         let mut buffer = self.buffer.lock();
 
         while done < count {
-            if buffer.start == buffer.end {
-                match self.fill(&mut buffer) {
-                    Ok(Available::Bytes(_)) => {}
-                    Ok(Available::Ended) => break,
-                    Ok(Available::Later) if done == 0 => return Err(ENOMSG),
-                    Err(error) if done == 0 => return Err(error),
-                    Ok(Available::Later) | Err(_) => break,
-                }
+            let available = if buffer.start == buffer.end {
+                self.fill(&mut buffer)
+            } else {
+                // What is left of a session that is over is of no use to anybody.
+                self.is_readable()
+                    .map(|_| Available::Bytes(buffer.end - buffer.start))
+            };
+            match available {
+                Ok(Available::Bytes(_)) => {}
+                Ok(Available::Ended) => break,
+                Ok(Available::Later) if done == 0 => return Err(ENOMSG),
+                Err(error) if done == 0 => return Err(error),
+                Ok(Available::Later) | Err(_) => break,
             }
             let piece = buffer.start..buffer.end.min(buffer.start + (count - done));
             let len = piece.len();
@@ -632,6 +638,14 @@ impl DataStream {
             self.tell_buffered(buffer);
         }
         Ok(available)
+    }
+
+    /// Whether the device has something to read now, or nothing any more.
+    fn is_readable(&self) -> Result<bool> {
+        self.link.with(|data, device| {
+            // SAFETY: As in `fill()`.
+            unsafe { (data.is_readable)(device, self.session) }
+        })
     }
 
     fn tell_buffered(&self, buffer: &Buffer) {
@@ -676,19 +690,20 @@ impl DataStream {
         const WRITABLE: u32 = bindings::POLLOUT | bindings::POLLWRNORM;
 
         table.register_wait(file, &self.link.changed);
-        let ready = self.link.with(|data, device| match self.direction {
-            Direction::Saving => {
-                let unread = self
-                    .buffer
-                    // Whoever has it is reading, and will see for itself.
-                    .try_lock()
-                    .is_some_and(|buffer| buffer.start < buffer.end);
+        let ready = match self.direction {
+            Direction::Saving => self.is_readable().map(|readable| {
+                readable
+                    || self
+                        .buffer
+                        // Whoever has it is reading, and will see for itself.
+                        .try_lock()
+                        .is_some_and(|buffer| buffer.start < buffer.end)
+            }),
+            Direction::Resuming => self.link.with(|data, device| {
                 // SAFETY: As in `fill()`.
-                Ok(unread || unsafe { (data.is_readable)(device, self.session) }?)
-            }
-            // SAFETY: As in `fill()`.
-            Direction::Resuming => unsafe { (data.is_writable)(device, self.session) },
-        });
+                unsafe { (data.is_writable)(device, self.session) }
+            }),
+        };
         let direction = match self.direction {
             Direction::Saving => READABLE,
             Direction::Resuming => WRITABLE,
@@ -740,10 +755,10 @@ impl DataStream {
 /// # Safety
 ///
 /// `file` must be one that [`DataFile::new`] made, and stay open during the lifetime.
-unsafe fn stream<'a>(file: *mut bindings::file) -> &'a DataStream {
+unsafe fn stream<'a>(file: *mut bindings::file) -> ArcBorrow<'a, DataStream> {
     // SAFETY: By the function's requirement the private data is an `Arc<DataStream>`, which the
     // file holds until it is released.
-    unsafe { &*(*file).private_data.cast::<DataStream>() }
+    unsafe { <Arc<DataStream> as ForeignOwnable>::borrow((*file).private_data.cast::<c_void>()) }
 }
 
 /// # Safety
