@@ -42,6 +42,18 @@ pub(crate) struct FileSession {
     id: u64,
     /// Bytes that the file has and the user has not read.
     buffered: u64,
+    /// Whether there are some among them that were there when pre-copy began.
+    buffered_initial: bool,
+}
+
+impl FileSession {
+    fn new(id: u64) -> Self {
+        Self {
+            id,
+            buffered: 0,
+            buffered_initial: false,
+        }
+    }
 }
 
 /// The buffer of a data file.
@@ -201,7 +213,7 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
                 migration.protocol = Some(Protocol::V2);
                 match begun {
                     Some((id, begun)) => {
-                        migration.file = Some(FileSession { id, buffered: 0 });
+                        migration.file = Some(FileSession::new(id));
                         file = Some(begun);
                     }
                     None if !next.is_saving() => migration.file = None,
@@ -233,7 +245,11 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
     }
 
     fn read_data(device: &Device<Self>, session: u64, into: &mut [u8]) -> Result<Available> {
-        device.with_session(session, |region, _| {
+        device.with_session(session, |region, file| {
+            // Once the initial bytes have come to nothing, it stays so: users wait for that.
+            file.buffered_initial = region
+                .precopy_info(&mut Engaged(device), BUFFER_SIZE)
+                .is_ok_and(|info| info.initial_bytes > 0);
             let read = region.read_file(
                 &mut Engaged(device),
                 &mut Reporter(device),
@@ -272,10 +288,14 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
     fn precopy_info(device: &Device<Self>, session: u64) -> Result<PrecopyInfo> {
         device.with_session(session, |region, file| {
             let info = region.precopy_info(&mut Engaged(device), BUFFER_SIZE)?;
+            let (initial, dirty) = if file.buffered_initial {
+                (file.buffered, 0)
+            } else {
+                (0, file.buffered)
+            };
             Ok(PrecopyInfo {
-                // What the file has comes before all that.
-                initial_bytes: info.initial_bytes.saturating_add(file.buffered),
-                dirty_bytes: info.dirty_bytes,
+                initial_bytes: info.initial_bytes.saturating_add(initial),
+                dirty_bytes: info.dirty_bytes.saturating_add(dirty),
             })
         })
     }
