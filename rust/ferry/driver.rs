@@ -107,6 +107,7 @@ impl<D: Driver> mdev::Driver for Glue<D> {
 
     fn probe(mdev: &mdev::Device, type_index: usize) -> impl PinInit<Mediated<D>, Error> {
         Mediated::new(
+            mdev.name(),
             D::settings(type_index, mdev.name()),
             move |bar| D::bar_size(type_index, bar),
             D::window_size(),

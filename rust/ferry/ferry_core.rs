@@ -25,6 +25,7 @@ pub mod driver;
 pub mod mediated;
 mod migrate;
 pub mod model;
+mod statistics;
 mod v2;
 
 pub use migration::{

@@ -19,14 +19,16 @@ use crate::{
         PostedWrites,
         Work, //
     },
+    statistics::Statistics,
     v2::FileSession,
 };
 use core::fmt::Display;
 use kernel::{
-    dev_warn,
+    debugfs, dev_warn,
     mm::virt::VmaNew,
     new_mutex, new_spinlock,
     prelude::*,
+    str::CString,
     sync::{
         atomic::{
             Atomic,
@@ -262,12 +264,15 @@ pub struct Mediated<D: Driver> {
     window: SpinLock<Option<Arc<SharedPages>>>,
     #[pin]
     refusals: RateLimit,
+    #[pin]
+    pub(crate) statistics: debugfs::File<Statistics>,
     /// Sizes of the BARs in bytes, which never change; 0 where there is none.
     bar_sizes: [u64; BARS],
 }
 
 impl<D: Driver> Mediated<D> {
     pub(crate) fn new(
+        name: &CStr,
         settings: Result<D::Settings>,
         bar_size: impl Fn(u32) -> u64,
         window_size: WindowSize,
@@ -277,6 +282,7 @@ impl<D: Driver> Mediated<D> {
             *size = bar_size(bar);
         }
 
+        let directory = CString::try_from_fmt(fmt!("{}-{}", D::NAME, name));
         try_pin_init!(Self {
             bar_sizes,
             migration <- new_mutex!(Migration {
@@ -294,6 +300,8 @@ impl<D: Driver> Mediated<D> {
             interrupts <- Interrupts::new(D::Model::VECTORS),
             window <- new_spinlock!(None),
             refusals <- RateLimit::new(),
+            statistics <- debugfs::Dir::new(&*directory?)
+                .read_only_file(c"statistics", Statistics::new()),
         })
     }
 

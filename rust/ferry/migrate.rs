@@ -255,6 +255,7 @@ impl<D: Driver> Observer for Reporter<'_, D> {
     fn state(&mut self, from: State, to: State, result: Result<(), &Refusal>) {
         let errno = result.map_or_else(|refusal| refusal.errno.to_errno(), |()| 0);
 
+        self.0.statistics.transition(from, to, result);
         trace::state(self.name(), from.bits(), to.bits(), errno);
     }
 
@@ -263,10 +264,12 @@ impl<D: Driver> Observer for Reporter<'_, D> {
     }
 
     fn chunk(&mut self, state: State, size: u64, total: u64) {
+        self.0.statistics.chunk(state, size);
         trace::chunk(self.name(), state.bits(), size, total);
     }
 
     fn refused(&mut self, state: State, refusal: &Refusal) {
+        self.0.statistics.refused(refusal.errno);
         let report = |reason: &dyn Display| {
             let errno = refusal.errno.to_errno();
 

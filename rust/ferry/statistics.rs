@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a device has moved and refused since it was made: the file `statistics` of debugfs.
+
+use core::time::Duration;
+use kernel::{
+    debugfs::Writer,
+    fmt, new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        SpinLock, //
+    },
+    time::{
+        Instant,
+        Monotonic, //
+    },
+};
+use migration::{
+    Errno,
+    Refusal,
+    State, //
+};
+
+/// Causes of refusals that are counted each for itself. What is not in here counts as others.
+const CAUSES: [Errno; 11] = [
+    Errno::EPERM,
+    Errno::EIO,
+    Errno::ENOMEM,
+    Errno::EBUSY,
+    Errno::EXDEV,
+    Errno::ENODEV,
+    Errno::EINVAL,
+    Errno::ENODATA,
+    Errno::EBADMSG,
+    Errno::EMSGSIZE,
+    Errno::EPROTONOSUPPORT,
+];
+
+/// Chunks of streams and their bytes.
+struct Moved {
+    chunks: Atomic<u64>,
+    bytes: Atomic<u64>,
+}
+
+impl Moved {
+    const fn new() -> Self {
+        Self {
+            chunks: Atomic::new(0),
+            bytes: Atomic::new(0),
+        }
+    }
+
+    fn count(&self, bytes: u64) {
+        add(&self.chunks, 1);
+        add(&self.bytes, bytes);
+    }
+}
+
+/// Adds without a lock: whoever counts holds the state mutex.
+fn add(counter: &Atomic<u64>, count: u64) {
+    counter.store(counter.load(Relaxed).saturating_add(count), Relaxed);
+}
+
+/// A stay in a state.
+struct Stay {
+    since: Option<Instant<Monotonic>>,
+    last: Option<Duration>,
+}
+
+impl Stay {
+    const fn new() -> Self {
+        Self {
+            since: None,
+            last: None,
+        }
+    }
+
+    fn enter(&mut self) {
+        self.since = Some(Instant::now());
+    }
+
+    fn leave(&mut self) {
+        if let Some(since) = self.since.take() {
+            let nanoseconds = since.elapsed().as_nanos();
+            self.last = Some(Duration::from_nanos(nanoseconds.max(0).unsigned_abs()));
+        }
+    }
+}
+
+struct Stays {
+    /// From entering STOP_COPY to leaving it.
+    stop_copy: Stay,
+    /// From entering RESUMING to leaving it.
+    resuming: Stay,
+}
+
+/// The counters of one device.
+#[pin_data]
+pub(crate) struct Statistics {
+    saved: Moved,
+    received: Moved,
+    transitions: Atomic<u64>,
+    failed_transitions: Atomic<u64>,
+    refusals: [Atomic<u64>; CAUSES.len()],
+    other_refusals: Atomic<u64>,
+    #[pin]
+    stays: SpinLock<Stays>,
+}
+
+impl Statistics {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            saved: Moved::new(),
+            received: Moved::new(),
+            transitions: Atomic::new(0),
+            failed_transitions: Atomic::new(0),
+            refusals: [const { Atomic::new(0) }; CAUSES.len()],
+            other_refusals: Atomic::new(0),
+            stays <- new_spinlock!(Stays {
+                stop_copy: Stay::new(),
+                resuming: Stay::new(),
+            }),
+        })
+    }
+
+    /// A chunk was given or taken.
+    pub(crate) fn chunk(&self, state: State, bytes: u64) {
+        match state {
+            State::Resuming => self.received.count(bytes),
+            _ => self.saved.count(bytes),
+        }
+    }
+
+    /// A transition was tried.
+    pub(crate) fn transition(&self, from: State, to: State, result: Result<(), &Refusal>) {
+        add(&self.transitions, 1);
+        if result.is_err() {
+            add(&self.failed_transitions, 1);
+        }
+        // One that failed and was unwound leaves the device where it was.
+        if result.is_ok() || to == State::Error {
+            let mut stays = self.stays.lock();
+            match from {
+                State::StopAndCopy => stays.stop_copy.leave(),
+                State::Resuming => stays.resuming.leave(),
+                _ => {}
+            }
+            match to {
+                State::StopAndCopy => stays.stop_copy.enter(),
+                State::Resuming => stays.resuming.enter(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Something was refused.
+    pub(crate) fn refused(&self, errno: Errno) {
+        let counter = CAUSES
+            .iter()
+            .position(|cause| *cause == errno)
+            .and_then(|index| self.refusals.get(index));
+
+        add(counter.unwrap_or(&self.other_refusals), 1);
+    }
+}
+
+impl Writer for Statistics {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = |name: &str, value: u64| writeln!(f, "{name} {value}");
+
+        line("saved_chunks", self.saved.chunks.load(Relaxed))?;
+        line("saved_bytes", self.saved.bytes.load(Relaxed))?;
+        line("received_chunks", self.received.chunks.load(Relaxed))?;
+        line("received_bytes", self.received.bytes.load(Relaxed))?;
+        line("transitions", self.transitions.load(Relaxed))?;
+        line("failed_transitions", self.failed_transitions.load(Relaxed))?;
+        let (stop_copy, resuming) = {
+            let stays = self.stays.lock();
+            (stays.stop_copy.last, stays.resuming.last)
+        };
+        let mut microseconds = |name: &str, stay: Option<Duration>| match stay {
+            Some(stay) => line(name, stay.as_micros() as u64),
+            None => Ok(()),
+        };
+        microseconds("last_stop_copy_us", stop_copy)?;
+        microseconds("last_resuming_us", resuming)?;
+        for (cause, counter) in CAUSES.iter().zip(&self.refusals) {
+            match counter.load(Relaxed) {
+                0 => {}
+                count => writeln!(f, "refusals_{cause} {count}")?,
+            }
+        }
+        match self.other_refusals.load(Relaxed) {
+            0 => Ok(()),
+            count => writeln!(f, "refusals_other {count}"),
+        }
+    }
+}
