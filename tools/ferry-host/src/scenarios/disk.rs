@@ -167,7 +167,20 @@ const COMMANDS: &str = r#"
     nvme reset $ctrl || fail reset
     nvme id-ctrl $ctrl > again || fail "id-ctrl after reset"
     cmp id again || fail "id-ctrl: other after reset"
+
+    dd if=/dev/urandom of=kept bs=$block count=8 2>/dev/null
+    nvme write $disk -s $first -c 7 -z $((8 * block)) -d kept || fail write
     exit $failed"#;
+
+/// What has to be as it was after a migration.
+const SAME_AS_BEFORE: &str = "
+    disk=/dev/nvme0n1
+    block=$(cat /sys/block/nvme0n1/queue/logical_block_size)
+    nvme id-ctrl /dev/nvme0 > after || exit 1
+    cmp id after || exit 1
+    nvme compare $disk -s $((40 * 1048576 / block)) -c 7 -z $((8 * block)) -d kept || exit 1
+    nvme smart-log /dev/nvme0 > /dev/null || exit 1
+    nvme reset /dev/nvme0";
 
 /// A subsystem reset brings the controller down behind the back of its driver, with commands under
 /// way. A PCI Express slot would notice; here the administrator does, and the driver sends them
@@ -186,7 +199,7 @@ pub fn commands(bench: &mut Bench<'_>) -> Result<Running> {
         running.script(SUBSYSTEM_RESET)?;
         running.wait_alive("after a subsystem reset")?;
         running = move_on(running)?;
-        running.script(COMMANDS)?;
+        running.script(SAME_AS_BEFORE)?;
     }
     Ok(running)
 }
