@@ -97,7 +97,7 @@ rust-analyzer: ## write rust-project.json, from which rust-analyzer knows the mo
 
 .PHONY: setup
 setup: ## fetch and build all that the other targets need, except the debug kernel
-	scripts/setup toolchain kernel kbuild qemu-7.2 guest-tools
+	scripts/setup toolchain kernel kbuild qemu-7.2 qemu-10.0 qemu-11.1 guest-tools
 
 .PHONY: update-lock
 update-lock: ## pin the newest packages of the series in scripts/versions.lock
