@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The device under test, freshly created and open: a serial card, an NVMe controller, or the
+//! kernel's sample of a serial card.
+
+#[path = "../card/nvme.rs"]
+#[expect(dead_code, reason = "the tests of protocol v1 use the rest")]
+mod nvme;
+#[path = "../card/uart.rs"]
+#[expect(dead_code, reason = "the tests of protocol v1 use the rest")]
+mod uart;
+
+use std::path::Path;
+use std::time::Duration;
+
+use vfio_client::mdev::MdevType;
+use vfio_client::mdev::NVME_PARENT;
+use vfio_client::mdev::UART_PARENT;
+use vfio_client::migration;
+use vfio_client::nvme::nvm;
+use vfio_client::nvme::Command;
+use vfio_client::nvme::Driver;
+use vfio_client::nvme::PAGE;
+use vfio_client::uart::Register;
+use vfio_client::uart::Uart;
+use vfio_client::v2::DataFile;
+use vfio_client::v2::Migration;
+use vfio_client::v2::State;
+use vfio_client::Device;
+use vfio_client::GuestMemory;
+use vfio_client::Mdev;
+use vfio_client::Session;
+
+use crate::check::same;
+use crate::check::Outcome;
+use crate::check::Stop;
+
+/// How long to wait for what must come. Emulated machines are slow.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How much is read or written at once where it does not matter.
+pub const PIECE: usize = 1 << 20;
+
+const MTTY_PARENT: &str = "/sys/class/mtty/mtty";
+
+/// What kind of device a type is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A serial card.
+    Uart {
+        /// How many ports it has.
+        ports: u8,
+    },
+    /// An NVMe controller.
+    Nvme {
+        /// The size of its logical blocks, as a power of two of bytes.
+        shift: u8,
+    },
+    /// The kernel's sample, with one port.
+    Mtty,
+}
+
+impl Kind {
+    fn of(type_name: &str) -> Option<Self> {
+        match type_name.rsplit_once('-')? {
+            ("ferry_uart", ports) => Some(Kind::Uart {
+                ports: ports.parse().ok()?,
+            }),
+            ("ferry_nvme", "512") => Some(Kind::Nvme { shift: 9 }),
+            ("ferry_nvme", "4096") => Some(Kind::Nvme { shift: 12 }),
+            ("mtty", "1") => Some(Kind::Mtty),
+            _ => None,
+        }
+    }
+
+    /// Returns the name of the driver.
+    pub fn driver(self) -> &'static str {
+        match self {
+            Kind::Uart { .. } => "ferry_uart",
+            Kind::Nvme { .. } => "ferry_nvme",
+            Kind::Mtty => "mtty",
+        }
+    }
+
+    fn parent(self) -> &'static Path {
+        Path::new(match self {
+            Kind::Uart { .. } => UART_PARENT,
+            Kind::Nvme { .. } => NVME_PARENT,
+            Kind::Mtty => MTTY_PARENT,
+        })
+    }
+}
+
+/// What the tests run on.
+#[derive(Debug)]
+pub struct Target {
+    /// The type of mediated device, for example `ferry_uart-2`.
+    pub type_name: String,
+    /// What that is.
+    pub kind: Kind,
+}
+
+impl Target {
+    /// Takes a type by its name. `None` for an unknown one.
+    pub fn new(type_name: &str) -> Option<Self> {
+        Some(Target {
+            kind: Kind::of(type_name)?,
+            type_name: type_name.to_string(),
+        })
+    }
+
+    /// Returns the type under test.
+    pub fn mdev_type(&self) -> MdevType {
+        MdevType::new(self.kind.parent(), &self.type_name)
+    }
+}
+
+/// An open device. The fields' order is the order in which they go: the mdev waits for its users.
+#[derive(Debug)]
+pub struct Card {
+    /// Its migration.
+    pub migration: Migration,
+    /// The open device with its container.
+    pub session: Session,
+    memory: Option<GuestMemory>,
+    kind: Kind,
+    /// The mdev.
+    pub mdev: Mdev,
+}
+
+impl Card {
+    /// Creates and opens a device.
+    #[track_caller]
+    pub fn new(target: &Target) -> Outcome<Card> {
+        Card::open(target.mdev_type().create()?, target.kind)
+    }
+
+    /// Opens a device.
+    #[track_caller]
+    pub fn open(mdev: Mdev, kind: Kind) -> Outcome<Card> {
+        let session = Session::open(&mdev)?;
+        let memory = match kind {
+            Kind::Nvme { .. } => Some(GuestMemory::new(nvme::MEMORY, nvme::MEMORY_SIZE)?),
+            Kind::Uart { .. } | Kind::Mtty => None,
+        };
+        if let Some(memory) = &memory {
+            memory.attach(&session.container)?;
+        }
+        Ok(Card {
+            migration: Migration::new(&session.device),
+            session,
+            memory,
+            kind,
+            mdev,
+        })
+    }
+
+    /// Closes the device.
+    pub fn close(self) -> Mdev {
+        self.mdev
+    }
+
+    /// Returns the open device.
+    pub fn device(&self) -> &Device {
+        &self.session.device
+    }
+
+    /// Returns the memory that the device reaches.
+    #[track_caller]
+    pub fn memory(&self) -> Outcome<&GuestMemory> {
+        self.memory
+            .as_ref()
+            .ok_or_else(|| Stop::failed("this device has no memory to reach"))
+    }
+
+    /// Finds the migration region of protocol v1.
+    #[track_caller]
+    pub fn region(&self) -> Outcome<migration::Migration> {
+        migration::Migration::find(self.device())?
+            .ok_or_else(|| Stop::failed("expected a migration region, seen none"))
+    }
+
+    /// Sets the state and checks that it reads back. Returns the file that came with it.
+    #[track_caller]
+    pub fn set(&self, state: State) -> Outcome<Option<DataFile>> {
+        let file = self.migration.set_state(state)?;
+        self.expect(state)?;
+        Ok(file)
+    }
+
+    /// Sets a state that begins a session.
+    #[track_caller]
+    pub fn begin(&self, state: State) -> Outcome<DataFile> {
+        self.set(state)?
+            .ok_or_else(|| Stop::failed(format_args!("{state}: expected a file, seen none")))
+    }
+
+    /// Checks the state.
+    #[track_caller]
+    pub fn expect(&self, state: State) -> Outcome {
+        same("state", self.migration.state()?, state)
+    }
+
+    /// Goes into STOP_COPY and takes the whole stream.
+    #[track_caller]
+    pub fn save(&self) -> Outcome<Vec<u8>> {
+        Ok(self.begin(State::STOP_COPY)?.read_all(PIECE)?)
+    }
+
+    /// Goes through RESUMING with a stream, and runs.
+    #[track_caller]
+    pub fn resume(&self, stream: &[u8]) -> Outcome {
+        let file = self.begin(State::RESUMING)?;
+        file.write_all(stream, PIECE)?;
+        same(
+            "file that comes with RUNNING",
+            self.set(State::RUNNING)?.is_some(),
+            false,
+        )
+    }
+
+    /// Resets the device and checks that it runs.
+    #[track_caller]
+    pub fn reset(&self) -> Outcome {
+        self.device().reset()?;
+        self.expect(State::RUNNING)
+    }
+
+    /// Gives the device a state and content that no fresh one has, different by `seed`.
+    #[track_caller]
+    pub fn fill(&self, seed: u8) -> Outcome {
+        match self.kind {
+            Kind::Uart { ports } => uart::fill(self.device(), ports, seed),
+            Kind::Nvme { shift } => nvme::fill(self.device(), self.memory()?, shift, seed),
+            Kind::Mtty => uart::fill(self.device(), 1, seed),
+        }
+    }
+
+    /// Checks that the device has what [`Card::fill`] gave it. What can be taken out is then gone.
+    #[track_caller]
+    pub fn expect_filled(&self, seed: u8) -> Outcome {
+        match self.kind {
+            Kind::Uart { ports } => uart::expect_filled(self.device(), ports, seed),
+            Kind::Nvme { shift } => nvme::expect_filled(self.device(), self.memory()?, shift, seed),
+            Kind::Mtty => uart::expect_filled(self.device(), 1, seed),
+        }
+    }
+
+    /// Checks that the device works, whatever was done to it before.
+    #[track_caller]
+    pub fn expect_works(&self) -> Outcome {
+        match self.kind {
+            Kind::Uart { ports } => uart::expect_works(self.device(), ports),
+            Kind::Nvme { shift } => nvme::expect_works(self.device(), self.memory()?, shift),
+            Kind::Mtty => uart::expect_works(self.device(), 1),
+        }
+    }
+
+    /// Writes a register that keeps what is written.
+    #[track_caller]
+    pub fn scribble(&self, value: u8) -> Outcome {
+        match self.kind {
+            Kind::Uart { .. } | Kind::Mtty => {
+                Uart::new(self.device(), 0)?.write(Register::Scr, value)?;
+            }
+            Kind::Nvme { .. } => {
+                let driver = Driver::new(self.device(), self.memory()?)?;
+                // Only a running controller refuses a doorbell without its queue.
+                let _ = driver.write(vfio_client::nvme::register::INTMS, value.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A queue of an NVMe controller that writes pages.
+pub struct Writer {
+    /// The driver.
+    pub driver: Driver,
+    queue: u16,
+    shift: u8,
+}
+
+impl Writer {
+    /// Sets the controller of a card up.
+    #[track_caller]
+    pub fn new(card: &Card) -> Outcome<Writer> {
+        let Kind::Nvme { shift } = card.kind else {
+            return Err(Stop::failed("not an NVMe controller"));
+        };
+        let mut driver = Driver::new(card.device(), card.memory()?)?;
+        driver.restart(16)?;
+        let queue = driver.create_pair(16, None)?;
+        Ok(Writer {
+            driver,
+            queue,
+            shift,
+        })
+    }
+
+    fn command(&self, page: u64) -> Command {
+        Command::new(nvm::WRITE)
+            .namespace(1)
+            .prp(self.driver.data(0), 0)
+            .blocks((page * PAGE) >> self.shift, (PAGE >> self.shift) as u32)
+    }
+
+    /// Writes a page, filled with a byte.
+    #[track_caller]
+    pub fn write(&mut self, page: u64, byte: u8) -> Outcome {
+        self.driver
+            .memory()
+            .write(self.driver.data(0), &vec![byte; PAGE as usize]);
+        let command = self.command(page);
+        self.driver.succeed(self.queue, command)?;
+        Ok(())
+    }
+
+    /// Asks for that and does not wait.
+    #[track_caller]
+    pub fn submit(&mut self, page: u64) -> Outcome {
+        let command = self.command(page);
+        self.driver.submit(self.queue, command)?;
+        Ok(())
+    }
+
+    /// Says whether a completion has come that was not taken.
+    pub fn has_completion(&self) -> bool {
+        self.driver.peek(self.queue).is_some()
+    }
+
+    /// Waits for a completion.
+    #[track_caller]
+    pub fn wait(&mut self) -> Outcome {
+        self.driver.wait(self.queue)?;
+        Ok(())
+    }
+}
+
+/// Numbers that look random and are the same in every run: xorshift64.
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// Starts with a seed.
+    pub fn new(seed: u64) -> Self {
+        Random(seed.max(1))
+    }
+
+    /// Returns the next number.
+    pub fn number(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Returns the next number below `limit`.
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.number() >> 16) as usize % limit.max(1)
+    }
+
+    /// Returns random bytes.
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| (self.number() >> 24) as u8).collect()
+    }
+}

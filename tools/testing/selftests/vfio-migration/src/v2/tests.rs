@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tests, a file per part of the interface.
+
+mod feature;
+mod file;
+mod lifetime;
+mod log;
+mod moving;
+mod protocol;
+mod size;
+mod state;
+
+use crate::card::Kind;
+use crate::card::Target;
+use crate::ktap::Test;
+
+/// A test of a device.
+pub type Case = Test<Target>;
+
+/// Makes tests of functions, each under the function's name.
+macro_rules! cases {
+    ($($function:ident),+ $(,)?) => {
+        &[$($crate::ktap::Test { name: stringify!($function), run: $function }),+]
+    };
+}
+use cases;
+
+/// The tests of whatever device, in the order in which they run.
+const ANY_DEVICE: [&[Case]; 6] = [
+    state::CASES,
+    feature::CASES,
+    file::CASES,
+    size::CASES,
+    moving::CASES,
+    lifetime::CASES,
+];
+/// Those of Ferry's devices.
+const FERRY: [&[Case]; 3] = [protocol::CASES, moving::FERRY, lifetime::FERRY];
+/// Those of a device with storage.
+const STORAGE: [&[Case]; 3] = [state::STORAGE, file::STORAGE, size::STORAGE];
+
+/// Returns the tests of a kind of device, in the order in which they run.
+pub fn of(kind: Kind) -> impl Iterator<Item = &'static Case> {
+    let (ferry, storage): (&[_], &[_]) = match kind {
+        Kind::Uart { .. } => (&FERRY, &[]),
+        Kind::Nvme { .. } => (&FERRY, &STORAGE),
+        Kind::Mtty => (&[], &[]),
+    };
+    ANY_DEVICE
+        .iter()
+        .chain(ferry)
+        .chain(storage)
+        .copied()
+        .flatten()
+        .chain(log::LAST)
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The data files: reading, writing, polling, and doing so wrongly.
+
+use rustix::event::PollFlags;
+use rustix::fs::seek;
+use rustix::fs::SeekFrom;
+use vfio_client::sys;
+use vfio_client::sys::Request;
+use vfio_client::v2::State;
+use vfio_client::Errno;
+use vfio_client::Mapping;
+
+use crate::card::Card;
+use crate::card::Target;
+use crate::card::Writer;
+use crate::card::PATIENCE;
+use crate::card::PIECE;
+use crate::check::bare;
+use crate::check::holds;
+use crate::check::refused;
+use crate::check::same;
+use crate::check::same_bytes;
+use crate::check::Outcome;
+use crate::check::Stop;
+use crate::tests::cases;
+use crate::tests::Case;
+
+/// The tests of whatever device.
+pub const CASES: &[Case] = cases![
+    file_pieces_of_any_size_make_the_same_stream,
+    file_ends_for_good_in_stop_copy,
+    file_ends_for_now_in_pre_copy,
+    file_is_always_readable_in_stop_copy,
+    file_is_writable_in_resuming,
+    file_goes_one_way,
+    file_has_no_positions,
+    file_cannot_be_mapped,
+    file_reads_and_writes_of_nothing_do_nothing,
+    file_bad_addresses_lose_nothing,
+    file_knows_one_ioctl,
+];
+/// Those of a device with storage.
+pub const STORAGE: &[Case] = cases![
+    file_a_write_of_the_device_wakes_a_poll,
+    file_the_end_of_pre_copy_wakes_a_poll,
+];
+
+fn file_pieces_of_any_size_make_the_same_stream(target: &Target) -> Outcome {
+    for (seed, piece) in (1..).zip([1, 3, 31, 256, 4095, 65_536, 65_537, 4 << 20]) {
+        let source = Card::new(target)?;
+        source.fill(seed)?;
+        let stream = source.begin(State::STOP_COPY)?.read_all(piece)?;
+        let card = Card::new(target)?;
+        card.begin(State::RESUMING)?.write_all(&stream, piece)?;
+        card.set(State::RUNNING)?;
+        card.expect_filled(seed)?;
+    }
+    Ok(())
+}
+
+fn file_ends_for_good_in_stop_copy(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let file = card.begin(State::STOP_COPY)?;
+    let stream = file.read_all(PIECE)?;
+    holds(!stream.is_empty(), "expected a stream, seen none")?;
+    for nonblocking in [false, true] {
+        file.set_nonblocking(nonblocking)?;
+        for _ in 0..3 {
+            same("read after the end", file.read(&mut [0; 16])?, 0)?;
+        }
+    }
+    Ok(())
+}
+
+fn file_ends_for_now_in_pre_copy(target: &Target) -> Outcome {
+    const SEED: u8 = 5;
+    let source = Card::new(target)?;
+    source.fill(SEED)?;
+    for state in [State::PRE_COPY, State::PRE_COPY_P2P] {
+        let file = source.begin(state)?;
+        let mut stream = file.read_all(PIECE)?;
+        holds(!stream.is_empty(), "expected something, seen nothing")?;
+        for nonblocking in [false, true] {
+            file.set_nonblocking(nonblocking)?;
+            refused(
+                format_args!("read in {state} with O_NONBLOCK {nonblocking}"),
+                file.read(&mut [0; 16]),
+                Errno::NOMSG,
+            )?;
+            let ready = file.poll(PollFlags::IN | PollFlags::OUT, None)?;
+            same("poll", ready, PollFlags::empty())?;
+        }
+        let none = source.set(State::STOP_COPY)?;
+        same("second file", none.is_some(), false)?;
+        stream.extend(file.read_all(PIECE)?);
+        source.set(State::STOP)?;
+        source.set(State::RUNNING)?;
+        let card = Card::new(target)?;
+        card.resume(&stream)?;
+        card.expect_filled(SEED)?;
+    }
+    Ok(())
+}
+
+fn file_is_always_readable_in_stop_copy(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let file = card.begin(State::STOP_COPY)?;
+    let readable = |when: &str| {
+        let ready = file.poll(PollFlags::IN, None)?;
+        same(format_args!("poll {when}"), ready, PollFlags::IN)
+    };
+    readable("at first")?;
+    file.read(&mut [0; 1])?;
+    readable("after a byte")?;
+    file.read_all(PIECE)?;
+    readable("at the end")
+}
+
+fn file_is_writable_in_resuming(target: &Target) -> Outcome {
+    let stream = Card::new(target)?.save()?;
+    let card = Card::new(target)?;
+    let file = card.begin(State::RESUMING)?;
+    same("poll", file.poll(PollFlags::OUT, None)?, PollFlags::OUT)?;
+    file.set_nonblocking(true)?;
+    file.write_all(&stream, PIECE)?;
+    same("poll", file.poll(PollFlags::OUT, None)?, PollFlags::OUT)
+}
+
+fn file_goes_one_way(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    for state in [State::PRE_COPY, State::STOP_COPY] {
+        card.reset()?;
+        let file = card.begin(state)?;
+        refused("write of a save", file.write(&[0; 4]), Errno::BADF)?;
+    }
+    let file = card.begin(State::RESUMING)?;
+    refused("read of a resume", file.read(&mut [0; 4]), Errno::BADF)?;
+    card.reset()
+}
+
+fn file_has_no_positions(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    for state in [State::STOP_COPY, State::RESUMING] {
+        let file = card.begin(state)?;
+        for to in [SeekFrom::Start(0), SeekFrom::Current(0), SeekFrom::End(0)] {
+            bare("lseek", seek(&file, to), Errno::SPIPE)?;
+        }
+        let mut byte = [0; 1];
+        let read = rustix::io::pread(&file, &mut byte, 0);
+        let write = rustix::io::pwrite(&file, &byte, 0);
+        bare("pread", read, Errno::SPIPE)?;
+        bare("pwrite", write, Errno::SPIPE)?;
+    }
+    card.reset()
+}
+
+fn file_cannot_be_mapped(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let file = card.begin(State::STOP_COPY)?;
+    match Mapping::new(&file, 0, 4096) {
+        Err(Errno::NODEV | Errno::ACCESS) => Ok(()),
+        seen => Err(Stop::failed(format_args!(
+            "mmap: expected ENODEV or EACCES, seen {seen:?}"
+        ))),
+    }
+}
+
+fn file_reads_and_writes_of_nothing_do_nothing(target: &Target) -> Outcome {
+    const SEED: u8 = 99;
+    let source = Card::new(target)?;
+    source.fill(SEED)?;
+    let file = source.begin(State::STOP_COPY)?;
+    same("read of nothing", file.read(&mut [])?, 0)?;
+    let stream = file.read_all(PIECE)?;
+    let card = Card::new(target)?;
+    let file = card.begin(State::RESUMING)?;
+    same("write of nothing", file.write(&[])?, 0)?;
+    file.write_all(&stream, PIECE)?;
+    same("write of nothing at the end", file.write(&[])?, 0)?;
+    card.set(State::RUNNING)?;
+    card.expect_filled(SEED)
+}
+
+fn file_bad_addresses_lose_nothing(target: &Target) -> Outcome {
+    const SEED: u8 = 42;
+    let source = Card::new(target)?;
+    source.fill(SEED)?;
+    let file = source.begin(State::STOP_COPY)?;
+    let mut stream = vec![0; 10];
+    for _ in 0..2 {
+        bare(
+            "read to nowhere",
+            sys::read_nowhere(&file, 64),
+            Errno::FAULT,
+        )?;
+    }
+    same("read", file.read(&mut stream)?, 10)?;
+    bare(
+        "read to nowhere",
+        sys::read_nowhere(&file, 64),
+        Errno::FAULT,
+    )?;
+    stream.extend(file.read_all(PIECE)?);
+    let card = Card::new(target)?;
+    let file = card.begin(State::RESUMING)?;
+    bare(
+        "write from nowhere",
+        sys::write_nowhere(&file, 64),
+        Errno::FAULT,
+    )?;
+    file.write_all(&stream[..20], PIECE)?;
+    bare(
+        "write from nowhere",
+        sys::write_nowhere(&file, 64),
+        Errno::FAULT,
+    )?;
+    file.write_all(&stream[20..], PIECE)?;
+    card.set(State::RUNNING)?;
+    card.expect_filled(SEED)
+}
+
+fn file_knows_one_ioctl(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let file = card.begin(State::PRE_COPY)?;
+    file.precopy_info()?;
+    for number in (0..64).filter(|number| Request::new(*number) != Request::GET_PRECOPY_INFO) {
+        bare(
+            format_args!("ioctl {number}"),
+            sys::ioctl_value(&file, Request::new(number), 0),
+            Errno::NOTTY,
+        )?;
+    }
+    bare(
+        "no address",
+        sys::ioctl_value(&file, Request::GET_PRECOPY_INFO, 0),
+        Errno::FAULT,
+    )?;
+    for argsz in 0..24 {
+        bare(
+            format_args!("argsz {argsz}"),
+            file.precopy_info_with(argsz, 0),
+            Errno::INVAL,
+        )?;
+    }
+    same(
+        "room to spare",
+        file.precopy_info_with(100, 0).is_ok(),
+        true,
+    )?;
+    card.set(State::STOP_COPY)?;
+    bare("in STOP_COPY", file.precopy_info_with(24, 0), Errno::INVAL)?;
+    card.set(State::STOP)?;
+    let file = card.begin(State::RESUMING)?;
+    bare("of a resume", file.precopy_info_with(24, 0), Errno::NOTTY)?;
+    card.reset()
+}
+
+fn file_a_write_of_the_device_wakes_a_poll(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let mut writer = Writer::new(&card)?;
+    let file = card.begin(State::PRE_COPY)?;
+    for page in [3, 700, 3] {
+        file.read_all(PIECE)?;
+        let ready = std::thread::scope(|scope| {
+            let poller = scope.spawn(|| file.poll(PollFlags::IN, Some(PATIENCE)));
+            writer.write(page, page as u8)?;
+            poller
+                .join()
+                .map_err(|_| Stop::failed("the polling thread panicked"))?
+                .map_err(Stop::from)
+        })?;
+        same("poll", ready, PollFlags::IN)?;
+        let bytes = file.read_all(PIECE)?;
+        holds(
+            bytes.len() >= 4096,
+            format_args!("expected a page, seen {} bytes", bytes.len()),
+        )?;
+    }
+    Ok(())
+}
+
+fn file_the_end_of_pre_copy_wakes_a_poll(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    for state in [State::STOP_COPY, State::RUNNING] {
+        card.reset()?;
+        let file = card.begin(State::PRE_COPY)?;
+        file.read_all(PIECE)?;
+        let ready = std::thread::scope(|scope| {
+            let poller = scope.spawn(|| file.poll(PollFlags::IN, Some(PATIENCE)));
+            card.set(state)?;
+            poller
+                .join()
+                .map_err(|_| Stop::failed("the polling thread panicked"))?
+                .map_err(Stop::from)
+        })?;
+        holds(
+            ready.contains(PollFlags::IN),
+            format_args!("poll after {state}: expected readable, seen {ready:?}"),
+        )?;
+        if state == State::RUNNING {
+            refused("read of a dead file", file.read(&mut [0]), Errno::NODEV)?;
+        } else {
+            same_bytes("magic number", &file.read_all(PIECE)?[..4], b"FRRY")?;
+        }
+    }
+    Ok(())
+}

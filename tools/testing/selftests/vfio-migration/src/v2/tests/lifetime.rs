@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Resets, closes and removals at any time, and the files that are left.
+
+use rustix::event::PollFlags;
+use vfio_client::mdev::write_file;
+use vfio_client::v2::DataFile;
+use vfio_client::v2::State;
+use vfio_client::Errno;
+
+use crate::card::Card;
+use crate::card::Target;
+use crate::card::PIECE;
+use crate::check::denied;
+use crate::check::holds;
+use crate::check::refused;
+use crate::check::same;
+use crate::check::Outcome;
+use crate::tests::cases;
+use crate::tests::Case;
+
+/// The tests of whatever device.
+pub const CASES: &[Case] = cases![
+    lifetime_a_reset_in_any_state_leads_to_running,
+    lifetime_a_close_in_any_state_leaves_nothing,
+    lifetime_a_file_dies_with_its_session,
+    lifetime_a_file_dies_with_a_reset,
+    lifetime_a_file_dies_with_the_open_device,
+    lifetime_a_file_does_not_serve_the_next_session,
+    lifetime_files_may_be_closed_early,
+];
+/// Those of Ferry's devices: with the sample they would access memory that was freed.
+pub const FERRY: &[Case] = cases![
+    lifetime_a_file_outlives_its_device,
+    lifetime_a_file_outlives_the_binding_of_its_driver,
+    lifetime_resets_and_reads_at_once_do_no_harm,
+];
+
+/// Checks that a file gives and takes nothing any more.
+fn expect_dead(when: &str, state: State, file: &DataFile) -> Outcome {
+    if state == State::RESUMING {
+        refused(
+            format_args!("write {when}"),
+            file.write(&[0; 8]),
+            Errno::NODEV,
+        )?;
+    } else {
+        refused(
+            format_args!("read {when}"),
+            file.read(&mut [0; 8]),
+            Errno::NODEV,
+        )?;
+    }
+    let ready = file.poll(PollFlags::IN | PollFlags::OUT, None)?;
+    let expected = if state == State::RESUMING {
+        PollFlags::OUT
+    } else {
+        PollFlags::IN
+    };
+    // So that nobody waits for ever.
+    holds(
+        ready.contains(expected),
+        format_args!("poll {when}: expected {expected:?}, seen {ready:?}"),
+    )
+}
+
+/// The sessions: their first state, and whether to use the file before it dies.
+const SESSIONS: [(State, bool); 8] = [
+    (State::PRE_COPY, false),
+    (State::PRE_COPY, true),
+    (State::PRE_COPY_P2P, false),
+    (State::PRE_COPY_P2P, true),
+    (State::STOP_COPY, false),
+    (State::STOP_COPY, true),
+    (State::RESUMING, false),
+    (State::RESUMING, true),
+];
+
+/// Begins a session and uses its file a little, if it is to be used.
+fn session(card: &Card, state: State, used: bool, stream: &[u8]) -> Outcome<DataFile> {
+    let file = card.begin(state)?;
+    match state {
+        State::RESUMING if used => file.write_all(&stream[..50], PIECE)?,
+        State::RESUMING => {}
+        // Much of what was not read is in the file already.
+        _ if used => same("read", file.read(&mut [0; 10])?, 10)?,
+        _ => {}
+    }
+    Ok(file)
+}
+
+fn lifetime_a_reset_in_any_state_leads_to_running(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    for state in State::ALL {
+        card.fill(1)?;
+        let file = card.set(state)?;
+        card.reset()?;
+        drop(file);
+        card.expect_works()?;
+        // And once more, with the file closed before.
+        drop(card.set(state)?);
+        card.reset()?;
+        card.expect_works()?;
+    }
+    Ok(())
+}
+
+fn lifetime_a_close_in_any_state_leaves_nothing(target: &Target) -> Outcome {
+    let mut mdev = target.mdev_type().create()?;
+    for state in State::ALL {
+        let card = Card::open(mdev, target.kind)?;
+        card.fill(1)?;
+        let file = card.set(state)?;
+        mdev = card.close();
+        let card = Card::open(mdev, target.kind)?;
+        card.expect(State::RUNNING)?;
+        card.expect_works()?;
+        drop(file);
+        mdev = card.close();
+    }
+    Ok(())
+}
+
+fn lifetime_a_file_dies_with_its_session(target: &Target) -> Outcome {
+    let stream = Card::new(target)?.save()?;
+    let card = Card::new(target)?;
+    for (state, used) in SESSIONS {
+        let file = session(&card, state, used, &stream)?;
+        if state == State::RESUMING {
+            // The rest, so that the state can be left.
+            let rest = if used { &stream[50..] } else { &stream[..] };
+            file.write_all(rest, PIECE)?;
+        }
+        card.set(State::RUNNING)?;
+        expect_dead(&format!("after {state}"), state, &file)?;
+    }
+    card.expect_works()
+}
+
+fn lifetime_a_file_dies_with_a_reset(target: &Target) -> Outcome {
+    let stream = Card::new(target)?.save()?;
+    let card = Card::new(target)?;
+    for (state, used) in SESSIONS {
+        let file = session(&card, state, used, &stream)?;
+        card.reset()?;
+        expect_dead(&format!("after a reset in {state}"), state, &file)?;
+    }
+    card.expect_works()
+}
+
+fn lifetime_a_file_dies_with_the_open_device(target: &Target) -> Outcome {
+    let stream = Card::new(target)?.save()?;
+    let mut mdev = target.mdev_type().create()?;
+    for (state, used) in SESSIONS {
+        let card = Card::open(mdev, target.kind)?;
+        let file = session(&card, state, used, &stream)?;
+        mdev = card.close();
+        expect_dead(&format!("after a close in {state}"), state, &file)?;
+        // The next user's business is not the file's.
+        let card = Card::open(mdev, target.kind)?;
+        expect_dead(&format!("after a close in {state}"), state, &file)?;
+        card.expect_works()?;
+        mdev = card.close();
+    }
+    Ok(())
+}
+
+fn lifetime_a_file_does_not_serve_the_next_session(target: &Target) -> Outcome {
+    let stream = Card::new(target)?.save()?;
+    let card = Card::new(target)?;
+    for (state, used) in SESSIONS {
+        let old = session(&card, state, used, &stream)?;
+        card.reset()?;
+        for next in [State::PRE_COPY, State::STOP_COPY, State::RESUMING] {
+            let new = session(&card, next, true, &stream)?;
+            expect_dead(&format!("{state}, then {next}"), state, &old)?;
+            if next == State::RESUMING {
+                new.write_all(&stream[50..], PIECE)?;
+            } else {
+                new.read_all(PIECE)?;
+            }
+            card.reset()?;
+        }
+    }
+    card.expect_works()
+}
+
+fn lifetime_files_may_be_closed_early(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    card.fill(30)?;
+    drop(card.begin(State::PRE_COPY)?);
+    card.expect(State::PRE_COPY)?;
+    card.set(State::STOP_COPY)?;
+    card.set(State::RUNNING)?;
+    drop(card.begin(State::STOP_COPY)?);
+    card.set(State::RUNNING)?;
+    card.expect_filled(30)?;
+    drop(card.begin(State::RESUMING)?);
+    denied("STOP", card.migration.set_state(State::STOP))?;
+    card.reset()?;
+    card.expect_works()
+}
+
+fn lifetime_a_file_outlives_its_device(target: &Target) -> Outcome {
+    let stream = Card::new(target)?.save()?;
+    for (state, used) in SESSIONS {
+        let card = Card::new(target)?;
+        let file = session(&card, state, used, &stream)?;
+        card.close().remove()?;
+        expect_dead(&format!("after a removal in {state}"), state, &file)?;
+        let info = file.precopy_info_with(24, 0);
+        let expected = if state == State::RESUMING {
+            Errno::NOTTY
+        } else {
+            Errno::NODEV
+        };
+        same("precopy info", info, Err(expected))?;
+    }
+    Ok(())
+}
+
+fn lifetime_a_file_outlives_the_binding_of_its_driver(target: &Target) -> Outcome {
+    let stream = Card::new(target)?.save()?;
+    let driver = std::path::Path::new("/sys/bus/mdev/drivers").join(target.kind.driver());
+    let card = Card::new(target)?;
+    let file = session(&card, State::STOP_COPY, true, &stream)?;
+    let mdev = card.close();
+    write_file(&driver.join("unbind"), mdev.uuid().as_bytes())?;
+    expect_dead("after unbind", State::STOP_COPY, &file)?;
+    write_file(&driver.join("bind"), mdev.uuid().as_bytes())?;
+    expect_dead("after bind", State::STOP_COPY, &file)?;
+    Card::open(mdev, target.kind)?.expect_works()
+}
+
+fn lifetime_resets_and_reads_at_once_do_no_harm(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    card.fill(2)?;
+    for round in 0..40 {
+        let state = [State::PRE_COPY, State::STOP_COPY][round % 2];
+        let file = card.begin(state)?;
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| file.read_all(100));
+            let poller = scope.spawn(|| file.poll(PollFlags::IN, None));
+            let sizer = scope.spawn(|| card.migration.data_size());
+            let reset = card.reset();
+            // What they see depends on who comes first.
+            let _ = (reader.join(), poller.join(), sizer.join());
+            reset
+        })?;
+        expect_dead("after a reset", state, &file)?;
+    }
+    card.expect_works()
+}

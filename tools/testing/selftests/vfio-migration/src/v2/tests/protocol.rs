@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Protocols v1 and v2 on one device: who comes first has it, and the administrator may choose.
+
+use vfio_client::migration::State as Region;
+use vfio_client::v2::State;
+use vfio_client::Errno;
+
+use crate::card::Card;
+use crate::card::Target;
+use crate::check::holds;
+use crate::check::refused;
+use crate::check::same;
+use crate::check::Outcome;
+use crate::kmsg::expect_line;
+use crate::tests::cases;
+use crate::tests::Case;
+
+/// The attribute by which the administrator chooses.
+const PROTOCOL: &str = "migration/protocol";
+
+/// All tests of this file.
+pub const CASES: &[Case] = cases![
+    protocol_v1_keeps_v2_out_until_a_reset,
+    protocol_v2_keeps_v1_out_until_a_reset,
+    protocol_a_close_lets_the_other_in,
+    protocol_a_look_uses_nothing,
+    protocol_the_log_says_who_was_first,
+    protocol_any_is_offered_at_first,
+    protocol_the_administrator_may_offer_v1_only,
+    protocol_the_administrator_may_offer_v2_only,
+    protocol_bad_choices_change_nothing,
+    protocol_is_busy_while_open,
+];
+
+fn protocol_v1_keeps_v2_out_until_a_reset(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let region = card.region()?;
+    for state in Region::VALID {
+        if state == Region::RUNNING {
+            continue;
+        }
+        region.set_state(state)?;
+        for wanted in State::ALL {
+            refused(
+                format_args!("{wanted} while v1 has {state}"),
+                card.migration.set_state(wanted),
+                Errno::BUSY,
+            )?;
+        }
+        same("state of v1", region.state()?, state)?;
+        if state != Region::RESUMING {
+            region.set_state(Region::RUNNING)?;
+            refused(
+                "v2 after v1 has gone back to RUNNING",
+                card.migration.set_state(State::STOP),
+                Errno::BUSY,
+            )?;
+        }
+        card.reset()?;
+        card.set(State::STOP)?;
+        card.reset()?;
+    }
+    card.expect_works()
+}
+
+fn protocol_v2_keeps_v1_out_until_a_reset(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let region = card.region()?;
+    for state in State::ALL {
+        if state == State::RUNNING {
+            continue;
+        }
+        let file = card.set(state)?;
+        for wanted in Region::VALID {
+            refused(
+                format_args!("v1's {wanted} in {state}"),
+                region.set_state(wanted),
+                Errno::BUSY,
+            )?;
+        }
+        refused("pending_bytes", region.pending(), Errno::BUSY)?;
+        refused("data_offset", region.data_offset(), Errno::BUSY)?;
+        refused("data_size", region.data_size(), Errno::BUSY)?;
+        refused("data_size", region.set_data_size(1), Errno::BUSY)?;
+        card.expect(state)?;
+        drop(file);
+        card.reset()?;
+        region.set_state(Region::STOP)?;
+        card.reset()?;
+    }
+    card.expect_works()
+}
+
+fn protocol_a_close_lets_the_other_in(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    card.set(State::STOP_COPY)?;
+    let card = Card::open(card.close(), target.kind)?;
+    card.region()?.set_state(Region::STOP_COPY)?;
+    let card = Card::open(card.close(), target.kind)?;
+    card.set(State::STOP_COPY)?;
+    Ok(())
+}
+
+fn protocol_a_look_uses_nothing(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let region = card.region()?;
+    same("state of v1", region.state()?, Region::RUNNING)?;
+    card.expect(State::RUNNING)?;
+    card.migration.data_size()?;
+    region.pending()?;
+    card.set(State::STOP)?;
+    // As v1 has it.
+    same("state of v1", region.state()?, Region::STOP)?;
+    card.reset()?;
+    region.set_state(Region::PRE_COPY)?;
+    card.expect(State::PRE_COPY)
+}
+
+fn protocol_the_log_says_who_was_first(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let region = card.region()?;
+    let code = format!("(-{})", Errno::BUSY.raw_os_error());
+    let words = |wanted| [target.kind.driver(), card.mdev.uuid(), &code, wanted];
+    region.set_state(Region::STOP)?;
+    expect_line(&words("protocol v2 cannot be used"), || {
+        refused("v2", card.migration.set_state(State::STOP), Errno::BUSY)
+    })?;
+    card.reset()?;
+    card.set(State::STOP)?;
+    expect_line(&words("protocol v1 cannot be used"), || {
+        refused("v1", region.set_state(Region::STOP), Errno::BUSY)
+    })
+}
+
+fn protocol_any_is_offered_at_first(target: &Target) -> Outcome {
+    let mdev = target.mdev_type().create()?;
+    same(PROTOCOL, mdev.attribute(PROTOCOL)?, "any".to_string())
+}
+
+fn protocol_the_administrator_may_offer_v1_only(target: &Target) -> Outcome {
+    let mdev = target.mdev_type().create()?;
+    mdev.set_attribute(PROTOCOL, b"v1\n")?;
+    let card = Card::open(mdev, target.kind)?;
+    same("flags", card.migration.flags()?, 0)?;
+    for state in State::ALL {
+        if state != State::RUNNING {
+            refused(
+                format_args!("{state}"),
+                card.migration.set_state(state),
+                Errno::OPNOTSUPP,
+            )?;
+        }
+    }
+    let region = card.region()?;
+    region.set_state(Region::STOP_COPY)?;
+    holds(!region.save()?.is_empty(), "expected a stream, seen none")?;
+    region.set_state(Region::RUNNING)?;
+    card.expect_works()?;
+    // A later choice counts at once.
+    let mdev = card.close();
+    mdev.set_attribute(PROTOCOL, b"any")?;
+    let card = Card::open(mdev, target.kind)?;
+    holds(card.migration.flags()? != 0, "expected flags, seen none")?;
+    card.set(State::STOP)?;
+    Ok(())
+}
+
+fn protocol_the_administrator_may_offer_v2_only(target: &Target) -> Outcome {
+    let mdev = target.mdev_type().create()?;
+    mdev.set_attribute(PROTOCOL, b"v2")?;
+    let card = Card::open(mdev, target.kind)?;
+    same("regions", card.device().info()?.regions, 9)?;
+    same(
+        "migration region",
+        vfio_client::Migration::find(card.device())?.is_some(),
+        false,
+    )?;
+    holds(
+        card.device().region(9).is_err(),
+        "expected no region 9, seen one",
+    )?;
+    card.fill(1)?;
+    let stream = card.save()?;
+    card.reset()?;
+    card.resume(&stream)?;
+    card.expect_filled(1)
+}
+
+fn protocol_bad_choices_change_nothing(target: &Target) -> Outcome {
+    let mdev = target.mdev_type().create()?;
+    mdev.set_attribute(PROTOCOL, b"v2")?;
+    for bad in [&b"v3"[..], b"V1", b"v1 v2", b"any\nv1", b"\xff", b"v"] {
+        refused(
+            format_args!("{bad:?}"),
+            mdev.set_attribute(PROTOCOL, bad),
+            Errno::INVAL,
+        )?;
+        same(PROTOCOL, mdev.attribute(PROTOCOL)?, "v2".to_string())?;
+    }
+    Ok(())
+}
+
+fn protocol_is_busy_while_open(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    refused(
+        "protocol while open",
+        card.mdev.set_attribute(PROTOCOL, b"v1"),
+        Errno::BUSY,
+    )?;
+    let mdev = card.close();
+    mdev.set_attribute(PROTOCOL, b"v1")?;
+    same(PROTOCOL, mdev.attribute(PROTOCOL)?, "v1".to_string())
+}

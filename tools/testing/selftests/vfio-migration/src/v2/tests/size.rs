@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the device says of how much there is, against what is then read.
+
+use vfio_client::v2::State;
+
+use crate::card::Card;
+use crate::card::Random;
+use crate::card::Target;
+use crate::card::Writer;
+use crate::card::PIECE;
+use crate::check::holds;
+use crate::check::same;
+use crate::check::Outcome;
+use crate::tests::cases;
+use crate::tests::Case;
+
+/// The tests of whatever device.
+pub const CASES: &[Case] = cases![
+    size_is_no_less_than_what_is_read,
+    size_shrinks_as_it_is_read,
+    precopy_info_is_what_is_read,
+    precopy_info_flags_are_the_users_without_the_opt_in,
+    precopy_info_flags_are_the_devices_with_the_opt_in,
+    precopy_info_opt_in_ends_with_the_open,
+];
+/// Those of a device with storage.
+pub const STORAGE: &[Case] = cases![
+    precopy_info_initial_bytes_come_to_nothing_however_busy_the_device,
+    size_counts_what_the_device_writes,
+];
+
+/// By how much an estimate may be too high: blocks that share the headers of their records, and one
+/// header that is the device's own.
+fn at_most(read: u64) -> u64 {
+    read + read / 50 + 1024
+}
+
+fn size_is_no_less_than_what_is_read(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    card.fill(3)?;
+    let running = card.migration.data_size()?;
+    let file = card.begin(State::STOP_COPY)?;
+    let stopped = card.migration.data_size()?;
+    let read = file.read_all(PIECE)?.len() as u64;
+    for (when, size) in [("in RUNNING", running), ("in STOP_COPY", stopped)] {
+        holds(
+            read <= size,
+            format_args!("size {when}: expected at least {read}, seen {size}"),
+        )?;
+    }
+    holds(
+        stopped <= at_most(read),
+        format_args!("size in STOP_COPY: expected about {read}, seen {stopped}"),
+    )
+}
+
+fn size_shrinks_as_it_is_read(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    card.fill(4)?;
+    let file = card.begin(State::STOP_COPY)?;
+    let mut random = Random::new(11);
+    let mut bytes = vec![0; PIECE];
+    let mut sizes = vec![card.migration.data_size()?];
+    let mut read = vec![];
+    loop {
+        let piece = 1 + random.below(5000);
+        let len = file.read(&mut bytes[..piece])?;
+        if len == 0 {
+            break;
+        }
+        read.push(len as u64);
+        sizes.push(card.migration.data_size()?);
+    }
+    same("size at the end", sizes.last().copied(), Some(0))?;
+    // What is left at each point against what the device said there.
+    let mut left: u64 = read.iter().sum();
+    for (i, size) in sizes.iter().enumerate() {
+        holds(
+            left <= *size && *size <= at_most(left),
+            format_args!("size after {i} reads: expected about {left}, seen {size}"),
+        )?;
+        left -= read.get(i).copied().unwrap_or(0);
+    }
+    Ok(())
+}
+
+fn precopy_info_is_what_is_read(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    card.fill(6)?;
+    let file = card.begin(State::PRE_COPY)?;
+    let first = file.precopy_info()?;
+    holds(
+        first.initial_bytes > 0 && first.dirty_bytes == 0,
+        format_args!("expected only initial bytes, seen {first:?}"),
+    )?;
+    let mut last = first;
+    let mut read = 0;
+    let mut bytes = vec![0; 1000];
+    while last.bytes() > 0 {
+        read += file.read(&mut bytes)? as u64;
+        let info = file.precopy_info()?;
+        holds(
+            info.bytes() < last.bytes(),
+            format_args!("expected less than {last:?}, seen {info:?}"),
+        )?;
+        last = info;
+    }
+    holds(
+        read <= first.bytes() && first.bytes() <= at_most(read),
+        format_args!("{read} bytes read, seen {first:?} before"),
+    )?;
+    same(
+        "rest of a pre-copy with nothing pending",
+        file.read_all(PIECE)?.len(),
+        0,
+    )
+}
+
+fn precopy_info_flags_are_the_users_without_the_opt_in(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let file = card.begin(State::PRE_COPY)?;
+    for flags in [0, 1, u32::MAX] {
+        let seen = file.precopy_info_with(24, flags).map(|info| info.flags);
+        same("flags", seen, Ok(flags))?;
+    }
+    Ok(())
+}
+
+fn precopy_info_flags_are_the_devices_with_the_opt_in(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    card.migration.use_precopy_info_v2()?;
+    let file = card.begin(State::PRE_COPY)?;
+    for flags in [0, 1, u32::MAX] {
+        let seen = file.precopy_info_with(24, flags).map(|info| info.flags);
+        same("flags", seen, Ok(0))?;
+    }
+    Ok(())
+}
+
+fn precopy_info_opt_in_ends_with_the_open(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    card.migration.use_precopy_info_v2()?;
+    let card = Card::open(card.close(), target.kind)?;
+    let file = card.begin(State::PRE_COPY)?;
+    let seen = file.precopy_info_with(24, 7).map(|info| info.flags);
+    same("flags", seen, Ok(7))
+}
+
+fn precopy_info_initial_bytes_come_to_nothing_however_busy_the_device(target: &Target) -> Outcome {
+    const PAGES: u64 = 64;
+    let card = Card::new(target)?;
+    let mut writer = Writer::new(&card)?;
+    for page in 0..PAGES {
+        writer.write(page, page as u8 | 0x80)?;
+    }
+    let file = card.begin(State::PRE_COPY)?;
+    let mut bytes = vec![0; 16 << 10];
+    let mut last = file.precopy_info()?.initial_bytes;
+    for round in 0.. {
+        let info = file.precopy_info()?;
+        holds(
+            info.initial_bytes <= last,
+            format_args!(
+                "round {round}: expected no more than {last} initial bytes, seen {info:?}"
+            ),
+        )?;
+        last = info.initial_bytes;
+        if last == 0 {
+            break;
+        }
+        // Rounds by the time that everything was read twice.
+        holds(
+            round < 2 * PAGES,
+            format_args!("expected no initial bytes after {round} rounds, seen {info:?}"),
+        )?;
+        // Faster than it is read.
+        for page in 0..8 {
+            writer.write((round * 8 + page) % PAGES, round as u8)?;
+        }
+        file.read(&mut bytes)?;
+    }
+    writer.write(1, 0x55)?;
+    let info = file.precopy_info()?;
+    holds(
+        info.initial_bytes == 0 && info.dirty_bytes >= 4096,
+        format_args!("expected dirty bytes only, seen {info:?}"),
+    )
+}
+
+fn size_counts_what_the_device_writes(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let mut writer = Writer::new(&card)?;
+    writer.write(0, 1)?;
+    let before = card.migration.data_size()?;
+    for page in 0..32 {
+        writer.write(2 * page, 2)?;
+    }
+    let after = card.migration.data_size()?;
+    holds(
+        after >= before + 31 * 4096,
+        format_args!("expected 31 pages more than {before}, seen {after}"),
+    )?;
+    let file = card.begin(State::PRE_COPY)?;
+    file.read_all(PIECE)?;
+    let given = card.migration.data_size()?;
+    holds(
+        given + 32 * 4096 <= after,
+        format_args!("expected 32 pages less than {after}, seen {given}"),
+    )
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The states, and every way from one to another.
+
+use vfio_client::uart::Uart;
+use vfio_client::v2::State;
+use vfio_client::Errno;
+
+use crate::card::Card;
+use crate::card::Kind;
+use crate::card::Target;
+use crate::card::Writer;
+use crate::card::PIECE;
+use crate::check::denied;
+use crate::check::refused;
+use crate::check::same;
+use crate::check::Outcome;
+use crate::check::Stop;
+use crate::tests::cases;
+use crate::tests::Case;
+
+/// The tests of whatever device.
+pub const CASES: &[Case] = cases![
+    state_is_running_at_first,
+    state_every_arc_is_taken_or_refused,
+    state_unknown_ones_are_refused,
+    state_an_incomplete_resume_can_be_completed,
+    state_a_resume_without_data_cannot_be_left_but_by_a_reset,
+    state_the_device_answers_in_p2p,
+    state_a_stopped_device_does_not_change,
+    state_shows_in_debugfs,
+];
+/// Those of a device with storage.
+pub const STORAGE: &[Case] = cases![state_no_dma_is_initiated_in_p2p];
+
+fn state_is_running_at_first(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    card.expect(State::RUNNING)?;
+    card.expect_works()
+}
+
+/// Says whether a file comes with the way from one state to another.
+fn begins(from: State, to: State) -> bool {
+    from != to && (to == State::RESUMING || to.is_saving() && !from.is_saving())
+}
+
+/// Says whether there is no way.
+fn is_blocked(from: State, to: State) -> bool {
+    from == State::STOP_COPY && matches!(to, State::PRE_COPY | State::PRE_COPY_P2P)
+}
+
+fn state_every_arc_is_taken_or_refused(target: &Target) -> Outcome {
+    const SEED: u8 = 9;
+    let source = Card::new(target)?;
+    source.fill(SEED)?;
+    let stream = source.save()?;
+    let card = Card::new(target)?;
+    for from in State::ALL {
+        for to in State::ALL {
+            let arc = format!("{from} to {to}");
+            card.reset()?;
+            let first = card.set(from)?;
+            same(
+                format_args!("file with {from}"),
+                first.is_some(),
+                begins(State::RUNNING, from),
+            )?;
+            if let (State::RESUMING, Some(file)) = (from, &first) {
+                file.write_all(&stream, PIECE)?;
+            }
+            if is_blocked(from, to) {
+                refused(&arc, card.migration.set_state(to), Errno::INVAL)?;
+                card.expect(from)?;
+                continue;
+            }
+            let second = card
+                .set(to)
+                .map_err(|stop| Stop::failed(format_args!("{arc}: {stop:?}")))?;
+            same(
+                format_args!("file with {arc}"),
+                second.is_some(),
+                begins(from, to),
+            )?;
+            if from == State::RESUMING && to != State::RESUMING {
+                // What was received is what the device has now.
+                drop(second);
+                card.set(State::RUNNING)?;
+                card.expect_filled(SEED)?;
+            }
+        }
+    }
+    card.reset()?;
+    card.expect_works()
+}
+
+fn state_unknown_ones_are_refused(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    for from in [State::RUNNING, State::STOP, State::STOP_COPY] {
+        card.set(from)?;
+        for number in [State::ERROR.0, 8, 9, 1 << 16, 1 << 31, u32::MAX] {
+            refused(
+                format_args!("state {number} in {from}"),
+                card.migration.set_state(State(number)),
+                Errno::INVAL,
+            )?;
+            card.expect(from)?;
+        }
+    }
+    card.set(State::RUNNING)?;
+    card.expect_works()
+}
+
+fn state_an_incomplete_resume_can_be_completed(target: &Target) -> Outcome {
+    const SEED: u8 = 77;
+    let source = Card::new(target)?;
+    source.fill(SEED)?;
+    let stream = source.save()?;
+    let card = Card::new(target)?;
+    let file = card.begin(State::RESUMING)?;
+    let (first, rest) = stream.split_at(stream.len() - 1);
+    file.write_all(first, PIECE)?;
+    for to in [State::STOP, State::RUNNING, State::STOP_COPY] {
+        denied(
+            format_args!("{to} without the last byte"),
+            card.migration.set_state(to),
+        )?;
+        card.expect(State::RESUMING)?;
+    }
+    file.write_all(rest, PIECE)?;
+    card.set(State::RUNNING)?;
+    card.expect_filled(SEED)
+}
+
+fn state_a_resume_without_data_cannot_be_left_but_by_a_reset(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let file = card.begin(State::RESUMING)?;
+    for to in State::ALL {
+        if to != State::RESUMING {
+            denied(format_args!("{to}"), card.migration.set_state(to))?;
+            card.expect(State::RESUMING)?;
+        }
+    }
+    drop(file);
+    card.reset()?;
+    card.expect_works()
+}
+
+fn state_the_device_answers_in_p2p(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    for state in [State::RUNNING_P2P, State::PRE_COPY_P2P] {
+        let file = card.set(state)?;
+        match target.kind {
+            Kind::Uart { .. } | Kind::Mtty => card.expect_works()?,
+            Kind::Nvme { .. } => {
+                let bar = card.device().region(0)?;
+                let capabilities = bar.read_u64(vfio_client::nvme::register::CAP)?;
+                same("CAP is there", capabilities != 0, true)?;
+            }
+        }
+        drop(file);
+        card.set(State::RUNNING)?;
+        card.expect_works()?;
+    }
+    Ok(())
+}
+
+fn state_a_stopped_device_does_not_change(target: &Target) -> Outcome {
+    const SEED: u8 = 31;
+    let card = Card::new(target)?;
+    card.fill(SEED)?;
+    card.set(State::STOP)?;
+    card.scribble(!SEED)?;
+    if !matches!(target.kind, Kind::Nvme { .. }) {
+        Uart::new(card.device(), 0)?.receive()?;
+    }
+    card.set(State::RUNNING)?;
+    card.expect_filled(SEED)
+}
+
+fn state_shows_in_debugfs(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let path = format!(
+        "/sys/kernel/debug/vfio/{}/migration/state",
+        card.mdev.uuid()
+    );
+    let shown = || {
+        std::fs::read_to_string(&path)
+            .map(|text| text.trim().to_string())
+            .map_err(|error| Stop::Skipped(format!("{path}: {error}")))
+    };
+    shown()?;
+    for state in [
+        State::STOP,
+        State::RUNNING_P2P,
+        State::PRE_COPY,
+        State::PRE_COPY_P2P,
+        State::STOP_COPY,
+        State::RESUMING,
+    ] {
+        card.set(state)?;
+        same("state in debugfs", shown()?, state.name().to_string())?;
+    }
+    card.reset()?;
+    same(
+        "state in debugfs",
+        shown()?,
+        State::RUNNING.name().to_string(),
+    )
+}
+
+fn state_no_dma_is_initiated_in_p2p(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let mut writer = Writer::new(&card)?;
+    for (state, page) in [(State::RUNNING_P2P, 1), (State::PRE_COPY_P2P, 2)] {
+        let file = card.set(state)?;
+        writer.submit(page)?;
+        // A worker that runs would have time for it while all of this happens.
+        for _ in 0..50 {
+            same(
+                "CSTS",
+                writer.driver.status()?,
+                vfio_client::nvme::CSTS_READY,
+            )?;
+            card.expect(state)?;
+        }
+        same("completion in P2P", writer.has_completion(), false)?;
+        drop(file);
+        card.set(State::RUNNING)?;
+        writer.wait()?;
+    }
+    writer.write(3, 3)
+}
