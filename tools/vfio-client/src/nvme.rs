@@ -543,6 +543,14 @@ impl Driver {
         Ok(())
     }
 
+    /// Waits for completions by looking at the queues from now on.
+    pub fn disconnect(&mut self) {
+        self.events.clear();
+        for pair in &mut self.pairs {
+            pair.event = None;
+        }
+    }
+
     /// Has the kernel signal the vectors at the eventfds, if any are connected.
     ///
     /// # Errors
@@ -670,7 +678,7 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`Error::Malformed`] when none comes.
+    /// [`Error::Malformed`] when none comes, or one without its interrupt.
     pub fn await_completion(&self, queue: u16) -> Result<Completion> {
         let start = Instant::now();
         loop {
@@ -685,7 +693,14 @@ impl Driver {
                 )));
             }
             match &self.pair(queue).event {
-                Some(event) => drop(event.wait(left)?),
+                Some(event) => {
+                    let signals = event.wait(left)?;
+                    if signals == 0 && self.peek(queue).is_some() {
+                        return Err(self.malformed(format!(
+                            "a completion in queue {queue}, but no interrupt after {PATIENCE:?}"
+                        )));
+                    }
+                }
                 None => thread::yield_now(),
             }
         }

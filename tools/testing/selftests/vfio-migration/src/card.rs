@@ -5,6 +5,7 @@
 mod nvme;
 mod uart;
 
+use core::fmt::Display;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use vfio_client::Migration;
 use vfio_client::Session;
 
 use crate::check::same;
+use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::stream::Stream;
@@ -330,6 +332,21 @@ impl Card {
         match self.kind {
             Kind::Uart { .. } => uart::expect_fresh(self.device()),
             Kind::Nvme { .. } => nvme::expect_fresh(self.device(), self.memory()?),
+        }
+    }
+
+    /// Checks that a device that was reset is as it was when it was opened, of which `fresh` is an
+    /// [image](Card::image). What outlives even a loss of power stays: the count of commands, for
+    /// example, or the serial number that came with a migration.
+    #[track_caller]
+    pub fn expect_reset(&self, what: impl Display, fresh: &[u8]) -> Outcome {
+        let image = self.image()?;
+        match self.kind {
+            Kind::Uart { .. } => same_bytes(what, &image, fresh),
+            Kind::Nvme { .. } => {
+                same(format_args!("{what}: its size"), image.len(), fresh.len())?;
+                self.expect_fresh()
+            }
         }
     }
 

@@ -15,7 +15,6 @@ use crate::check::holds;
 use crate::check::one_of;
 use crate::check::refused;
 use crate::check::same;
-use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::stream::identity;
@@ -213,7 +212,7 @@ fn v1_45_a_size_beyond_the_window_is_refused(context: &Context) -> Outcome {
         card.expect(State::RESUMING)?;
     }
     // Nothing was consumed by these, so the stream goes on where it was.
-    card.migration.feed_chunk(second)?;
+    card.migration.feed(second, usize::MAX)?;
     card.set(State::RUNNING)?;
     card.expect_filled(47)
 }
@@ -308,7 +307,8 @@ fn v1_46_records_missing_doubled_and_reordered_are_refused(context: &Context) ->
                 &card,
                 &format!("record {at} missing"),
                 &missing.bytes(),
-                &CORRUPT,
+                // Without the header, who knows whether the version has what comes next?
+                &[Errno::BADMSG, Errno::INVAL, Errno::PROTONOSUPPORT],
             )?;
         }
         let mut doubled = good.clone();
@@ -326,7 +326,7 @@ fn v1_46_records_missing_doubled_and_reordered_are_refused(context: &Context) ->
                 &card,
                 &format!("records {at} and {other} swapped"),
                 &reordered.bytes(),
-                &CORRUPT,
+                &[Errno::BADMSG, Errno::INVAL, Errno::PROTONOSUPPORT],
             )?;
         }
     }
@@ -818,11 +818,7 @@ fn v1_47_a_second_header_without_a_restart_is_refused(context: &Context) -> Outc
     let begun = Stream(good.0[..=at].to_vec()).bytes();
     let both = [begun, good.bytes()].concat();
     refuses(&card, "a second header", &both, &CORRUPT)?;
-    same_bytes(
-        "image after the reset",
-        &card.image()?,
-        &Card::new(context)?.image()?,
-    )
+    card.expect_reset("image after the reset", &Card::new(context)?.image()?)
 }
 
 fn v1_48_reset_and_a_good_stream_after_a_refusal(context: &Context) -> Outcome {

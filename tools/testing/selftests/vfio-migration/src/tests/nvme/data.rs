@@ -361,7 +361,7 @@ fn nvme_data_a_list_over_several_pages(context: &Context) -> Outcome {
             let command = Command::new(opcode)
                 .namespace(1)
                 .prp(one, two)
-                .blocks(left * 1000, blocks);
+                .blocks(left * 100, blocks);
             let seen = disk.driver.execute(1, command)?;
             same(
                 format_args!("opcode {opcode:#x} with {left} entries in the first page"),

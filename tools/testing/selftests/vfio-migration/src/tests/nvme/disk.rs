@@ -214,6 +214,8 @@ impl Disk {
     #[track_caller]
     pub fn expect_recovers(&mut self) -> Outcome {
         self.card.reset()?;
+        // Nobody has turned MSI-X on after that.
+        self.driver.disconnect();
         self.start(DEPTH)?;
         let place = 5 * PAGE;
         let bytes = crate::card::content(place, 77);

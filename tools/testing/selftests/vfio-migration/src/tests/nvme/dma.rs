@@ -116,9 +116,11 @@ fn nvme_dma_unmap_while_it_works(context: &Context) -> Outcome {
         let come_and_go = || -> Outcome {
             for round in 0..ROUNDS {
                 other.attach(container)?;
-                // Until it was used, so that the unmap comes in the middle of something.
+                // Until it was used, so that the unmap comes in the middle of something: of the
+                // first command, or of one after it.
                 let start = std::time::Instant::now();
-                while other.read_u64(ELSEWHERE) == 0
+                let seen = ELSEWHERE + if round % 2 == 0 { 0 } else { 31 * PAGE };
+                while other.read_u64(seen) == 0
                     && start.elapsed() < crate::card::PATIENCE
                     && !worker.is_finished()
                 {

@@ -153,7 +153,8 @@ fn nvme_hostile_queues_are_refused(context: &Context) -> Outcome {
             .word(11, flags)
     };
     const CONTIGUOUS: u32 = 1;
-    // The completion queue of the submission queues, number 1, is there; so is number 1 itself.
+    // The completion queue of the submission queues, number 1, is there; so is number 1 itself. There
+    // is no vector but 0 as long as the pin is used.
     let sq = |id, size, cq: u32, at| create(admin::CREATE_SQ, id, size, cq << 16 | CONTIGUOUS, at);
     let cq = |id, size, vector: u32, at| {
         create(
@@ -189,14 +190,19 @@ fn nvme_hostile_queues_are_refused(context: &Context) -> Outcome {
             sq(2, 7, 1, at + 64),
             Status::INVALID_PRP,
         ),
-        ("CQ 0", cq(0, 7, 1, at), Status::INVALID_QUEUE),
-        ("CQ 17", cq(17, 7, 1, at), Status::INVALID_QUEUE),
-        ("CQ 1 again", cq(1, 7, 1, at), Status::INVALID_QUEUE),
-        ("CQ of one", cq(2, 0, 1, at), Status::INVALID_QUEUE_SIZE),
+        ("CQ 0", cq(0, 7, 0, at), Status::INVALID_QUEUE),
+        ("CQ 17", cq(17, 7, 0, at), Status::INVALID_QUEUE),
+        ("CQ 1 again", cq(1, 7, 0, at), Status::INVALID_QUEUE),
+        ("CQ of one", cq(2, 0, 0, at), Status::INVALID_QUEUE_SIZE),
         (
             "CQ too large",
-            cq(2, most + 1, 1, at),
+            cq(2, most + 1, 0, at),
             Status::INVALID_QUEUE_SIZE,
+        ),
+        (
+            "CQ of vector 1 without MSI-X",
+            cq(2, 7, 1, at),
+            Status::INVALID_VECTOR,
         ),
         ("CQ of vector 17", cq(2, 7, 17, at), Status::INVALID_VECTOR),
         (
@@ -206,7 +212,7 @@ fn nvme_hostile_queues_are_refused(context: &Context) -> Outcome {
         ),
         (
             "CQ in the middle of a page",
-            cq(2, 7, 1, at + 64),
+            cq(2, 7, 0, at + 64),
             Status::INVALID_PRP,
         ),
         (
