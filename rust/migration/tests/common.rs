@@ -233,6 +233,8 @@ pub struct Unit {
     pub disk: Option<Disk>,
     pub staged_disk: Option<Disk>,
     pub running: bool,
+    /// Whether it initiates no DMA.
+    pub quiet: bool,
     pub configuration: Vec<u8>,
     pub faults: Faults,
     pub calls: Vec<&'static str>,
@@ -254,6 +256,7 @@ impl Unit {
             disk: None,
             staged_disk: None,
             running: true,
+            quiet: false,
             configuration: b"two ports".to_vec(),
             faults: Faults::default(),
             calls: Vec::new(),
@@ -296,6 +299,12 @@ impl Device for Unit {
         }
         self.running = true;
         Ok(())
+    }
+
+    fn set_quiet(&mut self, quiet: bool) {
+        assert_ne!(self.quiet, quiet, "quiet or loud for the second time");
+        self.calls.push(if quiet { "quiet" } else { "loud" });
+        self.quiet = quiet;
     }
 
     fn save(&mut self, out: &mut [u8]) -> Result<usize, Errno> {
@@ -349,6 +358,7 @@ impl Device for Unit {
         assert!(dirty.is_none(), "reset with a storage that is tracked");
         self.live.clear();
         self.running = true;
+        self.quiet = false;
     }
 
     fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn Storage) -> R) -> Option<R> {

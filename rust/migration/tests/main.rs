@@ -15,6 +15,7 @@ mod round_trip;
 mod shared;
 mod storage;
 mod transition;
+mod v2;
 
 #[test]
 fn the_checks_that_run_in_the_kernel_pass() {
