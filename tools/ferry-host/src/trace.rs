@@ -28,6 +28,9 @@ use crate::report;
 
 const INSTANCE: &str = "/sys/kernel/tracing/instances/ferry-host";
 
+/// How often a wait asks whether there is hope.
+const HOPE_SLICE: Duration = Duration::from_secs(1);
+
 /// What the tracepoints have said since the last [`Tracer::forget`].
 #[derive(Clone, Default)]
 pub struct Tracer(Arc<Shared>);
@@ -101,6 +104,18 @@ impl Tracer {
         what: &str,
         wanted: impl Fn(&Trace) -> bool,
     ) -> Result<Trace> {
+        self.wait_while(limit, what, wanted, || Ok(()))
+    }
+
+    /// The same, as long as there is hope: gives up when `hope` returns an error, which is asked now
+    /// and then.
+    pub fn wait_while(
+        &self,
+        limit: Duration,
+        what: &str,
+        wanted: impl Fn(&Trace) -> bool,
+        mut hope: impl FnMut() -> Result<()>,
+    ) -> Result<Trace> {
         let deadline = Instant::now() + limit;
         let mut seen = self.lock();
         loop {
@@ -114,12 +129,17 @@ impl Tracer {
                 diagnosis::look(what);
                 bail!("no tracepoint told of {what} within {limit:?}; seen: {until_now}");
             }
-            seen = self
+            let (now, slice) = self
                 .0
                 .changed
-                .wait_timeout(seen, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+                .wait_timeout(seen, left.min(HOPE_SLICE))
+                .unwrap_or_else(PoisonError::into_inner);
+            seen = now;
+            if slice.timed_out() {
+                drop(seen);
+                hope().with_context(|| format!("while {what} is awaited"))?;
+                seen = self.lock();
+            }
         }
     }
 }

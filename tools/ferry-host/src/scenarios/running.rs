@@ -48,6 +48,9 @@ pub const SLOW: u64 = 1 << 20;
 /// Bytes per second at which nothing waits for the network.
 pub const FAST: u64 = 1 << 30;
 
+/// Bytes of device state with which a migration may go over to stop-and-copy.
+const LITTLE_LEFT: u64 = 2 << 20;
+
 /// The mdev attribute that has the device's migration state.
 const DEVICE_STATE: &str = "migration/device_state";
 
@@ -232,11 +235,29 @@ impl Running {
             self.set(DOWNTIME_LIMIT, SHORT_DOWNTIME)?;
             self.tracer.forget();
             self.begin(uri, FAST)?;
-            self.tracer
-                .wait(MIGRATION_LIMIT, "a chunk in pre-copy", |trace| {
-                    matches!(trace, Trace::Chunk { device, state, .. }
-                    if *device == uuid && (state == "PRE_COPY" || state == "STOP_COPY"))
-                })?;
+            let chunk = |trace: &Trace| {
+                matches!(trace, Trace::Chunk { device, state, .. }
+                if *device == uuid && (state == "PRE_COPY" || state == "STOP_COPY"))
+            };
+            let (tracer, qmp) = (self.tracer.clone(), &mut self.vm.qmp);
+            tracer.wait_while(MIGRATION_LIMIT, "a chunk in pre-copy", chunk, || {
+                let info = qmp.execute("query-migrate", json!({}))?;
+                ensure!(info["status"] != "failed", "the migration failed: {info}");
+                Ok(())
+            })?;
+            // A disk has more than one chunk, and goes on being written to. Most of it is to move
+            // while the guest runs, however long QEMU would have it stand still.
+            self.tracer.wait(
+                MIGRATION_LIMIT,
+                "the end of pre-copy",
+                |trace| match trace {
+                    Trace::Pending {
+                        device, pending, ..
+                    } => *device == uuid && *pending <= LITTLE_LEFT,
+                    Trace::State { device, to, .. } => *device == uuid && to == "STOP_COPY",
+                    _ => false,
+                },
+            )?;
             self.set(DOWNTIME_LIMIT, USUAL_DOWNTIME)?;
         } else {
             self.begin(uri, FAST)?;
