@@ -20,6 +20,7 @@ use migration::{
         FsmState,
         Read, //
     },
+    Observer,
     Refusal,
     Window, //
 };
@@ -293,10 +294,13 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
             } else {
                 (0, file.buffered)
             };
-            Ok(PrecopyInfo {
+            let info = PrecopyInfo {
                 initial_bytes: info.initial_bytes.saturating_add(initial),
                 dirty_bytes: info.dirty_bytes.saturating_add(dirty),
-            })
+            };
+            let pending = info.initial_bytes.saturating_add(info.dirty_bytes);
+            Reporter(device).pending(region.state(), pending);
+            Ok(info)
         })
     }
 
