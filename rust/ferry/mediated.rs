@@ -53,6 +53,11 @@ use vfio::{
         Operations, //
     },
     dma::Dma,
+    dma_log::{
+        self,
+        DmaLog,
+        LogOperations, //
+    },
     ioctl::DeviceInfo,
     irq::{
         self,
@@ -265,6 +270,8 @@ pub struct Mediated<D: Driver> {
     #[pin]
     refusals: RateLimit,
     #[pin]
+    dma_log: DmaLog,
+    #[pin]
     pub(crate) statistics: debugfs::File<Statistics>,
     /// Sizes of the BARs in bytes, which never change; 0 where there is none.
     bar_sizes: [u64; BARS],
@@ -300,6 +307,7 @@ impl<D: Driver> Mediated<D> {
             interrupts <- Interrupts::new(D::Model::VECTORS),
             window <- new_spinlock!(None),
             refusals <- RateLimit::new(),
+            dma_log <- DmaLog::new(),
             statistics <- debugfs::Dir::new(&*directory?)
                 .read_only_file(c"statistics", Statistics::new()),
         })
@@ -587,9 +595,16 @@ type RegisterResult<D> = Result<(), AccessError<D>>;
 /// The widest field of the header.
 const FIELD_MAX: usize = 8;
 
+impl<D: Driver> LogOperations for Mediated<D> {
+    fn dma_log(device: &Device<Self>) -> &DmaLog {
+        &device.dma_log
+    }
+}
+
 impl<D: Driver> Operations for Mediated<D> {
     const NAME: &'static CStr = D::NAME;
     const MIGRATION: Support = Support::of::<Self>();
+    const DMA_LOGGING: dma_log::Support<Self> = dma_log::Support::of();
 
     fn open_device(device: &Device<Self>) -> Result {
         let mut migration = device.migration.lock();
@@ -635,6 +650,8 @@ impl<D: Driver> Operations for Mediated<D> {
         device.interrupts.disable();
         device.interrupts.forget();
         device.interrupts.release();
+        // Whether or not there was one.
+        let _ = device.dma_log.stop();
 
         let pages = device.window.lock().take();
         let region = device.with_migration(|migration| {

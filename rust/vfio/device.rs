@@ -11,6 +11,7 @@
 use crate::{
     const_char_ptr,
     dma::Dma,
+    dma_log,
     ioctl,
     irq,
     mdev,
@@ -68,6 +69,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
     const NAME: &'static CStr;
     /// Whether and how the device migrates by protocol v2.
     const MIGRATION: migration::Support = migration::Support::NONE;
+    /// Whether the device logs its DMA.
+    const DMA_LOGGING: dma_log::Support<Self> = dma_log::Support::NONE;
 
     /// The first file of the device is opened.
     ///
@@ -311,6 +314,7 @@ impl<T: Operations> Registration<T> {
         unsafe {
             (*vdev).migration_flags = T::MIGRATION.flags.bits() as u32;
             (*vdev).mig_ops = T::MIGRATION.ops;
+            (*vdev).log_ops = T::DMA_LOGGING.ops;
         }
         // From here on a failure puts the device, and `release_callback` frees what there is.
         let put_on_error = Unregistered(this);
@@ -506,7 +510,11 @@ impl<T: Operations> VTable<T> {
         // SAFETY: As the device is open, so it stays during the call, and `user` does not change
         // meanwhile. A worker has no address space of its own.
         T::work(device, &unsafe {
-            Dma::new(device.vdev.get(), (*device.user.get()).as_deref())
+            Dma::new(
+                device.vdev.get(),
+                (*device.user.get()).as_deref(),
+                T::DMA_LOGGING.log.map(|log| log(device)),
+            )
         });
     }
 

@@ -9,6 +9,7 @@
 //!
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h), `vfio_dma_rw()`
 
+use crate::dma_log::DmaLog;
 use core::{
     cell::RefCell,
     marker::PhantomData, //
@@ -33,17 +34,23 @@ pub struct Dma<'a> {
     vdev: *mut vfio_bindings::vfio_device,
     /// The address space of the user who opened the device, which this thread has meanwhile.
     borrowed: RefCell<Option<BorrowedMm>>,
+    /// Where writes are logged.
+    log: Option<&'a DmaLog>,
     _open: PhantomData<&'a ()>,
 }
 
-impl Dma<'_> {
+impl<'a> Dma<'a> {
     /// Memory access by the current kernel thread, which has no address space of its own. `mm` is the
     /// one that most of the memory is likely to be in.
     ///
     /// # Safety
     ///
     /// `vdev` must be open during the lifetime, and this be a kernel thread without an address space.
-    pub(crate) unsafe fn new(vdev: *mut vfio_bindings::vfio_device, mm: Option<&Mm>) -> Self {
+    pub(crate) unsafe fn new(
+        vdev: *mut vfio_bindings::vfio_device,
+        mm: Option<&Mm>,
+        log: Option<&'a DmaLog>,
+    ) -> Self {
         // SAFETY: By the function's requirement.
         let borrowed = mm.and_then(|mm| unsafe { BorrowedMm::new(mm) });
 
@@ -51,6 +58,7 @@ impl Dma<'_> {
         Self {
             vdev,
             borrowed: RefCell::new(borrowed),
+            log,
             _open: PhantomData,
         }
     }
@@ -60,11 +68,18 @@ impl Dma<'_> {
         match access() {
             // The core takes a thread without an address space there by itself, for every access
             // anew.
-            Err(error) if error == EFAULT && self.borrowed.borrow_mut().take().is_some() => {
-                access()
-            }
+            Err(error) if error == EFAULT && self.leave_borrowed() => access(),
             result => result,
         }
+    }
+
+    /// Returns whether there was an address space to leave.
+    fn leave_borrowed(&self) -> bool {
+        // It is never borrowed for longer than this. (Nor does objtool know that `borrow_mut()`
+        // would not return otherwise.)
+        self.borrowed
+            .try_borrow_mut()
+            .is_ok_and(|mut borrowed| borrowed.take().is_some())
     }
 
     /// Reads memory at the I/O virtual address `iova`. May sleep, as long as the user has a page
@@ -80,9 +95,12 @@ impl Dma<'_> {
         }
         check_range(iova, into.len())?;
 
-        // SAFETY: By the type invariants the device is open; `into` is ours and `len()` bytes long.
-        to_result(unsafe {
-            vfio_bindings::vfio_dma_rw(self.vdev, iova, into.as_mut_ptr().cast(), into.len(), false)
+        let (data, len) = (into.as_mut_ptr(), into.len());
+        self.access(|| {
+            // SAFETY: By the type invariants the device is open; `into` is ours and so long.
+            to_result(unsafe {
+                vfio_bindings::vfio_dma_rw(self.vdev, iova, data.cast(), len, false)
+            })
         })
     }
 
@@ -98,13 +116,18 @@ impl Dma<'_> {
         check_range(iova, bytes.len())?;
 
         let data = bytes.as_ptr().cast_mut();
-        self.access(|| {
+        let result = self.access(|| {
             // SAFETY: By the type invariants the device is open; with `write` set the function only
             // reads the data.
             to_result(unsafe {
                 vfio_bindings::vfio_dma_rw(self.vdev, iova, data.cast(), bytes.len(), true)
             })
-        })
+        });
+        // Some of it may have been written in any case.
+        if let Some(log) = self.log {
+            log.mark(iova, bytes.len());
+        }
+        result
     }
 }
 

@@ -18,6 +18,7 @@ pub mod attribute;
 pub mod class;
 pub mod device;
 pub mod dma;
+pub mod dma_log;
 pub mod eventfd;
 pub mod file;
 pub mod ioctl;
