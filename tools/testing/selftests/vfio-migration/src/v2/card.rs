@@ -298,10 +298,10 @@ impl Writer {
         })
     }
 
-    fn command(&self, page: u64) -> Command {
-        Command::new(nvm::WRITE)
+    fn command(&self, opcode: u8, page: u64, address: u64) -> Command {
+        Command::new(opcode)
             .namespace(1)
-            .prp(self.driver.data(0), 0)
+            .prp(address, 0)
             .blocks((page * PAGE) >> self.shift, (PAGE >> self.shift) as u32)
     }
 
@@ -311,15 +311,28 @@ impl Writer {
         self.driver
             .memory()
             .write(self.driver.data(0), &vec![byte; PAGE as usize]);
-        let command = self.command(page);
+        let command = self.command(nvm::WRITE, page, self.driver.data(0));
         self.driver.succeed(self.queue, command)?;
         Ok(())
     }
 
-    /// Asks for that and does not wait.
+    /// Reads a page to an address.
+    #[track_caller]
+    pub fn read(&mut self, page: u64, address: u64) -> Outcome {
+        let command = self.command(nvm::READ, page, address);
+        self.driver.succeed(self.queue, command)?;
+        Ok(())
+    }
+
+    /// Returns where the completions of the queue are.
+    pub fn completions(&self) -> u64 {
+        self.driver.pair(self.queue).completions
+    }
+
+    /// Asks for a write and does not wait.
     #[track_caller]
     pub fn submit(&mut self, page: u64) -> Outcome {
-        let command = self.command(page);
+        let command = self.command(nvm::WRITE, page, self.driver.data(0));
         self.driver.submit(self.queue, command)?;
         Ok(())
     }

@@ -6,6 +6,7 @@ mod feature;
 mod file;
 mod lifetime;
 mod log;
+mod logging;
 mod moving;
 mod protocol;
 mod size;
@@ -27,18 +28,24 @@ macro_rules! cases {
 use cases;
 
 /// The tests of whatever device, in the order in which they run.
-const ANY_DEVICE: [&[Case]; 6] = [
+const ANY_DEVICE: [&[Case]; 7] = [
     state::CASES,
     feature::CASES,
     file::CASES,
     size::CASES,
+    logging::CASES,
     moving::CASES,
     lifetime::CASES,
 ];
 /// Those of Ferry's devices.
 const FERRY: [&[Case]; 3] = [protocol::CASES, moving::FERRY, lifetime::FERRY];
 /// Those of a device with storage.
-const STORAGE: [&[Case]; 3] = [state::STORAGE, file::STORAGE, size::STORAGE];
+const STORAGE: [&[Case]; 4] = [
+    state::STORAGE,
+    file::STORAGE,
+    size::STORAGE,
+    logging::STORAGE,
+];
 
 /// Returns the tests of a kind of device, in the order in which they run.
 pub fn of(kind: Kind) -> impl Iterator<Item = &'static Case> {

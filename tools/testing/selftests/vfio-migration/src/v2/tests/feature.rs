@@ -27,7 +27,6 @@ pub const CASES: &[Case] = cases![
     feature_flags_say_stop_copy_p2p_and_pre_copy,
     feature_probes_say_what_there_is,
     feature_malformed_requests_are_refused,
-    feature_dma_logging_is_not_there_or_works,
     feature_a_session_whose_file_cannot_be_told_is_no_leak,
 ];
 
@@ -126,52 +125,6 @@ fn feature_malformed_requests_are_refused(target: &Target) -> Outcome {
     )?;
     same("state", &data[..4], &State::RUNNING.0.to_ne_bytes()[..])?;
     card.expect(State::RUNNING)
-}
-
-fn feature_dma_logging_is_not_there_or_works(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
-    let logging = [
-        (Feature::LOGGING_START, SET),
-        (Feature::LOGGING_STOP, SET),
-        (Feature::LOGGING_REPORT, GET),
-    ];
-    if card.migration.probe(Feature::LOGGING_START, SET).is_err() {
-        for (feature, how) in logging {
-            refused(
-                format_args!("probe of {feature:?}"),
-                card.migration.probe(feature, how),
-                Errno::NOTTY,
-            )?;
-        }
-        refused(
-            "start of a logging that is not there",
-            card.migration.start_logging(4096, &[(0, 1 << 20)]),
-            Errno::NOTTY,
-        )?;
-        refused(
-            "stop of a logging that is not there",
-            card.migration.stop_logging(),
-            Errno::NOTTY,
-        )?;
-        refused(
-            "report of a logging that is not there",
-            card.migration.take_logged(0, 1 << 20, 4096),
-            Errno::NOTTY,
-        )?;
-        return card.expect_works();
-    }
-    refused(
-        "report without a start",
-        card.migration.take_logged(0, 1 << 20, 4096),
-        Errno::INVAL,
-    )?;
-    card.migration.start_logging(4096, &[(0, 1 << 20)])?;
-    refused(
-        "second start",
-        card.migration.start_logging(4096, &[(0, 1 << 20)]),
-        Errno::INVAL,
-    )?;
-    Ok(card.migration.stop_logging()?)
 }
 
 fn feature_a_session_whose_file_cannot_be_told_is_no_leak(target: &Target) -> Outcome {

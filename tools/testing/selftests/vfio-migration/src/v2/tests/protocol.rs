@@ -158,6 +158,7 @@ fn protocol_the_administrator_may_offer_v1_only(target: &Target) -> Outcome {
     region.set_state(Region::RUNNING)?;
     card.expect_works()?;
     // A later choice counts at once.
+    drop(region);
     let mdev = card.close();
     mdev.set_attribute(PROTOCOL, b"any")?;
     let card = Card::open(mdev, target.kind)?;

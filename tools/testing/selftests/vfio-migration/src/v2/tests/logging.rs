@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The log of what a device writes, `VFIO_DEVICE_FEATURE_DMA_LOGGING_*`, where the kernel has it.
+
+use std::collections::BTreeSet;
+
+use vfio_client::nvme::PAGE;
+use vfio_client::v2::Feature;
+use vfio_client::v2::Migration;
+use vfio_client::v2::GET;
+use vfio_client::v2::SET;
+use vfio_client::Errno;
+
+use crate::card::Card;
+use crate::card::Target;
+use crate::card::Writer;
+use crate::check::holds;
+use crate::check::refused;
+use crate::check::same;
+use crate::check::Outcome;
+use crate::check::Stop;
+use crate::tests::cases;
+use crate::tests::Case;
+
+/// The tests of whatever device.
+pub const CASES: &[Case] = cases![
+    logging_is_all_there_or_not_at_all,
+    logging_is_started_once_and_stopped_once,
+    logging_takes_ranges_however_large,
+    logging_refuses_bad_ranges,
+    logging_ends_with_the_open,
+];
+/// Those of a device with storage, which writes memory.
+pub const STORAGE: &[Case] = cases![
+    logging_shows_what_the_device_writes_and_nothing_else,
+    logging_of_large_pages_shows_them_whole,
+];
+
+const RANGE: (u64, u64) = (0, 1 << 30);
+
+fn there(card: &Card) -> Outcome<&Migration> {
+    match card.migration.probe(Feature::LOGGING_START, SET) {
+        Ok(()) => Ok(&card.migration),
+        Err(error) => Err(Stop::Skipped(error.to_string())),
+    }
+}
+
+fn logging_is_all_there_or_not_at_all(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let log = &card.migration;
+    let features = [
+        (Feature::LOGGING_START, SET),
+        (Feature::LOGGING_STOP, SET),
+        (Feature::LOGGING_REPORT, GET),
+    ];
+    if log.probe(Feature::LOGGING_START, SET).is_ok() {
+        for (feature, how) in features {
+            log.probe(feature, how)?;
+        }
+        // The kernel can report it.
+        log.start_logging(PAGE, &[RANGE])?;
+        log.take_logged(RANGE.0, RANGE.1, PAGE)?;
+        log.stop_logging()?;
+        return card.expect_works();
+    }
+    for (feature, how) in features {
+        refused(
+            format_args!("probe of {feature:?}"),
+            log.probe(feature, how),
+            Errno::NOTTY,
+        )?;
+    }
+    refused("start", log.start_logging(PAGE, &[RANGE]), Errno::NOTTY)?;
+    refused("stop", log.stop_logging(), Errno::NOTTY)?;
+    refused(
+        "report",
+        log.take_logged(RANGE.0, RANGE.1, PAGE),
+        Errno::NOTTY,
+    )?;
+    card.expect_works()
+}
+
+fn logging_is_started_once_and_stopped_once(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let log = there(&card)?;
+    for _ in 0..2 {
+        refused(
+            "report without a start",
+            log.take_logged(RANGE.0, RANGE.1, PAGE),
+            Errno::INVAL,
+        )?;
+        refused("stop without a start", log.stop_logging(), Errno::INVAL)?;
+        same("size of a page", log.start_logging(PAGE, &[RANGE])?, PAGE)?;
+        refused(
+            "second start",
+            log.start_logging(PAGE, &[RANGE]),
+            Errno::INVAL,
+        )?;
+        let words = log.take_logged(RANGE.0, RANGE.1, PAGE)?;
+        same(
+            "words with a bit",
+            words.iter().any(|word| *word != 0),
+            false,
+        )?;
+        card.reset()?;
+        // It is the VMM's, not the guest's.
+        log.take_logged(RANGE.0, RANGE.1, PAGE)?;
+        log.stop_logging()?;
+    }
+    card.expect_works()
+}
+
+fn logging_takes_ranges_however_large(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let log = there(&card)?;
+    for (length, size) in [
+        (1 << 38, PAGE),
+        (1 << 39, 2 * PAGE),
+        (1 << 52, 1 << 26),
+        (1 << 63, 1 << 37),
+    ] {
+        same(
+            format_args!("size of a page of {length:#x} bytes"),
+            log.start_logging(PAGE, &[(0, length)])?,
+            size,
+        )?;
+        log.take_logged(0, 1 << 30, PAGE)?;
+        log.stop_logging()?;
+    }
+    let many: Vec<(u64, u64)> = (0..256).map(|i| (i << 40, 1 << 20)).collect();
+    same("size", log.start_logging(PAGE, &many)?, PAGE)?;
+    log.stop_logging()?;
+    for size in [PAGE, 1 << 16, 1 << 21, 1 << 30] {
+        same("size", log.start_logging(size, &[RANGE])?, size)?;
+        log.stop_logging()?;
+    }
+    card.expect_works()
+}
+
+fn logging_refuses_bad_ranges(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let log = there(&card)?;
+    for (what, size, ranges, errno) in [
+        ("no range", PAGE, vec![], Errno::INVAL),
+        ("257 ranges", PAGE, vec![RANGE; 257], Errno::TOOBIG),
+        ("overlap", PAGE, vec![RANGE, RANGE], Errno::INVAL),
+        ("odd start", PAGE, vec![(1, PAGE)], Errno::INVAL),
+        ("odd length", PAGE, vec![(0, PAGE + 1)], Errno::INVAL),
+        ("odd page", 3 * PAGE, vec![(0, 0)], Errno::INVAL),
+        (
+            "wrapped",
+            PAGE,
+            vec![(!(PAGE - 1), 2 * PAGE)],
+            Errno::OVERFLOW,
+        ),
+    ] {
+        refused(what, log.start_logging(size, &ranges), errno)?;
+    }
+    // None of them has started anything.
+    log.start_logging(PAGE, &[RANGE])?;
+    log.stop_logging()?;
+    Ok(())
+}
+
+fn logging_ends_with_the_open(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    there(&card)?.start_logging(PAGE, &[RANGE])?;
+    let card = Card::open(card.close(), target.kind)?;
+    refused(
+        "report of the former user's log",
+        card.migration.take_logged(RANGE.0, RANGE.1, PAGE),
+        Errno::INVAL,
+    )?;
+    card.migration.start_logging(PAGE, &[RANGE])?;
+    card.migration.stop_logging()?;
+    card.expect_works()
+}
+
+/// The pages of a bitmap from `start` on.
+fn pages(start: u64, size: u64, words: &[u64]) -> BTreeSet<u64> {
+    (0..words.len() as u64 * 64)
+        .filter(|page| words[(page / 64) as usize] >> (page % 64) & 1 != 0)
+        .map(|page| start + page * size)
+        .collect()
+}
+
+fn logging_shows_what_the_device_writes_and_nothing_else(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let log = there(&card)?;
+    let mut writer = Writer::new(&card)?;
+    let memory = card.memory()?.clone();
+    let (start, length) = (memory.start(), memory.size());
+    let take = || -> Outcome<BTreeSet<u64>> {
+        Ok(pages(start, PAGE, &log.take_logged(start, length, PAGE)?))
+    };
+    log.start_logging(PAGE, &[(start, length)])?;
+    same(
+        "pages before anything was written",
+        take()?,
+        BTreeSet::new(),
+    )?;
+    for round in 0..8 {
+        let mut expected = BTreeSet::from([writer.completions()]);
+        // What the device reads is not dirty, what it writes is.
+        writer.write(round, 1)?;
+        for page in [0, 3 * round, 100 + round, 700] {
+            let address = writer.driver.data(page * PAGE);
+            writer.read(round, address)?;
+            expected.insert(address);
+        }
+        same(format_args!("pages of round {round}"), take()?, expected)?;
+        same("pages after that", take()?, BTreeSet::new())?;
+    }
+    // A part is taken, the rest stays.
+    let (low, high) = (writer.driver.data(0), writer.driver.data(64 * PAGE));
+    writer.read(0, low)?;
+    writer.read(0, high)?;
+    let part = log.take_logged(start, high - start, PAGE)?;
+    same(
+        "pages of the part",
+        pages(start, PAGE, &part).contains(&low),
+        true,
+    )?;
+    same("pages of the rest", take()?, BTreeSet::from([high]))?;
+    log.stop_logging()?;
+    writer.read(0, low)?;
+    log.start_logging(PAGE, &[(start, length)])?;
+    same("pages of a new log", take()?, BTreeSet::new())?;
+    log.stop_logging()?;
+    Ok(())
+}
+
+fn logging_of_large_pages_shows_them_whole(target: &Target) -> Outcome {
+    const LARGE: u64 = 1 << 20;
+    let card = Card::new(target)?;
+    let log = there(&card)?;
+    let mut writer = Writer::new(&card)?;
+    let (start, length) = (card.memory()?.start(), card.memory()?.size());
+    log.start_logging(LARGE, &[(start, length)])?;
+    let address = writer.driver.data(300 * PAGE);
+    writer.read(0, address)?;
+    let large = address / LARGE * LARGE;
+    // Half of it is asked for, which takes nothing away from the other half.
+    for half in [0, LARGE / 2] {
+        let words = log.take_logged(large + half, LARGE / 2, PAGE)?;
+        same(
+            format_args!("pages of the half at {half:#x}"),
+            pages(large + half, PAGE, &words).len() as u64,
+            LARGE / 2 / PAGE,
+        )?;
+    }
+    let words = log.take_logged(start, length, LARGE)?;
+    holds(
+        pages(start, LARGE, &words).contains(&large),
+        "expected the page, seen none",
+    )?;
+    let words = log.take_logged(start, length, LARGE)?;
+    same(
+        "pages after that",
+        pages(start, LARGE, &words),
+        BTreeSet::new(),
+    )?;
+    log.stop_logging()?;
+    Ok(())
+}
