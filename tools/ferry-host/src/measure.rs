@@ -55,8 +55,12 @@ const WORKLOADS: [(&str, &[&str]); 6] = [
     ),
 ];
 
+/// Where measurements begin: behind the part of a disk that has to stay as it is.
+const OFFSET: &str = "--offset=8m";
+
 /// What fio is told in each of them. A round of some seconds, of which the first does not count.
-const COMMON: [&str; 6] = [
+const COMMON: [&str; 7] = [
+    OFFSET,
     "--ioengine=libaio",
     "--direct=1",
     "--size=32m",
@@ -65,8 +69,10 @@ const COMMON: [&str; 6] = [
     "--runtime=4",
 ];
 
-/// What fills a disk, so that no read finds a part that was never written.
-const FILL: [&str; 5] = [
+/// What fills a disk behind the part that a verdict looks at, so that no read finds a part that was
+/// never written.
+const FILL: [&str; 6] = [
+    OFFSET,
     "--ioengine=libaio",
     "--direct=1",
     "--rw=write",
@@ -75,7 +81,8 @@ const FILL: [&str; 5] = [
 ];
 
 /// The load while a disk is moved: the same writes a second, all over the disk, whatever its size.
-const STEADY: [&str; 7] = [
+const STEADY: [&str; 8] = [
+    OFFSET,
     "--ioengine=libaio",
     "--direct=1",
     "--rw=randwrite",
