@@ -54,6 +54,10 @@ pub struct Components {
     #[arg(long, global = true, env = "FERRY_MODULES", value_name = "DIR")]
     modules: Option<PathBuf>,
 
+    /// Directory with the kernel's sample device mtty.ko, on which kselftests run, too
+    #[arg(long, global = true, env = "FERRY_SAMPLES", value_name = "DIR")]
+    samples: Option<PathBuf>,
+
     /// Directory with the static programs
     #[arg(long, global = true, env = "FERRY_PROGRAMS", value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -126,6 +130,11 @@ impl Components {
             "the directory with Ferry's modules",
             "modules",
         )
+    }
+
+    /// The kernel's sample modules, if they were built.
+    pub fn samples(&self) -> Option<&Path> {
+        self.samples.as_deref().filter(|path| path.is_dir())
     }
 
     /// A static program.

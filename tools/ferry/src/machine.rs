@@ -63,6 +63,9 @@ const HOST_MODULES: [(&str, bool); 4] = [
 /// Ferry's driver modules; what they need comes with them.
 const DRIVERS: [&str; 2] = [device::SERIAL_DRIVER, device::DISK_DRIVER];
 
+/// The kernel's sample device, for the tests that run on it, too.
+const SAMPLE: &str = "mtty";
+
 /// The module with the in-kernel unit tests.
 const KUNIT_TESTS: &str = "ferry_kunit";
 
@@ -254,7 +257,7 @@ fn write_guest(components: &Components, path: &Path) -> Result<()> {
         add_program(root, program, "", &mut archive)?;
     }
     let kernel = kernel_modules(components.kernel(false)?)?;
-    let available = Modules::find(None, &kernel)?;
+    let available = Modules::find(&[], &kernel)?;
     let mut modules = Vec::new();
     for (name, parameters) in GUEST_MODULES {
         let closure = available
@@ -355,16 +358,17 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
         archive.file(&format!("{}/{name}", job::PROGRAMS), file, true)?;
     }
 
-    let own = if plan.driver {
-        Some(components.modules()?)
-    } else {
-        None
-    };
+    let mut own = Vec::new();
+    if plan.driver {
+        own.push(components.modules()?);
+        own.extend(components.samples());
+    }
     let kernel = kernel_modules(components.kernel(plan.debug)?)?;
-    let available = Modules::find(own, &kernel)?;
+    let available = Modules::find(&own, &kernel)?;
     let mut wanted: Vec<(&str, bool)> = HOST_MODULES.to_vec();
     if plan.driver {
         wanted.extend(DRIVERS.map(|driver| (driver, false)));
+        wanted.push((SAMPLE, true));
     }
     let mut modules: Vec<job::Module> = Vec::new();
     for (name, optional) in wanted {

@@ -53,9 +53,9 @@ fn collect(directory: &Path, depth: usize, files: &mut HashMap<String, PathBuf>)
 
 impl Modules {
     /// The modules in `own`, which go first, and those of the kernel in `kernel`.
-    pub fn find(own: Option<&Path>, kernel: &Path) -> Result<Self> {
+    pub fn find(own: &[&Path], kernel: &Path) -> Result<Self> {
         let mut files = HashMap::new();
-        if let Some(own) = own {
+        for own in own {
             // Only the directory itself: below it may lie build trees with modules of their own.
             collect(own, 0, &mut files)?;
         }
@@ -151,7 +151,7 @@ mod tests {
             let path = directory.path().join(format!("{name}.ko"));
             fs::write(path, module(depends)).expect("write");
         }
-        let modules = Modules::find(None, directory.path()).expect("find");
+        let modules = Modules::find(&[], directory.path()).expect("find");
         let order: Vec<_> = modules
             .closure("a")
             .expect("closure")

@@ -30,8 +30,8 @@ use crate::machine::TripleFault;
 use crate::policy;
 use crate::progress::Progress;
 
-/// The kselftest program.
-const SELFTESTS: &str = "vfio-migration-selftests";
+/// The kselftest programs.
+const SELFTESTS: [&str; 2] = ["vfio-migration-selftests", "vfio-migration-v2-selftests"];
 
 /// The mdev types with which the scenarios are run, and the parts that run them.
 pub const SERIAL: &str = "ferry_uart-2";
@@ -219,15 +219,15 @@ fn parts(options: &Options) -> Vec<Part> {
             .as_ref()
             .is_none_or(|only| name.contains(only.as_str()))
     };
-    let selftests = Stage::Kselftest {
-        program: format!("{}/{SELFTESTS}", ferry_host::job::PROGRAMS),
-    };
+    let selftests = SELFTESTS.map(|program| Stage::Kselftest {
+        program: format!("{}/{program}", ferry_host::job::PROGRAMS),
+    });
     let mut parts = Vec::new();
     if options.debug {
         if wanted("kunit") || wanted("kselftest") {
             let mut stages = Vec::new();
             if wanted("kselftest") {
-                stages.push(selftests);
+                stages.extend(selftests);
             }
             stages.push(Stage::Kmemleak);
             parts.push(Part {
@@ -235,7 +235,7 @@ fn parts(options: &Options) -> Vec<Part> {
                 stages,
                 kunit: wanted("kunit"),
                 device: None,
-                programs: vec![SELFTESTS.to_owned()],
+                programs: SELFTESTS.map(str::to_owned).to_vec(),
                 limit: DEBUG_LIMIT,
             });
         }
@@ -258,10 +258,10 @@ fn parts(options: &Options) -> Vec<Part> {
     if wanted("kselftest") {
         parts.push(Part {
             name: "kselftest".to_owned(),
-            stages: vec![selftests],
+            stages: selftests.to_vec(),
             kunit: false,
             device: None,
-            programs: vec![SELFTESTS.to_owned()],
+            programs: SELFTESTS.map(str::to_owned).to_vec(),
             limit: SELFTESTS_LIMIT,
         });
     }

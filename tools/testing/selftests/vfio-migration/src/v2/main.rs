@@ -44,13 +44,19 @@ const USAGE: &str = "\
 usage: vfio-migration-v2-selftests [options] [filter...]
   --list                 list the tests and stop
   --type NAME            run all tests of this type of mediated device; may be given repeatedly
-                         (default: ferry_uart-2 and ferry_nvme-512)
+                         (default: ferry_uart-2, ferry_nvme-512, and mtty-1 if it is there)
   --timeout SECONDS      for each test (default: 120)
 Only tests whose name, TYPE.TEST, contains one of the filters are run.
 ";
 
 /// The types that are tested when none is named.
-const TYPES: [&str; 2] = ["ferry_uart-2", "ferry_nvme-512"];
+const TYPES: [&str; 3] = ["ferry_uart-2", "ferry_nvme-512", "mtty-1"];
+
+/// The test that is left of a type that is not there.
+const IS_THERE: Case = Case {
+    name: "is_there",
+    run: is_there,
+};
 
 /// What a test is run with.
 #[derive(Clone)]
@@ -61,10 +67,18 @@ struct Context {
     difference: Option<&'static str>,
 }
 
-fn run_case(context: &Context) -> Outcome {
-    if !context.target.mdev_type().exists() {
-        return Err(Stop::Skipped(format!("no {}", context.target.type_name)));
+fn is_there(target: &Target) -> Outcome {
+    if target.mdev_type().exists() {
+        return Ok(());
     }
+    Err(Stop::Skipped(format!(
+        "no {}; is {} loaded?",
+        target.type_name,
+        target.kind.driver()
+    )))
+}
+
+fn run_case(context: &Context) -> Outcome {
     match ((context.case.run)(&context.target), context.difference) {
         (Err(Stop::Failed(_)), Some(why)) => Err(Stop::Skipped(format!("as known: {why}"))),
         (Ok(()), Some(why)) => Err(Stop::failed(format_args!(
@@ -122,12 +136,19 @@ impl Options {
         self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part))
     }
 
-    fn plan(&self) -> Result<Vec<Planned<Context>>, String> {
+    /// Plans the tests that are wanted; `everything` is for those who only want to know what there
+    /// would be.
+    fn plan(&self, everything: bool) -> Result<Vec<Planned<Context>>, String> {
         let mut plan = Vec::new();
         for name in &self.types {
             let target = Target::new(name).map(Arc::new);
             let target = target.ok_or_else(|| format!("{name:?} is not a type with tests"))?;
-            plan.extend(tests::of(target.kind).map(|case| Planned {
+            let cases: Vec<&'static Case> = if everything || target.mdev_type().exists() {
+                tests::of(target.kind).collect()
+            } else {
+                vec![&IS_THERE]
+            };
+            plan.extend(cases.into_iter().map(|case| Planned {
                 name: format!("{name}.{}", case.name),
                 run: run_case,
                 context: Context {
@@ -140,7 +161,7 @@ impl Options {
                 },
             }));
         }
-        plan.retain(|test| self.wants(&test.name));
+        plan.retain(|test| test.name.ends_with(IS_THERE.name) || self.wants(&test.name));
         Ok(plan)
     }
 }
@@ -150,7 +171,7 @@ fn run(options: Options) -> Result<Exit, String> {
         print!("{USAGE}");
         return Ok(Exit::Pass);
     }
-    let plan = options.plan()?;
+    let plan = options.plan(options.list)?;
     if plan.is_empty() {
         return Err("no test has such a name".into());
     }
@@ -185,7 +206,7 @@ mod tests_of_the_options {
 
     fn plan(arguments: &[&str]) -> Result<Vec<String>, String> {
         let options = Options::parse(arguments.iter().map(ToString::to_string))?;
-        let plan = options.plan()?;
+        let plan = options.plan(true)?;
         Ok(plan.into_iter().map(|test| test.name).collect())
     }
 
