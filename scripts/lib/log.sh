@@ -6,7 +6,8 @@
 # Messages go to file descriptor 3, which is the caller's standard error, so that a component's build can
 # send its own output to a log and still report progress.
 
-if ! { true >&3; } 2>/dev/null; then
+# The caller may have opened it for something else: as flock does, for its lock file, to read.
+if ! grep -q '^flags:.*[12]$' /proc/self/fdinfo/3 2>/dev/null; then
 	exec 3>&2
 fi
 
