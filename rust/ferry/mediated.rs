@@ -26,7 +26,6 @@ use core::fmt::Display;
 use kernel::{
     debugfs, dev_warn,
     mm::virt::VmaNew,
-    new_mutex, new_spinlock,
     prelude::*,
     str::CString,
     sync::{
@@ -68,6 +67,7 @@ use vfio::{
         MigrationOperations,
         Support, //
     },
+    new_lock,
     ratelimit::RateLimit,
     region::{
         self,
@@ -292,20 +292,24 @@ impl<D: Driver> Mediated<D> {
         let directory = CString::try_from_fmt(fmt!("{}-{}", D::NAME, name));
         try_pin_init!(Self {
             bar_sizes,
-            migration <- new_mutex!(Migration {
-                settings: settings?,
-                window_size,
-                protocols: Protocols::Any,
-                region: None,
-                protocol: None,
-                file: None,
-                sessions: 0,
-            }),
-            live <- new_mutex!(None),
+            migration <- new_lock!(
+                Mutex,
+                c"Mediated::migration",
+                Migration {
+                    settings: settings?,
+                    window_size,
+                    protocols: Protocols::Any,
+                    region: None,
+                    protocol: None,
+                    file: None,
+                    sessions: 0,
+                },
+            ),
+            live <- new_lock!(Mutex, c"Mediated::live", None),
             posted: Default::default(),
             takes_posted: Atomic::new(false),
             interrupts <- Interrupts::new(D::Model::VECTORS),
-            window <- new_spinlock!(None),
+            window <- new_lock!(SpinLock, c"Mediated::window", None),
             refusals <- RateLimit::new(),
             dma_log <- DmaLog::new(),
             statistics <- debugfs::Dir::new(&*directory?)
@@ -858,6 +862,7 @@ impl<D: Driver> Operations for Mediated<D> {
             }
         }
 
+        device.notify_data();
         device.kick();
     }
 

@@ -5,7 +5,7 @@
 use core::time::Duration;
 use kernel::{
     debugfs::Writer,
-    fmt, new_spinlock,
+    fmt,
     prelude::*,
     sync::{
         atomic::{
@@ -120,7 +120,7 @@ impl Statistics {
             failed_transitions: Atomic::new(0),
             refusals: [const { Atomic::new(0) }; CAUSES.len()],
             other_refusals: Atomic::new(0),
-            stays <- new_spinlock!(Stays {
+            stays <- vfio::new_lock!(SpinLock, c"Statistics::stays", Stays {
                 stop_copy: Stay::new(),
                 resuming: Stay::new(),
             }),

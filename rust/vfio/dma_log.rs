@@ -24,7 +24,6 @@ use kernel::{
     },
 };
 use kernel::{
-    new_mutex,
     prelude::*,
     sync::Mutex, //
 };
@@ -231,7 +230,7 @@ impl DmaLog {
     /// A log that is stopped.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            log <- new_mutex!(None),
+            log <- crate::new_lock!(Mutex, c"DmaLog::log", None),
         })
     }
 

@@ -22,7 +22,6 @@ use crate::eventfd::{
     Virqfd, //
 };
 use kernel::{
-    new_mutex, new_spinlock,
     prelude::*,
     sync::{
         Arc,
@@ -209,7 +208,7 @@ impl Interrupts {
                 }
                 Arc::pin_init(
                     pin_init!(Router {
-                        routing <- new_spinlock!(Routing {
+                        routing <- crate::new_lock!(SpinLock, c"Router::routing", Routing {
                             mode: None,
                             held: false,
                             intx_trigger: None,
@@ -222,7 +221,7 @@ impl Interrupts {
                     GFP_KERNEL_ACCOUNT,
                 )?
             },
-            unmask_listener <- new_mutex!(None),
+            unmask_listener <- crate::new_lock!(Mutex, c"Interrupts::unmask_listener", None),
             counts,
         })
     }

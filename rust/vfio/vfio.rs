@@ -23,6 +23,7 @@ pub mod eventfd;
 pub mod file;
 pub mod ioctl;
 pub mod irq;
+pub mod lock;
 pub mod mdev;
 pub mod memcg;
 pub mod migration;
