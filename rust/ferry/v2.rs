@@ -43,8 +43,8 @@ pub(crate) struct FileSession {
     id: u64,
     /// Bytes that the file has and the user has not read.
     buffered: u64,
-    /// Whether there are some among them that were there when pre-copy began.
-    buffered_initial: bool,
+    /// How many of them at most are of what there was when pre-copy began.
+    buffered_initial: u64,
 }
 
 impl FileSession {
@@ -52,7 +52,7 @@ impl FileSession {
         Self {
             id,
             buffered: 0,
-            buffered_initial: false,
+            buffered_initial: 0,
         }
     }
 }
@@ -247,15 +247,20 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
 
     fn read_data(device: &Device<Self>, session: u64, into: &mut [u8]) -> Result<Available> {
         device.with_session(session, |region, file| {
-            // Once the initial bytes have come to nothing, it stays so: users wait for that.
-            file.buffered_initial = region
-                .precopy_info(&mut Engaged(device), BUFFER_SIZE)
-                .is_ok_and(|info| info.initial_bytes > 0);
+            let initial = |region: &Region| {
+                region
+                    .precopy_info(&mut Engaged(device), BUFFER_SIZE)
+                    .map_or(0, |info| info.initial_bytes)
+            };
+            let before = initial(region);
             let read = region.read_file(
                 &mut Engaged(device),
                 &mut Reporter(device),
                 &mut FileWindow(into),
             )?;
+            // What is read counts as it did before, so that the initial bytes never become more: users
+            // wait for them to come to nothing.
+            file.buffered_initial = before.saturating_sub(initial(region));
             Ok(match read {
                 // No more than the buffer has.
                 Read::Bytes(bytes) => Available::Bytes(bytes as usize),
@@ -289,11 +294,8 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
     fn precopy_info(device: &Device<Self>, session: u64) -> Result<PrecopyInfo> {
         device.with_session(session, |region, file| {
             let info = region.precopy_info(&mut Engaged(device), BUFFER_SIZE)?;
-            let (initial, dirty) = if file.buffered_initial {
-                (file.buffered, 0)
-            } else {
-                (0, file.buffered)
-            };
+            let initial = file.buffered.min(file.buffered_initial);
+            let dirty = file.buffered.saturating_sub(initial);
             let info = PrecopyInfo {
                 initial_bytes: info.initial_bytes.saturating_add(initial),
                 dirty_bytes: info.dirty_bytes.saturating_add(dirty),
