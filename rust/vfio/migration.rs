@@ -620,6 +620,10 @@ impl DataStream {
             buffer.start += len;
             done += len;
             self.tell_buffered(&buffer);
+            // A device that is busy enough always has more.
+            if current!().signal_pending() {
+                break;
+            }
         }
 
         Ok(done)
@@ -678,6 +682,9 @@ impl DataStream {
                 Ok(()) => done += len,
                 Err(error) if done == 0 => return Err(error),
                 Err(_) => break,
+            }
+            if current!().signal_pending() {
+                break;
             }
         }
 
