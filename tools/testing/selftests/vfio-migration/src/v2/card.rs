@@ -232,7 +232,7 @@ impl Card {
         match self.kind {
             Kind::Uart { ports } => uart::fill(self.device(), ports, seed),
             Kind::Nvme { shift } => nvme::fill(self.device(), self.memory()?, shift, seed),
-            Kind::Mtty => uart::fill(self.device(), 1, seed),
+            Kind::Mtty => mtty::fill(self.device(), seed),
         }
     }
 
@@ -242,7 +242,7 @@ impl Card {
         match self.kind {
             Kind::Uart { ports } => uart::expect_filled(self.device(), ports, seed),
             Kind::Nvme { shift } => nvme::expect_filled(self.device(), self.memory()?, shift, seed),
-            Kind::Mtty => uart::expect_filled(self.device(), 1, seed),
+            Kind::Mtty => mtty::expect_filled(self.device(), seed),
         }
     }
 
@@ -270,6 +270,43 @@ impl Card {
             }
         }
         Ok(())
+    }
+}
+
+/// What the tests do to the kernel's sample. Its divisor is 0 whenever one looks at it.
+mod mtty {
+    use vfio_client::uart::Register;
+    use vfio_client::uart::Uart;
+    use vfio_client::uart::FCR_ENABLE;
+    use vfio_client::uart::LCR_8N1;
+    use vfio_client::uart::MCR_DTR;
+    use vfio_client::Device;
+
+    use crate::check::same;
+    use crate::check::same_bytes;
+    use crate::check::Outcome;
+
+    fn waiting(seed: u8) -> Vec<u8> {
+        (0..10).map(|i: u8| seed.wrapping_mul(31) ^ i).collect()
+    }
+
+    #[track_caller]
+    pub fn fill(device: &Device, seed: u8) -> Outcome {
+        let port = Uart::new(device, 0)?;
+        port.write(Register::Lcr, LCR_8N1)?;
+        port.write(Register::Mcr, MCR_DTR)?;
+        port.write(Register::IirFcr, FCR_ENABLE)?;
+        port.write(Register::Scr, seed)?;
+        port.send(&waiting(seed))?;
+        Ok(())
+    }
+
+    #[track_caller]
+    pub fn expect_filled(device: &Device, seed: u8) -> Outcome {
+        let port = Uart::new(device, 0)?;
+        same("LCR", port.read(Register::Lcr)?, LCR_8N1)?;
+        same("SCR", port.read(Register::Scr)?, seed)?;
+        same_bytes("received bytes", &port.receive()?, &waiting(seed))
     }
 }
 

@@ -206,13 +206,13 @@ fn file_bad_addresses_lose_nothing(target: &Target) -> Outcome {
     let file = card.begin(State::RESUMING)?;
     bare(
         "write from nowhere",
-        sys::write_nowhere(&file, 64),
+        sys::write_nowhere(&file, 4),
         Errno::FAULT,
     )?;
     file.write_all(&stream[..20], PIECE)?;
     bare(
         "write from nowhere",
-        sys::write_nowhere(&file, 64),
+        sys::write_nowhere(&file, 4),
         Errno::FAULT,
     )?;
     file.write_all(&stream[20..], PIECE)?;
