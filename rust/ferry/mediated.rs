@@ -312,7 +312,7 @@ impl<D: Driver> Mediated<D> {
             window <- new_lock!(SpinLock, c"Mediated::window", None),
             refusals <- RateLimit::new(),
             dma_log <- DmaLog::new(),
-            statistics <- debugfs::Dir::new(&*directory?)
+            statistics <- debugfs::Dir::new(&directory?)
                 .read_only_file(c"statistics", Statistics::new()),
         })
     }
