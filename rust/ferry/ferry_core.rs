@@ -12,10 +12,11 @@
 //! 2. `Mediated::live`: the model. The fast path takes only this one, a posted write not even that.
 //! 3. The interrupts' own locks, see `vfio::irq`.
 //!
-//! `Mediated::window` is a leaf. The user's buffers are accessed and VMAs are made with none of them
-//! held, so that a user who lets a page fault hang holds up nobody, least of all a reset. DMA is
-//! another thing: it is the device that waits for the page, with `Mediated::live` held, and whoever
-//! wants to stop that device waits with it, as it would for a device of silicon.
+//! `Mediated::window` is a leaf, and so is `Mediated::dma_log`. The user's buffers are accessed and
+//! VMAs are made with none of them held, so that a user who lets a page fault hang holds up nobody,
+//! least of all a reset. DMA is another thing: it is the device that waits for the page, with
+//! `Mediated::live` held, and whoever wants to stop that device waits with it, as it would for a
+//! device of silicon. The data files of protocol v2 come before all of them, see `vfio::migration`.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
