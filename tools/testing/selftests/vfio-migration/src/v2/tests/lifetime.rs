@@ -2,7 +2,14 @@
 
 //! Resets, closes and removals at any time, and the files that are left.
 
+use std::ffi::CString;
+
 use rustix::event::PollFlags;
+use rustix::fs::open;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::system::delete_module;
+use rustix::system::finit_module;
 use vfio_client::mdev::write_file;
 use vfio_client::v2::DataFile;
 use vfio_client::v2::State;
@@ -11,11 +18,13 @@ use vfio_client::Errno;
 use crate::card::Card;
 use crate::card::Target;
 use crate::card::PIECE;
+use crate::check::bare;
 use crate::check::denied;
 use crate::check::holds;
 use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
+use crate::check::Stop;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -34,6 +43,7 @@ pub const FERRY: &[Case] = cases![
     lifetime_a_file_outlives_its_device,
     lifetime_a_file_outlives_the_binding_of_its_driver,
     lifetime_resets_and_reads_at_once_do_no_harm,
+    lifetime_a_file_outlives_the_module_of_its_driver,
 ];
 
 /// Checks that a file gives and takes nothing any more.
@@ -250,4 +260,26 @@ fn lifetime_resets_and_reads_at_once_do_no_harm(target: &Target) -> Outcome {
         expect_dead("after a reset", state, &file)?;
     }
     card.expect_works()
+}
+
+fn lifetime_a_file_outlives_the_module_of_its_driver(target: &Target) -> Outcome {
+    let name = target.kind.driver();
+    // Where a virtual machine of these tests has its modules.
+    let path = format!("/lib/modules/{name}.ko");
+    let module = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Stop::Skipped(format!("{path}, to load it again: {errno}")))?;
+    let bare_name = CString::new(name).map_err(Stop::failed)?;
+    let unload = || delete_module(&bare_name, OFlags::NONBLOCK.bits() as i32);
+
+    let stream = Card::new(target)?.save()?;
+    let card = Card::new(target)?;
+    let file = session(&card, State::STOP_COPY, true, &stream)?;
+    bare("rmmod with an open device", unload(), Errno::AGAIN)?;
+    card.close().remove()?;
+    unload().map_err(|errno| Stop::failed(format_args!("rmmod: {errno}")))?;
+    let dead = expect_dead("after rmmod", State::STOP_COPY, &file);
+    finit_module(&module, c"", 0).map_err(|errno| Stop::failed(format_args!("insmod: {errno}")))?;
+    dead?;
+    expect_dead("after insmod", State::STOP_COPY, &file)?;
+    Card::new(target)?.expect_works()
 }
