@@ -26,7 +26,7 @@ static SEEN: Mutex<Option<String>> = Mutex::new(None);
 const COMMANDS: [&str; 2] = ["query-status", "query-migrate"];
 
 /// What QEMU is asked as a human would.
-const HUMAN_COMMANDS: [&str; 2] = ["info registers", "info lapic"];
+const HUMAN_COMMANDS: [&str; 3] = ["info registers", "info lapic", "info pic"];
 
 /// How QEMU begins to tell of the serial card, and of others whose number begins so.
 const CARD: &str = "PCI device 1b36:000";

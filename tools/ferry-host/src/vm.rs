@@ -153,7 +153,7 @@ impl Vm {
             let option = format!(
                 "vfio-pci,id=device{index},bus=port{index},sysfsdev={},{}",
                 device.path().display(),
-                hardware.qemu.migration_option()
+                hardware.qemu.migration_options()
             );
             command.args(["-device", &port, "-device", &option]);
             report::say(What::Opened {

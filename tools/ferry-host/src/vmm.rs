@@ -67,13 +67,17 @@ impl Qemu {
         matches!(self, Self::V7_2)
     }
 
-    /// The option of `vfio-pci` that has a device migrate. Later versions do so by themselves only
-    /// when the device logs its own DMA.
-    pub const fn migration_option(self) -> &'static str {
+    /// The options of `vfio-pci` with which a device migrates. Later versions do so by themselves
+    /// only when the device logs its own DMA.
+    ///
+    /// And they must not have KVM deliver INTx: on the destination they connect it before the state
+    /// of the machine's interrupt routing is there, and nobody tells them when it is. The guest's
+    /// line then stays as it was on the source, and its handler is called for ever.
+    pub const fn migration_options(self) -> &'static str {
         if self.speaks_v1() {
             "x-enable-migration=on"
         } else {
-            "enable-migration=on"
+            "enable-migration=on,x-no-kvm-intx=on"
         }
     }
 }
