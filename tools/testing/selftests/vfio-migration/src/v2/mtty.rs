@@ -4,6 +4,8 @@
 //!
 //! `Documentation/mtty-comparison.rst` has it at length.
 
+use std::path::Path;
+
 /// The tests that mtty fails, and why.
 pub const DIFFERENCES: &[(&str, &str)] = &[
     (
@@ -17,10 +19,6 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     (
         "size_shrinks_as_it_is_read",
         "the size is that of the whole state at any time",
-    ),
-    (
-        "logging_is_all_there_or_not_at_all",
-        "it has the calls on kernels where a report cannot work",
     ),
     (
         "logging_is_started_once_and_stopped_once",
@@ -47,10 +45,23 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ),
 ];
 
+/// Those that it fails on a kernel without iommufd.
+pub const WITHOUT_IOMMUFD: &[(&str, &str)] = &[(
+    "logging_is_all_there_or_not_at_all",
+    "it has the calls on kernels where a report cannot work",
+)];
+
 /// Returns why mtty fails a test.
 pub fn difference(test: &str) -> Option<&'static str> {
+    // With it come the bitmaps of reports.
+    let more = if Path::new("/sys/class/misc/iommu").exists() {
+        &[]
+    } else {
+        WITHOUT_IOMMUFD
+    };
     DIFFERENCES
         .iter()
+        .chain(more)
         .find(|(name, _)| *name == test)
         .map(|(_, why)| *why)
 }
