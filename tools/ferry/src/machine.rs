@@ -100,9 +100,6 @@ const PROBE_LIMIT: Duration = Duration::from_secs(15);
 /// What the host VM says when KVM works.
 const PROBE_WORD: &str = "Linux version";
 
-/// How many processors the host VM has.
-const PROCESSORS: u32 = 2;
-
 /// Whether somebody wants this to end.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -149,6 +146,7 @@ pub struct Machine {
     events: Receiver<Result<Event>>,
     deadline: Instant,
     finished: bool,
+    processors: u32,
     /// What the VM looked like from outside when something in it got stuck.
     outside: String,
     directory: TempDir,
@@ -174,6 +172,22 @@ impl Accelerator {
                 "-cpu",
                 "max,la57=off",
             ],
+        }
+    }
+
+    /// How many processors a host VM has; `nested` is whether it runs guests.
+    ///
+    /// An emulated one that runs guests has one. QEMU up to 11.1 at least (`helper_vmrun()` in
+    /// `svm_helper.c`) leaves the vector of an interrupt that it has injected into a guest in
+    /// `exception_index`. When another thread then has the processor leave its loop, which is
+    /// what processors do to each other before some atomic accesses, and the guest has not
+    /// exited since, the guest gets the interrupt again, in the middle of a handler or with
+    /// interrupts off. It then waits for ever for a lock that it holds, or its state is lost and
+    /// KVM reports an internal error. A processor on its own is left alone.
+    fn processors(self, nested: bool) -> u32 {
+        match self {
+            Self::Tcg if nested => 1,
+            _ => 2,
         }
     }
 
@@ -491,11 +505,12 @@ impl Machine {
         let directory = temporary_directory()?;
         let initrd = write_host(components, plan, directory.path())?;
         let file = |name: &str| directory.path().join(name).display().to_string();
+        let processors = accelerator.processors(plan.nested);
         let mut command = limited(components.host_qemu()?, plan.limit + GRACE);
         command
             .args(accelerator.arguments())
             .args(["-machine", "q35", "-m", "4G"])
-            .args(["-smp", &PROCESSORS.to_string()])
+            .args(["-smp", &processors.to_string()])
             .args([
                 "-nodefaults",
                 "-no-user-config",
@@ -563,6 +578,7 @@ impl Machine {
             events,
             deadline,
             finished: false,
+            processors,
             outside: String::new(),
             directory,
         })
@@ -638,7 +654,7 @@ impl Machine {
             Err(error) => return format!("\nThe host VM's monitor: {error:#}"),
         };
         let mut text = String::new();
-        for number in 0..PROCESSORS {
+        for number in 0..self.processors {
             let state = monitor.human(&format!("info lapic {number}"));
             text.push_str(&format!("\n--- The host VM's processor {number}:\n{state}"));
         }
@@ -745,5 +761,17 @@ impl Drop for Machine {
             }
             let _ = self.child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emulated_host_of_guests_has_one_processor() {
+        assert_eq!(Accelerator::Tcg.processors(true), 1);
+        assert_eq!(Accelerator::Tcg.processors(false), 2);
+        assert_eq!(Accelerator::Kvm.processors(true), 2);
     }
 }
