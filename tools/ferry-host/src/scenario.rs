@@ -97,14 +97,21 @@ impl Scenario {
         Self::CancelInPreCopy,
         Self::PausedGuest,
         Self::DestinationKilled,
-        Self::TwoDevices,
+        Self::TwoDisks,
         Self::FromOldQemu,
     ];
+
+    /// Why the card does not go through scenarios with a QEMU that only speaks protocol v2.
+    pub const SERIAL_WITH_V2: &'static str =
+        "a known problem with INTx after a migration in QEMU 10 and 11, see the README's limits";
 
     /// Those that a device of this kind goes through with this QEMU, in the order in which they are
     /// run.
     pub fn of(kind: Kind, qemu: Qemu) -> Vec<Self> {
         let fits = |scenario: &Self| match kind {
+            // After a migration in them the guest drowns in interrupts of the card's pin, or, with KVM
+            // out of their way, gets so few that no limit is safe. See `SERIAL_WITH_V2`.
+            Kind::Serial if !qemu.speaks_v1() => false,
             Kind::Serial => !scenario.needs_disk(),
             // There and back is a part of the round trips, and a mismatch a refusal.
             Kind::Disk if qemu.speaks_v1() => {

@@ -196,6 +196,8 @@ fn earlier_stages(path: &Option<PathBuf>) -> Result<Vec<Row>> {
 struct Part {
     name: String,
     stages: Vec<Stage>,
+    /// Why it is not run.
+    skipped: Option<&'static str>,
     kunit: bool,
     /// The mdev type of scenarios; with one, the VM carries a guest.
     device: Option<&'static str>,
@@ -233,6 +235,7 @@ fn parts(options: &Options) -> Vec<Part> {
             parts.push(Part {
                 name: "kunit and kselftest".to_owned(),
                 stages,
+                skipped: None,
                 kunit: wanted("kunit"),
                 device: None,
                 programs: SELFTESTS.map(str::to_owned).to_vec(),
@@ -246,6 +249,7 @@ fn parts(options: &Options) -> Vec<Part> {
                 parts.push(Part {
                     name: name.to_owned(),
                     stages,
+                    skipped: None,
                     kunit: false,
                     device: Some(device),
                     programs: Vec::new(),
@@ -259,6 +263,7 @@ fn parts(options: &Options) -> Vec<Part> {
         parts.push(Part {
             name: "kselftest".to_owned(),
             stages: selftests.to_vec(),
+            skipped: None,
             kunit: false,
             device: None,
             programs: SELFTESTS.map(str::to_owned).to_vec(),
@@ -274,10 +279,12 @@ fn parts(options: &Options) -> Vec<Part> {
         };
         let list = Kind::of(device).map(|kind| Scenario::of(kind, qemu));
         let stages = scenarios(&name, &list.unwrap_or_default(), qemu);
-        if !stages.is_empty() {
+        let skipped = device == SERIAL && !qemu.speaks_v1() && wanted(&name);
+        if skipped || !stages.is_empty() {
             parts.push(Part {
                 name,
                 stages,
+                skipped: skipped.then_some(Scenario::SERIAL_WITH_V2),
                 kunit: false,
                 device: Some(device),
                 programs: Vec::new(),
@@ -310,6 +317,11 @@ fn run_part(
 ) -> Result<()> {
     let began = Instant::now();
     report.begin(&part.name);
+    if let Some(why) = part.skipped {
+        report.add(&part.name, Outcome::Skipped(why.to_owned()), 0.0);
+        report.end(began);
+        return Ok(());
+    }
     // What emulated nested virtualisation did is not the driver's doing: what is left gets a second
     // VM, and only one.
     let first = run_stages(
