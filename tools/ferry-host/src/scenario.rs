@@ -58,11 +58,14 @@ pub enum Scenario {
     /// A guest moves from QEMU 7.2 to this one: the state of its device is saved through protocol
     /// v1 and loaded through protocol v2.
     FromOldQemu,
+    /// A guest moves there and back in QEMUs that open the device through its device file, with
+    /// iommufd, and ask the device itself what it has written.
+    DeviceLog,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::LiveMigration,
         Self::ThereAndBack,
         Self::SmallerWindow,
@@ -86,32 +89,28 @@ impl Scenario {
         Self::SharedFile,
         Self::TwoDevices,
         Self::FromOldQemu,
+        Self::DeviceLog,
     ];
 
     /// What is run with each QEMU that uses protocol v2: what such a QEMU does in another way than
     /// QEMU 7.2.
-    const OF_V2: [Self; 8] = [
+    const OF_V2: [Self; 10] = [
         Self::ThereAndBack,
         Self::Multifd,
         Self::SwitchoverAck,
         Self::CancelInPreCopy,
         Self::PausedGuest,
+        Self::ToFileAndBack,
         Self::DestinationKilled,
         Self::TwoDisks,
+        Self::TwoDevices,
         Self::FromOldQemu,
     ];
-
-    /// Why the card does not go through scenarios with a QEMU that only speaks protocol v2.
-    pub const SERIAL_WITH_V2: &'static str =
-        "a known problem with INTx after a migration in QEMU 10 and 11, see the README's limits";
 
     /// Those that a device of this kind goes through with this QEMU, in the order in which they are
     /// run.
     pub fn of(kind: Kind, qemu: Qemu) -> Vec<Self> {
         let fits = |scenario: &Self| match kind {
-            // After a migration in them the guest drowns in interrupts of the card's pin, or, with KVM
-            // out of their way, gets so few that no limit is safe. See `SERIAL_WITH_V2`.
-            Kind::Serial if !qemu.speaks_v1() => false,
             Kind::Serial => !scenario.needs_disk(),
             // There and back is a part of the round trips, and a mismatch a refusal.
             Kind::Disk if qemu.speaks_v1() => {
@@ -131,7 +130,11 @@ impl Scenario {
     pub fn needs_v2(self) -> bool {
         matches!(
             self,
-            Self::Multifd | Self::SwitchoverAck | Self::TwoDevices | Self::FromOldQemu
+            Self::Multifd
+                | Self::SwitchoverAck
+                | Self::TwoDevices
+                | Self::FromOldQemu
+                | Self::DeviceLog
         )
     }
 
@@ -171,7 +174,10 @@ impl Scenario {
 
     /// Whether the scenario's guest has other devices than those of the other scenarios.
     pub fn has_own_devices(self) -> bool {
-        matches!(self, Self::TwoDisks | Self::SharedFile | Self::TwoDevices)
+        matches!(
+            self,
+            Self::TwoDisks | Self::SharedFile | Self::TwoDevices | Self::DeviceLog
+        )
     }
 
     /// Its name.
@@ -199,6 +205,7 @@ impl Scenario {
             Self::SwitchoverAck => "switchover-ack",
             Self::TwoDevices => "two-devices",
             Self::FromOldQemu => "from-qemu-7.2",
+            Self::DeviceLog => "device-log",
         }
     }
 

@@ -133,6 +133,7 @@ fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<R
         Scenario::SwitchoverAck => newer::switchover_ack(bench),
         Scenario::TwoDevices => newer::two_devices(bench),
         Scenario::FromOldQemu => newer::from_old_qemu(bench),
+        Scenario::DeviceLog => newer::device_log(bench),
     }
 }
 
@@ -165,14 +166,17 @@ impl Bench<'_> {
 
     /// The same in another QEMU than the one of the bench.
     fn boot_in(&mut self, qemu: Qemu, recipes: &[Recipe]) -> Result<Running> {
-        self.running = None;
-        let mdevs = recipes.iter().map(Mdev::create).collect::<Result<_>>()?;
-        let hardware = Hardware {
+        self.boot_with(Hardware {
             qemu,
             machine: qemu,
-            mdevs,
+            mdevs: recipes.iter().map(Mdev::create).collect::<Result<_>>()?,
             ..Hardware::default()
-        };
+        })
+    }
+
+    /// The same with other hardware than the bench's.
+    fn boot_with(&mut self, hardware: Hardware) -> Result<Running> {
+        self.running = None;
         Running::boot(&self.tracer, hardware)
     }
 }

@@ -64,6 +64,9 @@ pub struct Hardware {
     pub machine: Qemu,
     /// Mediated devices, which QEMU holds open.
     pub mdevs: Vec<Mdev>,
+    /// QEMU opens the devices through their device files, with iommufd, and migrates them only if
+    /// they log their DMA themselves.
+    pub iommufd: bool,
     /// Further arguments of QEMU.
     pub arguments: Vec<String>,
 }
@@ -76,6 +79,7 @@ pub struct Vm {
     pub qmp: Qmp,
     /// The way to the guest, while it is here.
     pub link: Link,
+    qemu: Qemu,
     child: Child,
     directory: PathBuf,
 }
@@ -150,6 +154,9 @@ impl Vm {
                 "-device",
                 &format!("virtserialport,chardev=guest,name={PORT}"),
             ]);
+        if hardware.iommufd {
+            command.args(["-object", "iommufd,id=iommufd"]);
+        }
         for (index, device) in hardware.mdevs.iter().enumerate() {
             // One port for each device, as hot-plugging has it.
             let port = format!(
@@ -159,7 +166,11 @@ impl Vm {
             let option = format!(
                 "vfio-pci,id=device{index},bus=port{index},sysfsdev={},{}",
                 device.path().display(),
-                hardware.qemu.migration_options()
+                if hardware.iommufd {
+                    "iommufd=iommufd"
+                } else {
+                    hardware.qemu.migration_option()
+                }
             );
             command.args(["-device", &port, "-device", &option]);
             report::say(What::Opened {
@@ -194,6 +205,7 @@ impl Vm {
             name,
             qmp,
             link,
+            qemu: hardware.qemu,
             child,
             directory,
         };
@@ -224,6 +236,27 @@ impl Vm {
     /// The URI of a socket to which a guest may be migrated.
     pub fn migration_socket(&self) -> String {
         format!("unix:{}", self.directory.join("migration").display())
+    }
+
+    /// Has this QEMU, started to receive a guest, wait for it at `uri`.
+    pub fn receive(&mut self, uri: &str) -> Result<()> {
+        if !self.qemu.routes_incoming_intx() {
+            self.reset()?;
+        }
+        self.qmp
+            .execute("migrate-incoming", json!({ "uri": uri }))?;
+        Ok(())
+    }
+
+    /// Resets the machine.
+    fn reset(&mut self) -> Result<()> {
+        // By `-no-reboot` a reset is QEMU's end.
+        self.qmp.execute("set-action", json!({ "reboot": "reset" }))?;
+        self.qmp.execute("system_reset", json!({}))?;
+        self.qmp.wait_name("RESET", START_LIMIT)?;
+        self.qmp
+            .execute("set-action", json!({ "reboot": "shutdown" }))?;
+        Ok(())
     }
 
     /// QEMU's own messages so far.

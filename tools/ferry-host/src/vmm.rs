@@ -67,18 +67,26 @@ impl Qemu {
         matches!(self, Self::V7_2)
     }
 
-    /// The options of `vfio-pci` with which a device migrates. Later versions do so by themselves
+    /// The option of `vfio-pci` with which a device migrates. Later versions do so by themselves
     /// only when the device logs its own DMA.
-    ///
-    /// And they must not have KVM deliver INTx: on the destination they connect it before the state
-    /// of the machine's interrupt routing is there, and nobody tells them when it is. The guest's
-    /// line then stays as it was on the source, and its handler is called for ever.
-    pub const fn migration_options(self) -> &'static str {
+    pub const fn migration_option(self) -> &'static str {
         if self.speaks_v1() {
             "x-enable-migration=on"
         } else {
-            "enable-migration=on,x-no-kvm-intx=on"
+            "enable-migration=on"
         }
+    }
+
+    /// Whether KVM gets the right line for the INTx of a device that waits for its guest.
+    ///
+    /// A reset of the machine connects it anew, the device's before that of q35's LPC bridge, which
+    /// says where it is routed. Until its first reset the bridge of QEMU 8 and later says "ISA
+    /// interrupt 0"; earlier ones reset it when they made it. Where a guest boots, its firmware then
+    /// programs the bridge, and the device hears of it. Nobody tells it when the bridge's state comes
+    /// from another QEMU. So KVM does not see the guest's end of interrupt, takes the line for
+    /// asserted still, and the guest's handler is called for ever. A second reset puts it right.
+    pub const fn routes_incoming_intx(self) -> bool {
+        self.speaks_v1()
     }
 }
 

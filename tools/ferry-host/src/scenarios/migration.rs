@@ -206,10 +206,7 @@ pub fn to_file_and_back(bench: &mut Bench<'_>) -> Result<Running> {
         hardware,
     };
     to.vm.set_return_path(false)?;
-    to.vm.qmp.execute(
-        "migrate-incoming",
-        json!({ "uri": format!("exec:cat {STATE_FILE}") }),
-    )?;
+    to.vm.receive(&format!("exec:cat {STATE_FILE}"))?;
     to.vm.qmp.wait_name("RESUME", MIGRATION_LIMIT)?;
     to.vm.set_return_path(true)?;
     to.wait_alive("after starting from the file")?;

@@ -12,9 +12,11 @@ use super::running::Running;
 use super::running::FAST;
 use super::running::STEP_LIMIT;
 use super::Bench;
+use crate::mdev::Mdev;
 use crate::mdev::Recipe;
 use crate::report;
 use crate::report::doing;
+use crate::vm::Hardware;
 use crate::vm::Vm;
 
 /// QEMU's capabilities in migrations.
@@ -107,19 +109,36 @@ fn expect_ack(from: &Running, to: &Running) -> Result<()> {
 
 pub fn two_devices(bench: &mut Bench<'_>) -> Result<Running> {
     let recipes = [Recipe::new(bench.kind()?), Recipe::new(CARD)];
-    let mut running = bench.boot(&recipes)?;
+    let running = bench.boot(&recipes)?;
     let found = running.guest.found();
     ensure!(
         !found.disks.is_empty() && !found.ports.is_empty(),
         "expected a disk and serial ports in the guest, saw {found:?}"
     );
     running.start_load()?;
+    there_and_back(running)
+}
+
+fn there_and_back(mut running: Running) -> Result<Running> {
     for _ in 0..2 {
         let (mut to, uri) = running.destination(running.twins()?)?;
         running.migrate(&mut to, &uri)?;
         running = to;
     }
     Ok(running)
+}
+
+pub fn device_log(bench: &mut Bench<'_>) -> Result<Running> {
+    let recipe = Recipe::new(bench.kind()?);
+    let running = bench.boot_with(Hardware {
+        qemu: bench.qemu,
+        machine: bench.qemu,
+        mdevs: vec![Mdev::create(&recipe)?],
+        iommufd: true,
+        ..Hardware::default()
+    })?;
+    running.start_load()?;
+    there_and_back(running)
 }
 
 pub fn from_old_qemu(bench: &mut Bench<'_>) -> Result<Running> {

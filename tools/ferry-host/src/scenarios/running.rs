@@ -122,12 +122,13 @@ impl Running {
             qemu,
             machine: self.hardware.machine,
             mdevs,
+            iommufd: self.hardware.iommufd,
             arguments: self.hardware.arguments.clone(),
         };
         let mut vm = Vm::start(name, &self.guest, &hardware, true)?;
         prepare(&mut vm)?;
         let uri = vm.migration_socket();
-        vm.qmp.execute("migrate-incoming", json!({ "uri": uri }))?;
+        vm.receive(&uri)?;
         Ok((
             Running {
                 tracer: self.tracer.clone(),
