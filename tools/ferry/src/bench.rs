@@ -21,7 +21,7 @@ use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::progress::Progress;
-use crate::test::DISK;
+use crate::matrix::DISK;
 use crate::timeline::size;
 
 /// When a host VM is ended.

@@ -26,8 +26,8 @@ use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::progress::Progress;
 use crate::run::qemu;
-use crate::test::DISK;
-use crate::test::SERIAL;
+use crate::matrix::DISK;
+use crate::matrix::SERIAL;
 use crate::timeline::size;
 use crate::timeline::Timeline;
 

@@ -11,6 +11,7 @@ mod drawing;
 mod initramfs;
 mod libraries;
 mod machine;
+mod matrix;
 mod modules;
 mod policy;
 mod progress;

@@ -12,6 +12,8 @@ use anyhow::Context;
 use anyhow::Result;
 use ferry_host::event::Outcome;
 
+use crate::matrix;
+
 /// Lines from the top in which a file names its licence.
 const HEAD: usize = 3;
 
@@ -26,6 +28,9 @@ const WITHOUT_LICENCE: [&str; 3] = ["COPYING", "LICENSES/", "tools/Cargo.lock"];
 
 /// Statements of the protocol that have to be named by a test.
 const STATEMENTS: std::ops::RangeInclusive<u32> = 1..=48;
+
+/// The document that has the table of what is tested.
+const README: &str = "README.md";
 
 /// All files of the source that are text, as path and content.
 fn files(source: &Path) -> Result<Vec<(String, String)>> {
@@ -165,7 +170,21 @@ pub fn check(source: &Path) -> Result<Vec<(&'static str, Outcome)>> {
             "every statement of the protocol is named by a test",
             statements(&files),
         ),
+        (
+            "the README tells which QEMU is tested with which device",
+            matrix_in_readme(&files, &matrix::tested()),
+        ),
     ])
+}
+
+/// The README has this table.
+fn matrix_in_readme(files: &[(String, String)], table: &str) -> Outcome {
+    let has = |(name, text): &(String, String)| name == README && text.contains(table);
+    if files.iter().any(has) {
+        Outcome::Passed
+    } else {
+        Outcome::Failed(format!("{README} should have this table:\n{table}"))
+    }
 }
 
 #[cfg(test)]
@@ -184,6 +203,18 @@ mod tests {
         );
         assert!(matches!(
             licences(&file("a.rs", "fn main() {}\n")),
+            Outcome::Failed(_)
+        ));
+    }
+
+    #[test]
+    fn a_readme_without_the_table_is_seen() {
+        assert_eq!(
+            matrix_in_readme(&file(README, "x\n| a |\n|---|\ny\n"), "| a |\n|---|\n"),
+            Outcome::Passed
+        );
+        assert!(matches!(
+            matrix_in_readme(&file(README, "| b |\n|---|\n"), "| a |\n|---|\n"),
             Outcome::Failed(_)
         ));
     }

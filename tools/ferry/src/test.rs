@@ -27,16 +27,12 @@ use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::machine::TripleFault;
+use crate::matrix;
 use crate::policy;
 use crate::progress::Progress;
 
 /// The kselftest programs.
 const SELFTESTS: [&str; 2] = ["vfio-migration-selftests", "vfio-migration-v2-selftests"];
-
-/// The mdev types with which the scenarios are run, and the parts that run them.
-pub const SERIAL: &str = "ferry_uart-2";
-pub const DISK: &str = "ferry_nvme-512";
-const SCENARIOS: [(&str, &str); 2] = [("scenarios uart", SERIAL), ("scenarios nvme", DISK)];
 
 /// When the VM with the kselftests is ended. A debug kernel takes its time.
 const SELFTESTS_LIMIT: Duration = Duration::from_secs(600);
@@ -80,6 +76,7 @@ pub struct Options {
 /// A test's result.
 #[derive(Serialize)]
 struct TestResult {
+    part: String,
     name: String,
     #[serde(flatten)]
     outcome: Outcome,
@@ -147,7 +144,9 @@ impl Report {
                 self.say(&format!("           {line}"));
             }
         }
+        let part = self.rows.last().map(|row| row.name.clone());
         self.results.push(TestResult {
+            part: part.unwrap_or_default(),
             name: name.to_owned(),
             outcome,
             seconds,
@@ -196,8 +195,6 @@ fn earlier_stages(path: &Option<PathBuf>) -> Result<Vec<Row>> {
 struct Part {
     name: String,
     stages: Vec<Stage>,
-    /// Why it is not run.
-    skipped: Option<&'static str>,
     kunit: bool,
     /// The mdev type of scenarios; with one, the VM carries a guest.
     device: Option<&'static str>,
@@ -235,22 +232,26 @@ fn parts(options: &Options) -> Vec<Part> {
             parts.push(Part {
                 name: "kunit and kselftest".to_owned(),
                 stages,
-                skipped: None,
                 kunit: wanted("kunit"),
                 device: None,
                 programs: SELFTESTS.map(str::to_owned).to_vec(),
                 limit: DEBUG_LIMIT,
             });
         }
-        for (name, device) in SCENARIOS {
-            let mut stages = scenarios(name, &[Scenario::LiveMigration], Qemu::default());
-            if !stages.is_empty() {
+        // The device's own log needs iommufd, which the stock kernel does not have.
+        let with_log = (Scenario::DeviceLog, matrix::QEMU_WITH_DEVICE_LOG);
+        for (scenario, qemu) in [(Scenario::LiveMigration, Qemu::default()), with_log] {
+            for device in matrix::DEVICES {
+                let name = matrix::part(device, qemu);
+                let mut stages = scenarios(&name, &[scenario], qemu);
+                if stages.is_empty() {
+                    continue;
+                }
                 stages.push(Stage::Kmemleak);
                 parts.push(Part {
-                    name: name.to_owned(),
+                    name,
                     stages,
-                    skipped: None,
-                    kunit: false,
+                        kunit: false,
                     device: Some(device),
                     programs: Vec::new(),
                     limit: DEBUG_LIMIT,
@@ -263,28 +264,21 @@ fn parts(options: &Options) -> Vec<Part> {
         parts.push(Part {
             name: "kselftest".to_owned(),
             stages: selftests.to_vec(),
-            skipped: None,
             kunit: false,
             device: None,
             programs: SELFTESTS.map(str::to_owned).to_vec(),
             limit: SELFTESTS_LIMIT,
         });
     }
-    let with_each = |qemu: Qemu| SCENARIOS.map(|(name, device)| (name, device, qemu));
-    for (name, device, qemu) in Qemu::ALL.into_iter().flat_map(with_each) {
-        let name = if qemu == Qemu::default() {
-            name.to_owned()
-        } else {
-            format!("{name} QEMU {}", qemu.version())
-        };
+    let with_each = |qemu: Qemu| matrix::DEVICES.map(|device| (device, qemu));
+    for (device, qemu) in Qemu::ALL.into_iter().flat_map(with_each) {
+        let name = matrix::part(device, qemu);
         let list = Kind::of(device).map(|kind| Scenario::of(kind, qemu));
         let stages = scenarios(&name, &list.unwrap_or_default(), qemu);
-        let skipped = device == SERIAL && !qemu.speaks_v1() && wanted(&name);
-        if skipped || !stages.is_empty() {
+        if !stages.is_empty() {
             parts.push(Part {
                 name,
                 stages,
-                skipped: skipped.then_some(Scenario::SERIAL_WITH_V2),
                 kunit: false,
                 device: Some(device),
                 programs: Vec::new(),
@@ -317,11 +311,6 @@ fn run_part(
 ) -> Result<()> {
     let began = Instant::now();
     report.begin(&part.name);
-    if let Some(why) = part.skipped {
-        report.add(&part.name, Outcome::Skipped(why.to_owned()), 0.0);
-        report.end(began);
-        return Ok(());
-    }
     // What emulated nested virtualisation did is not the driver's doing: what is left gets a second
     // VM, and only one.
     let first = run_stages(
@@ -487,6 +476,12 @@ fn print_table(report: &Report, timings: &[Vec<String>]) {
             println!("  {:49} {:>7.1} s", result.name, result.seconds);
         }
     }
+    let of_scenarios: Vec<matrix::Seen<'_>> = report
+        .results
+        .iter()
+        .map(|result| (&*result.part, &*result.name, &result.outcome))
+        .collect();
+    print!("{}", matrix::seen(&of_scenarios));
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for result in &report.results {
         if let Outcome::Skipped(why) = &result.outcome {
@@ -538,6 +533,7 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
     // A stage is named when it failed, with those that are run here.
     for row in report.rows.iter().filter(|row| row.failed > 0) {
         report.results.push(TestResult {
+            part: row.name.clone(),
             name: row.name.clone(),
             outcome: Outcome::Failed("see its output above".to_owned()),
             seconds: row.seconds,
