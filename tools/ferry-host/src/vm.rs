@@ -251,7 +251,8 @@ impl Vm {
     /// Resets the machine.
     fn reset(&mut self) -> Result<()> {
         // By `-no-reboot` a reset is QEMU's end.
-        self.qmp.execute("set-action", json!({ "reboot": "reset" }))?;
+        self.qmp
+            .execute("set-action", json!({ "reboot": "reset" }))?;
         self.qmp.execute("system_reset", json!({}))?;
         self.qmp.wait_name("RESET", START_LIMIT)?;
         self.qmp

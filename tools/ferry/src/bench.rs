@@ -20,8 +20,8 @@ use crate::components::Components;
 use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
-use crate::progress::Progress;
 use crate::matrix::DISK;
+use crate::progress::Progress;
 use crate::timeline::size;
 
 /// When a host VM is ended.

@@ -24,10 +24,10 @@ use crate::drawing;
 use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
-use crate::progress::Progress;
-use crate::run::qemu;
 use crate::matrix::DISK;
 use crate::matrix::SERIAL;
+use crate::progress::Progress;
+use crate::run::qemu;
 use crate::timeline::size;
 use crate::timeline::Timeline;
 

@@ -251,7 +251,7 @@ fn parts(options: &Options) -> Vec<Part> {
                 parts.push(Part {
                     name,
                     stages,
-                        kunit: false,
+                    kunit: false,
                     device: Some(device),
                     programs: Vec::new(),
                     limit: DEBUG_LIMIT,
