@@ -134,10 +134,12 @@ impl Events {
         }
     }
 
-    /// The host has read a log page: events that it tells about can be reported again.
+    /// The host has read a log page: events that it tells about need not be reported any more, and
+    /// later ones can be.
     pub(crate) fn clear(&mut self, page: LogPage) {
         for kind in Kind::ALL {
             if kind.log_page() == page {
+                self.pending[kind as usize] = 0;
                 self.masked[kind as usize] = false;
             }
         }

@@ -186,6 +186,46 @@ fn an_event_masks_its_kind_until_the_log_is_read() {
 }
 
 #[test]
+fn an_event_that_the_log_told_of_is_not_reported_any_more() {
+    // Nobody waits for the event, or somebody waits for it behind one of the same kind.
+    for waiting in [0, 2] {
+        for retain in [true, false] {
+            let mut driver = Driver::ready();
+            for _ in 0..waiting {
+                request(&mut driver);
+            }
+            driver.pump();
+            ring_nowhere(&mut driver);
+            driver.bench.write32(REG_DBS + 8, 0xffff);
+            driver.pump();
+            driver.bench.relocate();
+            driver.done.clear();
+            driver.log_page(LOG_ERROR, 64, true);
+            driver.log_page(LOG_SMART, 512, false);
+            if !retain {
+                driver.log_page(LOG_ERROR, 64, false);
+            }
+            if waiting == 0 {
+                request(&mut driver);
+                driver.pump();
+            }
+            let expected = usize::from(waiting == 0 && retain);
+            assert_eq!(
+                driver.done.len(),
+                expected,
+                "events after the log was read with {waiting} requests and retention {retain}"
+            );
+            driver.log_page(LOG_ERROR, 64, false);
+            if expected == 0 {
+                ring_nowhere(&mut driver);
+                driver.pump();
+                assert_eq!(driver.done.len(), 1, "a new event");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_storm_of_events_is_bounded() {
     let mut driver = Driver::ready();
     for _ in 0..300 {
