@@ -72,15 +72,6 @@ pub(crate) struct Request {
     pub(crate) aborted: bool,
 }
 
-/// How a request completes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// With an event, which this result describes.
-    Event(u32),
-    /// It was aborted.
-    Aborted,
-}
-
 /// Events to be reported and requests for them.
 ///
 /// # Invariants
@@ -150,11 +141,15 @@ impl Events {
         &self.requests[..self.outstanding]
     }
 
-    /// Takes a request that can be completed.
-    pub(crate) fn answer(&mut self) -> Option<(u16, Answer)> {
-        if let Some(index) = self.requests().iter().position(|request| request.aborted) {
-            return Some((self.remove(index).cid, Answer::Aborted));
-        }
+    /// Takes a request that was aborted, and returns its command identifier.
+    pub(crate) fn take_aborted(&mut self) -> Option<u16> {
+        let index = self.requests().iter().position(|request| request.aborted)?;
+        Some(self.remove(index).cid)
+    }
+
+    /// Takes a request, none of which is aborted, for an event, and returns its command identifier and
+    /// the result that describes the event.
+    pub(crate) fn answer(&mut self) -> Option<(u16, u32)> {
         if self.outstanding == 0 {
             return None;
         }
@@ -171,7 +166,7 @@ impl Events {
         let result = kind as u32
             | information << INFORMATION_SHIFT
             | (kind.log_page() as u32) << LOG_PAGE_SHIFT;
-        Some((self.remove(0).cid, Answer::Event(result)))
+        Some((self.remove(0).cid, result))
     }
 
     fn remove(&mut self, index: usize) -> Request {

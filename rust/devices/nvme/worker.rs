@@ -15,14 +15,14 @@ use crate::doorbells::{
     Doorbells,
     PAIRS, //
 };
-use crate::events::{
-    Answer,
-    Event, //
-};
+use crate::events::Event;
 use crate::io::has_blocks;
 use crate::log::ErrorEntry;
 use crate::memory::GuestMemory;
-use crate::queue::InvalidValue;
+use crate::queue::{
+    CompletionQueue,
+    InvalidValue, //
+};
 use crate::registers as regs;
 use crate::status::Status;
 use crate::store::Store;
@@ -252,7 +252,10 @@ impl Controller {
         }
 
         let outcome = if queue == ADMIN {
-            self.execute_admin(&command, memory, store)
+            let outcome = self.execute_admin(&command, memory, store);
+            // A host that sees an abort complete looks for what was aborted.
+            self.complete_aborted(1, memory);
+            outcome
         } else {
             self.execute_io(&command, memory, store).map(|()| Some(0))
         };
@@ -283,24 +286,37 @@ impl Controller {
 
     /// Completes requests for events that can be completed, as far as there is room.
     fn deliver_events<M: GuestMemory>(&mut self, memory: &mut M) {
+        self.complete_aborted(0, memory);
+
         let mut posts = Posts::new();
-        while self.registers.running() {
-            match &self.completion[ADMIN] {
-                Some(completion) if completion.room() > 0 => {}
-                _ => return,
-            }
-            match self.events.answer() {
-                Some((cid, Answer::Event(result))) => {
-                    self.complete(ADMIN, cid, result, None, &mut posts, memory);
-                }
-                Some((cid, Answer::Aborted)) => {
-                    let status = Some(Status::ABORT_REQUESTED);
-                    self.complete(ADMIN, cid, 0, status, &mut posts, memory);
-                }
-                None => return,
-            }
+        while self.registers.running() && self.admin_room() > 0 {
+            let Some((cid, result)) = self.events.answer() else {
+                return;
+            };
+            self.complete(ADMIN, cid, result, None, &mut posts, memory);
             self.post(&mut posts, memory);
         }
+    }
+
+    /// Completes requests for events that were aborted, as far as there is room for them and `more`
+    /// completions.
+    fn complete_aborted<M: GuestMemory>(&mut self, more: u32, memory: &mut M) {
+        let mut posts = Posts::new();
+        while self.registers.running() && self.admin_room() > more {
+            let Some(cid) = self.events.take_aborted() else {
+                return;
+            };
+            let status = Some(Status::ABORT_REQUESTED);
+            self.complete(ADMIN, cid, 0, status, &mut posts, memory);
+            self.post(&mut posts, memory);
+        }
+    }
+
+    /// Number of admin commands whose completions there is room for.
+    fn admin_room(&self) -> u32 {
+        self.completion[ADMIN]
+            .as_ref()
+            .map_or(0, CompletionQueue::room)
     }
 
     /// Completes a command of submission queue `queue`. There is room for that, and `posts` have

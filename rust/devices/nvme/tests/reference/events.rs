@@ -360,6 +360,37 @@ fn an_aborted_request_completes_and_another_one_does_not() {
 }
 
 #[test]
+fn an_aborted_request_completes_before_its_abort() {
+    let mut driver = Driver::ready();
+    let request = request(&mut driver);
+    driver.pump();
+    let cid = driver.submit(0, abort(0, request));
+    driver.bench.settle();
+    // The driver looks at one completion at a time.
+    assert_eq!(driver.peel(0, 1), 1, "there is a completion");
+    let aborted = driver.take(0, request).expect("it is that of the request");
+    assert_eq!(aborted.status, ABORT_REQ, "status of the request");
+    driver.pump();
+    let completion = driver.take(0, cid).expect("then the abort completes");
+    assert_eq!(completion.result & 1, 0, "it says that it was aborted");
+}
+
+#[test]
+fn an_abort_completes_when_there_is_no_room_for_what_it_aborts() {
+    let setup = Setup {
+        admin_completions: 2,
+        ..Setup::default()
+    };
+    let mut driver = Driver::new(setup);
+    let request = request(&mut driver);
+    driver.pump();
+    assert_eq!(driver.good(0, abort(0, request)) & 1, 0, "it was aborted");
+    driver.pump();
+    let aborted = driver.take(0, request).expect("the request completes");
+    assert_eq!(aborted.status, ABORT_REQ, "status of the request");
+}
+
+#[test]
 fn a_command_that_waits_is_executed_or_aborted_but_completes_once() {
     for rounds in 0..8 {
         let mut driver = Driver::with_queues(Setup::default(), 1, 16);
