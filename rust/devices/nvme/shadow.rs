@@ -56,8 +56,12 @@ impl Controller {
         self.shadows.is_some()
     }
 
-    /// Takes the shadow doorbells. Returns whether any has changed since the last time.
+    /// Takes the shadow doorbells, unless the controller has failed. Returns whether any has changed
+    /// since the last time.
     pub(crate) fn take_shadows<M: GuestMemory>(&mut self, memory: &mut M) -> bool {
+        if !self.registers.running() {
+            return false;
+        }
         let Some(shadows) = self.shadows else {
             return false;
         };

@@ -364,6 +364,18 @@ fn shadows_that_are_not_there_are_no_hang() {
 }
 
 #[test]
+fn a_failed_controller_leaves_its_shadows_alone() {
+    let mut driver = shadowed(2, 8);
+    driver.bench.controller.fail();
+    driver.submit(1, flush());
+    driver.bench.write32(REG_DBS + 8, 1);
+    driver.bench.memory.forget();
+    driver.bench.settle();
+    assert_eq!(driver.bench.memory.log(), &[], "accesses of memory");
+    driver.revive();
+}
+
+#[test]
 fn a_controller_with_shadows_that_moves_forgets_no_command() {
     for round in 0..40 {
         let mut driver = shadowed(2, 8);
