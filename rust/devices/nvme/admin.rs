@@ -323,8 +323,9 @@ impl Controller {
     /// Get Features, section 5.13.
     fn get_features(&mut self, command: &Command) -> Outcome {
         let feature = Feature::decode(command.cdw10())?;
-        if feature.is_of_namespace() {
-            self.check_feature_namespace(command, feature)?;
+        // All namespaces together have no value, even if there is only one.
+        if feature.is_of_namespace() && command.nsid != NSID {
+            return Err(Status::INVALID_NAMESPACE);
         }
         let pairs = self.parameters.queue_pairs;
         let value = match Select::decode(command.cdw10())? {
@@ -348,12 +349,13 @@ impl Controller {
         }
     }
 
-    /// Checks that a command about a feature names no namespace that the feature does not have.
+    /// Checks that Set Features names a namespace if the feature has a value for each, and none if not.
     fn check_feature_namespace(&self, command: &Command, feature: Feature) -> Result<(), Status> {
         match command.nsid {
-            0 | NSID_ALL => Ok(()),
+            NSID_ALL => Ok(()),
             NSID if feature.is_of_namespace() => Ok(()),
             NSID => Err(Status::NOT_NAMESPACE_SPECIFIC),
+            0 if !feature.is_of_namespace() => Ok(()),
             _ => Err(Status::INVALID_NAMESPACE),
         }
     }

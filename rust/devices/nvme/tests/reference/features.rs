@@ -308,3 +308,25 @@ fn a_feature_of_the_controller_is_not_one_of_a_namespace() {
         );
     }
 }
+
+#[test]
+fn a_feature_of_a_namespace_is_one_of_a_namespace_that_is_there() {
+    let mut driver = Driver::new(Setup::default());
+    let sqe = |opcode, nsid| {
+        Sqe::new(opcode)
+            .nsid(nsid)
+            .dword(10, FEAT_ERR_RECOVERY.into())
+            .dword(11, 7)
+    };
+    for nsid in [1, NSID_ALL] {
+        driver.good(0, sqe(ADMIN_SET_FEATURES, nsid));
+    }
+    assert_eq!(driver.good(0, sqe(ADMIN_GET_FEATURES, 1)), 7);
+    for nsid in [0, 2, NSID_ALL - 1] {
+        driver.bad(0, sqe(ADMIN_SET_FEATURES, nsid), &[INVALID_NS]);
+    }
+    // All namespaces together have no one value.
+    for nsid in [0, 2, NSID_ALL - 1, NSID_ALL] {
+        driver.bad(0, sqe(ADMIN_GET_FEATURES, nsid), &[INVALID_NS]);
+    }
+}
