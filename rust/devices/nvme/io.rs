@@ -216,6 +216,16 @@ pub(crate) fn has_blocks(command: &Command) -> bool {
     [WRITE, READ, COMPARE, WRITE_ZEROES].contains(&command.opcode)
 }
 
+/// Whether a command of an I/O queue can take much longer than the largest transfer: it is about more
+/// bytes than that.
+pub(crate) fn takes_long(command: &Command, lba_shift: u8) -> bool {
+    match command.opcode {
+        WRITE_ZEROES => block_count(command) << lba_shift > TRANSFER_MAX as u64,
+        DATASET_MANAGEMENT => command.cdw11() & DATASET_DEALLOCATE != 0,
+        _ => false,
+    }
+}
+
 /// Number of blocks of a command that says one less in dword 12.
 fn block_count(command: &Command) -> u64 {
     u64::from(low(command.cdw12())) + 1

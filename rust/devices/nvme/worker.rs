@@ -16,7 +16,10 @@ use crate::doorbells::{
     PAIRS, //
 };
 use crate::events::Event;
-use crate::io::has_blocks;
+use crate::io::{
+    has_blocks,
+    takes_long, //
+};
 use crate::log::ErrorEntry;
 use crate::memory::GuestMemory;
 use crate::queue::{
@@ -51,7 +54,7 @@ pub(crate) type Outcome = Result<Option<u32>, Status>;
 
 impl Controller {
     /// Does what software started: enables the controller, completes a shutdown, and executes
-    /// commands, at most `budget` of them.
+    /// commands, at most `budget` of them, and none after one that can take as long as many others.
     ///
     /// One thread at a time calls it, whenever [`Doorbells::post`] took a doorbell, after every
     /// [`Controller::write_bar0`] and [`Controller::write_config`], after [`Controller::load`], and
@@ -181,7 +184,7 @@ impl Controller {
     }
 
     /// Executes some commands of each queue that has any, at most `budget` altogether, and returns how
-    /// many.
+    /// much of the budget they used up.
     ///
     /// It goes on after the queue that was served last, so that none starves whatever the budget is.
     fn execute_round<M: GuestMemory, S: Store>(
@@ -202,7 +205,8 @@ impl Controller {
         executed
     }
 
-    /// Executes commands of one queue, at most `budget`, and returns how many.
+    /// Executes commands of one queue, at most `budget`, and returns how much of the budget they used
+    /// up: one that can take long takes the rest.
     fn execute_burst<M: GuestMemory, S: Store>(
         &mut self,
         queue: usize,
@@ -230,40 +234,46 @@ impl Controller {
             return 0;
         }
         let mut posts = Posts::new();
+        let mut used = count as u32;
         for entry in entries.iter() {
-            self.execute(queue, entry, memory, store, &mut posts);
+            let command = Command::decode(entry);
+            self.execute(queue, &command, memory, store, &mut posts);
+            if queue != ADMIN && takes_long(&command, self.parameters.lba_shift) {
+                // What was fetched with it stays in its queue and is fetched anew.
+                used = budget;
+                break;
+            }
         }
         self.post(&mut posts, memory);
-        count as u32
+        used
     }
 
     /// Executes a command and completes it.
     fn execute<M: GuestMemory, S: Store>(
         &mut self,
         queue: usize,
-        entry: &[u8; ENTRY_SIZE],
+        command: &Command,
         memory: &mut M,
         store: &mut S,
         posts: &mut Posts,
     ) {
-        let command = Command::decode(entry);
         if let Some(Some(submission)) = self.submission.get_mut(queue) {
             submission.advance();
         }
 
         let outcome = if queue == ADMIN {
-            let outcome = self.execute_admin(&command, memory, store);
+            let outcome = self.execute_admin(command, memory, store);
             // A host that sees an abort complete looks for what was aborted.
             self.complete_aborted(1, memory);
             outcome
         } else {
-            self.execute_io(&command, memory, store).map(|()| Some(0))
+            self.execute_io(command, memory, store).map(|()| Some(0))
         };
         match outcome {
             Ok(None) => {}
             Ok(Some(result)) => self.complete(queue, command.cid, result, None, posts, memory),
             Err(status) => {
-                self.log_failure(queue, &command, status);
+                self.log_failure(queue, command, status);
                 self.complete(queue, command.cid, 0, Some(status), posts, memory);
             }
         }

@@ -418,6 +418,34 @@ fn the_budget_is_kept() {
 }
 
 #[test]
+fn a_command_that_may_take_long_is_the_last_of_its_round() {
+    let mut driver = Driver::with_queues(Setup::default(), 2, 16);
+    let buffer = driver.filled(&[0; 16], 0);
+    let flush = Sqe::new(CMD_FLUSH).nsid(1);
+    // More than any command transfers, and a range that may be the whole namespace.
+    let zeroes = Sqe::new(CMD_WRITE_ZEROES).nsid(1).blocks(0, 1025);
+    let deallocate = Sqe::new(CMD_DSM).nsid(1).data(&buffer).dword(11, 1 << 2);
+    for sqe in [flush, zeroes, flush, deallocate, zeroes, flush] {
+        driver.enqueue(1, sqe);
+    }
+    driver.enqueue(2, zeroes);
+    driver.ring_all();
+
+    let mut rounds = Vec::new();
+    loop {
+        let before = driver.done.len();
+        let work = driver.bench.work(16);
+        driver.interrupts();
+        rounds.push(driver.done.len() - before);
+        if work == Work::Idle {
+            break;
+        }
+    }
+    // The other queue has its turn after the first round of this one.
+    assert_eq!(rounds, [2, 1, 2, 1, 1], "commands of each round");
+}
+
+#[test]
 fn an_entry_is_fetched_once_and_in_one_piece() {
     let mut driver = Driver::with_queues(Setup::default(), 1, 8);
     let buffer = driver.filled(&pattern(9, 4096), 0);
