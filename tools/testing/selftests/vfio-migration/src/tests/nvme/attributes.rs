@@ -7,7 +7,10 @@ use std::os::unix::fs::symlink;
 use std::process::Command as Process;
 
 use vfio_client::nvme;
+use vfio_client::nvme::admin;
 use vfio_client::nvme::nvm;
+use vfio_client::nvme::register;
+use vfio_client::nvme::Command;
 use vfio_client::nvme::Driver;
 use vfio_client::nvme::Status;
 use vfio_client::nvme::PAGE;
@@ -32,6 +35,7 @@ use crate::tests::nvme::disk::field;
 use crate::tests::nvme::disk::Disk;
 use crate::tests::nvme::disk::Scratch;
 use crate::tests::nvme::disk::CAPACITY;
+use crate::tests::nvme::disk::DEPTH;
 use crate::tests::nvme::disk::FILE;
 use crate::tests::nvme::disk::QUEUES;
 use crate::tests::nvme::disk::SERIAL;
@@ -55,6 +59,7 @@ pub const CASES: &[Case] = cases![
     nvme_file_is_named_by_an_absolute_path,
     nvme_file_refuses_two_writers,
     nvme_file_is_free_once_its_controller_is_closed,
+    nvme_file_is_no_failure_when_it_is_not_in_use,
     nvme_file_may_be_a_block_device,
 ];
 
@@ -469,6 +474,29 @@ fn denied_start(driver: &mut Driver) -> Outcome {
             "expected a fatal status while another controller has the file, seen ready",
         )),
     }
+}
+
+fn nvme_file_is_no_failure_when_it_is_not_in_use(context: &Context) -> Outcome {
+    let scratch = Scratch::new(2 * MIB)?;
+    let mut disk = Disk::with(context, &[(STORE, "file"), (FILE, scratch.text())])?;
+    disk.write(0, &content(0, 1))?;
+    // Disabled and shut down at once: the file is given up before there is something to flush.
+    disk.driver
+        .write(register::CC, nvme::CC_SIZES | nvme::CC_SHUTDOWN)?;
+    disk.driver
+        .wait_status(nvme::CSTS_SHUTDOWN, nvme::CSTS_SHUTDOWN_COMPLETE)?;
+    disk.start(DEPTH)?;
+
+    let buffer = disk.driver.data(0);
+    let log = Command::new(admin::GET_LOG_PAGE)
+        .prp(buffer, 0)
+        .word(10, 127 << 16 | 2);
+    disk.driver.succeed(0, log)?;
+    same(
+        "errors of the medium in the SMART log",
+        disk.memory().read_u64(buffer + 160),
+        0,
+    )
 }
 
 fn nvme_file_is_free_once_its_controller_is_closed(context: &Context) -> Outcome {
