@@ -90,12 +90,14 @@ impl Doorbells {
             let slot = usize::try_from(index).ok().and_then(|i| self.values.get(i));
             let bit = match slot {
                 Some(slot) => {
-                    slot.store(u32::from_le_bytes(value), Ordering::Relaxed);
+                    // Whoever sees the value sees what the guest wrote to its queue before: it may be
+                    // a later one than that whose bit was taken.
+                    slot.store(u32::from_le_bytes(value), Ordering::Release);
                     index as u32
                 }
                 None => UNKNOWN,
             };
-            // Whoever sees the bit sees the value, and what the guest wrote to its queue before.
+            // Whoever sees the bit sees the value.
             self.posted.fetch_or(1 << bit, Ordering::Release);
         }
         true
@@ -146,7 +148,7 @@ impl Iterator for Posted<'_> {
         let Some(value) = self.doorbells.values.get(index) else {
             return Some(Doorbell::Unknown);
         };
-        Some(Doorbell::decode(index, value.load(Ordering::Relaxed)))
+        Some(Doorbell::decode(index, value.load(Ordering::Acquire)))
     }
 }
 
