@@ -292,8 +292,17 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
     }
 
     fn precopy_info(device: &Device<Self>, session: u64) -> Result<PrecopyInfo> {
-        device.with_session(session, |region, file| {
-            let info = region.precopy_info(&mut Engaged(device), BUFFER_SIZE)?;
+        device.with_migration(|migration| {
+            let region = migration.region.as_ref().ok_or(ENODEV)?;
+            // The state comes first: outside of pre-copy the answer is the same for every file.
+            let info = region
+                .precopy_info(&mut Engaged(device), BUFFER_SIZE)
+                .map_err(error)?;
+            let file = migration
+                .file
+                .as_ref()
+                .filter(|file| file.id == session)
+                .ok_or(ENODEV)?;
             let initial = file.buffered.min(file.buffered_initial);
             let dirty = file.buffered.saturating_sub(initial);
             let info = PrecopyInfo {

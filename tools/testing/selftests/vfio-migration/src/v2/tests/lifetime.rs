@@ -33,6 +33,7 @@ pub const CASES: &[Case] = cases![
     lifetime_a_reset_in_any_state_leads_to_running,
     lifetime_a_close_in_any_state_leaves_nothing,
     lifetime_a_file_dies_with_its_session,
+    lifetime_precopy_info_looks_at_the_state_before_the_session,
     lifetime_a_file_dies_with_a_reset,
     lifetime_a_file_dies_with_the_open_device,
     lifetime_a_file_does_not_serve_the_next_session,
@@ -145,6 +146,25 @@ fn lifetime_a_file_dies_with_its_session(target: &Target) -> Outcome {
         expect_dead(&format!("after {state}"), state, &file)?;
     }
     card.expect_works()
+}
+
+fn lifetime_precopy_info_looks_at_the_state_before_the_session(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let old = card.begin(State::PRE_COPY)?;
+    for state in [State::RUNNING, State::STOP, State::STOP_COPY] {
+        let _file = card.set(state)?;
+        let info = old.precopy_info_with(24, 0);
+        same(
+            format_args!("precopy info in {state}"),
+            info,
+            Err(Errno::INVAL),
+        )?;
+    }
+    card.reset()?;
+    let _new = card.begin(State::PRE_COPY)?;
+    let info = old.precopy_info_with(24, 0);
+    same("precopy info in the next pre-copy", info, Err(Errno::NODEV))?;
+    card.reset()
 }
 
 fn lifetime_a_file_dies_with_a_reset(target: &Target) -> Outcome {
