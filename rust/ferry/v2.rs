@@ -262,8 +262,12 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
             // wait for them to come to nothing.
             file.buffered_initial = before.saturating_sub(initial(region));
             Ok(match read {
-                // No more than the buffer has.
-                Read::Bytes(bytes) => Available::Bytes(bytes as usize),
+                Read::Bytes(bytes) => {
+                    // Now, so that nobody sees them neither there nor here.
+                    file.buffered = bytes;
+                    // No more than the buffer has.
+                    Available::Bytes(bytes as usize)
+                }
                 Read::Later => Available::Later,
                 Read::Ended => Available::Ended,
             })
@@ -282,8 +286,8 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
     }
 
     fn is_readable(device: &Device<Self>, session: u64) -> Result<bool> {
-        device.with_session(session, |region, _| {
-            Ok(region.has_data(&mut Engaged(device), BUFFER_SIZE))
+        device.with_session(session, |region, file| {
+            Ok(file.buffered > 0 || region.has_data(&mut Engaged(device), BUFFER_SIZE))
         })
     }
 

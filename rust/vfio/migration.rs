@@ -189,7 +189,8 @@ pub trait MigrationOperations: Operations {
     /// What the user's ioctl gets.
     fn data_size(device: &Device<Self>) -> Result<u64>;
 
-    /// Puts the next bytes of the saving session `session` into `into`.
+    /// Puts the next bytes of the saving session `session` into `into`. They wait in the file then,
+    /// see [`Self::buffered`].
     ///
     /// # Errors
     ///
@@ -203,8 +204,8 @@ pub trait MigrationOperations: Operations {
     /// What the user's `write()` gets; `ENODEV` if that session is over.
     fn write_data(device: &Device<Self>, session: u64, bytes: &[u8]) -> Result;
 
-    /// Whether [`Self::read_data`] of the saving session `session` would find something other than
-    /// [`Available::Later`].
+    /// Whether a read of the saving session `session` would find something: bytes that wait in the
+    /// file, or of [`Self::read_data`] something other than [`Available::Later`].
     ///
     /// # Errors
     ///
@@ -225,7 +226,8 @@ pub trait MigrationOperations: Operations {
     /// `EINVAL` outside of pre-copy, `ENODEV` if the session is over.
     fn precopy_info(device: &Device<Self>, session: u64) -> Result<PrecopyInfo>;
 
-    /// Tells how many bytes that [`Self::read_data`] gave wait in the file to be read.
+    /// Tells how many of the bytes that [`Self::read_data`] gave last still wait in the file to be
+    /// read; all of them before it is told anything.
     fn buffered(device: &Device<Self>, session: u64, bytes: usize);
 }
 
@@ -639,12 +641,11 @@ impl DataStream {
         })?;
         if let Available::Bytes(bytes) = available {
             buffer.end = bytes.min(buffer.bytes.len());
-            self.tell_buffered(buffer);
         }
         Ok(available)
     }
 
-    /// Whether the device has something to read now, or nothing any more.
+    /// Whether there is something to read now, or nothing any more.
     fn is_readable(&self) -> Result<bool> {
         self.link.with(|data, device| {
             // SAFETY: As in `fill()`.
@@ -698,14 +699,7 @@ impl DataStream {
 
         table.register_wait(file, &self.link.changed);
         let ready = match self.direction {
-            Direction::Saving => self.is_readable().map(|readable| {
-                readable
-                    || self
-                        .buffer
-                        // Whoever has it is reading, and will see for itself.
-                        .try_lock()
-                        .is_some_and(|buffer| buffer.start < buffer.end)
-            }),
+            Direction::Saving => self.is_readable(),
             Direction::Resuming => self.link.with(|data, device| {
                 // SAFETY: As in `fill()`.
                 unsafe { (data.is_writable)(device, self.session) }

@@ -2,6 +2,8 @@
 
 //! The data files: reading, writing, polling, and doing so wrongly.
 
+use std::time::Duration;
+
 use rustix::event::PollFlags;
 use rustix::fs::seek;
 use rustix::fs::SeekFrom;
@@ -43,6 +45,7 @@ pub const CASES: &[Case] = cases![
 /// Those of a device with storage.
 pub const STORAGE: &[Case] = cases![
     file_a_write_of_the_device_wakes_a_poll,
+    file_is_readable_while_another_thread_reads,
     file_the_end_of_pre_copy_wakes_a_poll,
 ];
 
@@ -278,6 +281,33 @@ fn file_a_write_of_the_device_wakes_a_poll(target: &Target) -> Outcome {
         )?;
     }
     Ok(())
+}
+
+fn file_is_readable_while_another_thread_reads(target: &Target) -> Outcome {
+    // Less than `fill()` writes to the namespace.
+    const BYTES: usize = 8192;
+    let card = Card::new(target)?;
+    card.fill(8)?;
+    let file = card.begin(State::PRE_COPY)?;
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            (0..BYTES).try_for_each(|_| file.read(&mut [0; 1]).map_err(Stop::from).map(drop))
+        });
+        let mut polls = 0;
+        while !reader.is_finished() {
+            let ready = file.poll(PollFlags::IN, Some(Duration::ZERO))?;
+            same(format_args!("poll {polls}"), ready, PollFlags::IN)?;
+            let info = file.precopy_info()?;
+            holds(
+                info.bytes() > 0,
+                format_args!("precopy info {polls}: expected something, seen {info:?}"),
+            )?;
+            polls += 1;
+        }
+        reader
+            .join()
+            .map_err(|_| Stop::failed("the reading thread panicked"))?
+    })
 }
 
 fn file_the_end_of_pre_copy_wakes_a_poll(target: &Target) -> Outcome {
