@@ -408,9 +408,8 @@ impl Interrupts {
 
         match index {
             Index::Intx => {
+                // A mask outlasts the eventfd, as for vfio-pci: only an unmask ends it.
                 routing.intx_trigger = triggers.pop().flatten();
-                // Whoever hands in a new eventfd has seen no interrupt on it.
-                routing.intx_masked = false;
                 routing.deliver_intx();
             }
             Index::Msi | Index::Msix => {
@@ -429,7 +428,8 @@ impl Interrupts {
         Ok(())
     }
 
-    /// Signals the interrupts that `wanted` picks as if the device had, for the user's tests.
+    /// Signals the interrupts that `wanted` picks, for the user's tests. INTx does not mask itself:
+    /// as for vfio-pci, this tests the eventfd alone.
     fn trigger(
         &self,
         index: Index,
@@ -437,7 +437,7 @@ impl Interrupts {
         count: u32,
         wanted: impl Fn(usize) -> bool,
     ) -> Result {
-        let mut routing = self.router.routing.lock();
+        let routing = self.router.routing.lock();
         if routing.mode != Some(index) {
             return Err(EINVAL);
         }
@@ -447,7 +447,6 @@ impl Interrupts {
                 Index::Intx => {
                     if let Some(trigger) = &routing.intx_trigger {
                         trigger.signal();
-                        routing.intx_masked = true;
                     }
                 }
                 Index::Msi | Index::Msix => {

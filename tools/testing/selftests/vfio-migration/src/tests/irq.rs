@@ -42,6 +42,7 @@ pub const CASES: &[Case] = cases![
     irq_intx_does_not_come_again_when_the_line_is_down,
     irq_intx_unmasked_by_eventfd,
     irq_intx_masked_by_the_user_waits,
+    irq_intx_stays_masked_when_its_eventfd_is_replaced,
     irq_intx_is_signalled_at_set_up_when_already_due,
     irq_intx_disable_bit_keeps_it_quiet,
     irq_status_bit_shows_the_line,
@@ -181,6 +182,24 @@ fn irq_intx_masked_by_the_user_waits(context: &Context) -> Outcome {
     same("interrupts after a true unmask", event.wait(PATIENCE)?, 1)
 }
 
+fn irq_intx_stays_masked_when_its_eventfd_is_replaced(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let device = card.device();
+    let first = intx(&card)?;
+    device.mask(Index::Intx)?;
+    raise(&card)?;
+    let second = intx(&card)?;
+    same("interrupts while masked", second.take()?, 0)?;
+    device.unmask(Index::Intx)?;
+    same("interrupts after unmask", second.wait(PATIENCE)?, 1)?;
+    // Which has masked it again.
+    device.set_trigger(Index::Intx, None)?;
+    device.set_trigger(Index::Intx, Some(&first))?;
+    same("interrupts after another interrupt", first.take()?, 0)?;
+    device.unmask(Index::Intx)?;
+    same("interrupts after unmask", first.wait(PATIENCE)?, 1)
+}
+
 fn irq_intx_is_signalled_at_set_up_when_already_due(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     raise(&card)?;
@@ -302,7 +321,9 @@ fn irq_triggered_by_the_user(context: &Context) -> Outcome {
     let device = card.device();
     device.set_irqs(Index::Intx, Action::Trigger, 0, 1, Data::None)?;
     same("interrupts after a trigger", event.wait(PATIENCE)?, 1)?;
-    device.unmask(Index::Intx)?;
+    // That was not the device, whose own interrupt is still to come.
+    raise(&card)?;
+    same("interrupts of the device", event.wait(PATIENCE)?, 1)?;
     device.set_irqs(Index::Intx, Action::Trigger, 0, 1, Data::Bool(&[0]))?;
     same("interrupts after a false trigger", event.take()?, 0)?;
     device.set_irqs(Index::Intx, Action::Trigger, 0, 1, Data::Bool(&[1]))?;
