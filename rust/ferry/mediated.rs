@@ -496,20 +496,21 @@ impl<D: Driver> Mediated<D> {
         let (size, target) = match position.index {
             bar @ pci::BAR0..=pci::BAR5 => (self.bar_size(bar), Target::Bar(bar)),
             pci::CONFIG => (D::Model::CONFIG_SIZE, Target::Config),
-            // The engine checks what an access of the header is; data begins a page on.
-            MIGRATION if position.offset < Region::WINDOW_OFFSET => {
-                (Region::WINDOW_OFFSET, Target::Header)
-            }
             MIGRATION => {
-                let size = self
-                    .window
-                    .lock()
-                    .as_ref()
-                    .map_or(0, |window| window.size());
-                let Ok(offset) = usize::try_from(position.offset - Region::WINDOW_OFFSET) else {
+                // Where protocol v1 is not offered there is no window, and so no region.
+                let Some(size) = self.window.lock().as_ref().map(|window| window.size()) else {
                     return Err(outside);
                 };
-                (Region::WINDOW_OFFSET + size as u64, Target::Data { offset })
+                match position.offset.checked_sub(Region::WINDOW_OFFSET) {
+                    // The engine checks what an access of the header is; data begins a page on.
+                    None => (Region::WINDOW_OFFSET, Target::Header),
+                    Some(offset) => {
+                        let Ok(offset) = usize::try_from(offset) else {
+                            return Err(outside);
+                        };
+                        (Region::WINDOW_OFFSET + size as u64, Target::Data { offset })
+                    }
+                }
             }
             _ => return Err(outside),
         };
@@ -771,7 +772,7 @@ impl<D: Driver> Operations for Mediated<D> {
             .filter(|_| index == MIGRATION)
             .and_then(|offset| usize::try_from(offset).ok())
             .ok_or(EINVAL)
-            .and_then(|offset| device.open_window()?.mmap(vma, offset))
+            .and_then(|offset| device.open_window().map_err(|_| EINVAL)?.mmap(vma, offset))
             .map_err(|error| {
                 let refused = NotMapped {
                     index,

@@ -5,9 +5,11 @@
 use vfio_client::migration::State as Region;
 use vfio_client::v2::State;
 use vfio_client::Errno;
+use vfio_client::Mapping;
 
 use crate::card::Card;
 use crate::card::Target;
+use crate::check::bare;
 use crate::check::holds;
 use crate::check::refused;
 use crate::check::same;
@@ -18,6 +20,9 @@ use crate::tests::Case;
 
 /// The attribute by which the administrator chooses.
 const PROTOCOL: &str = "migration/protocol";
+
+/// Where the migration region is in the device's file, if there is one.
+const MIGRATION_REGION: u64 = 9 << 40;
 
 /// All tests of this file.
 pub const CASES: &[Case] = cases![
@@ -181,6 +186,15 @@ fn protocol_the_administrator_may_offer_v2_only(target: &Target) -> Outcome {
         card.device().region(9).is_err(),
         "expected no region 9, seen one",
     )?;
+    for offset in [0, 4, 8, 24, 4096] {
+        let at = MIGRATION_REGION + offset;
+        let read = rustix::io::pread(card.device(), &mut [0; 4], at);
+        bare(format_args!("read at {offset} of it"), read, Errno::INVAL)?;
+        let write = rustix::io::pwrite(card.device(), &[0; 4], at);
+        bare(format_args!("write at {offset} of it"), write, Errno::INVAL)?;
+    }
+    let mapped = Mapping::new(card.device(), MIGRATION_REGION + 4096, 4096).map(drop);
+    bare("mmap of it", mapped, Errno::INVAL)?;
     card.fill(1)?;
     let stream = card.save()?;
     card.reset()?;
