@@ -10,6 +10,7 @@
 
 #include <trace/events/ferry.h>
 
+#include "../helpers/dma.h"
 #include "../helpers/dma_log.h"
 #include "../helpers/file.h"
 #include "../helpers/helpers.h"

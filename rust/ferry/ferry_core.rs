@@ -16,7 +16,8 @@
 //! VMAs are made with none of them held, so that a user who lets a page fault hang holds up nobody,
 //! least of all a reset. DMA is another thing: it is the device that waits for the page, with
 //! `Mediated::live` held, and whoever wants to stop that device waits with it, as it would for a
-//! device of silicon. The data files of protocol v2 come before all of them, see `vfio::migration`.
+//! device of silicon, until the device is closed or the user is killed, see `vfio::dma`. The data files
+//! of protocol v2 come before all of them, see `vfio::migration`.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

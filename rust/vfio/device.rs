@@ -168,6 +168,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
 ///   allocation; `vfio_put_device()` drops a reference to it.
 /// - `work` is initialised as soon as the allocation has succeeded, is only queued while the device
 ///   is open, and is cancelled before it is closed.
+/// - `gate` is initialised as soon as the allocation has succeeded, and open at most while the device
+///   is, when it has an owner.
 /// - `link` and `user`, the address space of whoever opened the device, are initialised as soon as
 ///   the allocation has succeeded, and only change while the device is being opened or closed, when
 ///   nothing else is called.
@@ -177,6 +179,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
 pub struct Device<T: Operations> {
     vdev: Opaque<vfio_bindings::vfio_device>,
     work: Opaque<bindings::work_struct>,
+    gate: Opaque<vfio_bindings::ferry_dma_gate>,
     link: UnsafeCell<Option<Arc<migration::Link>>>,
     user: UnsafeCell<Option<ARef<Mm>>>,
     initialised: UnsafeCell<bool>,
@@ -305,6 +308,8 @@ impl<T: Operations> Registration<T> {
                 Some(VTable::<T>::work_callback),
             )
         };
+        // SAFETY: The gate is ours.
+        unsafe { vfio_bindings::ferry_dma_gate_init((*this.as_ptr()).gate.get()) };
         // SAFETY: The allocation is ours, and what was there is zeros.
         unsafe {
             (*this.as_ptr()).link.get().write(None);
@@ -390,8 +395,9 @@ impl<T: Operations> Device<T> {
     /// Forgets what belongs to one open. Called when the device is being opened or closed, with no
     /// work under way.
     fn forget_user(&self) {
-        // SAFETY: Nothing else is called then.
+        // SAFETY: Nothing else is called then; the gate has an owner.
         unsafe {
+            vfio_bindings::ferry_dma_gate_release(self.gate.get());
             *self.link.get() = None;
             *self.user.get() = None;
         }
@@ -473,6 +479,8 @@ impl<T: Operations> VTable<T> {
                     ARef::from(mm)
                 });
             }
+            // SAFETY: The gate is initialised, and nobody has opened it.
+            unsafe { vfio_bindings::ferry_dma_gate_open(device.gate.get()) };
             T::open_device(device).inspect_err(|_| device.forget_user())?;
             Ok(0)
         })
@@ -485,6 +493,10 @@ impl<T: Operations> VTable<T> {
         // SAFETY: As for `open_device_callback()`.
         let device = unsafe { Device::<T>::from_raw(vdev) };
 
+        // The work may be waiting for the user's memory with a lock held that is taken below, and the
+        // user for this.
+        // SAFETY: The gate is initialised.
+        unsafe { vfio_bindings::ferry_dma_gate_close(device.gate.get()) };
         // The data files that are left go on without us.
         if let Some(link) = device.link() {
             link.cut();
@@ -512,6 +524,7 @@ impl<T: Operations> VTable<T> {
         T::work(device, &unsafe {
             Dma::new(
                 device.vdev.get(),
+                device.gate.get(),
                 (*device.user.get()).as_deref(),
                 T::DMA_LOGGING.log.map(|log| log(device)),
             )

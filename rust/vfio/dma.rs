@@ -7,6 +7,9 @@
 //! that a migration under way sees them. Nothing stays pinned: as soon as the user has unmapped an
 //! address, an access of it fails.
 //!
+//! A page fault of the user takes as long as the user has it take, but ends with the user: see
+//! `rust/helpers/dma.c`.
+//!
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h), `vfio_dma_rw()`
 
 use crate::dma_log::DmaLog;
@@ -29,9 +32,11 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `vdev` is open during the lifetime.
+/// - `vdev` is open during the lifetime, and `gate` is its own.
+/// - The current thread has called `ferry_dma_begin()`.
 pub struct Dma<'a> {
     vdev: *mut vfio_bindings::vfio_device,
+    gate: *mut vfio_bindings::ferry_dma_gate,
     /// The address space of the user who opened the device, which this thread has meanwhile.
     borrowed: RefCell<Option<BorrowedMm>>,
     /// Where writes are logged.
@@ -45,18 +50,23 @@ impl<'a> Dma<'a> {
     ///
     /// # Safety
     ///
-    /// `vdev` must be open during the lifetime, and this be a kernel thread without an address space.
+    /// `vdev`, whose gate is `gate`, must be open during the lifetime, and this be a kernel thread
+    /// without an address space, which has no use for signals of its own.
     pub(crate) unsafe fn new(
         vdev: *mut vfio_bindings::vfio_device,
+        gate: *mut vfio_bindings::ferry_dma_gate,
         mm: Option<&Mm>,
         log: Option<&'a DmaLog>,
     ) -> Self {
         // SAFETY: By the function's requirement.
         let borrowed = mm.and_then(|mm| unsafe { BorrowedMm::new(mm) });
 
-        // INVARIANT: By the function's requirement.
+        // SAFETY: By the function's requirement it is a kernel thread.
+        unsafe { vfio_bindings::ferry_dma_begin() };
+        // INVARIANT: By the function's requirement, and `ferry_dma_begin()` was called.
         Self {
             vdev,
+            gate,
             borrowed: RefCell::new(borrowed),
             log,
             _open: PhantomData,
@@ -88,7 +98,8 @@ impl<'a> Dma<'a> {
     /// # Errors
     ///
     /// `EINVAL` if some of it is not mapped, `EPERM` if it is mapped without leave to read,
-    /// `EFAULT` if the user has no memory there. What is in `into` is unspecified then.
+    /// `EFAULT` if the user has no memory there, or a page fault was ended with the user; `EINTR` once
+    /// the device is being closed. What is in `into` is unspecified then.
     pub fn read(&self, iova: u64, into: &mut [u8]) -> Result {
         if into.is_empty() {
             return Ok(());
@@ -97,9 +108,10 @@ impl<'a> Dma<'a> {
 
         let (data, len) = (into.as_mut_ptr(), into.len());
         self.access(|| {
-            // SAFETY: By the type invariants the device is open; `into` is ours and so long.
+            // SAFETY: By the type invariants the device is open and has the gate; `into` is ours and
+            // so long.
             to_result(unsafe {
-                vfio_bindings::vfio_dma_rw(self.vdev, iova, data.cast(), len, false)
+                vfio_bindings::ferry_dma_rw(self.gate, self.vdev, iova, data.cast(), len, false)
             })
         })
     }
@@ -117,10 +129,17 @@ impl<'a> Dma<'a> {
 
         let data = bytes.as_ptr().cast_mut();
         let result = self.access(|| {
-            // SAFETY: By the type invariants the device is open; with `write` set the function only
-            // reads the data.
+            // SAFETY: By the type invariants the device is open and has the gate; with `write` set the
+            // function only reads the data.
             to_result(unsafe {
-                vfio_bindings::vfio_dma_rw(self.vdev, iova, data.cast(), bytes.len(), true)
+                vfio_bindings::ferry_dma_rw(
+                    self.gate,
+                    self.vdev,
+                    iova,
+                    data.cast(),
+                    bytes.len(),
+                    true,
+                )
             })
         });
         // Some of it may have been written in any case.
@@ -128,6 +147,13 @@ impl<'a> Dma<'a> {
             log.mark(iova, bytes.len());
         }
         result
+    }
+}
+
+impl Drop for Dma<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants this thread has called `ferry_dma_begin()`.
+        unsafe { vfio_bindings::ferry_dma_end() };
     }
 }
 

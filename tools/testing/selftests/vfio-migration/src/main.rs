@@ -58,6 +58,7 @@ struct Options {
     statements: bool,
     help: bool,
     hold: Option<(String, u32)>,
+    stall: Option<(String, String)>,
     types: Vec<String>,
     parent: Option<PathBuf>,
     timeout: Duration,
@@ -83,6 +84,7 @@ impl Options {
             statements: false,
             help: false,
             hold: None,
+            stall: None,
             types: Vec::new(),
             parent: None,
             timeout: Duration::from_secs(300),
@@ -115,6 +117,11 @@ impl Options {
                         .parse()
                         .map_err(|_| format!("{state:?} is not a state"))?;
                     options.hold = Some((uuid, state));
+                }
+                // As does that of a user that is gone in the midst of a page fault.
+                "--stall" => {
+                    let uuid = value()?;
+                    options.stall = Some((uuid, value()?));
                 }
                 other if other.starts_with('-') => return Err(format!("unknown option {other}")),
                 filter => options.filters.push(filter.to_string()),
@@ -193,6 +200,11 @@ fn run(options: Options) -> Result<Exit, String> {
     if options.statements {
         statements::print();
         return Ok(Exit::Pass);
+    }
+    if let Some((uuid, end)) = &options.stall {
+        return tests::nvme::dma::stall(uuid, end)
+            .map(|()| Exit::Pass)
+            .map_err(|stop| format!("{stop:?}"));
     }
     if let Some((uuid, state)) = &options.hold {
         return tests::state::hold(uuid, *state)

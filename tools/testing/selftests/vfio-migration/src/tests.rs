@@ -6,7 +6,7 @@ pub mod config;
 mod ioctl;
 mod irq;
 pub mod log;
-mod nvme;
+pub mod nvme;
 mod region;
 pub use region::joined;
 mod resuming;

@@ -6,7 +6,7 @@ mod attributes;
 mod config;
 mod data;
 mod disk;
-mod dma;
+pub mod dma;
 mod hostile;
 mod irq;
 mod migration;

@@ -5,9 +5,17 @@
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering;
 use std::collections::BTreeSet;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::process;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
 use vfio_client::container::Access;
 use vfio_client::migration::State;
 use vfio_client::nvme;
@@ -17,13 +25,16 @@ use vfio_client::nvme::tail_doorbell;
 use vfio_client::nvme::Command;
 use vfio_client::nvme::Status;
 use vfio_client::nvme::PAGE;
+use vfio_client::sys::PageFaults;
 use vfio_client::Errno;
 use vfio_client::GuestMemory;
 use vfio_client::Mapping;
 
 use crate::card::content;
+use crate::card::Card;
 use crate::card::Context;
 use crate::card::Random;
+use crate::card::PATIENCE;
 use crate::check::holds;
 use crate::check::refused;
 use crate::check::same;
@@ -46,6 +57,7 @@ pub const CASES: &[Case] = cases![
     nvme_dma_unmap_of_the_queues,
     nvme_dma_read_only_memory_is_not_written,
     nvme_dma_across_two_mappings,
+    nvme_dma_a_page_fault_ends_with_its_user,
     nvme_dma_dirty_pages_are_those_written,
     nvme_dma_every_changed_page_is_dirty,
     nvme_dma_nothing_is_dirty_while_stopped,
@@ -351,5 +363,93 @@ fn nvme_dma_nothing_is_dirty_while_stopped(context: &Context) -> Outcome {
         disk.card.set(State::RUNNING)?;
         disk.start(DEPTH)?;
     }
+    Ok(())
+}
+
+/// What the process says that [`stall`]s a device.
+const STALLED: &str = "stalled";
+/// How such a process ends: it exits, it closes the device, or it is killed while it waits for the
+/// device or for the core.
+const ENDS: [(&str, bool); 4] = [
+    ("exit", false),
+    ("close", false),
+    ("access", true),
+    ("unmap", true),
+];
+
+fn nvme_dma_a_page_fault_ends_with_its_user(context: &Context) -> Outcome {
+    let mut disk = Disk::new(context)?;
+    for (end, killed) in ENDS {
+        // The driver has the device open as well.
+        let Disk { driver, card, .. } = disk;
+        drop(driver);
+        let mdev = card.close();
+        let mut child = process::Command::new("/proc/self/exe")
+            .args(["--stall", mdev.uuid(), end])
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| Stop::Skipped(format!("no second process: {error}")))?;
+        let mut line = String::new();
+        if let Some(out) = child.stdout.take() {
+            BufReader::new(out)
+                .read_line(&mut line)
+                .map_err(Stop::failed)?;
+        }
+        same("the child's word", line.trim(), STALLED)?;
+        if killed {
+            // By now it waits. If not it has less to go through.
+            thread::sleep(Duration::from_millis(300));
+            child.kill().map_err(Stop::failed)?;
+        }
+        let start = Instant::now();
+        while child.try_wait().map_err(Stop::failed)?.is_none() {
+            if start.elapsed() > PATIENCE {
+                // Its removal would wait, too.
+                let _ = mdev.keep();
+                return Err(Stop::failed(format_args!(
+                    "{end}: the process is still there after {PATIENCE:?}"
+                )));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        disk = Disk::open(context, mdev)?;
+        disk.expect_recovers()?;
+    }
+    Ok(())
+}
+
+/// Has a device wait for a page that never comes, and ends as it is told to: the life of a VMM whose
+/// thread for page faults is gone first.
+///
+/// # Errors
+///
+/// What the kernel answers.
+pub fn stall(uuid: &str, end: &str) -> Outcome {
+    // Before the device, so that an exit closes it after that.
+    let faults = PageFaults::new().map_err(Stop::failed)?;
+    let card = Card::open(vfio_client::Mdev::existing(uuid))?;
+    let slow = Arc::new(Mapping::anonymous(MIB as usize).map_err(Stop::failed)?);
+    faults.of(&slow).map_err(Stop::failed)?;
+    card.session.container.map(ELSEWHERE, &slow)?;
+    let mut driver = nvme::Driver::new(card.device(), card.memory()?)?;
+    driver.restart(DEPTH)?;
+    let queue = driver.create_pair(DEPTH, None)?;
+    let command = Command::new(nvm::WRITE)
+        .namespace(1)
+        .prp(ELSEWHERE, 0)
+        .blocks(0, 1);
+    driver.submit(queue, command)?;
+    let mut ready = [PollFd::new(&faults, PollFlags::IN)];
+    rustix::event::poll(&mut ready, None).map_err(Stop::failed)?;
+    println!("{STALLED}");
+    match end {
+        "exit" => process::exit(0),
+        "access" => driver.status().map(drop)?,
+        "unmap" => card.session.container.unmap(ELSEWHERE, MIB).map(drop)?,
+        _ => {}
+    }
+    drop(driver);
+    drop(card);
+    drop(faults);
     Ok(())
 }
