@@ -132,7 +132,8 @@ impl Log {
         }
         let mut list = KVec::new();
         for (first, last) in ranges {
-            if last < first {
+            // The core takes a range of no bytes at address 0 for all addresses.
+            if last < first || last == u64::MAX {
                 return Err(EINVAL);
             }
             list.push(
@@ -185,9 +186,8 @@ impl Log {
         }
     }
 
-    /// Calls `report` with first address and length of what was written in `[first, last]`, and
-    /// forgets it.
-    fn take(&mut self, first: u64, last: u64, mut report: impl FnMut(u64, u64)) {
+    /// Moves what was written in `[first, last]` to `runs`. Returns where to go on when they are full.
+    fn take(&mut self, first: u64, last: u64, runs: &mut Runs) -> Option<u64> {
         let page_shift = self.page_shift;
 
         for range in self.ranges.iter() {
@@ -213,16 +213,62 @@ impl Log {
                     let start = page.wrapping_shl(page_shift);
                     let more = 1u64.wrapping_shl(page_shift).saturating_sub(1);
                     let (start, stop) = (start.max(range.first), (start | more).min(range.last));
+                    let (reported, until) = (start.max(from), stop.min(to));
+                    if !runs.add(reported, until) {
+                        return Some(reported);
+                    }
                     // Somebody else asks for the rest of a page that is only partly asked for.
                     if from <= start && stop <= to {
                         *word &= !mask;
                     }
-                    let (start, stop) = (start.max(from), stop.min(to));
-                    report(start, stop.saturating_sub(start).saturating_add(1));
                 }
                 page = page.saturating_add(1);
             }
         }
+        None
+    }
+}
+
+/// How many runs of addresses are taken from a log at once.
+const RUNS: usize = 32;
+
+/// Runs of addresses, each by its first and its last.
+struct Runs {
+    runs: [(u64, u64); RUNS],
+    len: usize,
+}
+
+impl Runs {
+    const fn new() -> Self {
+        Self {
+            runs: [(0, 0); RUNS],
+            len: 0,
+        }
+    }
+
+    /// Adds `[first, last]`, which is behind all others. Returns whether there was room.
+    fn add(&mut self, first: u64, last: u64) -> bool {
+        if let Some((_, end)) = self.runs[..self.len].last_mut() {
+            if end.checked_add(1) == Some(first) {
+                *end = last;
+                return true;
+            }
+        }
+        match self.runs.get_mut(self.len) {
+            Some(run) => {
+                *run = (first, last);
+                self.len += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// First address and length of each.
+    fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.runs[..self.len]
+            .iter()
+            .map(|(first, last)| (*first, last.saturating_sub(*first).saturating_add(1)))
     }
 }
 
@@ -234,19 +280,30 @@ impl DmaLog {
         })
     }
 
-    /// Starts to log writes of `ranges`, each a first and a last address, in pages of about
-    /// `page_size` bytes. Returns the size that the pages have.
+    /// Starts to log writes of `ranges`, `count` of them, each a first and a last address, in pages of
+    /// about `page_size` bytes. Returns the size that the pages have.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it has been started, or for a size that is no power of two; `ENOMEM`.
-    pub fn start(&self, ranges: impl Iterator<Item = (u64, u64)>, page_size: u64) -> Result<u64> {
+    /// `EINVAL` if it has been started, for a size that is no power of two, or if some range is
+    /// empty; `ENOMEM`.
+    pub fn start(
+        &self,
+        ranges: impl Iterator<Item = (u64, u64)>,
+        count: usize,
+        page_size: u64,
+    ) -> Result<u64> {
         let mut log = self.log.lock();
         if log.is_some() {
             return Err(EINVAL);
         }
 
-        let started = log.insert(Log::new(ranges, page_size)?);
+        let new = Log::new(ranges, page_size)?;
+        // An empty range among others is not found.
+        if new.ranges.len() != count {
+            return Err(EINVAL);
+        }
+        let started = log.insert(new);
         Ok(1u64.wrapping_shl(started.page_shift))
     }
 
@@ -263,17 +320,34 @@ impl DmaLog {
     }
 
     /// Calls `report` with first address and length of what was written of `length` bytes at `iova`
-    /// since it was last asked for.
+    /// since it was last asked for. No lock is held then: the report goes to memory of a user, who
+    /// may have a page fault take as long as he likes.
     ///
     /// # Errors
     ///
     /// `EINVAL` if the log has not been started.
-    pub fn read_and_clear(&self, iova: u64, length: u64, report: impl FnMut(u64, u64)) -> Result {
-        let mut log = self.log.lock();
-        let log = Option::as_mut(&mut log).ok_or(EINVAL)?;
+    pub fn read_and_clear(
+        &self,
+        iova: u64,
+        length: u64,
+        mut report: impl FnMut(u64, u64),
+    ) -> Result {
+        let last = iova.saturating_add(length.saturating_sub(1));
+        let mut rest = Some(iova);
 
-        if let Some(more) = length.checked_sub(1) {
-            log.take(iova, iova.saturating_add(more), report);
+        while let Some(first) = rest {
+            let mut runs = Runs::new();
+            rest = {
+                let mut log = self.log.lock();
+                let log = Option::as_mut(&mut log).ok_or(EINVAL)?;
+                match length {
+                    0 => None,
+                    _ => log.take(first, last, &mut runs),
+                }
+            };
+            for (iova, length) in runs.iter() {
+                report(iova, length);
+            }
         }
         Ok(())
     }
@@ -306,7 +380,7 @@ impl<T: LogOperations> VTable<T> {
     unsafe extern "C" fn start_callback(
         vdev: *mut vfio_bindings::vfio_device,
         ranges: *mut kernel::bindings::rb_root_cached,
-        _count: u32,
+        count: u32,
         page_size: *mut u64,
     ) -> c_int {
         // SAFETY: By the function's requirement.
@@ -324,7 +398,7 @@ impl<T: LogOperations> VTable<T> {
         from_result(|| {
             // SAFETY: The core passes a variable of its own.
             let page_size = unsafe { &mut *page_size };
-            *page_size = T::dma_log(device).start(ranges, *page_size)?;
+            *page_size = T::dma_log(device).start(ranges, count as usize, *page_size)?;
             Ok(0)
         })
     }

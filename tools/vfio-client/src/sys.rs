@@ -377,6 +377,47 @@ pub fn dma_logging_report(
     length: u64,
     page: u64,
 ) -> Result<Vec<u64>, Errno> {
+    let mut bitmap = vec![0u64; bitmap_words(length, page)?];
+    // SAFETY: The bitmap has so many words, and is exclusively borrowed for the call.
+    unsafe { dma_logging_report_to(device, iova, length, page, bitmap.as_mut_ptr()) }?;
+    Ok(bitmap)
+}
+
+/// The same into memory that is mapped.
+///
+/// # Errors
+///
+/// What the kernel answers, `EINVAL` if the mapping is too small.
+pub fn dma_logging_report_into(
+    device: impl AsFd,
+    iova: u64,
+    length: u64,
+    page: u64,
+    bitmap: &Mapping,
+) -> Result<(), Errno> {
+    if bitmap_words(length, page)? > bitmap.len / size_of::<u64>() {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: The mapping has so many words, and its bytes are shared with the kernel.
+    unsafe { dma_logging_report_to(device, iova, length, page, bitmap.start.cast().as_ptr()) }
+}
+
+/// How many words the bitmap of a range has.
+fn bitmap_words(length: u64, page: u64) -> Result<usize, Errno> {
+    let pages = length.checked_div(page).ok_or(Errno::INVAL)?;
+    usize::try_from(pages.div_ceil(u64::BITS.into())).map_err(|_| Errno::OVERFLOW)
+}
+
+/// # Safety
+///
+/// The kernel must be free to write [`bitmap_words`] words to `bitmap` during the call.
+unsafe fn dma_logging_report_to(
+    device: impl AsFd,
+    iova: u64,
+    length: u64,
+    page: u64,
+    bitmap: *mut u64,
+) -> Result<(), Errno> {
     #[repr(C)]
     struct Argument {
         argsz: u32,
@@ -384,9 +425,6 @@ pub fn dma_logging_report(
         report: vfio::vfio_device_feature_dma_logging_report,
     }
 
-    let pages = length.checked_div(page).ok_or(Errno::INVAL)?;
-    let words = usize::try_from(pages.div_ceil(u64::BITS.into())).map_err(|_| Errno::OVERFLOW)?;
-    let mut bitmap = vec![0u64; words];
     let mut argument = Argument {
         argsz: size_of::<Argument>() as u32,
         flags: vfio::VFIO_DEVICE_FEATURE_GET | vfio::VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT,
@@ -394,11 +432,11 @@ pub fn dma_logging_report(
             iova,
             length,
             page_size: page,
-            bitmap: bitmap.as_mut_ptr() as u64,
+            bitmap: bitmap as u64,
         },
     };
-    // SAFETY: Structure and bitmap are alive and exclusively borrowed for the call. The kernel writes
-    // a bit for each page of the range, and so many the bitmap has.
+    // SAFETY: The structure is alive and exclusively borrowed for the call. The kernel writes a bit for
+    // each page of the range, for which there is memory by the function's requirement.
     answer(unsafe {
         libc::ioctl(
             device.as_fd().as_raw_fd(),
@@ -406,7 +444,7 @@ pub fn dma_logging_report(
             ptr::from_mut(&mut argument),
         )
     })?;
-    Ok(bitmap)
+    Ok(())
 }
 
 /// Reads `length` bytes at `offset` of a file into an address where nothing is.

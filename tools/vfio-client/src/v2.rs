@@ -310,6 +310,22 @@ impl Migration {
         sys::dma_logging_report(&self.device, iova, length, page_size)
             .what(|| self.what("VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT"))
     }
+
+    /// The same into memory that is mapped.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers, `EINVAL` if the mapping is too small.
+    pub fn take_logged_into(
+        &self,
+        iova: u64,
+        length: u64,
+        page_size: u64,
+        bitmap: &sys::Mapping,
+    ) -> Result<()> {
+        sys::dma_logging_report_into(&self.device, iova, length, page_size, bitmap)
+            .what(|| self.what("VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT"))
+    }
 }
 
 /// The file of a session, through which a state flows.

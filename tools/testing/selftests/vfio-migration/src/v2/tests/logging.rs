@@ -3,13 +3,18 @@
 //! The log of what a device writes, `VFIO_DEVICE_FEATURE_DMA_LOGGING_*`, where the kernel has it.
 
 use std::collections::BTreeSet;
+use std::thread;
 
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
 use vfio_client::nvme::PAGE;
+use vfio_client::sys::PageFaults;
 use vfio_client::v2::Feature;
 use vfio_client::v2::Migration;
 use vfio_client::v2::GET;
 use vfio_client::v2::SET;
 use vfio_client::Errno;
+use vfio_client::Mapping;
 
 use crate::card::Card;
 use crate::card::Target;
@@ -34,6 +39,7 @@ pub const CASES: &[Case] = cases![
 pub const STORAGE: &[Case] = cases![
     logging_shows_what_the_device_writes_and_nothing_else,
     logging_of_large_pages_shows_them_whole,
+    logging_reports_to_slow_memory_while_the_device_works,
 ];
 
 const RANGE: (u64, u64) = (0, 1 << 30);
@@ -147,6 +153,14 @@ fn logging_refuses_bad_ranges(target: &Target) -> Outcome {
         ("odd start", PAGE, vec![(1, PAGE)], Errno::INVAL),
         ("odd length", PAGE, vec![(0, PAGE + 1)], Errno::INVAL),
         ("odd page", 3 * PAGE, vec![(0, 0)], Errno::INVAL),
+        ("nothing", PAGE, vec![(0, 0)], Errno::INVAL),
+        ("nothing elsewhere", PAGE, vec![(1 << 30, 0)], Errno::INVAL),
+        (
+            "nothing behind something",
+            PAGE,
+            vec![RANGE, (RANGE.0 + RANGE.1, 0)],
+            Errno::INVAL,
+        ),
         (
             "wrapped",
             PAGE,
@@ -260,6 +274,37 @@ fn logging_of_large_pages_shows_them_whole(target: &Target) -> Outcome {
         pages(start, LARGE, &words),
         BTreeSet::new(),
     )?;
+    log.stop_logging()?;
+    Ok(())
+}
+
+fn logging_reports_to_slow_memory_while_the_device_works(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let log = there(&card)?;
+    let mut writer = Writer::new(&card)?;
+    let memory = card.memory()?.clone();
+    let (start, length) = (memory.start(), memory.size());
+    // Whoever writes to it waits until `faults` are gone.
+    let bitmap = Mapping::anonymous(PAGE as usize).map_err(Stop::failed)?;
+    let faults = PageFaults::new().map_err(Stop::failed)?;
+    faults.of(&bitmap).map_err(Stop::failed)?;
+
+    log.start_logging(PAGE, &[(start, length)])?;
+    let address = writer.driver.data(PAGE);
+    writer.read(0, address)?;
+    thread::scope(|scope| -> Outcome {
+        let report = scope.spawn(|| log.take_logged_into(start, length, PAGE, &bitmap));
+        let waits = rustix::event::poll(&mut [PollFd::new(&faults, PollFlags::IN)], None);
+        // The device writes, and so logs.
+        let worked = writer.read(1, address).and_then(|()| card.reset());
+        drop(faults);
+        let reported = report.join();
+
+        waits.map_err(Stop::failed)?;
+        worked?;
+        reported.map_err(|_| Stop::failed("the report's thread panicked"))??;
+        Ok(())
+    })?;
     log.stop_logging()?;
     Ok(())
 }
