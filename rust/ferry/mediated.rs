@@ -703,10 +703,13 @@ impl<D: Driver> Operations for Mediated<D> {
                 UserSlice::new(into, count).writer().write_slice(bytes)?;
             }
             Target::Bar(_) | Target::Config => {
+                let mut probe = UserSlice::new(into, count).writer();
                 let mut writer = UserSlice::new(into, count).writer();
                 let mut block = [0; BLOCK];
                 for done in (0..count).step_by(BLOCK) {
                     let bytes = &mut block[..BLOCK.min(count - done)];
+                    // A register may be another one once it was read.
+                    probe.write_slice(bytes)?;
                     device
                         .read_registers(&target, position.offset + done as u64, bytes)
                         .map_err(|error| device.refused("read", &error, EINVAL))?;

@@ -220,6 +220,8 @@ fn uart_accesses_outside_bar0_are_refused(context: &Context) -> Outcome {
 fn uart_accesses_to_a_bad_address_are_refused(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     let bar = card.device().region(vfio::VFIO_PCI_BAR0_REGION_INDEX)?;
+    let port = card.byte_port(0)?;
+    port.send(b"x")?;
     for len in [1, 2, 4, 8] {
         denied(
             format_args!("read of {len} to nowhere"),
@@ -230,6 +232,8 @@ fn uart_accesses_to_a_bad_address_are_refused(context: &Context) -> Outcome {
             bar.write_nowhere(0, len),
         )?;
     }
+    // To read the receiver takes the byte out of it, but not when nobody gets it.
+    same_bytes("received bytes", &port.receive()?, b"x")?;
     card.expect_works()
 }
 
