@@ -6,7 +6,8 @@
 //! group into a type1 container ([`container`]), open it and ask what it has ([`device`],
 //! [`region`]), take its interrupts ([`irq`], [`eventfd`]) and move its state with the v1 migration
 //! region ([`migration`]) or by protocol v2 ([`v2`]). Unlike a VMM it also does every one of these
-//! wrongly on request, because that is what a driver has to survive.
+//! wrongly on request, because that is what a driver has to survive, and looks into what it moves
+//! ([`stream`]).
 //!
 //! Mirrors `include/uapi/linux/vfio.h`. All `unsafe` of the crate is in [`sys`].
 
@@ -23,6 +24,7 @@ pub mod memory;
 pub mod migration;
 pub mod nvme;
 pub mod region;
+pub mod stream;
 pub mod sys;
 pub mod uart;
 pub mod v2;

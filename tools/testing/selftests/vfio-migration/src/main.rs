@@ -17,13 +17,14 @@ mod check;
 mod kmsg;
 mod ktap;
 mod statements;
-mod stream;
 mod tests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+
+use vfio_client::stream;
 
 use crate::card::Context;
 use crate::card::Target;

@@ -23,14 +23,13 @@ mod kmsg;
 #[path = "../ktap.rs"]
 mod ktap;
 mod mtty;
-#[path = "../stream.rs"]
-#[expect(dead_code, reason = "the tests of protocol v1 use the rest")]
-mod stream;
 mod tests;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+
+use vfio_client::stream;
 
 use crate::card::Kind;
 use crate::card::Target;
