@@ -5,10 +5,12 @@
 //! Written from `Documentation/`, not from the driver, so that the two can disagree.
 
 use std::collections::BTreeMap;
-use std::iter;
 
 /// The pages that [`Stream::storage`] sorts a storage into, in bytes.
 const PAGE: u64 = 4096;
+
+/// The most bytes that a [`ZEROES`] is expanded to. The format has no limit but the storage's size.
+const ZEROES_MAX: usize = 1 << 30;
 
 /// The size of a record's header in bytes.
 pub const HEADER: usize = 32;
@@ -56,13 +58,28 @@ pub mod totals {
     pub const CRC: usize = 12;
 }
 
+/// What eight steps of the CRC make of each byte.
+const CRC_OF_BYTE: [u32; 256] = {
+    const POLYNOMIAL: u32 = 0x82f6_3b78;
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = crc >> 1 ^ if crc & 1 != 0 { POLYNOMIAL } else { 0 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
 /// Returns the CRC-32C (Castagnoli) of some bytes.
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    const POLYNOMIAL: u32 = 0x82f6_3b78;
     !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            crc >> 1 ^ if crc & 1 != 0 { POLYNOMIAL } else { 0 }
-        })
+        crc >> 8 ^ CRC_OF_BYTE[usize::from(crc as u8 ^ byte)]
     })
 }
 
@@ -187,22 +204,33 @@ impl Stream {
     /// What is wrong.
     pub fn storage(&self) -> Result<BTreeMap<u64, Vec<u8>>, String> {
         let mut pages: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-        let mut put = |offset: u64, bytes: &mut dyn Iterator<Item = u8>| {
-            for (i, byte) in bytes.enumerate() {
-                let at = offset + i as u64;
-                let page = at / PAGE * PAGE;
-                pages.entry(page).or_insert_with(|| vec![0; PAGE as usize])[(at - page) as usize] =
-                    byte;
+        let mut put = |mut at: u64, mut bytes: &[u8]| {
+            while !bytes.is_empty() {
+                let within = (at % PAGE) as usize;
+                let (now, rest) = bytes.split_at(bytes.len().min(PAGE as usize - within));
+                let page = pages
+                    .entry(at - within as u64)
+                    .or_insert_with(|| vec![0; PAGE as usize]);
+                page[within..within + now.len()].copy_from_slice(now);
+                bytes = rest;
+                at = at
+                    .checked_add(now.len() as u64)
+                    .ok_or_else(|| format!("storage past {at:#x}"))?;
             }
+            Ok::<_, String>(())
         };
         for record in self.generation() {
             match record.kind {
-                BLOCK => put(record.argument, &mut record.payload.iter().copied()),
+                BLOCK => put(record.argument, &record.payload)?,
                 ZEROES => {
                     let bytes = <[u8; 8]>::try_from(record.payload.as_slice())
                         .map_err(|_| format!("{} bytes of ZEROES", record.payload.len()))?;
-                    let len = usize::try_from(u64::from_le_bytes(bytes)).map_err(|_| "too long")?;
-                    put(record.argument, &mut iter::repeat_n(0, len));
+                    let len = u64::from_le_bytes(bytes);
+                    let zeroes = usize::try_from(len)
+                        .ok()
+                        .filter(|len| *len <= ZEROES_MAX)
+                        .ok_or_else(|| format!("{len} bytes of zeros at once"))?;
+                    put(record.argument, &vec![0; zeroes])?;
                 }
                 _ => {}
             }
@@ -387,6 +415,24 @@ mod tests {
         assert_eq!(pages.keys().collect::<Vec<_>>(), [&0, &4096]);
         assert_eq!(pages[&0][4088..], [0, 0, 7, 7, 7, 7, 7, 7]);
         assert_eq!(pages[&4096][..6], [7, 7, 0, 7, 0, 0]);
+    }
+
+    #[test]
+    fn a_storage_that_is_past_everything_is_an_error() {
+        for (kind, argument, payload) in [
+            (BLOCK, u64::MAX - 3, vec![7; 10]),
+            (ZEROES, 0, u64::MAX.to_le_bytes().to_vec()),
+        ] {
+            let record = Record {
+                kind,
+                flags: 0,
+                sequence: 0,
+                argument,
+                payload,
+            };
+            let stream = stream(b"state").with_record(1, record);
+            assert!(stream.storage().is_err(), "{kind} at {argument:#x}");
+        }
     }
 
     #[test]
