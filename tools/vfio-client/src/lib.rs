@@ -7,7 +7,7 @@
 //! [`region`]), take its interrupts ([`irq`], [`eventfd`]) and move its state with the v1 migration
 //! region ([`migration`]) or by protocol v2 ([`v2`]). Unlike a VMM it also does every one of these
 //! wrongly on request, because that is what a driver has to survive, and looks into what it moves
-//! ([`stream`]).
+//! ([`stream`]). What QEMU 7.2 has moved into a file, [`savevm`] takes out of it.
 //!
 //! Mirrors `include/uapi/linux/vfio.h`. All `unsafe` of the crate is in [`sys`].
 
@@ -24,6 +24,7 @@ pub mod memory;
 pub mod migration;
 pub mod nvme;
 pub mod region;
+pub mod savevm;
 pub mod stream;
 pub mod sys;
 pub mod uart;
