@@ -171,13 +171,21 @@ pub fn snapshot(bench: &mut Bench<'_>) -> Result<Running> {
     Ok(running)
 }
 
-pub fn to_file_and_back(bench: &mut Bench<'_>) -> Result<Running> {
-    let mut from = bench.guest()?;
+/// Puts the guest into a file, [`STATE_FILE`], by a migration that `begin` begins.
+pub fn to_file(
+    from: &mut Running,
+    begin: impl FnOnce(&mut Running, &str) -> Result<()>,
+) -> Result<()> {
     // Nobody answers from a file.
     from.vm.set_return_path(false)?;
     doing("migrating to a file");
-    from.begin(&format!("exec:cat > {STATE_FILE}"), FAST)?;
+    begin(from, &format!("exec:cat > {STATE_FILE}"))?;
     from.completed("file", report::now())?;
+    Ok(())
+}
+
+/// Starts the guest from the file that it was put into, with new devices, in a new QEMU.
+pub fn from_file(from: Running) -> Result<Running> {
     let recipes: Vec<_> = from
         .hardware
         .mdevs
@@ -212,6 +220,12 @@ pub fn to_file_and_back(bench: &mut Bench<'_>) -> Result<Running> {
     to.wait_alive("after starting from the file")?;
     fs::remove_file(STATE_FILE).context("removing the file")?;
     Ok(to)
+}
+
+pub fn to_file_and_back(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut from = bench.guest()?;
+    to_file(&mut from, |from, uri| from.begin(uri, FAST))?;
+    from_file(from)
 }
 
 pub fn destination_killed(bench: &mut Bench<'_>) -> Result<Running> {

@@ -221,14 +221,9 @@ impl Running {
         })
     }
 
-    /// A whole migration at full speed, after which the guest has to go on in `to`.
-    pub fn migrate(&mut self, to: &mut Running, uri: &str) -> Result<Migrated> {
-        doing(format!(
-            "migrating from QEMU {} to QEMU {}",
-            self.vm.name, to.vm.name
-        ));
-        self.guest.reset_stall();
-        let began = report::now();
+    /// Starts a migration at full speed in which the first device, if there is one, gives a part of
+    /// its state in pre-copy, and returns when little is left of it.
+    pub fn begin_through_pre_copy(&mut self, uri: &str) -> Result<()> {
         let first = self.hardware.mdevs.first();
         if let Some(uuid) = first.map(|mdev| mdev.uuid().to_owned()) {
             // QEMU turns to the devices in pre-copy only when no memory is left to be moved. With
@@ -263,6 +258,18 @@ impl Running {
         } else {
             self.begin(uri, FAST)?;
         }
+        Ok(())
+    }
+
+    /// A whole migration at full speed, after which the guest has to go on in `to`.
+    pub fn migrate(&mut self, to: &mut Running, uri: &str) -> Result<Migrated> {
+        doing(format!(
+            "migrating from QEMU {} to QEMU {}",
+            self.vm.name, to.vm.name
+        ));
+        self.guest.reset_stall();
+        let began = report::now();
+        self.begin_through_pre_copy(uri)?;
         let mut migrated = self.completed(&to.vm.name, began)?;
         to.vm.qmp.wait_name("RESUME", STEP_LIMIT)?;
         to.wait_alive("after the migration")?;
