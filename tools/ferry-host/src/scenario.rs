@@ -28,6 +28,9 @@ pub enum Scenario {
     Snapshot,
     /// The guest is put into a file, and another QEMU starts it from there.
     ToFileAndBack,
+    /// The same, but before that the client library takes the state of the device out of the file
+    /// and loads it through protocol v2, and what it saves then through protocol v1.
+    FileThroughV2,
     /// The destination is killed in the midst of the migration; the source goes on.
     DestinationKilled,
     /// The destination's device is another one and refuses; the source goes on.
@@ -65,7 +68,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::LiveMigration,
         Self::ThereAndBack,
         Self::SmallerWindow,
@@ -74,6 +77,7 @@ impl Scenario {
         Self::StopAndContinueInPreCopy,
         Self::Snapshot,
         Self::ToFileAndBack,
+        Self::FileThroughV2,
         Self::DestinationKilled,
         Self::DestinationRefuses,
         Self::RoundTrips,
@@ -191,6 +195,7 @@ impl Scenario {
             Self::StopAndContinueInPreCopy => "stop-and-continue-in-pre-copy",
             Self::Snapshot => "snapshot",
             Self::ToFileAndBack => "to-file-and-back",
+            Self::FileThroughV2 => "file-through-v2",
             Self::DestinationKilled => "destination-killed",
             Self::DestinationRefuses => "destination-refuses",
             Self::RoundTrips => "round-trips",

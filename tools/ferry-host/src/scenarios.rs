@@ -7,8 +7,9 @@
 //!
 //! [`running`] is a guest and what can be done to it, [`load`] what keeps its disks busy.
 //! [`migration`] has the scenarios of all devices, [`disk`] those of disks, [`newer`] those of what
-//! QEMU has since protocol v2.
+//! QEMU has since protocol v2, and [`client`] that in which the client library takes over.
 
+mod client;
 mod disk;
 mod load;
 mod migration;
@@ -119,6 +120,7 @@ fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<R
         Scenario::StopAndContinueInPreCopy => migration::stop_and_continue(bench),
         Scenario::Snapshot => migration::snapshot(bench),
         Scenario::ToFileAndBack => migration::to_file_and_back(bench),
+        Scenario::FileThroughV2 => client::file_through_v2(bench, log),
         Scenario::DestinationKilled => migration::destination_killed(bench),
         Scenario::DestinationRefuses => migration::destination_refuses(bench, log),
         Scenario::RoundTrips => disk::round_trips(bench),

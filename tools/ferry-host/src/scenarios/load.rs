@@ -12,7 +12,7 @@ use super::running::Running;
 use crate::report::doing;
 
 /// Size of the part that stays as it is, in MiB.
-const COLD: u64 = 8;
+pub const COLD: u64 = 8;
 
 /// The loads of every disk: name, where its area begins in MiB, and what fio is told. Each writes
 /// its area once and then reads all of it back, again and again.
@@ -64,7 +64,7 @@ const VERIFY: [&str; 4] = [
 ];
 
 /// Where the guest keeps the checksum of a disk's cold part.
-fn sum_file(disk: &str) -> String {
+pub fn sum_file(disk: &str) -> String {
     format!("/tmp/cold-{disk}")
 }
 

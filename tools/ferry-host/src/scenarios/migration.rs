@@ -26,7 +26,7 @@ use crate::vm::Hardware;
 use crate::vm::Vm;
 
 /// Where the guest's state goes that is kept in a file.
-const STATE_FILE: &str = "/tmp/guest-state";
+pub const STATE_FILE: &str = "/tmp/guest-state";
 
 /// The disk that holds internal snapshots, and its size in bytes.
 const DISK: &str = "/tmp/snapshots.qcow2";
