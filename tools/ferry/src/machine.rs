@@ -53,12 +53,20 @@ use crate::modules::Modules;
 
 /// Modules of the kernel that a host needs, and whether it can be without: each maker's processors
 /// have a KVM module of their own.
-const HOST_MODULES: [(&str, bool); 4] = [
+const HOST_MODULES: [(&str, bool); 5] = [
     ("kvm_amd", true),
     ("kvm_intel", true),
     ("vfio_iommu_type1", false),
     ("vfio", false),
+    ("virtio_blk", false),
 ];
+
+/// The host VM's two disks, which are the same one: as two hosts see a disk that they share. The
+/// tests know them by this serial number.
+const SHARED_DISK: &str = "ferry-shared";
+
+/// Bytes of that disk. It takes no space before it is written.
+const SHARED_DISK_SIZE: u64 = 256 << 20;
 
 /// Ferry's driver modules; what they need comes with them.
 const DRIVERS: [&str; 2] = [device::SERIAL_DRIVER, device::DISK_DRIVER];
@@ -505,6 +513,11 @@ impl Machine {
         let directory = temporary_directory()?;
         let initrd = write_host(components, plan, directory.path())?;
         let file = |name: &str| directory.path().join(name).display().to_string();
+        let shared = file(SHARED_DISK);
+        File::create(&shared)
+            .and_then(|file| file.set_len(SHARED_DISK_SIZE))
+            .context("making a disk")?;
+        let shared_disk = format!("virtio-blk-pci,drive=shared,serial={SHARED_DISK},share-rw=on");
         let processors = accelerator.processors(plan.nested);
         let mut command = limited(components.host_qemu()?, plan.limit + GRACE);
         command
@@ -550,6 +563,13 @@ impl Machine {
                 "-device",
                 &format!("isa-debug-exit,iobase={:#x},iosize=1", job::EXIT_PORT),
             ])
+            .args([
+                "-blockdev",
+                &format!(
+                    "raw,node-name=shared,discard=unmap,file.driver=file,file.filename={shared}"
+                ),
+            ])
+            .args(["-device", &shared_disk, "-device", &shared_disk])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(directory.path().join(VMM_LOG)).context("creating a log")?);

@@ -3,6 +3,7 @@
 //! The tests of an NVMe controller, a file per part of it.
 
 mod attributes;
+mod block_device;
 mod config;
 mod data;
 mod disk;
@@ -15,8 +16,9 @@ mod registers;
 use crate::tests::Case;
 
 /// All of them, in the order in which they run.
-pub const CASES: [&[Case]; 8] = [
+pub const CASES: [&[Case]; 9] = [
     attributes::CASES,
+    block_device::CASES,
     config::CASES,
     registers::CASES,
     data::CASES,

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::Command as Process;
 
 use vfio_client::nvme;
 use vfio_client::nvme::admin;
@@ -31,6 +30,7 @@ use crate::check::Stop;
 use crate::kmsg::expect_line;
 use crate::tests::cases;
 use crate::tests::nvme::disk::create;
+use crate::tests::nvme::disk::expect_fails_to_start;
 use crate::tests::nvme::disk::field;
 use crate::tests::nvme::disk::Disk;
 use crate::tests::nvme::disk::Scratch;
@@ -60,7 +60,6 @@ pub const CASES: &[Case] = cases![
     nvme_file_refuses_two_writers,
     nvme_file_is_free_once_its_controller_is_closed,
     nvme_file_is_no_failure_when_it_is_not_in_use,
-    nvme_file_may_be_a_block_device,
 ];
 
 /// The tests that see the size of a logical block.
@@ -454,7 +453,7 @@ fn nvme_file_refuses_two_writers(context: &Context) -> Outcome {
     let uuid = second.card.mdev.uuid().to_string();
     let mut driver = second.driver.clone();
     expect_line(&[context.kind.driver(), &uuid, "lock"], || {
-        denied_start(&mut driver)
+        expect_fails_to_start(&mut driver)
     })?;
     // It has done nothing to the first, nor to the file.
     same_bytes("read by the first", &first.read(0, PAGE)?, &bytes)?;
@@ -462,18 +461,6 @@ fn nvme_file_refuses_two_writers(context: &Context) -> Outcome {
     // Now it can be had.
     second.start(8)?;
     same_bytes("read by the second", &second.read(0, PAGE)?, &bytes)
-}
-
-/// Checks that a controller fails when it is to be started.
-fn denied_start(driver: &mut Driver) -> Outcome {
-    driver.disable()?;
-    match driver.enable(8) {
-        Err(_) if driver.status()? & nvme::CSTS_FATAL != 0 => Ok(()),
-        Err(error) => Err(error.into()),
-        Ok(()) => Err(Stop::failed(
-            "expected a fatal status while another controller has the file, seen ready",
-        )),
-    }
 }
 
 fn nvme_file_is_no_failure_when_it_is_not_in_use(context: &Context) -> Outcome {
@@ -526,59 +513,4 @@ fn nvme_file_is_free_once_its_controller_is_closed(context: &Context) -> Outcome
             .map_err(Stop::failed)?;
     }
     Ok(())
-}
-
-/// A loop device, detached when it goes.
-struct Loop(String);
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Process::new("losetup").args(["-d", &self.0]).status();
-    }
-}
-
-fn attach(scratch: &Scratch) -> Outcome<Loop> {
-    let skipped = |why: String| Stop::Skipped(format!("no loop device: {why}"));
-    let _ = Process::new("modprobe").arg("loop").output();
-    let free = Process::new("losetup")
-        .arg("-f")
-        .output()
-        .map_err(|error| skipped(error.to_string()))?;
-    let name = String::from_utf8_lossy(&free.stdout).trim().to_string();
-    if !name.starts_with("/dev/") {
-        return Err(skipped(String::from_utf8_lossy(&free.stderr).into_owned()));
-    }
-    let attached = Process::new("losetup")
-        .args([&name, scratch.text()])
-        .output()
-        .map_err(|error| skipped(error.to_string()))?;
-    if !attached.status.success() {
-        return Err(skipped(
-            String::from_utf8_lossy(&attached.stderr).into_owned(),
-        ));
-    }
-    Ok(Loop(name))
-}
-
-fn nvme_file_may_be_a_block_device(context: &Context) -> Outcome {
-    let scratch = Scratch::new(4 * MIB)?;
-    let device = attach(&scratch)?;
-    let attributes = [(STORE, "file"), (FILE, device.0.as_str())];
-    let mut disk = Disk::with(context, &attributes)?;
-    same("capacity", disk.capacity()?, 4 * MIB)?;
-    let bytes = content(7, 4);
-    disk.write(MIB, &bytes)?;
-    disk.write_zeroes(MIB + PAGE, PAGE, false)?;
-    same_bytes("read back", &disk.read(MIB, PAGE)?, &bytes)?;
-    drop(disk);
-    let mut disk = Disk::with(context, &attributes)?;
-    same_bytes("read by the next user", &disk.read(MIB, PAGE)?, &bytes)?;
-    let at = MIB as usize;
-    drop(disk);
-    drop(device);
-    same_bytes(
-        "what is in the file",
-        &scratch.read()?[at..at + 4096],
-        &bytes,
-    )
 }

@@ -13,6 +13,7 @@ use vfio_client::nvme::Command;
 use vfio_client::nvme::Completion;
 use vfio_client::nvme::Driver;
 use vfio_client::nvme::Status;
+use vfio_client::nvme::CSTS_FATAL;
 use vfio_client::nvme::PAGE;
 use vfio_client::GuestMemory;
 use vfio_client::Mdev;
@@ -271,6 +272,19 @@ pub fn create(context: &Context, attributes: &[(&str, &str)]) -> Outcome<Mdev> {
         mdev.set_attribute(name, value.as_bytes())?;
     }
     Ok(mdev)
+}
+
+/// Checks that a controller fails when it is to be started, as its file is another's.
+#[track_caller]
+pub fn expect_fails_to_start(driver: &mut Driver) -> Outcome {
+    driver.disable()?;
+    match driver.enable(DEPTH) {
+        Err(_) if driver.status()? & CSTS_FATAL != 0 => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) => Err(Stop::failed(
+            "expected a fatal status while another controller has the file, seen ready",
+        )),
+    }
 }
 
 /// A file that goes when the test is over.
