@@ -92,9 +92,17 @@ impl Controller {
         if command.cdw12() & FORCE_UNIT_ACCESS != 0 {
             flush(store)?;
         }
-        store
-            .read(offset, length, &mut |bytes| prp.write(memory, bytes))
+        let moved = store
+            .read_straight(offset, length, &mut |most| prp.take(memory, most))
             .map_err(|error| failure(error, &prp, Status::READ_ERROR))?;
+        let left = length.checked_sub(moved).ok_or(Status::INTERNAL)?;
+        if left > 0 {
+            store
+                .read(offset + moved as u64, left, &mut |bytes| {
+                    prp.write(memory, bytes)
+                })
+                .map_err(|error| failure(error, &prp, Status::READ_ERROR))?;
+        }
         self.health.count_read(length);
         Ok(())
     }

@@ -158,7 +158,7 @@ impl Prp {
     /// Goes forward by `most` bytes or fewer, and returns where they are and how many they are.
     ///
     /// No more may be asked for than there are.
-    fn take<M: GuestMemory>(
+    pub(crate) fn take<M: GuestMemory>(
         &mut self,
         memory: &mut M,
         most: usize,

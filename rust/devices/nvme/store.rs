@@ -35,6 +35,24 @@ pub trait Store {
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
     ) -> Result<(), StoreError>;
 
+    /// Moves bytes from `offset` on, `len` at most, to the guest's memory, if the store has a shorter
+    /// way there than to lend them. `place` is asked again and again where the next ones go: it is
+    /// told how many they are at most, at least one, and says at which bus address how many of them,
+    /// at least one, have their place. Returns how many bytes were moved; the rest is read by
+    /// [`Self::read`], so this is not the one to report that the medium failed.
+    ///
+    /// # Errors
+    ///
+    /// The guest's memory failed, or `place` did, which ends the reading.
+    fn read_straight(
+        &mut self,
+        _offset: u64,
+        _len: usize,
+        _place: &mut dyn FnMut(usize) -> Result<(u64, usize), MemoryError>,
+    ) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+
     /// Has `source` fill `len` bytes at `offset`.
     ///
     /// # Errors

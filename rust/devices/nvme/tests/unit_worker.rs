@@ -86,7 +86,15 @@ impl GuestMemory for Memory {
 }
 
 /// A store that lends all its memory at once.
-struct Disk(Vec<u8>);
+struct Disk {
+    bytes: Vec<u8>,
+    /// How many bytes of a read it moves by itself, or says so: nothing arrives.
+    straight: usize,
+    /// How many bytes it asks for a place for at once.
+    piece: usize,
+    /// The places.
+    places: Vec<(u64, usize)>,
+}
 
 impl Store for Disk {
     fn read(
@@ -95,7 +103,28 @@ impl Store for Disk {
         len: usize,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
     ) -> Result<(), StoreError> {
-        Ok(sink(&self.0[offset as usize..][..len])?)
+        Ok(sink(&self.bytes[offset as usize..][..len])?)
+    }
+
+    fn read_straight(
+        &mut self,
+        _offset: u64,
+        len: usize,
+        place: &mut dyn FnMut(usize) -> Result<(u64, usize), MemoryError>,
+    ) -> Result<usize, StoreError> {
+        let most = self.straight.min(len);
+        let mut moved = 0;
+        while moved < most {
+            let mut piece = self.piece.min(most - moved);
+            while piece > 0 {
+                let (address, len) = place(piece)?;
+                assert!((1..=piece).contains(&len), "{len} of {piece} bytes");
+                self.places.push((address, len));
+                piece -= len;
+                moved += len;
+            }
+        }
+        Ok(moved)
     }
 
     fn write(
@@ -104,11 +133,11 @@ impl Store for Disk {
         len: usize,
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
     ) -> Result<(), StoreError> {
-        Ok(source(&mut self.0[offset as usize..][..len])?)
+        Ok(source(&mut self.bytes[offset as usize..][..len])?)
     }
 
     fn write_zeroes(&mut self, offset: u64, len: u64, _: bool) -> Result<(), StoreError> {
-        self.0[offset as usize..][..len as usize].fill(0);
+        self.bytes[offset as usize..][..len as usize].fill(0);
         Ok(())
     }
 
@@ -168,7 +197,12 @@ impl Machine {
                 writes: Vec::new(),
                 writes_left: None,
             },
-            disk: Disk(vec![0; CAPACITY]),
+            disk: Disk {
+                bytes: vec![0; CAPACITY],
+                straight: 0,
+                piece: 0x2000,
+                places: Vec::new(),
+            },
             admin_tail: 0,
             io_tail: 0,
         };
@@ -320,7 +354,11 @@ fn contiguous_pages_become_few_accesses() {
     machine.submit(&[command(0x01, DATA, LIST, [0, 0, ALL_BLOCKS])]);
     machine.settle();
     assert_eq!(machine.status(IO_CQ, 0), 0, "status of the write");
-    assert_eq!(machine.disk.0[..512 << 10], pattern(), "what was written");
+    assert_eq!(
+        machine.disk.bytes[..512 << 10],
+        pattern(),
+        "what was written"
+    );
     let accesses = Machine::data(&machine.memory.reads);
     // The list is read in pieces of 64 entries, so the data is accessed in as many.
     assert!(
@@ -352,7 +390,7 @@ fn pages_may_have_64_kib() {
     machine.submit(&[command(0x01, first, LIST, [0, 0, ALL_BLOCKS])]);
     machine.settle();
     assert_eq!(machine.status(IO_CQ, 0), 0, "status of the write");
-    assert_eq!(machine.disk.0[..512 << 10], bytes, "what was written");
+    assert_eq!(machine.disk.bytes[..512 << 10], bytes, "what was written");
     assert_eq!(
         Machine::data(&machine.memory.reads),
         pages,
@@ -364,6 +402,97 @@ fn pages_may_have_64_kib() {
     machine.submit(&[command(0x02, first, LIST, [0, 0, ALL_BLOCKS])]);
     machine.settle();
     assert_eq!(machine.status(IO_CQ, 1) & 0x7ff, 0x13, "PRP Offset Invalid");
+}
+
+/// A list of pages that follow each other but for every fourth, which is left out. The first one
+/// begins in its middle.
+fn scattered(machine: &mut Machine, pages: u64) -> Vec<(u64, usize)> {
+    let mut places = vec![(DATA + 0x800, 0x800)];
+    for index in 0..pages {
+        let page = DATA + 0x1000 * (1 + index + index / 3);
+        machine.memory.put(LIST + 8 * index, &page.to_le_bytes());
+        places.push((page, 0x1000));
+    }
+    places
+}
+
+/// The single bytes of places.
+fn bytes_of(places: &[(u64, usize)]) -> Vec<u64> {
+    places
+        .iter()
+        .flat_map(|(address, len)| *address..address + *len as u64)
+        .collect()
+}
+
+/// Blocks of 64 KiB, less one, in dword 12.
+const SOME_BLOCKS: u32 = 127;
+
+#[test]
+fn a_store_may_move_any_part_of_a_read_by_itself() {
+    const LEN: usize = 64 << 10;
+    let bytes = &pattern()[..LEN];
+    for piece in [0x200, 0x1000, 0x6200, LEN] {
+        for straight in [0, 0x200, 0x800, 0x1000, 0x5600, LEN - 0x200, LEN, 2 * LEN] {
+            let mut machine = Machine::new(0);
+            let pages = scattered(&mut machine, 16);
+            let expected = &bytes_of(&pages)[..LEN];
+            machine.disk.bytes[..LEN].copy_from_slice(bytes);
+            (machine.disk.straight, machine.disk.piece) = (straight, piece);
+            machine.submit(&[command(0x02, DATA + 0x800, LIST, [0, 0, SOME_BLOCKS])]);
+            machine.settle();
+            assert_eq!(machine.status(IO_CQ, 0), 0, "status of the read");
+
+            let moved = straight.min(LEN);
+            assert_eq!(
+                bytes_of(&machine.disk.places),
+                expected[..moved],
+                "places of the first {straight:#x} bytes in pieces of {piece:#x}"
+            );
+            for (index, address) in expected.iter().enumerate() {
+                let seen = machine.memory.bytes[*address as usize];
+                let lent = if index < moved { 0 } else { bytes[index] };
+                assert_eq!(seen, lent, "byte {index} with {straight:#x} moved");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_store_finds_pages_in_a_row_to_be_one_place() {
+    let mut machine = Machine::new(0);
+    scattered(&mut machine, 16);
+    (machine.disk.straight, machine.disk.piece) = (64 << 10, 64 << 10);
+    machine.submit(&[command(0x02, DATA + 0x800, LIST, [0, 0, SOME_BLOCKS])]);
+    machine.settle();
+    assert_eq!(machine.status(IO_CQ, 0), 0, "status of the read");
+    let mut expected = vec![(DATA + 0x800, 0x800)];
+    expected.extend((0..5).map(|run| (DATA + 0x1000 + run * 0x4000, 0x3000)));
+    expected.push((DATA + 0x1000 + 5 * 0x4000, 0x800));
+    assert_eq!(machine.disk.places, expected);
+}
+
+#[test]
+fn a_place_that_is_none_ends_a_read_as_any_other() {
+    // The third page is not aligned, the list is not there, the guest's memory has it twice.
+    for (change, status) in [
+        (Some((LIST + 8, DATA + 4)), 0x13),
+        (None, 0x04),
+        (Some((LIST + 8, DATA + 0x1000)), 0),
+    ] {
+        let mut machine = Machine::new(0);
+        scattered(&mut machine, 16);
+        machine.disk.straight = 64 << 10;
+        let list = match change {
+            Some((entry, page)) => {
+                machine.memory.put(entry, &page.to_le_bytes());
+                LIST
+            }
+            None => MEMORY_SIZE as u64,
+        };
+        machine.submit(&[command(0x02, DATA + 0x800, list, [0, 0, SOME_BLOCKS])]);
+        machine.settle();
+        assert_eq!(machine.status(IO_CQ, 0) & 0x7ff, status, "{change:x?}");
+    }
 }
 
 #[test]
