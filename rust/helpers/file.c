@@ -9,6 +9,9 @@
 #include <linux/filelock.h>
 #include <linux/fs_struct.h>
 #include <linux/pagemap.h>
+#include <linux/pipe_fs_i.h>
+#include <linux/sched.h>
+#include <linux/splice.h>
 
 #include "file.h"
 
@@ -104,3 +107,83 @@ int ferry_file_drop_cache(struct file *file)
 	return ret ?: invalidate_inode_pages2(mapping);
 }
 EXPORT_SYMBOL_GPL(ferry_file_drop_cache);
+
+struct ferry_loan {
+	int (*borrower)(void *context, const void *bytes, size_t len);
+	void *context;
+};
+
+/* Lends what has been spliced into @pipe, a run of contiguous pages at a time. */
+static int ferry_lend_pipe(struct pipe_inode_info *pipe, struct splice_desc *sd)
+{
+	struct ferry_loan *loan = sd->u.data;
+	size_t done = 0;
+	int ret = 0;
+
+	/* page_address() has to be there for any page. */
+	BUILD_BUG_ON(IS_ENABLED(CONFIG_HIGHMEM));
+
+	while (!pipe_is_empty(pipe)) {
+		unsigned int end = pipe->tail;
+		const void *bytes = NULL;
+		size_t len = 0;
+
+		do {
+			struct pipe_buffer *buf = pipe_buf(pipe, end);
+			const void *at = page_address(buf->page) + buf->offset;
+
+			if (len && at != bytes + len)
+				break;
+			ret = pipe_buf_confirm(pipe, buf);
+			if (ret)
+				break;
+			if (!len)
+				bytes = at;
+			len += buf->len;
+			end++;
+		} while (!pipe_empty(pipe->head, end));
+
+		if (!len)
+			break;
+		ret = loan->borrower(loan->context, bytes, len);
+		if (ret)
+			break;
+
+		done += len;
+		for (; pipe->tail != end; pipe->tail++)
+			pipe_buf_release(pipe, pipe_buf(pipe, pipe->tail));
+		cond_resched();
+	}
+
+	/* What is left in the pipe the caller releases. */
+	return done ?: ret;
+}
+
+/*
+ * Lends @len bytes at @pos to @borrower where they are, in the page cache, one
+ * piece after the other, until that returns something else than zero. Returns
+ * how many bytes were lent and taken, or an error if that is none; the end of the file, and files whose file system has
+ * no such way, are for a proper read to find out about.
+ */
+ssize_t ferry_file_lend(struct file *file, loff_t pos, size_t len,
+			int (*borrower)(void *context, const void *bytes,
+					size_t len),
+			void *context)
+{
+	struct ferry_loan loan = {
+		.borrower = borrower,
+		.context = context,
+	};
+	struct splice_desc sd = {
+		.total_len = len,
+		.pos = pos,
+		.u.data = &loan,
+	};
+	int ret;
+
+	ret = rw_verify_area(READ, file, &pos, len);
+	if (ret)
+		return ret;
+	return splice_direct_to_actor(file, &sd, ferry_lend_pipe);
+}
+EXPORT_SYMBOL_GPL(ferry_file_lend);

@@ -7,6 +7,7 @@
 
 #include <linux/fs.h>
 #include <linux/path.h>
+#include <linux/types.h>
 
 struct cred;
 
@@ -18,5 +19,10 @@ u64 ferry_file_size(struct file *file);
 int ferry_file_lock(struct file *file);
 void ferry_file_unlock(struct file *file);
 int ferry_file_drop_cache(struct file *file);
+
+ssize_t ferry_file_lend(struct file *file, loff_t pos, size_t len,
+			int (*borrower)(void *context, const void *bytes,
+					size_t len),
+			void *context);
 
 #endif /* _FERRY_FILE_H */

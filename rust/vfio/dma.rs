@@ -12,7 +12,10 @@
 //!
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h), `vfio_dma_rw()`
 
-use crate::dma_log::DmaLog;
+use crate::{
+    dma_log::DmaLog,
+    file::Cached, //
+};
 use core::{
     cell::RefCell,
     marker::PhantomData, //
@@ -125,26 +128,47 @@ impl<'a> Dma<'a> {
         if bytes.is_empty() {
             return Ok(());
         }
-        check_range(iova, bytes.len())?;
+        // SAFETY: `bytes` is so long.
+        unsafe { self.write_raw(iova, bytes.as_ptr(), bytes.len()) }
+    }
 
-        let data = bytes.as_ptr().cast_mut();
+    /// Writes bytes of a file to memory at the I/O virtual address `iova`, straight from the page
+    /// cache. May sleep as [`Self::read`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub fn write_cached(&self, iova: u64, bytes: Cached<'_>) -> Result {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: By the type's invariants the bytes are there.
+        unsafe { self.write_raw(iova, bytes.as_ptr(), bytes.len()) }
+    }
+
+    /// # Safety
+    ///
+    /// `len` bytes at `data` must be mapped during the call, and `len` not be 0. They may change.
+    unsafe fn write_raw(&self, iova: u64, data: *const u8, len: usize) -> Result {
+        check_range(iova, len)?;
+
         let result = self.access(|| {
             // SAFETY: By the type invariants the device is open and has the gate; with `write` set the
-            // function only reads the data.
+            // function only reads the data, which is there by the requirement.
             to_result(unsafe {
                 vfio_bindings::ferry_dma_rw(
                     self.gate,
                     self.vdev,
                     iova,
-                    data.cast(),
-                    bytes.len(),
+                    data.cast_mut().cast(),
+                    len,
                     true,
                 )
             })
         });
         // Some of it may have been written in any case.
         if let Some(log) = self.log {
-            log.mark(iova, bytes.len());
+            log.mark(iova, len);
         }
         result
     }

@@ -6,7 +6,12 @@
 //! [`include/linux/filelock.h`](srctree/include/linux/filelock.h)
 
 use core::{
-    ffi::CStr,
+    ffi::{
+        c_int,
+        c_void,
+        CStr, //
+    },
+    marker::PhantomData,
     mem::MaybeUninit,
     ptr::NonNull, //
 };
@@ -22,6 +27,51 @@ use kernel::{
     str::CString,
     sync::aref::ARef, //
 };
+
+/// Bytes in the page cache, lent for a moment.
+///
+/// Whoever else can write to the file may change them meanwhile, so nobody gets a reference to them.
+/// [`Dma::write_cached`](crate::dma::Dma::write_cached) copies them.
+///
+/// # Invariants
+///
+/// `len` bytes at `bytes` are mapped and stay what they are for during the lifetime: a part of a file.
+pub struct Cached<'a> {
+    bytes: *const u8,
+    len: usize,
+    _lent: PhantomData<&'a ()>,
+}
+
+impl Cached<'_> {
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes the first `len` bytes away, or all of them if there are fewer.
+    pub fn take(&mut self, len: usize) -> Self {
+        let len = len.min(self.len);
+        // INVARIANT: Each has a part of what there was.
+        let taken = Self {
+            bytes: self.bytes,
+            len,
+            _lent: PhantomData,
+        };
+        self.bytes = self.bytes.wrapping_add(len);
+        self.len -= len;
+
+        taken
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.bytes
+    }
+}
 
 /// A reference to a directory, from which a path is looked up.
 ///
@@ -112,6 +162,44 @@ pub enum Access {
     ReadWrite,
 }
 
+/// Whom bytes of the page cache are lent.
+struct Loan<F, E> {
+    borrower: F,
+    /// Why the borrower wants no more.
+    error: Option<E>,
+}
+
+impl<F: FnMut(Cached<'_>) -> Result<(), E>, E> Loan<F, E> {
+    /// [`Self::take`] for this type.
+    fn callback(&self) -> unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> c_int {
+        Self::take
+    }
+
+    /// # Safety
+    ///
+    /// `context` must be a valid `Self` that nobody else uses during the call, and `len` bytes at
+    /// `bytes` be in a file's pages that stay during the call.
+    unsafe extern "C" fn take(context: *mut c_void, bytes: *const c_void, len: usize) -> c_int {
+        // SAFETY: By the function's requirement.
+        let loan = unsafe { &mut *context.cast::<Self>() };
+        // INVARIANT: By the function's requirement.
+        let cached = Cached {
+            bytes: bytes.cast(),
+            len,
+            _lent: PhantomData,
+        };
+
+        match (loan.borrower)(cached) {
+            Ok(()) => 0,
+            Err(error) => {
+                loan.error = Some(error);
+                // The caller gets the other one.
+                ECANCELED.to_errno()
+            }
+        }
+    }
+}
+
 /// An open regular file or block device.
 pub struct File(ARef<fs::File>);
 
@@ -186,6 +274,46 @@ impl File {
                 )
             }
         })
+    }
+
+    /// Lends what is at `offset` in the page cache, `len` bytes, to `borrower`, one piece after the
+    /// other. Returns how many bytes were taken. May sleep.
+    ///
+    /// They are fewer if the file ends before, if it cannot be read, or if its file system has no
+    /// such way: [`Self::read_at`] finds out.
+    ///
+    /// # Errors
+    ///
+    /// What `borrower` returns, which ends it.
+    pub fn lend<E>(
+        &self,
+        offset: u64,
+        len: usize,
+        borrower: impl FnMut(Cached<'_>) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let Ok(position) = i64::try_from(offset) else {
+            return Ok(0);
+        };
+        let mut loan = Loan {
+            borrower,
+            error: None,
+        };
+
+        // SAFETY: The file is open for reading; the function calls `Loan::take()` during the call
+        // only, and with what that asks for.
+        let ret = unsafe {
+            vfio_bindings::ferry_file_lend(
+                self.as_ptr(),
+                position,
+                len,
+                Some(loan.callback()),
+                (&raw mut loan).cast(),
+            )
+        };
+        match loan.error {
+            Some(error) => Err(error),
+            None => Ok(usize::try_from(ret).unwrap_or(0)),
+        }
     }
 
     /// Writes all `bytes` at `offset`. May sleep.
