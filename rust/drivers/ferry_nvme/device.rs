@@ -74,16 +74,35 @@ enum Content {
     File(FileStore),
 }
 
-impl Store for Content {
+/// The content of the namespace, and the guest's memory, which a file reaches by itself.
+struct Namespace<'a> {
+    content: &'a mut Content,
+    dma: &'a Dma<'a>,
+}
+
+impl Store for Namespace<'_> {
     fn read(
         &mut self,
         offset: u64,
         len: usize,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
     ) -> Result<(), StoreError> {
-        match self {
-            Self::Ram(store) => store.read(offset, len, sink),
-            Self::File(store) => store.read(offset, len, sink),
+        match self.content {
+            Content::Ram(store) => store.read(offset, len, sink),
+            Content::File(store) => store.read(offset, len, sink),
+        }
+    }
+
+    fn read_straight(
+        &mut self,
+        offset: u64,
+        len: usize,
+        place: &mut dyn FnMut(usize) -> Result<(u64, usize), MemoryError>,
+    ) -> Result<usize, StoreError> {
+        match self.content {
+            // It lends its own memory.
+            Content::Ram(_) => Ok(0),
+            Content::File(store) => store.read_straight(offset, len, place, self.dma),
         }
     }
 
@@ -93,9 +112,9 @@ impl Store for Content {
         len: usize,
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
     ) -> Result<(), StoreError> {
-        match self {
-            Self::Ram(store) => store.write(offset, len, source),
-            Self::File(store) => store.write(offset, len, source),
+        match self.content {
+            Content::Ram(store) => store.write(offset, len, source),
+            Content::File(store) => store.write(offset, len, source),
         }
     }
 
@@ -105,23 +124,23 @@ impl Store for Content {
         len: u64,
         may_deallocate: bool,
     ) -> Result<(), StoreError> {
-        match self {
-            Self::Ram(store) => store.write_zeroes(offset, len, may_deallocate),
-            Self::File(store) => store.write_zeroes(offset, len, may_deallocate),
+        match self.content {
+            Content::Ram(store) => store.write_zeroes(offset, len, may_deallocate),
+            Content::File(store) => store.write_zeroes(offset, len, may_deallocate),
         }
     }
 
     fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), StoreError> {
-        match self {
-            Self::Ram(store) => store.deallocate(offset, len),
-            Self::File(store) => store.deallocate(offset, len),
+        match self.content {
+            Content::Ram(store) => store.deallocate(offset, len),
+            Content::File(store) => store.deallocate(offset, len),
         }
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
-        match self {
-            Self::Ram(store) => store.flush(),
-            Self::File(store) => store.flush(),
+        match self.content {
+            Content::Ram(store) => store.flush(),
+            Content::File(store) => store.flush(),
         }
     }
 }
@@ -276,9 +295,12 @@ impl Model for NvmeDevice {
             return Work::Done;
         };
 
-        let work = self
-            .controller
-            .work(&posted.0, &mut Memory(dma), content, COMMANDS_AT_ONCE);
+        let work = self.controller.work(
+            &posted.0,
+            &mut Memory(dma),
+            &mut Namespace { content, dma },
+            COMMANDS_AT_ONCE,
+        );
         match work {
             nvme::Work::Idle => Work::Done,
             nvme::Work::More => Work::More,

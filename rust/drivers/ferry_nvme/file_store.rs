@@ -14,11 +14,16 @@
 //! that opened the device. The guest is told of a volatile write cache, which a flush command
 //! empties.
 //!
+//! What is read is copied once, from the page cache to the guest, unless it is little. What is written is copied twice, by
+//! way of a buffer: the guest's pages would have to be pinned for it to be once, which costs more
+//! than the copy.
+//!
 //! Where another host can write to the file, the cache may be out of date when the lock has been
 //! taken. NFS forgets it then by itself. Block devices and other file systems without a disk of
 //! their own do not, so they are told to. The file systems of this host's disks are always up to
 //! date, and those that hosts share by a disk keep their caches coherent.
 
+use ferry_core::Dma;
 use kernel::prelude::*;
 use nvme::{
     MemoryError,
@@ -35,8 +40,12 @@ use vfio::{
     memcg::MemoryCgroup,
 };
 
-/// Bytes that are transferred at once between the page cache and the guest.
+/// Bytes that are transferred at once between the page cache and the guest, where they do not go
+/// straight.
 const BUFFER_SIZE: usize = 128 << 10;
+/// Bytes from which on a read goes straight to the guest: for fewer it costs more to have a page lent
+/// than to copy a part of it once more.
+const STRAIGHT_MIN: usize = 4096;
 /// The capacity is a multiple of that.
 const CAPACITY_UNIT: u64 = 4096;
 
@@ -138,6 +147,37 @@ impl FileStore {
         self.acquired = false;
 
         Ok(())
+    }
+
+    /// Moves bytes from `offset` on, `len` at most, from the page cache straight to the guest's
+    /// memory, as [`Store::read_straight`] describes it.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) fn read_straight(
+        &mut self,
+        offset: u64,
+        len: usize,
+        place: &mut dyn FnMut(usize) -> Result<(u64, usize), MemoryError>,
+        dma: &Dma<'_>,
+    ) -> Result<usize, StoreError> {
+        self.check_acquired()?;
+        if len < STRAIGHT_MIN {
+            return Ok(0);
+        }
+
+        let moved = self.group.charge(|| {
+            self.file.lend(offset, len, |mut bytes| {
+                while !bytes.is_empty() {
+                    let (address, len) = place(bytes.len())?;
+                    dma.write_cached(address, bytes.take(len))
+                        .map_err(|_| MemoryError)?;
+                }
+                Ok::<(), MemoryError>(())
+            })
+        })?;
+        Ok(moved)
     }
 
     fn check_acquired(&self) -> Result<(), StoreError> {
