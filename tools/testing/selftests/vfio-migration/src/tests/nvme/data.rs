@@ -20,6 +20,7 @@ use crate::check::Stop;
 use crate::tests::cases;
 use crate::tests::nvme::disk::create;
 use crate::tests::nvme::disk::field;
+use crate::tests::nvme::disk::in_each_store;
 use crate::tests::nvme::disk::Disk;
 use crate::tests::nvme::disk::Scratch;
 use crate::tests::nvme::disk::CAPACITY;
@@ -46,7 +47,10 @@ pub const CASES: &[Case] = cases![
 ];
 
 fn nvme_data_is_zeros_at_first(context: &Context) -> Outcome {
-    let mut disk = Disk::new(context)?;
+    in_each_store(context, is_zeros_at_first)
+}
+
+fn is_zeros_at_first(_: &Context, mut disk: Disk) -> Outcome {
     for place in [0, 17 * PAGE, 33 * MIB, 64 * MIB - 64 * PAGE] {
         let buffer = disk.driver.data(0);
         disk.memory().write(buffer, &[0xff; 64 * PAGE as usize]);
@@ -60,7 +64,10 @@ fn nvme_data_is_zeros_at_first(context: &Context) -> Outcome {
 }
 
 fn nvme_data_at_any_alignment_and_length(context: &Context) -> Outcome {
-    let mut disk = Disk::new(context)?;
+    in_each_store(context, at_any_alignment_and_length)
+}
+
+fn at_any_alignment_and_length(_: &Context, mut disk: Disk) -> Outcome {
     let mut random = Random::new(5);
     let memory = disk.memory().clone();
     for offset in [0, 4, 512, 2048, 4092] {
@@ -347,7 +354,10 @@ fn nvme_data_the_smallest_queue_wraps_a_thousand_times(context: &Context) -> Out
 }
 
 fn nvme_data_a_list_over_several_pages(context: &Context) -> Outcome {
-    let mut disk = Disk::new(context)?;
+    in_each_store(context, a_list_over_several_pages)
+}
+
+fn a_list_over_several_pages(_: &Context, mut disk: Disk) -> Outcome {
     let len = 32 * PAGE;
     let bytes = Random::new(12).bytes(len as usize);
     let (from, to) = (disk.driver.data(0), disk.driver.data(MIB));

@@ -274,6 +274,22 @@ pub fn create(context: &Context, attributes: &[(&str, &str)]) -> Outcome<Mdev> {
     Ok(mdev)
 }
 
+/// Runs a test with a disk in memory, and with one of the same size in a file.
+#[track_caller]
+pub fn in_each_store(context: &Context, test: impl Fn(&Context, Disk) -> Outcome) -> Outcome {
+    const SIZE: u64 = 64 << 20;
+    let scratch = Scratch::new(SIZE)?;
+    let ram: &[_] = &[(STORE, "ram")];
+    for attributes in [ram, &[(STORE, "file"), (FILE, scratch.text())]] {
+        let disk = Disk::with(context, attributes)?;
+        test(context, disk).map_err(|stop| match stop {
+            Stop::Failed(why) => Stop::Failed(format!("{why} ({})", attributes[0].1)),
+            stop => stop,
+        })?;
+    }
+    Ok(())
+}
+
 /// Checks that a controller fails when it is to be started, as its file is another's.
 #[track_caller]
 pub fn expect_fails_to_start(driver: &mut Driver) -> Outcome {

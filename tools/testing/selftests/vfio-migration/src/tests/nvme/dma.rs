@@ -42,6 +42,7 @@ use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::tests::cases;
+use crate::tests::nvme::disk::in_each_store;
 use crate::tests::nvme::disk::Disk;
 use crate::tests::nvme::disk::DEPTH;
 use crate::tests::Case;
@@ -64,7 +65,10 @@ pub const CASES: &[Case] = cases![
 ];
 
 fn nvme_dma_no_access_after_an_unmap(context: &Context) -> Outcome {
-    let mut disk = Disk::new(context)?;
+    in_each_store(context, no_access_after_an_unmap)
+}
+
+fn no_access_after_an_unmap(_: &Context, mut disk: Disk) -> Outcome {
     let other = GuestMemory::new(ELSEWHERE, MIB as usize)?;
     disk.write(0, &content(0, 1))?;
     for round in 0..10 {
@@ -86,8 +90,11 @@ fn nvme_dma_no_access_after_an_unmap(context: &Context) -> Outcome {
 }
 
 fn nvme_dma_unmap_while_it_works(context: &Context) -> Outcome {
+    in_each_store(context, unmap_while_it_works)
+}
+
+fn unmap_while_it_works(context: &Context, mut disk: Disk) -> Outcome {
     const ROUNDS: u64 = 150;
-    let mut disk = Disk::new(context)?;
     let other = GuestMemory::new(ELSEWHERE, MIB as usize)?;
     let data = Random::new(1).bytes(128 * 1024);
     disk.write(0, &data)?;
@@ -194,7 +201,10 @@ fn nvme_dma_unmap_of_the_queues(context: &Context) -> Outcome {
 }
 
 fn nvme_dma_read_only_memory_is_not_written(context: &Context) -> Outcome {
-    let mut disk = Disk::new(context)?;
+    in_each_store(context, read_only_memory_is_not_written)
+}
+
+fn read_only_memory_is_not_written(_: &Context, mut disk: Disk) -> Outcome {
     disk.write(0, &content(0, 1))?;
     let mapping = Arc::new(Mapping::anonymous(MIB as usize).map_err(Stop::failed)?);
     mapping.write(0, &content(0, 7));
@@ -209,7 +219,10 @@ fn nvme_dma_read_only_memory_is_not_written(context: &Context) -> Outcome {
 }
 
 fn nvme_dma_across_two_mappings(context: &Context) -> Outcome {
-    let mut disk = Disk::new(context)?;
+    in_each_store(context, across_two_mappings)
+}
+
+fn across_two_mappings(_: &Context, mut disk: Disk) -> Outcome {
     let first = GuestMemory::new(ELSEWHERE, MIB as usize)?;
     let second = GuestMemory::new(ELSEWHERE + MIB, MIB as usize)?;
     let container = &disk.card.session.container;
@@ -244,7 +257,10 @@ fn dirty(disk: &Disk) -> Outcome<BTreeSet<u64>> {
 }
 
 fn nvme_dma_dirty_pages_are_those_written(context: &Context) -> Outcome {
-    let mut disk = Disk::new(context)?;
+    in_each_store(context, dirty_pages_are_those_written)
+}
+
+fn dirty_pages_are_those_written(_: &Context, mut disk: Disk) -> Outcome {
     disk.write(0, &Random::new(2).bytes(16 * PAGE as usize))?;
     disk.card.session.container.start_logging()?;
     dirty(&disk)?;
@@ -294,7 +310,10 @@ fn nvme_dma_dirty_pages_are_those_written(context: &Context) -> Outcome {
 }
 
 fn nvme_dma_every_changed_page_is_dirty(context: &Context) -> Outcome {
-    let mut disk = Disk::new(context)?;
+    in_each_store(context, every_changed_page_is_dirty)
+}
+
+fn every_changed_page_is_dirty(_: &Context, mut disk: Disk) -> Outcome {
     let mut random = Random::new(77);
     disk.write(0, &random.bytes(MIB as usize))?;
     disk.card.session.container.start_logging()?;
