@@ -39,7 +39,7 @@ const SELFTESTS_LIMIT: Duration = Duration::from_secs(600);
 const DEBUG_LIMIT: Duration = Duration::from_secs(1800);
 
 /// When the VM with the scenarios is ended.
-const SCENARIOS_LIMIT: Duration = Duration::from_secs(1200);
+const SCENARIOS_LIMIT: Duration = Duration::from_secs(1800);
 
 /// Options of `ferry test`.
 #[derive(clap::Args)]
