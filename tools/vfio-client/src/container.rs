@@ -2,15 +2,11 @@
 
 //! Container and group: how a device comes to be opened the legacy way, as QEMU 7.2 does it.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 use rustix::fs::open;
 use rustix::fs::Mode;
@@ -18,6 +14,9 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use vfio_bindings::bindings::vfio;
 
+use crate::address_space::Access;
+use crate::address_space::AddressSpace;
+use crate::address_space::Mapped;
 use crate::error::Context as _;
 use crate::region::capabilities;
 use crate::region::u32_at;
@@ -39,25 +38,10 @@ pub const TYPE1_CAP_MIGRATION: u16 = 2;
 pub const DIRTY_PAGE: u64 = 4096;
 
 /// A VFIO container.
-///
-/// # Invariants
-///
-/// `mapped` has every memory that the kernel has mapped for DMA, by its I/O virtual address.
 #[derive(Debug)]
 pub struct Container {
     fd: OwnedFd,
-    mapped: Mutex<BTreeMap<u64, Arc<Mapping>>>,
-}
-
-/// What a device may do with memory that is mapped.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Access {
-    /// Read and write.
-    Both,
-    /// Only read.
-    ReadOnly,
-    /// Only write.
-    WriteOnly,
+    mapped: Mapped,
 }
 
 /// The pages of a range that a device has written.
@@ -110,7 +94,7 @@ impl Container {
         }
         Ok(Container {
             fd,
-            mapped: Mutex::default(),
+            mapped: Mapped::default(),
         })
     }
 
@@ -160,39 +144,6 @@ impl Container {
         Ok(chain.iter().any(|cap| cap.id == TYPE1_CAP_MIGRATION))
     }
 
-    fn mapped(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Mapping>>> {
-        // Nobody panics with the lock held in between two changes that belong together.
-        self.mapped.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Maps memory at an I/O virtual address, for the device to read and write.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
-    pub fn map(&self, iova: u64, memory: &Arc<Mapping>) -> Result<()> {
-        self.map_for(iova, memory, Access::Both)
-    }
-
-    /// Maps memory at an I/O virtual address, for some kind of access.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
-    pub fn map_for(&self, iova: u64, memory: &Arc<Mapping>, access: Access) -> Result<()> {
-        let flags = match access {
-            Access::Both => vfio::VFIO_DMA_MAP_FLAG_READ | vfio::VFIO_DMA_MAP_FLAG_WRITE,
-            Access::ReadOnly => vfio::VFIO_DMA_MAP_FLAG_READ,
-            Access::WriteOnly => vfio::VFIO_DMA_MAP_FLAG_WRITE,
-        };
-        // Held across both, so that an unmap of the same address comes before or after them.
-        let mut mapped = self.mapped();
-        sys::map_dma(&self.fd, iova, memory, flags)
-            .what(|| format!("VFIO_IOMMU_MAP_DMA of {} bytes at {iova:#x}", memory.len()))?;
-        mapped.insert(iova, Arc::clone(memory));
-        Ok(())
-    }
-
     fn unmap_with(&self, iova: u64, size: u64, flags: u32) -> core::result::Result<u64, Errno> {
         let mut argument = [0; size_of::<vfio::vfio_iommu_type1_dma_unmap>()];
         let argsz = argument.len() as u32;
@@ -202,22 +153,6 @@ impl Container {
         argument[16..24].copy_from_slice(&size.to_ne_bytes());
         sys::ioctl(&self.fd, Request::IOMMU_UNMAP_DMA, &mut argument)?;
         crate::region::u64_at(&argument, 16).ok_or(Errno::PROTO)
-    }
-
-    /// Unmaps what was mapped at an I/O virtual address; returns how many bytes that was.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
-    pub fn unmap(&self, iova: u64, size: u64) -> Result<u64> {
-        let mut mapped = self.mapped();
-        let unmapped = self
-            .unmap_with(iova, size, 0)
-            .what(|| format!("VFIO_IOMMU_UNMAP_DMA of {size} bytes at {iova:#x}"))?;
-        // Version 2 of type1 never cuts a mapping: it is all in the range or not touched.
-        let end = iova.saturating_add(size);
-        mapped.retain(|start, _| !(iova..end).contains(start));
-        Ok(unmapped)
     }
 
     fn dirty_pages(&self, flag: u32, what: &str) -> Result<()> {
@@ -261,22 +196,38 @@ impl Container {
     }
 }
 
+impl AddressSpace for Container {
+    fn map_for(&self, iova: u64, memory: &Arc<Mapping>, access: Access) -> Result<()> {
+        let flags = match access {
+            Access::Both => vfio::VFIO_DMA_MAP_FLAG_READ | vfio::VFIO_DMA_MAP_FLAG_WRITE,
+            Access::ReadOnly => vfio::VFIO_DMA_MAP_FLAG_READ,
+            Access::WriteOnly => vfio::VFIO_DMA_MAP_FLAG_WRITE,
+        };
+        self.mapped.add(iova, memory, || {
+            sys::map_dma(&self.fd, iova, memory, flags)
+                .what(|| format!("VFIO_IOMMU_MAP_DMA of {} bytes at {iova:#x}", memory.len()))
+        })
+    }
+
+    fn unmap(&self, iova: u64, size: u64) -> Result<u64> {
+        self.mapped.remove(iova, size, || {
+            self.unmap_with(iova, size, 0)
+                .what(|| format!("VFIO_IOMMU_UNMAP_DMA of {size} bytes at {iova:#x}"))
+        })
+    }
+}
+
 impl Drop for Container {
     /// Unmaps everything first: a device that is still open must not reach memory that goes.
     fn drop(&mut self) {
-        if self.mapped().is_empty() {
-            return;
-        }
-        match self.unmap_with(0, 0, vfio::VFIO_DMA_UNMAP_FLAG_ALL) {
-            // The second is the answer of a container that no group is in any more, and which has
-            // therefore no mappings either.
-            Ok(_) | Err(Errno::INVAL) => {}
-            Err(errno) => {
-                eprintln!("# VFIO_IOMMU_UNMAP_DMA of everything: {errno}");
-                // The kernel may still write there, so it must stay what it is.
-                core::mem::forget(core::mem::take(&mut *self.mapped()));
+        self.mapped.remove_all(|| {
+            match self.unmap_with(0, 0, vfio::VFIO_DMA_UNMAP_FLAG_ALL) {
+                // The second is the answer of a container that no group is in any more, and which
+                // has therefore no mappings either.
+                Ok(_) | Err(Errno::INVAL) => Ok(()),
+                Err(errno) => Err(errno).what(|| "VFIO_IOMMU_UNMAP_DMA of everything".into()),
             }
-        }
+        });
     }
 }
 

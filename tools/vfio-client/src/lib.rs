@@ -3,8 +3,8 @@
 //! A small user of VFIO, for tests and tools.
 //!
 //! It does what a VMM does with a mediated device: create it through sysfs ([`mdev`]), put its
-//! group into a type1 container ([`container`]), open it and ask what it has ([`device`],
-//! [`region`]), take its interrupts ([`irq`], [`eventfd`]) and move its state with the v1 migration
+//! group into a type1 container ([`container`]), map memory for it there ([`address_space`]), open it
+//! and ask what it has ([`device`], [`region`]), take its interrupts ([`irq`], [`eventfd`]) and move its state with the v1 migration
 //! region ([`migration`]) or by protocol v2 ([`v2`]). Unlike a VMM it also does every one of these
 //! wrongly on request, because that is what a driver has to survive, and looks into what it moves
 //! ([`stream`]). What QEMU 7.2 has moved into a file, [`savevm`] takes out of it.
@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod address_space;
 pub mod container;
 pub mod device;
 pub mod error;
@@ -30,6 +31,7 @@ pub mod sys;
 pub mod uart;
 pub mod v2;
 
+pub use address_space::AddressSpace;
 pub use container::Container;
 pub use container::Group;
 pub use container::Session;

@@ -6,13 +6,13 @@ use core::sync::atomic::fence;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
+use crate::address_space::AddressSpace;
 use crate::error::Context as _;
-use crate::Container;
 use crate::Mapping;
 use crate::Result;
 
 /// Memory that is at the same address for the driver and, once [attached](GuestMemory::attach), for
-/// the devices of a container. Clones are the same memory: that of a guest that moves to another
+/// the devices of an address space. Clones are the same memory: that of a guest that moves to another
 /// host, for example.
 #[derive(Clone, Debug)]
 pub struct GuestMemory {
@@ -44,13 +44,13 @@ impl GuestMemory {
         self.mapping.len() as u64
     }
 
-    /// Lets the devices of a container reach the memory.
+    /// Lets the devices of an address space reach the memory.
     ///
     /// # Errors
     ///
     /// What the kernel answers.
-    pub fn attach(&self, container: &Container) -> Result<()> {
-        container.map(self.start, &self.mapping)
+    pub fn attach(&self, space: &dyn AddressSpace) -> Result<()> {
+        space.map(self.start, &self.mapping)
     }
 
     /// Takes it away from them.
@@ -58,8 +58,8 @@ impl GuestMemory {
     /// # Errors
     ///
     /// What the kernel answers.
-    pub fn detach(&self, container: &Container) -> Result<()> {
-        container.unmap(self.start, self.size()).map(drop)
+    pub fn detach(&self, space: &dyn AddressSpace) -> Result<()> {
+        space.unmap(self.start, self.size()).map(drop)
     }
 
     fn offset(&self, address: u64) -> usize {

@@ -8,6 +8,7 @@ use vfio_bindings::bindings::vfio;
 use vfio_client::region::u32_at;
 use vfio_client::sys;
 use vfio_client::sys::Request;
+use vfio_client::AddressSpace as _;
 use vfio_client::Device;
 use vfio_client::Errno;
 

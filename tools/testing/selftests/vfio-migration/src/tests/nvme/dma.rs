@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
-use vfio_client::container::Access;
+use vfio_client::address_space::Access;
 use vfio_client::migration::State;
 use vfio_client::nvme;
 use vfio_client::nvme::admin;
@@ -26,6 +26,7 @@ use vfio_client::nvme::Command;
 use vfio_client::nvme::Status;
 use vfio_client::nvme::PAGE;
 use vfio_client::sys::PageFaults;
+use vfio_client::AddressSpace as _;
 use vfio_client::Errno;
 use vfio_client::GuestMemory;
 use vfio_client::Mapping;

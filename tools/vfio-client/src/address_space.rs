@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where memory is mapped for devices to reach: what a type1 container is to a device.
+
+use core::fmt::Debug;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use crate::Mapping;
+use crate::Result;
+
+/// What a device may do with memory that is mapped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// Read and write.
+    Both,
+    /// Only read.
+    ReadOnly,
+    /// Only write.
+    WriteOnly,
+}
+
+/// An I/O address space: devices reach what is mapped in it. It keeps the memory while that is mapped.
+pub trait AddressSpace: Debug + Sync {
+    /// Maps memory at an I/O virtual address, for some kind of access.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    fn map_for(&self, iova: u64, memory: &Arc<Mapping>, access: Access) -> Result<()>;
+
+    /// Maps memory at an I/O virtual address, for the devices to read and write.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    fn map(&self, iova: u64, memory: &Arc<Mapping>) -> Result<()> {
+        self.map_for(iova, memory, Access::Both)
+    }
+
+    /// Unmaps what was mapped in `[iova, iova + size)`; returns how many bytes that was.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    fn unmap(&self, iova: u64, size: u64) -> Result<u64>;
+}
+
+/// The memory that is mapped in an address space.
+///
+/// # Invariants
+///
+/// It has every memory that the kernel has mapped there, by its I/O virtual address.
+#[derive(Debug, Default)]
+pub(crate) struct Mapped(Mutex<BTreeMap<u64, Arc<Mapping>>>);
+
+impl Mapped {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Mapping>>> {
+        // Nobody panics with the lock held in between two changes that belong together.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `map` map memory.
+    pub(crate) fn add(
+        &self,
+        iova: u64,
+        memory: &Arc<Mapping>,
+        map: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        // Held across both, so that an unmap of the same address comes before or after them.
+        let mut mapped = self.lock();
+        map()?;
+        mapped.insert(iova, Arc::clone(memory));
+        Ok(())
+    }
+
+    /// Has `unmap` unmap a range.
+    pub(crate) fn remove(
+        &self,
+        iova: u64,
+        size: u64,
+        unmap: impl FnOnce() -> Result<u64>,
+    ) -> Result<u64> {
+        let mut mapped = self.lock();
+        let unmapped = unmap()?;
+        // No kernel cuts a mapping: it is all in the range or not touched.
+        let end = iova.saturating_add(size);
+        mapped.retain(|start, _| !(iova..end).contains(start));
+        Ok(unmapped)
+    }
+
+    /// Has `unmap` unmap everything, if there is anything. If it fails, the kernel may still write
+    /// there, so that the memory must stay what it is.
+    pub(crate) fn remove_all(&self, unmap: impl FnOnce() -> Result<()>) {
+        let mut mapped = self.lock();
+        if mapped.is_empty() {
+            return;
+        }
+        if let Err(error) = unmap() {
+            eprintln!("# {error}");
+            core::mem::forget(core::mem::take(&mut *mapped));
+        }
+        mapped.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::Mapped;
+    use crate::Errno;
+    use crate::Error;
+    use crate::Mapping;
+
+    fn refusal<T>() -> crate::Result<T> {
+        Err(Error::Kernel {
+            what: "test".into(),
+            errno: Errno::BUSY,
+        })
+    }
+
+    #[test]
+    fn memory_is_kept_exactly_while_the_kernel_has_it_mapped() {
+        let memory = Arc::new(Mapping::anonymous(4096).expect("memory"));
+        let mapped = Mapped::default();
+        assert!(mapped.add(0, &memory, refusal).is_err());
+        assert_eq!(Arc::strong_count(&memory), 1, "after a map that failed");
+        for iova in [0x1000, 0x2000, 0x4000] {
+            mapped.add(iova, &memory, || Ok(())).expect("a mapping");
+        }
+        assert_eq!(Arc::strong_count(&memory), 4, "after three");
+        assert!(mapped.remove(0, u64::MAX, refusal).is_err());
+        assert_eq!(Arc::strong_count(&memory), 4, "after an unmap that failed");
+        mapped.remove(0x1000, 0x3000, || Ok(0x2000)).expect("two");
+        assert_eq!(Arc::strong_count(&memory), 2, "after an unmap of two");
+        mapped.remove_all(|| Ok(()));
+        assert_eq!(Arc::strong_count(&memory), 1, "after an unmap of all");
+    }
+
+    #[test]
+    fn memory_that_may_still_be_mapped_stays() {
+        let memory = Arc::new(Mapping::anonymous(4096).expect("memory"));
+        let mapped = Mapped::default();
+        mapped.add(0, &memory, || Ok(())).expect("a mapping");
+        mapped.remove_all(refusal);
+        drop(mapped);
+        assert_eq!(Arc::strong_count(&memory), 2, "nobody can free it");
+    }
+}
