@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where memory is mapped for devices to reach: what a type1 container is to a device.
+//! Where memory is mapped for devices to reach: what a type1 container and an IOAS of iommufd have in
+//! common.
 
 use core::fmt::Debug;
 use std::collections::BTreeMap;
@@ -104,6 +105,11 @@ impl Mapped {
             core::mem::forget(core::mem::take(&mut *mapped));
         }
         mapped.clear();
+    }
+
+    /// Leaves everything mapped, and the memory what it is for good.
+    pub(crate) fn leave(&self) {
+        core::mem::forget(core::mem::take(&mut *self.lock()));
     }
 }
 

@@ -18,6 +18,7 @@ use crate::address_space::Access;
 use crate::address_space::AddressSpace;
 use crate::address_space::Mapped;
 use crate::error::Context as _;
+use crate::iommufd::IOMMUFD;
 use crate::region::capabilities;
 use crate::region::u32_at;
 use crate::sys;
@@ -82,8 +83,21 @@ impl Container {
     ///
     /// What the kernel answers; [`Error::Malformed`] for another version of the interface.
     pub fn open() -> Result<Self> {
-        let fd = open(CONTAINER, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .what(|| format!("open {CONTAINER}"))?;
+        Container::open_at(CONTAINER)
+    }
+
+    /// Opens a new iommufd, which can take the place of a container.
+    ///
+    /// # Errors
+    ///
+    /// As [`Container::open`].
+    pub fn open_iommufd() -> Result<Self> {
+        Container::open_at(IOMMUFD)
+    }
+
+    fn open_at(path: &str) -> Result<Self> {
+        let fd = open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .what(|| format!("open {path}"))?;
         let version = sys::ioctl_value(&fd, Request::GET_API_VERSION, 0)
             .what(|| "VFIO_GET_API_VERSION".into())?;
         if version != vfio::VFIO_API_VERSION {
@@ -302,7 +316,15 @@ impl Session {
     ///
     /// What the kernel answers.
     pub fn open(mdev: &Mdev) -> Result<Self> {
-        let container = Container::open()?;
+        Session::open_in(mdev, Container::open()?)
+    }
+
+    /// Opens a mediated device in a container that no group is in yet.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn open_in(mdev: &Mdev, container: Container) -> Result<Self> {
         let group = Group::open(mdev.group()?)?;
         group.set_container(&container)?;
         container.set_type1()?;

@@ -235,6 +235,24 @@ impl Mdev {
             })
     }
 
+    /// Returns the name that the device's character device has in `/dev/vfio/devices`. `None` on a kernel
+    /// without such devices.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn cdev(&self) -> Result<Option<String>> {
+        let directory = self.path.join("vfio-dev");
+        let entries = std::fs::read_dir(&directory)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .what(|| format!("read {}", directory.display()))?;
+        // The directory is there in any case, the device's number only with the device.
+        Ok(entries
+            .flatten()
+            .find(|entry| entry.path().join("dev").exists())
+            .and_then(|entry| entry.file_name().into_string().ok()))
+    }
+
     /// Removes the device now, and says so when that fails.
     ///
     /// # Errors

@@ -29,7 +29,8 @@ use rustix::mm::ProtFlags;
 use rustix::mm::UserfaultfdFlags;
 use vfio_bindings::bindings::vfio;
 
-/// A VFIO ioctl, as the distance from `VFIO_BASE`. All of them are `_IO(VFIO_TYPE, VFIO_BASE + n)`.
+/// An ioctl of VFIO or of iommufd, as the distance from `VFIO_BASE`. All of them are
+/// `_IO(VFIO_TYPE, VFIO_BASE + n)`: iommufd has the same type, and numbers from 0x80 on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Request(u8);
 
@@ -66,12 +67,31 @@ impl Request {
     pub const DEVICE_FEATURE: Request = Request(17);
     /// Starts, stops and reads the logging of dirty pages: the same number as the device's.
     pub const IOMMU_DIRTY_PAGES: Request = Request(17);
+    /// Binds the device of a character device to an iommufd, which opens it.
+    pub const DEVICE_BIND_IOMMUFD: Request = Request(18);
+    /// Attaches a bound device to an IOAS.
+    pub const DEVICE_ATTACH_IOMMUFD_PT: Request = Request(19);
+    /// Detaches it.
+    pub const DEVICE_DETACH_IOMMUFD_PT: Request = Request(20);
     /// Asks the data file of a save what there is to read.
     pub const GET_PRECOPY_INFO: Request = Request(21);
+    /// Destroys an object of an iommufd.
+    pub const IOMMU_DESTROY: Request = Request::of_iommufd(0x80);
+    /// Makes an IOAS in an iommufd.
+    pub const IOAS_ALLOC: Request = Request::of_iommufd(0x81);
+    /// Maps memory in an IOAS; see [`map_ioas`], which [`ioctl`] refuses to do.
+    pub const IOAS_MAP: Request = Request::of_iommufd(0x85);
+    /// Unmaps memory in an IOAS.
+    pub const IOAS_UNMAP: Request = Request::of_iommufd(0x86);
 
     /// Makes any request, also one that does not exist.
     pub const fn new(distance: u8) -> Self {
         Request(distance)
+    }
+
+    const fn of_iommufd(number: u8) -> Self {
+        const { assert!(vfio::VFIO_TYPE == b';') };
+        Request(number - vfio::VFIO_BASE as u8)
     }
 
     fn number(self) -> u64 {
@@ -92,7 +112,7 @@ fn leads_elsewhere(request: Request, argument: &[u8]) -> bool {
         .and_then(|rest| rest.first_chunk())
         .map_or(0, |bytes| u32::from_ne_bytes(*bytes));
     match request {
-        Request::IOMMU_MAP_DMA => true,
+        Request::IOMMU_MAP_DMA | Request::IOAS_MAP => true,
         Request::IOMMU_UNMAP_DMA => flags & vfio::VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP != 0,
         // To a container this is one thing, to a device another, and both have an argument of
         // this kind. To the other one it makes no sense and is refused anyway.
@@ -119,7 +139,7 @@ fn answer(result: i32) -> Result<u32, Errno> {
 /// # Errors
 ///
 /// What the kernel answers, and `EPERM` when the argument has an address in it that the kernel might
-/// write through: [`map_dma`] and [`dirty_bitmap`] are for those.
+/// write through: [`map_dma`], [`map_ioas`] and [`dirty_bitmap`] are for those.
 pub fn ioctl(fd: impl AsFd, request: Request, argument: &mut [u8]) -> Result<u32, Errno> {
     if leads_elsewhere(request, argument) {
         return Err(Errno::PERM);
@@ -223,6 +243,55 @@ pub(crate) fn map_dma(
         libc::ioctl(
             container.as_fd().as_raw_fd(),
             Request::IOMMU_MAP_DMA.number() as _,
+            ptr::from_mut(&mut argument),
+        )
+    })
+    .map(drop)
+}
+
+/// Maps memory of this process in an IOAS of an iommufd. `flags` are the first of
+/// `enum iommufd_ioas_map_flags`.
+///
+/// As for [`map_dma`], whoever calls this keeps the memory. Only [`crate::Ioas`] does.
+///
+/// # Errors
+///
+/// What the kernel answers.
+pub(crate) fn map_ioas(
+    iommufd: impl AsFd,
+    ioas: u32,
+    iova: u64,
+    memory: &Mapping,
+    flags: u32,
+) -> Result<(), Errno> {
+    /// `struct iommu_ioas_map`.
+    #[repr(C)]
+    struct Argument {
+        size: u32,
+        flags: u32,
+        ioas_id: u32,
+        reserved: u32,
+        user_va: u64,
+        length: u64,
+        iova: u64,
+    }
+    const { assert!(size_of::<Argument>() == 40) };
+
+    let mut argument = Argument {
+        size: size_of::<Argument>() as u32,
+        flags,
+        ioas_id: ioas,
+        reserved: 0,
+        user_va: memory.start() as u64,
+        length: memory.len as u64,
+        iova,
+    };
+    // SAFETY: The structure is alive and exclusively borrowed for the call. The memory it names is only
+    // ever accessed with atomic operations, and the IOAS keeps it for as long as it is mapped.
+    answer(unsafe {
+        libc::ioctl(
+            iommufd.as_fd().as_raw_fd(),
+            Request::IOAS_MAP.number() as _,
             ptr::from_mut(&mut argument),
         )
     })
@@ -723,10 +792,18 @@ mod tests {
         mapping.read(4090, &mut [0; 7]);
     }
     #[test]
+    fn a_request_of_iommufd_has_the_number_of_its_header() {
+        // `_IO(';', 0x86)`.
+        assert_eq!(Request::IOAS_UNMAP.number(), 0x3b86);
+        assert_eq!(Request::DEVICE_BIND_IOMMUFD.number(), 0x3b76);
+    }
+
+    #[test]
     fn an_argument_through_which_the_kernel_would_write_is_refused() {
         let null = std::fs::File::open("/dev/null").expect("/dev/null");
         for (request, flags) in [
             (Request::IOMMU_MAP_DMA, 0u32),
+            (Request::IOAS_MAP, 0),
             (Request::IOMMU_UNMAP_DMA, 1),
             (Request::IOMMU_DIRTY_PAGES, 1 << 2),
             (Request::DEVICE_FEATURE, 1 << 16 | 8),
@@ -739,7 +816,7 @@ mod tests {
             let seen = ioctl(&null, request, &mut argument);
             assert_eq!(
                 seen == Err(Errno::PERM),
-                request == Request::IOMMU_MAP_DMA,
+                matches!(request, Request::IOMMU_MAP_DMA | Request::IOAS_MAP),
                 "{request:?} without flags: {seen:?}"
             );
         }
