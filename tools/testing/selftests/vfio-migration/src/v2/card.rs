@@ -11,6 +11,7 @@ mod nvme;
 mod uart;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vfio_client::mdev::MdevType;
@@ -20,20 +21,29 @@ use vfio_client::migration;
 use vfio_client::nvme::nvm;
 use vfio_client::nvme::Command;
 use vfio_client::nvme::Driver;
+use vfio_client::nvme::Status;
 use vfio_client::nvme::PAGE;
 use vfio_client::uart::Register;
 use vfio_client::uart::Uart;
 use vfio_client::v2::DataFile;
 use vfio_client::v2::Migration;
 use vfio_client::v2::State;
+use vfio_client::AddressSpace;
+use vfio_client::Cdev;
+use vfio_client::CdevSession;
 use vfio_client::Device;
 use vfio_client::GuestMemory;
+use vfio_client::Ioas;
+use vfio_client::Iommufd;
 use vfio_client::Mdev;
+use vfio_client::Opened;
 use vfio_client::Session;
 
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
+
+pub use nvme::MEMORY;
 
 /// How long to wait for what must come. Emulated machines are slow.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -91,13 +101,24 @@ impl Kind {
     }
 }
 
+/// How a device is opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// Through its group, with a type1 container.
+    Group,
+    /// Through its character device, with an IOAS of an iommufd.
+    Cdev,
+}
+
 /// What the tests run on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Target {
     /// The type of mediated device, for example `ferry_uart-2`.
     pub type_name: String,
     /// What that is.
     pub kind: Kind,
+    /// How tests open it that do not care.
+    pub way: Way,
 }
 
 impl Target {
@@ -106,7 +127,16 @@ impl Target {
         Some(Target {
             kind: Kind::of(type_name)?,
             type_name: type_name.to_string(),
+            way: Way::Group,
         })
+    }
+
+    /// Returns the same type, to be opened through the character device.
+    pub fn through_cdev(&self) -> Self {
+        Target {
+            way: Way::Cdev,
+            ..self.clone()
+        }
     }
 
     /// Returns the type under test.
@@ -115,13 +145,33 @@ impl Target {
     }
 }
 
+/// Opens an iommufd. Where there is none, nobody can test it.
+pub fn iommufd() -> Outcome<Iommufd> {
+    if !Iommufd::exists() {
+        return Err(Stop::Skipped(
+            "this kernel has no iommufd (no /dev/iommu; CONFIG_IOMMUFD)".into(),
+        ));
+    }
+    Ok(Iommufd::open()?)
+}
+
+/// Opens the character device of a device, not yet bound. Where there is none, nobody can test it.
+pub fn cdev(mdev: &Mdev) -> Outcome<Cdev> {
+    if !Cdev::exists(mdev)? {
+        return Err(Stop::Skipped(
+            "devices have no character device on this kernel (CONFIG_VFIO_DEVICE_CDEV)".into(),
+        ));
+    }
+    Ok(Cdev::open(mdev)?)
+}
+
 /// An open device. The fields' order is the order in which they go: the mdev waits for its users.
 #[derive(Debug)]
 pub struct Card {
     /// Its migration.
     pub migration: Migration,
-    /// The open device with its container.
-    pub session: Session,
+    /// The open device with its address space.
+    pub session: Opened,
     memory: Option<GuestMemory>,
     kind: Kind,
     /// The mdev.
@@ -132,25 +182,52 @@ impl Card {
     /// Creates and opens a device.
     #[track_caller]
     pub fn new(target: &Target) -> Outcome<Card> {
-        Card::open(target.mdev_type().create()?, target.kind)
+        Card::open(target.mdev_type().create()?, target)
     }
 
     /// Opens a device.
     #[track_caller]
-    pub fn open(mdev: Mdev, kind: Kind) -> Outcome<Card> {
-        let session = Session::open(&mdev)?;
-        let memory = match kind {
-            Kind::Nvme { .. } => Some(GuestMemory::new(nvme::MEMORY, nvme::MEMORY_SIZE)?),
+    pub fn open(mdev: Mdev, target: &Target) -> Outcome<Card> {
+        let session = match target.way {
+            Way::Group => Opened::Group(Session::open(&mdev)?),
+            Way::Cdev => {
+                let iommufd = iommufd()?;
+                let ioas = Arc::new(iommufd.ioas()?);
+                Opened::Cdev(CdevSession::bind(cdev(&mdev)?, iommufd, ioas)?)
+            }
+        };
+        Card::with(mdev, target, session, nvme::MEMORY)
+    }
+
+    /// Creates a device and opens it in an address space that it may share. If it reaches memory, that
+    /// begins at `start`.
+    #[track_caller]
+    pub fn new_in(
+        target: &Target,
+        iommufd: &Iommufd,
+        ioas: &Arc<Ioas>,
+        start: u64,
+    ) -> Outcome<Card> {
+        let mdev = target.mdev_type().create()?;
+        let session = CdevSession::bind(cdev(&mdev)?, iommufd.clone(), Arc::clone(ioas))?;
+        Card::with(mdev, target, Opened::Cdev(session), start)
+    }
+
+    /// Takes a device that is open. If it reaches memory, that begins at `start`.
+    #[track_caller]
+    pub fn with(mdev: Mdev, target: &Target, session: Opened, start: u64) -> Outcome<Card> {
+        let memory = match target.kind {
+            Kind::Nvme { .. } => Some(GuestMemory::new(start, nvme::MEMORY_SIZE)?),
             Kind::Uart { .. } | Kind::Mtty => None,
         };
         if let Some(memory) = &memory {
-            memory.attach(&session.container)?;
+            memory.attach(session.space())?;
         }
         Ok(Card {
-            migration: Migration::new(&session.device),
+            migration: Migration::new(session.device()),
             session,
             memory,
-            kind,
+            kind: target.kind,
             mdev,
         })
     }
@@ -162,7 +239,21 @@ impl Card {
 
     /// Returns the open device.
     pub fn device(&self) -> &Device {
-        &self.session.device
+        self.session.device()
+    }
+
+    /// Returns the address space that it is open with.
+    pub fn space(&self) -> &dyn AddressSpace {
+        self.session.space()
+    }
+
+    /// Returns the session of a device that was opened through its character device.
+    #[track_caller]
+    pub fn cdev(&self) -> Outcome<&CdevSession> {
+        match &self.session {
+            Opened::Cdev(session) => Ok(session),
+            Opened::Group(_) => Err(Stop::failed("this device was opened through its group")),
+        }
     }
 
     /// Returns the memory that the device reaches.
@@ -322,17 +413,54 @@ impl Writer {
     /// Sets the controller of a card up.
     #[track_caller]
     pub fn new(card: &Card) -> Outcome<Writer> {
-        let Kind::Nvme { shift } = card.kind else {
+        Writer::with(card.device(), card.memory()?, card.kind)
+    }
+
+    /// Sets a controller up whose driver is in some memory.
+    #[track_caller]
+    pub fn on(device: &Device, memory: &GuestMemory, target: &Target) -> Outcome<Writer> {
+        Writer::with(device, memory, target.kind)
+    }
+
+    #[track_caller]
+    fn with(device: &Device, memory: &GuestMemory, kind: Kind) -> Outcome<Writer> {
+        let Kind::Nvme { shift } = kind else {
             return Err(Stop::failed("not an NVMe controller"));
         };
-        let mut driver = Driver::new(card.device(), card.memory()?)?;
-        driver.restart(16)?;
-        let queue = driver.create_pair(16, None)?;
-        Ok(Writer {
-            driver,
-            queue,
+        let mut writer = Writer {
+            driver: Driver::new(device, memory)?,
+            queue: 0,
             shift,
-        })
+        };
+        writer.restart()?;
+        Ok(writer)
+    }
+
+    /// Sets the controller up anew.
+    #[track_caller]
+    pub fn restart(&mut self) -> Outcome {
+        self.driver.restart(16)?;
+        self.queue = self.driver.create_pair(16, None)?;
+        Ok(())
+    }
+
+    /// Returns the number of the queue.
+    pub fn queue(&self) -> u16 {
+        self.queue
+    }
+
+    /// Makes a command that moves bytes between the begin of the namespace and an address.
+    pub fn transfer(&self, opcode: u8, len: u64, address: u64) -> Command {
+        let blocks = (len >> self.shift) as u32;
+        self.driver
+            .transfer(self.queue, opcode, self.shift, 0, blocks, address)
+    }
+
+    /// Moves a page between the namespace and an address, and returns how that ended.
+    #[track_caller]
+    pub fn attempt(&mut self, opcode: u8, page: u64, address: u64) -> Outcome<Status> {
+        let command = self.command(opcode, page, address);
+        Ok(self.driver.execute(self.queue, command)?.status)
     }
 
     fn command(&self, opcode: u8, page: u64, address: u64) -> Command {

@@ -90,6 +90,7 @@ fn run_case(context: &Context) -> Outcome {
 struct Options {
     list: bool,
     help: bool,
+    map: Option<u32>,
     types: Vec<String>,
     timeout: Duration,
     filters: Vec<String>,
@@ -100,6 +101,7 @@ impl Options {
         let mut options = Options {
             list: false,
             help: false,
+            map: None,
             types: Vec::new(),
             timeout: Duration::from_secs(120),
             filters: Vec::new(),
@@ -120,6 +122,14 @@ impl Options {
                         .parse()
                         .map(Duration::from_secs)
                         .map_err(|_| format!("{seconds:?} is not a number of seconds"))?;
+                }
+                // The test of two processes starts this program a second time.
+                "--map" => {
+                    let ioas = value()?;
+                    let ioas = ioas
+                        .parse()
+                        .map_err(|_| format!("{ioas:?} is not the id of an IOAS"))?;
+                    options.map = Some(ioas);
                 }
                 other if other.starts_with('-') => return Err(format!("unknown option {other}")),
                 filter => options.filters.push(filter.to_string()),
@@ -169,6 +179,11 @@ fn run(options: Options) -> Result<Exit, String> {
     if options.help {
         print!("{USAGE}");
         return Ok(Exit::Pass);
+    }
+    if let Some(ioas) = options.map {
+        return tests::cdev_dma::map_for_another_process(ioas)
+            .map(|()| Exit::Pass)
+            .map_err(|stop| format!("{stop:?}"));
     }
     let plan = options.plan(options.list)?;
     if plan.is_empty() {

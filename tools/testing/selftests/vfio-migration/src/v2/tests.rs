@@ -2,6 +2,8 @@
 
 //! The tests, a file per part of the interface.
 
+mod cdev;
+pub mod cdev_dma;
 mod feature;
 mod file;
 mod lifetime;
@@ -38,13 +40,21 @@ const ANY_DEVICE: [&[Case]; 7] = [
     lifetime::CASES,
 ];
 /// Those of Ferry's devices.
-const FERRY: [&[Case]; 3] = [protocol::CASES, moving::FERRY, lifetime::FERRY];
+const FERRY: [&[Case]; 5] = [
+    protocol::CASES,
+    moving::FERRY,
+    lifetime::FERRY,
+    cdev::CASES,
+    cdev::SECOND,
+];
 /// Those of a device with storage.
-const STORAGE: [&[Case]; 4] = [
+const STORAGE: [&[Case]; 6] = [
     state::STORAGE,
     file::STORAGE,
     size::STORAGE,
     logging::STORAGE,
+    cdev_dma::STORAGE,
+    cdev::SECOND_STORAGE,
 ];
 
 /// Returns the tests of a kind of device, in the order in which they run.

@@ -100,7 +100,7 @@ fn session(card: &Card, state: State, used: bool, stream: &[u8]) -> Outcome<Data
     Ok(file)
 }
 
-fn lifetime_a_reset_in_any_state_leads_to_running(target: &Target) -> Outcome {
+pub fn lifetime_a_reset_in_any_state_leads_to_running(target: &Target) -> Outcome {
     let card = Card::new(target)?;
     for state in State::ALL {
         card.fill(1)?;
@@ -116,14 +116,14 @@ fn lifetime_a_reset_in_any_state_leads_to_running(target: &Target) -> Outcome {
     Ok(())
 }
 
-fn lifetime_a_close_in_any_state_leaves_nothing(target: &Target) -> Outcome {
+pub fn lifetime_a_close_in_any_state_leaves_nothing(target: &Target) -> Outcome {
     let mut mdev = target.mdev_type().create()?;
     for state in State::ALL {
-        let card = Card::open(mdev, target.kind)?;
+        let card = Card::open(mdev, target)?;
         card.fill(1)?;
         let file = card.set(state)?;
         mdev = card.close();
-        let card = Card::open(mdev, target.kind)?;
+        let card = Card::open(mdev, target)?;
         card.expect(State::RUNNING)?;
         card.expect_works()?;
         drop(file);
@@ -178,16 +178,16 @@ fn lifetime_a_file_dies_with_a_reset(target: &Target) -> Outcome {
     card.expect_works()
 }
 
-fn lifetime_a_file_dies_with_the_open_device(target: &Target) -> Outcome {
+pub fn lifetime_a_file_dies_with_the_open_device(target: &Target) -> Outcome {
     let stream = Card::new(target)?.save()?;
     let mut mdev = target.mdev_type().create()?;
     for (state, used) in SESSIONS {
-        let card = Card::open(mdev, target.kind)?;
+        let card = Card::open(mdev, target)?;
         let file = session(&card, state, used, &stream)?;
         mdev = card.close();
         expect_dead(&format!("after a close in {state}"), state, &file)?;
         // The next user's business is not the file's.
-        let card = Card::open(mdev, target.kind)?;
+        let card = Card::open(mdev, target)?;
         expect_dead(&format!("after a close in {state}"), state, &file)?;
         card.expect_works()?;
         mdev = card.close();
@@ -231,7 +231,7 @@ fn lifetime_files_may_be_closed_early(target: &Target) -> Outcome {
     card.expect_works()
 }
 
-fn lifetime_a_file_outlives_its_device(target: &Target) -> Outcome {
+pub fn lifetime_a_file_outlives_its_device(target: &Target) -> Outcome {
     let stream = Card::new(target)?.save()?;
     for (state, used) in SESSIONS {
         let card = Card::new(target)?;
@@ -262,7 +262,7 @@ fn lifetime_a_file_outlives_the_binding_of_its_driver(target: &Target) -> Outcom
     expect_dead("after a removal", State::STOP_COPY, &file)
 }
 
-fn lifetime_resets_and_reads_at_once_do_no_harm(target: &Target) -> Outcome {
+pub fn lifetime_resets_and_reads_at_once_do_no_harm(target: &Target) -> Outcome {
     let card = Card::new(target)?;
     card.fill(2)?;
     for round in 0..40 {

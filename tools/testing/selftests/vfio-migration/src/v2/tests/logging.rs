@@ -51,7 +51,7 @@ fn there(card: &Card) -> Outcome<&Migration> {
     }
 }
 
-fn logging_is_all_there_or_not_at_all(target: &Target) -> Outcome {
+pub fn logging_is_all_there_or_not_at_all(target: &Target) -> Outcome {
     let card = Card::new(target)?;
     let log = &card.migration;
     let features = [
@@ -86,7 +86,7 @@ fn logging_is_all_there_or_not_at_all(target: &Target) -> Outcome {
     card.expect_works()
 }
 
-fn logging_is_started_once_and_stopped_once(target: &Target) -> Outcome {
+pub fn logging_is_started_once_and_stopped_once(target: &Target) -> Outcome {
     let card = Card::new(target)?;
     let log = there(&card)?;
     for _ in 0..2 {
@@ -176,10 +176,10 @@ fn logging_refuses_bad_ranges(target: &Target) -> Outcome {
     Ok(())
 }
 
-fn logging_ends_with_the_open(target: &Target) -> Outcome {
+pub fn logging_ends_with_the_open(target: &Target) -> Outcome {
     let card = Card::new(target)?;
     there(&card)?.start_logging(PAGE, &[RANGE])?;
-    let card = Card::open(card.close(), target.kind)?;
+    let card = Card::open(card.close(), target)?;
     refused(
         "report of the former user's log",
         card.migration.take_logged(RANGE.0, RANGE.1, PAGE),
@@ -198,7 +198,7 @@ fn pages(start: u64, size: u64, words: &[u64]) -> BTreeSet<u64> {
         .collect()
 }
 
-fn logging_shows_what_the_device_writes_and_nothing_else(target: &Target) -> Outcome {
+pub fn logging_shows_what_the_device_writes_and_nothing_else(target: &Target) -> Outcome {
     let card = Card::new(target)?;
     let log = there(&card)?;
     let mut writer = Writer::new(&card)?;
@@ -244,7 +244,7 @@ fn logging_shows_what_the_device_writes_and_nothing_else(target: &Target) -> Out
     Ok(())
 }
 
-fn logging_of_large_pages_shows_them_whole(target: &Target) -> Outcome {
+pub fn logging_of_large_pages_shows_them_whole(target: &Target) -> Outcome {
     const LARGE: u64 = 1 << 20;
     let card = Card::new(target)?;
     let log = there(&card)?;

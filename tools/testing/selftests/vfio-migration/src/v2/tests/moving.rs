@@ -33,7 +33,7 @@ pub const FERRY: &[Case] = cases![
     moving_a_refused_stream_leaves_the_device_as_it_is,
 ];
 
-fn moving_carries_the_state_with_and_without_pre_copy(target: &Target) -> Outcome {
+pub fn moving_carries_the_state_with_and_without_pre_copy(target: &Target) -> Outcome {
     for (seed, way) in (1..).zip([
         &[State::STOP_COPY][..],
         &[State::PRE_COPY, State::STOP_COPY],
@@ -85,7 +85,7 @@ fn moving_a_cancelled_save_leaves_the_device_as_it_is(target: &Target) -> Outcom
     other.expect_filled(8)
 }
 
-fn moving_there_and_back_again_and_again(target: &Target) -> Outcome {
+pub fn moving_there_and_back_again_and_again(target: &Target) -> Outcome {
     let cards = [Card::new(target)?, Card::new(target)?];
     cards[0].fill(61)?;
     for round in 0..10 {
@@ -101,7 +101,7 @@ fn moving_there_and_back_again_and_again(target: &Target) -> Outcome {
     cards[0].expect_filled(61)
 }
 
-fn moving_two_devices_at_once(target: &Target) -> Outcome {
+pub fn moving_two_devices_at_once(target: &Target) -> Outcome {
     let sources = [Card::new(target)?, Card::new(target)?];
     let cards = [Card::new(target)?, Card::new(target)?];
     for (seed, source) in (1..).zip(&sources) {
@@ -196,7 +196,7 @@ fn moving_more_than_the_stream_is_refused(target: &Target) -> Outcome {
     card.expect_works()
 }
 
-fn moving_a_refused_stream_leaves_the_device_as_it_is(target: &Target) -> Outcome {
+pub fn moving_a_refused_stream_leaves_the_device_as_it_is(target: &Target) -> Outcome {
     let stream = {
         let source = Card::new(target)?;
         source.fill(200)?;
@@ -221,7 +221,7 @@ fn moving_a_refused_stream_leaves_the_device_as_it_is(target: &Target) -> Outcom
     Ok(())
 }
 
-fn moving_a_stream_of_v1_loads_through_v2(target: &Target) -> Outcome {
+pub fn moving_a_stream_of_v1_loads_through_v2(target: &Target) -> Outcome {
     use vfio_client::migration::State as Region;
 
     for (seed, piece) in (1..).zip([7, 4096, PIECE]) {
@@ -242,7 +242,7 @@ fn moving_a_stream_of_v1_loads_through_v2(target: &Target) -> Outcome {
     Ok(())
 }
 
-fn moving_a_stream_of_v2_loads_through_v1(target: &Target) -> Outcome {
+pub fn moving_a_stream_of_v2_loads_through_v1(target: &Target) -> Outcome {
     use vfio_client::migration::State as Region;
 
     for (seed, piece) in (1..).zip([7, 4096, PIECE]) {

@@ -97,12 +97,12 @@ fn protocol_v2_keeps_v1_out_until_a_reset(target: &Target) -> Outcome {
     card.expect_works()
 }
 
-fn protocol_a_close_lets_the_other_in(target: &Target) -> Outcome {
+pub fn protocol_a_close_lets_the_other_in(target: &Target) -> Outcome {
     let card = Card::new(target)?;
     card.set(State::STOP_COPY)?;
-    let card = Card::open(card.close(), target.kind)?;
+    let card = Card::open(card.close(), target)?;
     card.region()?.set_state(Region::STOP_COPY)?;
-    let card = Card::open(card.close(), target.kind)?;
+    let card = Card::open(card.close(), target)?;
     card.set(State::STOP_COPY)?;
     Ok(())
 }
@@ -146,7 +146,7 @@ fn protocol_any_is_offered_at_first(target: &Target) -> Outcome {
 fn protocol_the_administrator_may_offer_v1_only(target: &Target) -> Outcome {
     let mdev = target.mdev_type().create()?;
     mdev.set_attribute(PROTOCOL, b"v1\n")?;
-    let card = Card::open(mdev, target.kind)?;
+    let card = Card::open(mdev, target)?;
     same("flags", card.migration.flags()?, 0)?;
     for state in State::ALL {
         if state != State::RUNNING {
@@ -166,7 +166,7 @@ fn protocol_the_administrator_may_offer_v1_only(target: &Target) -> Outcome {
     drop(region);
     let mdev = card.close();
     mdev.set_attribute(PROTOCOL, b"any")?;
-    let card = Card::open(mdev, target.kind)?;
+    let card = Card::open(mdev, target)?;
     holds(card.migration.flags()? != 0, "expected flags, seen none")?;
     card.set(State::STOP)?;
     Ok(())
@@ -175,7 +175,7 @@ fn protocol_the_administrator_may_offer_v1_only(target: &Target) -> Outcome {
 fn protocol_the_administrator_may_offer_v2_only(target: &Target) -> Outcome {
     let mdev = target.mdev_type().create()?;
     mdev.set_attribute(PROTOCOL, b"v2")?;
-    let card = Card::open(mdev, target.kind)?;
+    let card = Card::open(mdev, target)?;
     same("regions", card.device().info()?.regions, 9)?;
     same(
         "migration region",

@@ -141,7 +141,7 @@ fn precopy_info_flags_are_the_devices_with_the_opt_in(target: &Target) -> Outcom
 fn precopy_info_opt_in_ends_with_the_open(target: &Target) -> Outcome {
     let card = Card::new(target)?;
     card.migration.use_precopy_info_v2()?;
-    let card = Card::open(card.close(), target.kind)?;
+    let card = Card::open(card.close(), target)?;
     let file = card.begin(State::PRE_COPY)?;
     let seen = file.precopy_info_with(24, 7).map(|info| info.flags);
     same("flags", seen, Ok(7))

@@ -49,7 +49,7 @@ fn is_blocked(from: State, to: State) -> bool {
     from == State::STOP_COPY && matches!(to, State::PRE_COPY | State::PRE_COPY_P2P)
 }
 
-fn state_every_arc_is_taken_or_refused(target: &Target) -> Outcome {
+pub fn state_every_arc_is_taken_or_refused(target: &Target) -> Outcome {
     const SEED: u8 = 9;
     let source = Card::new(target)?;
     source.fill(SEED)?;
@@ -208,7 +208,7 @@ fn state_shows_in_debugfs(target: &Target) -> Outcome {
     )
 }
 
-fn state_no_dma_is_initiated_in_p2p(target: &Target) -> Outcome {
+pub fn state_no_dma_is_initiated_in_p2p(target: &Target) -> Outcome {
     let card = Card::new(target)?;
     let mut writer = Writer::new(&card)?;
     for (state, page) in [(State::RUNNING_P2P, 1), (State::PRE_COPY_P2P, 2)] {
