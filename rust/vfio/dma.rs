@@ -3,9 +3,10 @@
 //! Memory access by the device: DMA through the user's I/O address space.
 //!
 //! The VFIO core copies straight between the kernel's memory and the user's pages that are mapped
-//! at an I/O virtual address, and marks those that are written in the container's dirty bitmap, so
-//! that a migration under way sees them. Nothing stays pinned: as soon as the user has unmapped an
-//! address, an access of it fails.
+//! at an I/O virtual address, in a container or in the IOAS that the device is attached to. It marks
+//! those that are written in a container's dirty bitmap, so that a migration under way sees them; an
+//! IOAS has none, but see [`dma_log`](crate::dma_log). Nothing stays pinned: as soon as the user has
+//! unmapped an address, an access of it fails.
 //!
 //! A page fault of the user takes as long as the user has it take, but ends with the user: see
 //! `rust/helpers/dma.c`.
@@ -100,9 +101,9 @@ impl<'a> Dma<'a> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if some of it is not mapped, `EPERM` if it is mapped without leave to read,
-    /// `EFAULT` if the user has no memory there, or a page fault was ended with the user; `EINTR` once
-    /// the device is being closed. What is in `into` is unspecified then.
+    /// `EINVAL` or, in an IOAS, `ENOENT` if some of it is not mapped, `EPERM` if it is mapped without
+    /// leave to read, `EFAULT` if the user has no memory there, or a page fault was ended with the
+    /// user; `EINTR` once the device is being closed. What is in `into` is unspecified then.
     pub fn read(&self, iova: u64, into: &mut [u8]) -> Result {
         if into.is_empty() {
             return Ok(());
