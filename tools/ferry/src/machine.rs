@@ -192,7 +192,8 @@ impl Accelerator {
     /// what processors do to each other before some atomic accesses, and the guest has not
     /// exited since, the guest gets the interrupt again, in the middle of a handler or with
     /// interrupts off. It then waits for ever for a lock that it holds, or its state is lost and
-    /// KVM reports an internal error. A processor on its own is left alone.
+    /// KVM reports an internal error. A processor on its own is left alone, but for a main loop
+    /// whose call to look at an interrupt comes when the interrupt has been taken already.
     fn processors(self, nested: bool) -> u32 {
         match self {
             Self::Tcg if nested => 1,
