@@ -162,8 +162,9 @@ static int ferry_lend_pipe(struct pipe_inode_info *pipe, struct splice_desc *sd)
 /*
  * Lends @len bytes at @pos to @borrower where they are, in the page cache, one
  * piece after the other, until that returns something else than zero. Returns
- * how many bytes were lent and taken, or an error if that is none; the end of the file, and files whose file system has
- * no such way, are for a proper read to find out about.
+ * how many bytes were lent and taken, or an error if that is none; the end of
+ * the file, and files whose file system has no such way, are for a proper read
+ * to find out about.
  */
 ssize_t ferry_file_lend(struct file *file, loff_t pos, size_t len,
 			int (*borrower)(void *context, const void *bytes,

@@ -14,9 +14,9 @@
 //! that opened the device. The guest is told of a volatile write cache, which a flush command
 //! empties.
 //!
-//! What is read is copied once, from the page cache to the guest, unless it is little. What is written is copied twice, by
-//! way of a buffer: the guest's pages would have to be pinned for it to be once, which costs more
-//! than the copy.
+//! What is read is copied once, from the page cache to the guest, unless it is little. What is written
+//! is copied twice, by way of a buffer: the guest's pages would have to be pinned for it to be once,
+//! which costs more than the copy.
 //!
 //! Where another host can write to the file, the cache may be out of date when the lock has been
 //! taken. NFS forgets it then by itself. Block devices and other file systems without a disk of
