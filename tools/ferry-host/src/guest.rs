@@ -32,7 +32,7 @@ use crate::diagnosis;
 use crate::report;
 
 /// How long a guest may take to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(90);
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 
 /// Lines that have to come back before a guest counts as streaming.
 const ENOUGH_LINES: u64 = 60;
