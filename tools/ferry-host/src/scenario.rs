@@ -98,15 +98,13 @@ impl Scenario {
 
     /// What is run with each QEMU that uses protocol v2: what such a QEMU does in another way than
     /// QEMU 7.2.
-    const OF_V2: [Self; 10] = [
+    const OF_V2: [Self; 8] = [
         Self::ThereAndBack,
         Self::Multifd,
         Self::SwitchoverAck,
         Self::CancelInPreCopy,
         Self::PausedGuest,
-        Self::ToFileAndBack,
         Self::DestinationKilled,
-        Self::TwoDisks,
         Self::TwoDevices,
         Self::FromOldQemu,
     ];

@@ -117,9 +117,10 @@ fn table(cell: impl Fn(&Row, &str) -> String) -> String {
     text
 }
 
-/// What is tested: the number of scenarios of each kind.
+/// What is tested on the stock kernel: the number of scenarios of each kind.
 pub fn tested() -> String {
     table(|row, device| match row.scenarios(device).len() {
+        _ if row.debug => String::new(),
         0 => String::new(),
         1 => "1 scenario".to_owned(),
         count => format!("{count} scenarios"),
