@@ -148,14 +148,9 @@ impl Scenario {
         }
     }
 
-    /// What the scenario is called when it is run with `qemu`.
-    pub fn title(self, qemu: Qemu) -> String {
-        let name = self.name();
-        if qemu == Qemu::default() {
-            format!("scenario: {name}")
-        } else {
-            format!("scenario: {name} with QEMU {}", qemu.version())
-        }
+    /// What the scenario is called among other tests.
+    pub fn title(self) -> String {
+        format!("scenario: {}", self.name())
     }
 
     /// Whether the scenario does something that only a disk can.

@@ -55,7 +55,7 @@ pub struct Bench<'a> {
 
 /// Runs a scenario and reports how it went.
 pub fn run(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario, qemu: Qemu) {
-    let name = scenario.title(qemu);
+    let name = scenario.title();
     report::say(What::Started { name: name.clone() });
     let began = Instant::now();
     bench.tracer.forget();

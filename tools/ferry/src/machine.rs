@@ -71,6 +71,9 @@ const SHARED_DISK_SIZE: u64 = 256 << 20;
 /// Ferry's driver modules; what they need comes with them.
 const DRIVERS: [&str; 2] = [device::SERIAL_DRIVER, device::DISK_DRIVER];
 
+/// The host VM's memory in GiB.
+pub const MEMORY_GIB: u64 = 4;
+
 /// The kernel's sample device, for the tests that run on it, too.
 const SAMPLE: &str = "mtty";
 
@@ -194,7 +197,7 @@ impl Accelerator {
     /// interrupts off. It then waits for ever for a lock that it holds, or its state is lost and
     /// KVM reports an internal error. A processor on its own is left alone, but for a main loop
     /// whose call to look at an interrupt comes when the interrupt has been taken already.
-    fn processors(self, nested: bool) -> u32 {
+    pub fn processors(self, nested: bool) -> u32 {
         match self {
             Self::Tcg if nested => 1,
             _ => 2,
@@ -524,7 +527,7 @@ impl Machine {
         let mut command = limited(components.host_qemu()?, plan.limit + GRACE);
         command
             .args(accelerator.arguments())
-            .args(["-machine", "q35", "-m", "4G"])
+            .args(["-machine", "q35", "-m", &format!("{MEMORY_GIB}G")])
             .args(["-smp", &processors.to_string()])
             .args([
                 "-nodefaults",

@@ -15,7 +15,9 @@ mod matrix;
 mod modules;
 mod policy;
 mod progress;
+mod report;
 mod run;
+mod slots;
 mod test;
 mod timeline;
 

@@ -137,7 +137,7 @@ pub fn seen(results: &[Seen<'_>]) -> String {
         let titles: Vec<_> = row
             .scenarios(device)
             .iter()
-            .map(|scenario| scenario.title(row.qemu))
+            .map(|scenario| scenario.title())
             .collect();
         let outcomes = results
             .iter()
@@ -173,8 +173,8 @@ mod tests {
     fn only_what_was_run_is_in_the_table() {
         assert_eq!(seen(&[]), "");
         let part = part(DISK, Qemu::V11_1);
-        let title = Scenario::Multifd.title(Qemu::V11_1);
-        let other = Scenario::FromOldQemu.title(Qemu::V11_1);
+        let title = Scenario::Multifd.title();
+        let other = Scenario::FromOldQemu.title();
         let failed = Outcome::Failed(String::new());
         let table = seen(&[(&part, &title, &Outcome::Passed), (&part, &other, &failed)]);
         let all = Scenario::of(Kind::Disk, Qemu::V11_1).len() - 1;

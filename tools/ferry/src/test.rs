@@ -5,10 +5,13 @@
 //! `make test` has run the checks that need none, and tells of them through two files of plain
 //! lines, the stages and the set-up's timings; they are part of the table, too.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -20,16 +23,20 @@ use ferry_host::event::What;
 use ferry_host::job::Stage;
 use ferry_host::scenario::Scenario;
 use ferry_host::vmm::Qemu;
-use serde::Serialize;
 
 use crate::components::Components;
 use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::machine::TripleFault;
+use crate::machine::MEMORY_GIB;
 use crate::matrix;
 use crate::policy;
-use crate::progress::Progress;
+use crate::report::Report;
+use crate::report::Row;
+use crate::report::RowId;
+use crate::slots;
+use crate::slots::Slots;
 
 /// The kselftest programs.
 const SELFTESTS: [&str; 2] = ["vfio-migration-selftests", "vfio-migration-v2-selftests"];
@@ -56,6 +63,11 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS")]
     budget: Option<u64>,
 
+    /// Run virtual machines that have this many processors in all at once, instead of as many as
+    /// there are and memory suffices for
+    #[arg(long, value_name = "NUMBER")]
+    jobs: Option<usize>,
+
     /// List the parts and scenarios, and stop
     #[arg(long)]
     list: bool,
@@ -75,93 +87,6 @@ pub struct Options {
     /// Lines of "COMPONENT SECONDS built|cached": what the set-up took
     #[arg(long, env = "FERRY_TIMINGS", value_name = "FILE")]
     timings: Option<PathBuf>,
-}
-
-/// A test's result.
-#[derive(Serialize)]
-struct TestResult {
-    part: String,
-    name: String,
-    #[serde(flatten)]
-    outcome: Outcome,
-    seconds: f64,
-}
-
-/// A row of the table.
-#[derive(Default, Serialize)]
-struct Row {
-    name: String,
-    seconds: f64,
-    passed: usize,
-    failed: usize,
-    skipped: usize,
-}
-
-/// Everything that is known so far.
-struct Report {
-    rows: Vec<Row>,
-    results: Vec<TestResult>,
-    progress: Progress,
-    json: bool,
-}
-
-impl Report {
-    fn say(&self, text: &str) {
-        if self.json {
-            self.progress.remark(text);
-        } else {
-            self.progress.say(text);
-        }
-    }
-
-    fn begin(&mut self, name: &str) {
-        self.rows.push(Row {
-            name: name.to_owned(),
-            ..Row::default()
-        });
-        self.progress.doing(name);
-    }
-
-    /// Adds a result to the row that was begun last.
-    fn add(&mut self, name: &str, outcome: Outcome, seconds: f64) {
-        if let Some(row) = self.rows.last_mut() {
-            match &outcome {
-                Outcome::Passed => row.passed += 1,
-                Outcome::Failed(_) => row.failed += 1,
-                Outcome::Skipped(_) => row.skipped += 1,
-            }
-        }
-        let word = match &outcome {
-            Outcome::Passed => "passed",
-            Outcome::Failed(_) => "FAILED",
-            Outcome::Skipped(_) => "skipped",
-        };
-        // Most tests take no time worth telling.
-        let time = if seconds >= 0.1 {
-            format!(" ({seconds:.1} s)")
-        } else {
-            String::new()
-        };
-        self.say(&format!("  {word:8} {name}{time}"));
-        if let Outcome::Failed(why) | Outcome::Skipped(why) = &outcome {
-            for line in why.lines().filter(|line| !line.trim().is_empty()) {
-                self.say(&format!("           {line}"));
-            }
-        }
-        let part = self.rows.last().map(|row| row.name.clone());
-        self.results.push(TestResult {
-            part: part.unwrap_or_default(),
-            name: name.to_owned(),
-            outcome,
-            seconds,
-        });
-    }
-
-    fn end(&mut self, began: Instant) {
-        if let Some(row) = self.rows.last_mut() {
-            row.seconds = began.elapsed().as_secs_f64();
-        }
-    }
 }
 
 /// The words of each line of a file that may be missing.
@@ -210,7 +135,7 @@ fn parts(options: &Options) -> Vec<Part> {
     let scenarios = |part: &str, list: &[Scenario], qemu: Qemu| {
         let wanted = |scenario: &&Scenario| {
             options.only.as_ref().is_none_or(|only| {
-                part.contains(only.as_str()) || scenario.title(qemu).contains(only.as_str())
+                part.contains(only.as_str()) || scenario.title().contains(only.as_str())
             })
         };
         let stage = |&scenario: &Scenario| Stage::Scenario { scenario, qemu };
@@ -319,216 +244,168 @@ struct Untested {
     stages: Vec<Stage>,
 }
 
-/// Runs the VM of a part. That it could not be run is a failed test, too.
-fn run_part(
-    components: &Components,
-    options: &Options,
+/// Runs the VMs of parts.
+struct Runner<'a> {
+    components: &'a Components,
+    options: &'a Options,
     accelerator: Accelerator,
-    part: &Part,
-    report: &mut Report,
-) -> Result<()> {
-    let began = Instant::now();
-    report.begin(&part.name);
-    // What emulated nested virtualisation did is not the driver's doing: what is left gets a second
-    // VM, and only one.
-    let first = run_stages(
-        components,
-        options,
-        accelerator,
-        part,
-        &part.stages,
-        true,
-        report,
-    )?;
-    if let Some(Untested { why, stages }) = first {
-        report.progress.doing(&format!(
-            "{}: NOTE: {why}; it runs in a second VM",
-            part.name
-        ));
-        run_stages(
-            components,
-            options,
-            accelerator,
-            part,
-            &stages,
-            false,
-            report,
-        )?;
-    }
-    report.end(began);
-    Ok(())
+    report: &'a Mutex<Report>,
 }
 
-/// Runs `stages` in a VM. Returns those that emulated nested virtualisation kept from being tested, if
-/// there is to be an `excuse` for it; otherwise they have failed.
-fn run_stages(
-    components: &Components,
-    options: &Options,
-    accelerator: Accelerator,
-    part: &Part,
-    stages: &[Stage],
-    excuse: bool,
-    report: &mut Report,
-) -> Result<Option<Untested>> {
-    let excuse = excuse && part.device.is_some() && matches!(accelerator, Accelerator::Tcg);
-    let mut broken = Vec::new();
-    let plan = Plan {
-        stages: stages.to_vec(),
-        debug: options.debug,
-        driver: true,
-        kunit: part.kunit,
-        nested: part.device.is_some(),
-        device: part.device.map(str::to_owned),
-        programs: part.programs.clone(),
-        limit: part.limit,
-        ..Plan::default()
-    };
-    let mut splats = 0;
-    let mut done = 0;
-    let mut last_stage = "the host VM".to_owned();
-    let ran = Machine::start(components, &plan, accelerator).and_then(|mut machine| {
-        let ran = machine.run(|event| {
-            match &event.what {
-                What::Booted { kernel } => report
-                    .progress
-                    .doing(&format!("{}: on {kernel}", part.name)),
-                What::Doing { text } => report.progress.doing(&format!("{}: {text}", part.name)),
-                What::Started { name } => {
-                    last_stage.clone_from(name);
-                    report.progress.doing(name);
-                }
-                What::Ended {
-                    name,
-                    outcome,
-                    seconds,
-                } => {
-                    last_stage = format!("after {name}");
-                    done += 1;
-                    let sign = match outcome {
-                        Outcome::Failed(why) if excuse => broken_emulation(why),
-                        _ => None,
-                    };
-                    match (sign, stages.get(done - 1)) {
-                        (Some(sign), Some(stage)) => {
-                            report.progress.doing(&format!("{name}: {sign}"));
-                            broken.push(stage.clone());
-                        }
-                        _ => report.add(name, outcome.clone(), *seconds),
-                    }
-                }
-                What::Splat { text } => {
-                    splats += 1;
-                    let why = format!("{last_stage}:\n{text}");
-                    report.add(&kernel_log(&part.name), Outcome::Failed(why), 0.0);
-                }
-                _ => {}
-            }
-            Ok(())
-        });
-        if let Some(directory) = &options.keep_logs {
-            machine.keep_logs(directory, &part.name.replace(' ', "-"))?;
-        }
-        ran
-    });
-    if let Err(error) = ran {
-        if excuse && splats == 0 && error.is::<TripleFault>() {
-            broken.extend(stages.iter().skip(done).cloned());
-            return Ok(Some(Untested {
-                why: "a processor of the emulated host VM took a triple fault without a word from its \
-                      kernel, and what is left could not be tested",
-                stages: broken,
-            }));
-        }
-        let name = format!("{}: the host VM", part.name);
-        report.add(
-            &name,
-            Outcome::Failed(format!("{last_stage}: {error:#}")),
-            0.0,
-        );
-    } else if splats == 0 {
-        report.add(&kernel_log(&part.name), Outcome::Passed, 0.0);
+impl Runner<'_> {
+    fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    Ok((!broken.is_empty()).then_some(Untested {
-        why: "the emulation of the host VM broke a guest, as the line above shows",
-        stages: broken,
-    }))
+
+    /// How many processors the VM of a part has.
+    fn processors(&self, part: &Part) -> usize {
+        self.accelerator.processors(part.device.is_some()) as usize
+    }
+
+    /// Runs the VM of a part. That it could not be run is a failed test, too.
+    fn run_part(&self, part: &Part) -> Result<()> {
+        let began = Instant::now();
+        let row = self.report().begin(&part.name);
+        // What emulated nested virtualisation did is not the driver's doing: what is left gets a
+        // second VM, and only one.
+        let first = self.run_stages(row, part, &part.stages, true)?;
+        if let Some(Untested { why, stages }) = first {
+            self.report().doing(&format!(
+                "{}: NOTE: {why}; it runs in a second VM",
+                part.name
+            ));
+            self.run_stages(row, part, &stages, false)?;
+        }
+        self.report().end(row, began);
+        Ok(())
+    }
+
+    /// Runs `stages` in a VM. Returns those that emulated nested virtualisation kept from being
+    /// tested, if there is to be an `excuse` for it; otherwise they have failed.
+    fn run_stages(
+        &self,
+        row: RowId,
+        part: &Part,
+        stages: &[Stage],
+        excuse: bool,
+    ) -> Result<Option<Untested>> {
+        let excuse =
+            excuse && part.device.is_some() && matches!(self.accelerator, Accelerator::Tcg);
+        let mut broken = Vec::new();
+        let plan = Plan {
+            stages: stages.to_vec(),
+            debug: self.options.debug,
+            driver: true,
+            kunit: part.kunit,
+            nested: part.device.is_some(),
+            device: part.device.map(str::to_owned),
+            programs: part.programs.clone(),
+            limit: part.limit,
+            ..Plan::default()
+        };
+        let mut splats = 0;
+        let mut done = 0;
+        let mut last_stage = "the host VM".to_owned();
+        let started = Machine::start(self.components, &plan, self.accelerator);
+        let ran = started.and_then(|mut machine| {
+            let ran = machine.run(|event| {
+                let mut report = self.report();
+                match &event.what {
+                    What::Booted { kernel } => {
+                        report.doing(&format!("{}: on {kernel}", part.name));
+                    }
+                    What::Doing { text } => report.doing(&format!("{}: {text}", part.name)),
+                    What::Started { name } => {
+                        last_stage.clone_from(name);
+                        report.doing(&format!("{}: {name}", part.name));
+                    }
+                    What::Ended {
+                        name,
+                        outcome,
+                        seconds,
+                    } => {
+                        last_stage = format!("after {name}");
+                        done += 1;
+                        let sign = match outcome {
+                            Outcome::Failed(why) if excuse => broken_emulation(why),
+                            _ => None,
+                        };
+                        match (sign, stages.get(done - 1)) {
+                            (Some(sign), Some(stage)) => {
+                                report.doing(&format!("{}: {name}: {sign}", part.name));
+                                broken.push(stage.clone());
+                            }
+                            _ => report.add(row, name, outcome.clone(), *seconds),
+                        }
+                    }
+                    What::Splat { text } => {
+                        splats += 1;
+                        let why = format!("{last_stage}:\n{text}");
+                        report.add(row, &kernel_log(&part.name), Outcome::Failed(why), 0.0);
+                    }
+                    _ => {}
+                }
+                Ok(())
+            });
+            if let Some(directory) = &self.options.keep_logs {
+                machine.keep_logs(directory, &part.name.replace(' ', "-"))?;
+            }
+            ran
+        });
+        if let Err(error) = ran {
+            if excuse && splats == 0 && error.is::<TripleFault>() {
+                broken.extend(stages.iter().skip(done).cloned());
+                return Ok(Some(Untested {
+                    why: "a processor of the emulated host VM took a triple fault without a word \
+                          from its kernel, and what is left could not be tested",
+                    stages: broken,
+                }));
+            }
+            let name = format!("{}: the host VM", part.name);
+            let why = format!("{last_stage}: {error:#}");
+            self.report().add(row, &name, Outcome::Failed(why), 0.0);
+        } else if splats == 0 {
+            self.report()
+                .add(row, &kernel_log(&part.name), Outcome::Passed, 0.0);
+        }
+        Ok((!broken.is_empty()).then_some(Untested {
+            why: "the emulation of the host VM broke a guest, as the line above shows",
+            stages: broken,
+        }))
+    }
+
+    /// Runs all parts, as many at once as there are processors for, in this order.
+    fn run(&self, parts: &[Part], began: Instant) -> Result<()> {
+        let processors = self.options.jobs;
+        let processors = Slots::new(processors.unwrap_or_else(|| slots::processors(MEMORY_GIB)));
+        thread::scope(|scope| {
+            let mut running = Vec::new();
+            for part in parts {
+                let taken = processors.take(self.processors(part));
+                match self.options.budget {
+                    Some(budget) if began.elapsed() > Duration::from_secs(budget) => {
+                        let why = format!("{budget} seconds had passed, see --budget");
+                        let mut report = self.report();
+                        let row = report.begin(&part.name);
+                        report.add(row, &part.name, Outcome::Skipped(why), 0.0);
+                    }
+                    _ => running.push(scope.spawn(move || {
+                        let _taken = taken;
+                        self.run_part(part)
+                    })),
+                }
+            }
+            running.into_iter().try_for_each(|part| match part.join() {
+                Ok(ended) => ended,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+        })
+    }
 }
 
 fn kernel_log(part: &str) -> String {
     format!("{part}: no warning, bug or leak in the kernel's log")
 }
-
-/// Prints where the time went, and the numbers.
-fn print_table(report: &Report, timings: &[Vec<String>]) {
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    println!();
-    println!(
-        "{:24} {:>8} {:>8} {:>8} {:>9}",
-        "stage", "passed", "failed", "skipped", "time"
-    );
-    println!("{}", "-".repeat(61));
-    for row in &report.rows {
-        println!(
-            "{:24} {:>8} {:>8} {:>8} {:>7.1} s",
-            row.name, row.passed, row.failed, row.skipped, row.seconds
-        );
-        passed += row.passed;
-        failed += row.failed;
-        skipped += row.skipped;
-    }
-    for words in timings {
-        if let [name, seconds, how] = words.as_slice() {
-            println!("{:51} {seconds:>7} s", format!("set-up: {name} ({how})"));
-        }
-    }
-    println!("{}", "-".repeat(61));
-    let mut slowest: Vec<_> = report
-        .results
-        .iter()
-        .filter(|result| result.seconds >= 1.0)
-        .collect();
-    slowest.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-    if !slowest.is_empty() {
-        println!("the slowest tests:");
-        for result in slowest.iter().take(SLOWEST) {
-            println!("  {:49} {:>7.1} s", result.name, result.seconds);
-        }
-    }
-    let of_scenarios: Vec<matrix::Seen<'_>> = report
-        .results
-        .iter()
-        .map(|result| (&*result.part, &*result.name, &result.outcome))
-        .collect();
-    print!("{}", matrix::seen(&of_scenarios));
-    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for result in &report.results {
-        if let Outcome::Skipped(why) = &result.outcome {
-            reasons.entry(why).or_default().push(&result.name);
-        }
-    }
-    for (why, names) in reasons {
-        println!("skipped, {why}: {}", names.join(", "));
-    }
-    for result in &report.results {
-        if let Outcome::Failed(why) = &result.outcome {
-            println!(
-                "failed: {}: {}",
-                result.name,
-                why.trim().lines().next().unwrap_or("")
-            );
-        }
-    }
-    println!();
-    let skips = if skipped > 0 {
-        format!(", {skipped} skipped")
-    } else {
-        String::new()
-    };
-    println!("{passed} passed, {failed} failed{skips}");
-}
-
-/// How many of the slowest tests are named.
-const SLOWEST: usize = 5;
 
 /// Runs the tests; the exit status is 1 when one failed.
 pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
@@ -543,21 +420,8 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut report = Report {
-        rows: earlier_stages(&options.stages)?,
-        results: Vec::new(),
-        progress: Progress::new()?,
-        json: options.json,
-    };
-    // A stage is named when it failed, with those that are run here.
-    for row in report.rows.iter().filter(|row| row.failed > 0) {
-        report.results.push(TestResult {
-            part: row.name.clone(),
-            name: row.name.clone(),
-            outcome: Outcome::Failed("see its output above".to_owned()),
-            seconds: row.seconds,
-        });
-    }
+    let report = Report::new(earlier_stages(&options.stages)?, options.json)?;
+    let report = Mutex::new(report);
 
     let policy_wanted = options
         .only
@@ -565,11 +429,12 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
         .is_none_or(|only| "policy".contains(only.as_str()));
     if policy_wanted && !options.debug {
         let began = Instant::now();
-        report.begin("policy");
+        let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = report.begin("policy");
         for (name, outcome) in policy::check(components.source()?)? {
-            report.add(&format!("policy: {name}"), outcome, 0.0);
+            report.add(row, &format!("policy: {name}"), outcome, 0.0);
         }
-        report.end(began);
+        report.end(row, began);
     }
     if !parts.is_empty() {
         let accelerator = if options.debug {
@@ -578,36 +443,21 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
         } else {
             Accelerator::probe(components, components.kernel(false)?)?
         };
-        report
-            .progress
+        let runner = Runner {
+            components,
+            options,
+            accelerator,
+            report: &report,
+        };
+        runner
+            .report()
             .doing(&format!("host VMs run with {}", accelerator.name()));
-        for part in &parts {
-            match options.budget {
-                Some(budget) if began.elapsed() > Duration::from_secs(budget) => {
-                    let why = format!("{budget} seconds had passed, see --budget");
-                    report.begin(&part.name);
-                    report.add(&part.name, Outcome::Skipped(why), 0.0);
-                }
-                _ => run_part(components, options, accelerator, part, &mut report)?,
-            }
-        }
+        runner.run(&parts, began)?;
     }
-    report.progress.finish();
 
     let timings = lines_of_words(&options.timings)?;
-    if options.json {
-        let rows = serde_json::to_value(&report.rows)?;
-        let results = serde_json::to_value(&report.results)?;
-        println!(
-            "{}",
-            serde_json::json!({ "stages": rows, "results": results })
-        );
-    } else {
-        print_table(&report, &timings);
-    }
-    let failed: usize = report.rows.iter().map(|row| row.failed).sum();
-    let passed: usize = report.rows.iter().map(|row| row.passed).sum();
-    Ok(if failed == 0 && passed > 0 {
+    let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(if report.print(&timings)? {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
