@@ -16,6 +16,7 @@ use super::running::BANDWIDTH;
 use super::running::FAST;
 use super::running::MIGRATION_LIMIT;
 use super::running::STEP_LIMIT;
+use super::running::SWITCHOVER_BANDWIDTH;
 use super::Bench;
 use crate::kernel::Log;
 use crate::mdev::Mdev;
@@ -94,6 +95,12 @@ pub fn paused_guest(bench: &mut Bench<'_>) -> Result<Running> {
     from.vm.qmp.execute("stop", json!({}))?;
     from.expect_state("STOP")?;
     doing("migrating a guest that is paused");
+    if !from.hardware.qemu.speaks_v1() {
+        // Without pre-copy all of a device's state is left for stop-and-copy. QEMU compares that with
+        // what it can send while the guest stands still, by what it sent last, and once the memory has
+        // been moved that is nothing: it would wait for ever.
+        from.set(SWITCHOVER_BANDWIDTH, FAST)?;
+    }
     from.begin(&uri, FAST)?;
     from.completed(&to.vm.name, report::now())?;
     to.vm.qmp.wait_migration(&["completed"], STEP_LIMIT)?;

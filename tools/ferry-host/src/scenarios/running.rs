@@ -36,6 +36,7 @@ pub const STEP_LIMIT: Duration = Duration::from_secs(60);
 /// QEMU's parameters of a migration.
 pub const BANDWIDTH: &str = "max-bandwidth";
 pub const DOWNTIME_LIMIT: &str = "downtime-limit";
+pub const SWITCHOVER_BANDWIDTH: &str = "avail-switchover-bandwidth";
 
 /// Milliseconds for which a guest may stand still: what QEMU takes by itself, and so few that it
 /// stays in pre-copy.
