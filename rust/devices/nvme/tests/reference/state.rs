@@ -252,6 +252,67 @@ fn the_serial_number_moves() {
 }
 
 #[test]
+fn a_fatal_status_moves_and_is_left_by_a_reset() {
+    let mut driver = Driver::ready();
+    driver.bench.controller.fail();
+    driver.submit(1, Sqe::new(CMD_FLUSH).nsid(1));
+    let csts = driver.bench.read32(REG_CSTS);
+    assert_ne!(csts & CSTS_CFS, 0, "it has failed");
+    driver.bench.relocate();
+    assert_eq!(driver.bench.read32(REG_CSTS), csts, "it has failed here");
+    driver.bench.memory.forget();
+    driver.bench.settle();
+    assert_eq!(driver.bench.memory.log(), &[], "it leaves memory alone");
+    driver.revive();
+}
+
+#[test]
+fn a_controller_that_is_being_enabled_gets_ready_where_it_is_moved_to() {
+    let mut driver = Driver::disabled(Setup::default(), parameters(9));
+    let sq = driver.ring_memory(32, SQE_SIZE);
+    let cq = driver.ring_memory(32, CQE_SIZE);
+    for moved in 0..4 {
+        let registers: [(u64, u64, usize); 4] = [
+            (REG_AQA, 31 << 16 | 31, 4),
+            (REG_ASQ, sq, 8),
+            (REG_ACQ, cq, 8),
+            (REG_CC, u64::from(CC_USUAL), 4),
+        ];
+        for (index, (register, value, size)) in registers.into_iter().enumerate() {
+            driver.bench.write(register, &value.to_le_bytes()[..size]);
+            if index == moved {
+                driver.bench.relocate();
+            }
+        }
+        driver.bench.settle();
+        assert_eq!(
+            driver.bench.read32(REG_CSTS),
+            CSTS_RDY,
+            "moved after register {moved} was written"
+        );
+        driver.know_cq(0, cq, 32, Some(0));
+        driver.know_sq(0, sq, 32, 0);
+        driver.identify(CNS_CTRL, 0);
+        driver.reset();
+    }
+}
+
+#[test]
+fn a_controller_that_is_being_disabled_is_so_where_it_is_moved_to() {
+    let mut driver = Driver::ready();
+    driver.write(1, 0, &pattern(2, 512));
+    driver.bench.write32(REG_CC, CC_USUAL & !CC_ENABLE);
+    driver.bench.relocate();
+    driver.bench.settle();
+    assert_eq!(driver.bench.read32(REG_CSTS), 0, "it is not ready");
+    driver.bench.memory.forget();
+    driver.bench.write32(REG_DBS, 1);
+    driver.bench.settle();
+    assert_eq!(driver.bench.memory.log(), &[], "it leaves memory alone");
+    driver.revive();
+}
+
+#[test]
 fn queues_that_the_destination_does_not_have_are_refused() {
     let (mut driver, _) = rich(Setup::default());
     let state = driver.bench.save();
