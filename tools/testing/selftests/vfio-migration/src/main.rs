@@ -16,14 +16,15 @@ mod card;
 mod check;
 mod kmsg;
 mod ktap;
+mod options;
 mod statements;
 mod tests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
+use clap::Parser;
 use vfio_client::stream;
 
 use crate::card::Context;
@@ -32,19 +33,9 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::ktap::Exit;
 use crate::ktap::Planned;
+use crate::options::helper;
+use crate::options::Common;
 use crate::tests::Case;
-
-const USAGE: &str = "\
-usage: vfio-migration-selftests [options] [filter...]
-  --list                 list the tests and stop
-  --statements           list the protocol's statements with their tests and stop
-  --type NAME            run all tests of this type of mediated device; may be given repeatedly
-                         (default: ferry_uart-2, ferry_nvme-512, and of ferry_nvme-4096 the tests
-                         for which the size of a block makes a difference)
-  --sysfs-parent PATH    where the types are (default: each driver's own place)
-  --timeout SECONDS      for each test (default: 300)
-Only tests whose name, TYPE.TEST, contains one of the filters are run.
-";
 
 /// The types that are tested when none is named.
 const TYPES: [&str; 2] = ["ferry_uart-2", "ferry_nvme-512"];
@@ -54,17 +45,33 @@ const OTHER_FORMAT: &str = "ferry_nvme-4096";
 /// The test that is left of a type that is not there.
 const IS_THERE: &str = "is_there";
 
+/// Tests of the v1 migration region and of the devices that have it
+#[derive(Parser)]
+#[command(name = "vfio-migration-selftests", after_help = DEFAULTS)]
 struct Options {
-    list: bool,
+    #[command(flatten)]
+    common: Common,
+
+    /// List the protocol's statements with their tests and stop
+    #[arg(long)]
     statements: bool,
-    help: bool,
-    hold: Option<(String, u32)>,
-    stall: Option<(String, String)>,
-    types: Vec<String>,
-    parent: Option<PathBuf>,
-    timeout: Duration,
-    filters: Vec<String>,
+
+    /// Where the types are, instead of each driver's own place
+    #[arg(long, value_name = "PATH")]
+    sysfs_parent: Option<PathBuf>,
+
+    /// The test of a killed user starts this program a second time
+    #[arg(long, hide = true, num_args = 2)]
+    hold: Option<Vec<String>>,
+
+    /// As does that of a user that is gone in the midst of a page fault
+    #[arg(long, hide = true, num_args = 2)]
+    stall: Option<Vec<String>>,
 }
+
+const DEFAULTS: &str = "\
+Without --type all tests are run on ferry_uart-2 and ferry_nvme-512, and on ferry_nvme-4096 those for
+which the size of a block makes a difference.";
 
 fn is_there(context: &Context) -> Outcome {
     if context.mdev_type().exists() {
@@ -79,66 +86,10 @@ fn is_there(context: &Context) -> Outcome {
 }
 
 impl Options {
-    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-        let mut options = Options {
-            list: false,
-            statements: false,
-            help: false,
-            hold: None,
-            stall: None,
-            types: Vec::new(),
-            parent: None,
-            timeout: Duration::from_secs(300),
-            filters: Vec::new(),
-        };
-        while let Some(argument) = arguments.next() {
-            let mut value = || {
-                arguments
-                    .next()
-                    .ok_or_else(|| format!("{argument} needs a value"))
-            };
-            match argument.as_str() {
-                "--list" => options.list = true,
-                "--statements" => options.statements = true,
-                "--help" | "-h" => options.help = true,
-                "--type" => options.types.push(value()?),
-                "--sysfs-parent" => options.parent = Some(value()?.into()),
-                "--timeout" => {
-                    let seconds = value()?;
-                    options.timeout = seconds
-                        .parse()
-                        .map(Duration::from_secs)
-                        .map_err(|_| format!("{seconds:?} is not a number of seconds"))?;
-                }
-                // The test of a killed user starts this program a second time.
-                "--hold" => {
-                    let uuid = value()?;
-                    let state = value()?;
-                    let state = state
-                        .parse()
-                        .map_err(|_| format!("{state:?} is not a state"))?;
-                    options.hold = Some((uuid, state));
-                }
-                // As does that of a user that is gone in the midst of a page fault.
-                "--stall" => {
-                    let uuid = value()?;
-                    options.stall = Some((uuid, value()?));
-                }
-                other if other.starts_with('-') => return Err(format!("unknown option {other}")),
-                filter => options.filters.push(filter.to_string()),
-            }
-        }
-        Ok(options)
-    }
-
-    fn wants(&self, name: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part))
-    }
-
     fn target(&self, name: &str) -> Result<Context, String> {
         let mut target =
             Target::new(name).ok_or_else(|| format!("{name:?} is not a type with tests"))?;
-        if let Some(parent) = &self.parent {
+        if let Some(parent) = &self.sysfs_parent {
             target.parent = parent.clone();
         }
         Ok(Arc::new(target))
@@ -162,27 +113,27 @@ impl Options {
         }
         tests
             .map(|test| planned(test.name, test.run))
-            .filter(|test| self.wants(&test.name))
+            .filter(|test| self.common.wants(&test.name))
             .collect()
     }
 
     /// Plans the tests that are wanted.
     fn plan(&self, everything: bool) -> Result<Vec<Planned<Context>>, String> {
         let mut plan = Vec::new();
-        let named = self.types.iter().map(String::as_str);
-        let default = TYPES.into_iter().filter(|_| self.types.is_empty());
+        let named = self.common.types.iter().map(String::as_str);
+        let default = TYPES.into_iter().filter(|_| self.common.types.is_empty());
         for name in named.chain(default) {
             let context = self.target(name)?;
             plan.extend(self.plan_type(&context, tests::of(context.kind), everything));
         }
-        if self.types.is_empty() {
+        if self.common.types.is_empty() {
             let context = self.target(OTHER_FORMAT)?;
             plan.extend(self.plan_type(&context, tests::of_format(), everything));
         }
         // Whatever ran is to have left no trace.
         let ran = plan.iter().rfind(|test| !test.name.ends_with(IS_THERE));
         if let Some(context) = ran.map(|test| test.context.clone()) {
-            let last = tests::last().filter(|test| self.wants(test.name));
+            let last = tests::last().filter(|test| self.common.wants(test.name));
             plan.extend(last.map(|test| Planned {
                 name: test.name.to_string(),
                 run: test.run,
@@ -194,65 +145,45 @@ impl Options {
 }
 
 fn run(options: Options) -> Result<Exit, String> {
-    if options.help {
-        print!("{USAGE}");
-        return Ok(Exit::Pass);
-    }
     if options.statements {
         statements::print();
         return Ok(Exit::Pass);
     }
-    if let Some((uuid, end)) = &options.stall {
-        return tests::nvme::dma::stall(uuid, end)
-            .map(|()| Exit::Pass)
-            .map_err(|stop| format!("{stop:?}"));
+    if let Some([uuid, end]) = options.stall.as_deref() {
+        return helper(tests::nvme::dma::stall(uuid, end));
     }
-    if let Some((uuid, state)) = &options.hold {
-        return tests::state::hold(uuid, *state)
-            .map(|()| Exit::Pass)
-            .map_err(|stop| format!("{stop:?}"));
+    if let Some([uuid, state]) = options.hold.as_deref() {
+        let state = state
+            .parse()
+            .map_err(|_| format!("{state:?} is not a state"))?;
+        return helper(tests::state::hold(uuid, state));
     }
-    let plan = options.plan(options.list)?;
-    if plan.is_empty() {
-        return Err("no test has such a name".into());
-    }
-    if options.list {
-        for test in plan {
-            println!("{}", test.name);
-        }
-        return Ok(Exit::Pass);
-    }
-    ktap::run(&plan, options.timeout, &mut std::io::stdout())
-        .map_err(|error| format!("standard output: {error}"))
+    let plan = options.plan(options.common.list)?;
+    options.common.run(&plan)
 }
 
 fn main() -> ExitCode {
-    // A failed test's message is in the report; the default hook would put it there twice.
-    std::panic::set_hook(Box::new(|_| {}));
-    match Options::parse(std::env::args().skip(1)).and_then(run) {
-        Ok(exit) => ExitCode::from(exit as u8),
-        Err(message) => {
-            eprintln!("vfio-migration-selftests: {message}\n{USAGE}");
-            ExitCode::FAILURE
-        }
-    }
+    options::main(run)
 }
 
 #[cfg(test)]
 mod tests_of_the_options {
+    use clap::Parser as _;
+
     use super::Options;
     use super::OTHER_FORMAT;
     use super::TYPES;
 
     fn parse(arguments: &[&str]) -> Result<Options, String> {
-        Options::parse(arguments.iter().map(ToString::to_string))
+        let arguments = ["vfio-migration-selftests"].iter().chain(arguments);
+        Options::try_parse_from(arguments).map_err(|error| error.to_string())
     }
 
     #[test]
     fn options_and_filters_are_told_apart() {
         let options = parse(&["v1_3", "--type", "ferry_uart-4", "log_"]).expect("good options");
-        assert_eq!(options.filters, ["v1_3", "log_"]);
-        assert_eq!(options.types, ["ferry_uart-4"]);
+        assert_eq!(options.common.filters, ["v1_3", "log_"]);
+        assert_eq!(options.common.types, ["ferry_uart-4"]);
         let plan = options.plan(true).expect("a known type");
         let [first, .., last] = plan.as_slice() else {
             panic!("{} tests", plan.len());

@@ -23,12 +23,14 @@ mod kmsg;
 #[path = "../ktap.rs"]
 mod ktap;
 mod mtty;
+#[path = "../options.rs"]
+mod options;
 mod tests;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
+use clap::Parser;
 use vfio_client::stream;
 
 use crate::card::Kind;
@@ -37,16 +39,9 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::ktap::Exit;
 use crate::ktap::Planned;
+use crate::options::helper;
+use crate::options::Common;
 use crate::tests::Case;
-
-const USAGE: &str = "\
-usage: vfio-migration-v2-selftests [options] [filter...]
-  --list                 list the tests and stop
-  --type NAME            run all tests of this type of mediated device; may be given repeatedly
-                         (default: ferry_uart-2, ferry_nvme-512, and mtty-1 if it is there)
-  --timeout SECONDS      for each test (default: 120)
-Only tests whose name, TYPE.TEST, contains one of the filters are run.
-";
 
 /// The types that are tested when none is named.
 const TYPES: [&str; 3] = ["ferry_uart-2", "ferry_nvme-512", "mtty-1"];
@@ -87,69 +82,29 @@ fn run_case(context: &Context) -> Outcome {
     }
 }
 
+/// Tests of migration protocol v2 and of the devices that have it
+#[derive(Parser)]
+#[command(name = "vfio-migration-v2-selftests", after_help = DEFAULTS)]
 struct Options {
-    list: bool,
-    help: bool,
+    #[command(flatten)]
+    common: Common,
+
+    /// The test of two processes starts this program a second time
+    #[arg(long, hide = true, value_name = "IOAS")]
     map: Option<u32>,
-    types: Vec<String>,
-    timeout: Duration,
-    filters: Vec<String>,
 }
 
+const DEFAULTS: &str =
+    "Without --type all tests are run on ferry_uart-2, ferry_nvme-512, and mtty-1 if it is there.";
+
 impl Options {
-    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-        let mut options = Options {
-            list: false,
-            help: false,
-            map: None,
-            types: Vec::new(),
-            timeout: Duration::from_secs(120),
-            filters: Vec::new(),
-        };
-        while let Some(argument) = arguments.next() {
-            let mut value = || {
-                arguments
-                    .next()
-                    .ok_or_else(|| format!("{argument} needs a value"))
-            };
-            match argument.as_str() {
-                "--list" => options.list = true,
-                "--help" | "-h" => options.help = true,
-                "--type" => options.types.push(value()?),
-                "--timeout" => {
-                    let seconds = value()?;
-                    options.timeout = seconds
-                        .parse()
-                        .map(Duration::from_secs)
-                        .map_err(|_| format!("{seconds:?} is not a number of seconds"))?;
-                }
-                // The test of two processes starts this program a second time.
-                "--map" => {
-                    let ioas = value()?;
-                    let ioas = ioas
-                        .parse()
-                        .map_err(|_| format!("{ioas:?} is not the id of an IOAS"))?;
-                    options.map = Some(ioas);
-                }
-                other if other.starts_with('-') => return Err(format!("unknown option {other}")),
-                filter => options.filters.push(filter.to_string()),
-            }
-        }
-        if options.types.is_empty() {
-            options.types = TYPES.map(str::to_string).to_vec();
-        }
-        Ok(options)
-    }
-
-    fn wants(&self, name: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part))
-    }
-
     /// Plans the tests that are wanted; `everything` is for those who only want to know what there
     /// would be.
     fn plan(&self, everything: bool) -> Result<Vec<Planned<Context>>, String> {
         let mut plan = Vec::new();
-        for name in &self.types {
+        let named = self.common.types.iter().map(String::as_str);
+        let default = TYPES.into_iter().filter(|_| self.common.types.is_empty());
+        for name in named.chain(default) {
             let target = Target::new(name).map(Arc::new);
             let target = target.ok_or_else(|| format!("{name:?} is not a type with tests"))?;
             let cases: Vec<&'static Case> = if everything || target.mdev_type().exists() {
@@ -170,56 +125,35 @@ impl Options {
                 },
             }));
         }
-        plan.retain(|test| test.name.ends_with(IS_THERE.name) || self.wants(&test.name));
+        plan.retain(|test| test.name.ends_with(IS_THERE.name) || self.common.wants(&test.name));
         Ok(plan)
     }
 }
 
 fn run(options: Options) -> Result<Exit, String> {
-    if options.help {
-        print!("{USAGE}");
-        return Ok(Exit::Pass);
-    }
     if let Some(ioas) = options.map {
-        return tests::cdev_dma::map_for_another_process(ioas)
-            .map(|()| Exit::Pass)
-            .map_err(|stop| format!("{stop:?}"));
+        return helper(tests::cdev_dma::map_for_another_process(ioas));
     }
-    let plan = options.plan(options.list)?;
-    if plan.is_empty() {
-        return Err("no test has such a name".into());
-    }
-    if options.list {
-        for test in plan {
-            println!("{}", test.name);
-        }
-        return Ok(Exit::Pass);
-    }
-    ktap::run(&plan, options.timeout, &mut std::io::stdout())
-        .map_err(|error| format!("standard output: {error}"))
+    let plan = options.plan(options.common.list)?;
+    options.common.run(&plan)
 }
 
 fn main() -> ExitCode {
-    // A failed test's message is in the report; the default hook would put it there twice.
-    std::panic::set_hook(Box::new(|_| {}));
-    match Options::parse(std::env::args().skip(1)).and_then(run) {
-        Ok(exit) => ExitCode::from(exit as u8),
-        Err(message) => {
-            eprintln!("vfio-migration-v2-selftests: {message}\n{USAGE}");
-            ExitCode::FAILURE
-        }
-    }
+    options::main(run)
 }
 
 #[cfg(test)]
 mod tests_of_the_options {
+    use clap::Parser as _;
+
     use super::mtty;
     use super::tests;
     use super::Kind;
     use super::Options;
 
     fn plan(arguments: &[&str]) -> Result<Vec<String>, String> {
-        let options = Options::parse(arguments.iter().map(ToString::to_string))?;
+        let arguments = ["vfio-migration-v2-selftests"].iter().chain(arguments);
+        let options = Options::try_parse_from(arguments).map_err(|error| error.to_string())?;
         let plan = options.plan(true)?;
         Ok(plan.into_iter().map(|test| test.name).collect())
     }
