@@ -113,6 +113,18 @@ struct ferry_loan {
 	void *context;
 };
 
+/*
+ * Whether what is in @page and what follows it in @next can be copied to user
+ * space at once. By the rules of hardened usercopy a compound page is an object
+ * of its own, and pages that are not are as good as one allocation.
+ */
+static bool ferry_is_same_object(struct page *page, struct page *next)
+{
+	if (PageCompound(page) || PageCompound(next))
+		return compound_head(page) == compound_head(next);
+	return true;
+}
+
 /* Lends what has been spliced into @pipe, a run of contiguous pages at a time. */
 static int ferry_lend_pipe(struct pipe_inode_info *pipe, struct splice_desc *sd)
 {
@@ -125,6 +137,7 @@ static int ferry_lend_pipe(struct pipe_inode_info *pipe, struct splice_desc *sd)
 
 	while (!pipe_is_empty(pipe)) {
 		unsigned int end = pipe->tail;
+		struct page *page = pipe_buf(pipe, end)->page;
 		const void *bytes = NULL;
 		size_t len = 0;
 
@@ -132,7 +145,8 @@ static int ferry_lend_pipe(struct pipe_inode_info *pipe, struct splice_desc *sd)
 			struct pipe_buffer *buf = pipe_buf(pipe, end);
 			const void *at = page_address(buf->page) + buf->offset;
 
-			if (len && at != bytes + len)
+			if (len && (at != bytes + len ||
+				    !ferry_is_same_object(page, buf->page)))
 				break;
 			ret = pipe_buf_confirm(pipe, buf);
 			if (ret)

@@ -34,6 +34,7 @@ use crate::tests::Case;
 /// All tests of this file.
 pub const CASES: &[Case] = cases![
     nvme_file_may_be_a_block_device,
+    nvme_block_device_is_read_from_one_end_to_the_other,
     nvme_block_device_refuses_two_writers,
     nvme_block_device_is_handed_over_to_another_host,
     nvme_block_device_is_discarded,
@@ -175,6 +176,30 @@ fn nvme_file_may_be_a_block_device(context: &Context) -> Outcome {
         &page(&shared.there, MIB + PAGE)?,
         &[0; PAGE as usize],
     )
+}
+
+/// The host reads ahead then, into pages that are larger and larger.
+fn nvme_block_device_is_read_from_one_end_to_the_other(context: &Context) -> Outcome {
+    const LEN: u64 = 16 * MIB;
+    const BEGIN: u64 = MIB + PAGE;
+    let shared = Shared::find()?;
+    let mut disk = Disk::with(context, &shared.here())?;
+    let len = LEN.min(disk.capacity()? - BEGIN);
+    let bytes: Vec<u8> = (0..len / PAGE).flat_map(|page| content(page, 11)).collect();
+    disk.write(BEGIN, &bytes)?;
+    drop(disk);
+    let mut disk = Disk::with(context, &shared.here())?;
+    for piece in [4 * PAGE, 31 * PAGE, 512 << 10] {
+        let mut seen = Vec::new();
+        while (seen.len() as u64) < len {
+            let at = seen.len() as u64;
+            seen.extend(disk.read(BEGIN + at, piece.min(len - at))?);
+        }
+        same_bytes(format_args!("read by {piece} bytes"), &seen, &bytes)?;
+        drop(disk);
+        disk = Disk::with(context, &shared.here())?;
+    }
+    Ok(())
 }
 
 fn nvme_block_device_refuses_two_writers(context: &Context) -> Outcome {
