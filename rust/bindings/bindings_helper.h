@@ -15,6 +15,7 @@
 #include "../helpers/file.h"
 #include "../helpers/helpers.h"
 #include "../helpers/memcg.h"
+#include "../helpers/work.h"
 
 /* `bindgen` gets confused at certain things. */
 const u32 RUST_CONST_HELPER_VFIO_DEVICE_GET_INFO = VFIO_DEVICE_GET_INFO;

@@ -16,19 +16,6 @@ void ferry_ratelimit_state_init(struct ratelimit_state *rs)
 }
 EXPORT_SYMBOL_GPL(ferry_ratelimit_state_init);
 
-void ferry_work_init(struct work_struct *work, work_func_t func)
-{
-	INIT_WORK(work, func);
-}
-EXPORT_SYMBOL_GPL(ferry_work_init);
-
-/* On whichever processor is idle, not the one that the guest is running on. */
-bool ferry_work_queue(struct work_struct *work)
-{
-	return queue_work(system_dfl_wq, work);
-}
-EXPORT_SYMBOL_GPL(ferry_work_queue);
-
 /* Rust, in rust/vfio/migration.rs. */
 ssize_t ferry_data_read(struct file *file, char __user *buf, size_t count,
 			loff_t *pos);

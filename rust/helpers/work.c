@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * See work.h.
+ */
+
+#include <linux/module.h>
+#include <linux/workqueue.h>
+
+#include "work.h"
+
+/*
+ * Of our own, for a work item may take as long as its user likes: it waits for
+ * the user's memory, and for the files that the user's disks are in. On the
+ * system's queues, which bound how much is done at once, the users of some
+ * hundred devices could hold up everybody's work. And with WQ_SYSFS whoever
+ * runs the host decides which processors it may take.
+ */
+static struct workqueue_struct *ferry_wq;
+
+void ferry_work_init(struct work_struct *work, work_func_t func)
+{
+	INIT_WORK(work, func);
+}
+EXPORT_SYMBOL_GPL(ferry_work_init);
+
+/* On whichever processor is idle, not the one that the guest is running on. */
+bool ferry_work_queue(struct work_struct *work)
+{
+	return queue_work(ferry_wq, work);
+}
+EXPORT_SYMBOL_GPL(ferry_work_queue);
+
+static int __init ferry_work_module_init(void)
+{
+	ferry_wq = alloc_workqueue("ferry", WQ_UNBOUND | WQ_SYSFS,
+				   WQ_MAX_ACTIVE);
+	return ferry_wq ? 0 : -ENOMEM;
+}
+module_init(ferry_work_module_init);
+
+static void __exit ferry_work_module_exit(void)
+{
+	destroy_workqueue(ferry_wq);
+}
+module_exit(ferry_work_module_exit);
