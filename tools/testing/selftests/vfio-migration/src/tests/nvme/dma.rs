@@ -5,17 +5,23 @@
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering;
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::process;
+use std::process::Child;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 use std::time::Instant;
 
+use rustix::event::poll;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
+use rustix::event::Timespec;
+use rustix::process::pidfd_open;
+use rustix::process::Pid;
+use rustix::process::PidfdFlags;
 use vfio_client::address_space::Access;
 use vfio_client::migration::State;
 use vfio_client::nvme;
@@ -417,25 +423,44 @@ fn nvme_dma_a_page_fault_ends_with_its_user(context: &Context) -> Outcome {
         }
         same("the child's word", line.trim(), STALLED)?;
         if killed {
-            // By now it waits. If not it has less to go through.
-            thread::sleep(Duration::from_millis(300));
+            await_blocked(&child)?;
             child.kill().map_err(Stop::failed)?;
         }
-        let start = Instant::now();
-        while child.try_wait().map_err(Stop::failed)?.is_none() {
-            if start.elapsed() > PATIENCE {
-                // Its removal would wait, too.
-                let _ = mdev.keep();
-                return Err(Stop::failed(format_args!(
-                    "{end}: the process is still there after {PATIENCE:?}"
-                )));
-            }
-            thread::sleep(Duration::from_millis(10));
+        if !ends_soon(&child)? {
+            // Its removal would wait, too.
+            let _ = mdev.keep();
+            return Err(Stop::failed(format_args!(
+                "{end}: the process is still there after {PATIENCE:?}"
+            )));
         }
+        child.wait().map_err(Stop::failed)?;
         disk = Disk::open(context, mdev)?;
         disk.expect_recovers()?;
     }
     Ok(())
+}
+
+/// Waits until a process that has nothing else to wait for waits in a system call.
+fn await_blocked(child: &Child) -> Outcome {
+    let path = format!("/proc/{}/syscall", child.id());
+    let start = Instant::now();
+    while fs::read_to_string(&path).map_err(Stop::failed)?.trim() == "running" {
+        holds(
+            start.elapsed() < PATIENCE,
+            "the process has waited for nothing yet",
+        )?;
+        thread::yield_now();
+    }
+    Ok(())
+}
+
+/// Waits until the process ends, and returns whether it has.
+fn ends_soon(child: &Child) -> Result<bool, Stop> {
+    let pid = Pid::from_child(child);
+    let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(Stop::failed)?;
+    let timeout = Timespec::try_from(PATIENCE).map_err(Stop::failed)?;
+    let ended = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout));
+    Ok(ended.map_err(Stop::failed)? > 0)
 }
 
 /// Has a device wait for a page that never comes, and ends as it is told to: the life of a VMM whose
@@ -460,7 +485,7 @@ pub fn stall(uuid: &str, end: &str) -> Outcome {
         .blocks(0, 1);
     driver.submit(queue, command)?;
     let mut ready = [PollFd::new(&faults, PollFlags::IN)];
-    rustix::event::poll(&mut ready, None).map_err(Stop::failed)?;
+    poll(&mut ready, None).map_err(Stop::failed)?;
     println!("{STALLED}");
     match end {
         "exit" => process::exit(0),
