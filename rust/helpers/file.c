@@ -6,6 +6,7 @@
 #include <linux/backing-dev.h>
 #include <linux/cred.h>
 #include <linux/export.h>
+#include <linux/fadvise.h>
 #include <linux/filelock.h>
 #include <linux/fs_struct.h>
 #include <linux/pagemap.h>
@@ -107,6 +108,17 @@ int ferry_file_drop_cache(struct file *file)
 	return ret ?: invalidate_inode_pages2(mapping);
 }
 EXPORT_SYMBOL_GPL(ferry_file_drop_cache);
+
+/*
+ * Begins to read @len bytes at @pos into the page cache, if there are any: for
+ * posix_fadvise() none would be all there are.
+ */
+void ferry_file_read_ahead(struct file *file, loff_t pos, size_t len)
+{
+	if (len)
+		vfs_fadvise(file, pos, len, POSIX_FADV_WILLNEED);
+}
+EXPORT_SYMBOL_GPL(ferry_file_read_ahead);
 
 struct ferry_loan {
 	int (*borrower)(void *context, const void *bytes, size_t len);

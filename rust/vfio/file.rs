@@ -276,6 +276,17 @@ impl File {
         })
     }
 
+    /// Begins to read `len` bytes at `offset` into the page cache, as far as they are not there, and does
+    /// not wait for them. May sleep for memory. What cannot be read shows when it is.
+    pub fn read_ahead(&self, offset: u64, len: usize) {
+        let Ok(position) = i64::try_from(offset) else {
+            return;
+        };
+
+        // SAFETY: The file is open for reading.
+        unsafe { vfio_bindings::ferry_file_read_ahead(self.as_ptr(), position, len) };
+    }
+
     /// Lends what is at `offset` in the page cache, `len` bytes, to `borrower`, one piece after the
     /// other. Returns how many bytes were taken. May sleep.
     ///

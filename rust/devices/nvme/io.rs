@@ -25,6 +25,16 @@ const COMPARE: u8 = 0x05;
 const WRITE_ZEROES: u8 = 0x08;
 const DATASET_MANAGEMENT: u8 = 0x09;
 
+/// The I/O commands, and whether they change content.
+pub(crate) const COMMANDS: [(u8, bool); 6] = [
+    (FLUSH, false),
+    (WRITE, true),
+    (READ, false),
+    (COMPARE, false),
+    (WRITE_ZEROES, true),
+    (DATASET_MANAGEMENT, true),
+];
+
 /// Dword 12: the data must be on the medium when the command completes.
 const FORCE_UNIT_ACCESS: u32 = 1 << 30;
 /// Dword 12 of Write Zeroes: the blocks may be deallocated.
@@ -54,16 +64,7 @@ impl Controller {
         memory: &mut M,
         store: &mut S,
     ) -> Result<(), Status> {
-        if ![
-            FLUSH,
-            WRITE,
-            READ,
-            COMPARE,
-            WRITE_ZEROES,
-            DATASET_MANAGEMENT,
-        ]
-        .contains(&command.opcode)
-        {
+        if !COMMANDS.iter().any(|(opcode, _)| *opcode == command.opcode) {
             return Err(Status::INVALID_OPCODE);
         }
         command.check_flags()?;
@@ -79,6 +80,17 @@ impl Controller {
             WRITE_ZEROES => self.write_zeroes(command, store),
             DATASET_MANAGEMENT => self.manage_dataset(command, memory, store),
             _ => flush(store),
+        }
+    }
+
+    /// Tells the store of what a command of an I/O queue will read, unless that has to wait.
+    pub(crate) fn announce_read<S: Store>(&self, command: &Command, store: &mut S) {
+        if ![READ, COMPARE].contains(&command.opcode) {
+            return;
+        }
+        // One that cannot be executed leads to nothing here.
+        if let Ok((offset, length, _)) = self.transfer(command) {
+            store.expect_read(offset, length);
         }
     }
 

@@ -34,7 +34,7 @@ use crate::store::Store;
 pub(crate) const ADMIN: usize = 0;
 
 /// Commands that are fetched at once, if they are there and next to each other.
-const BURST: usize = 8;
+const BURST: usize = 16;
 
 /// Where the phase is in the last dword of a completion, in front of the status field.
 const PHASE_SHIFT: u32 = 16;
@@ -233,10 +233,16 @@ impl Controller {
             self.fail();
             return 0;
         }
+        let commands = entries.iter().map(Command::decode);
+        if queue != ADMIN {
+            // The first one is next anyway.
+            for command in commands.clone().skip(1) {
+                self.announce_read(&command, store);
+            }
+        }
         let mut posts = Posts::new();
         let mut used = count as u32;
-        for entry in entries.iter() {
-            let command = Command::decode(entry);
+        for command in commands {
             self.execute(queue, &command, memory, store, &mut posts);
             if queue != ADMIN && takes_long(&command, self.parameters.lba_shift) {
                 // What was fetched with it stays in its queue and is fetched anew.

@@ -93,6 +93,14 @@ impl Store for Namespace<'_> {
         }
     }
 
+    fn expect_read(&mut self, offset: u64, len: usize) {
+        match self.content {
+            // It has nothing to wait for.
+            Content::Ram(_) => {}
+            Content::File(store) => store.expect_read(offset, len),
+        }
+    }
+
     fn read_straight(
         &mut self,
         offset: u64,

@@ -12,32 +12,55 @@ use crate::vm::Hardware;
 /// Bytes of a disk, as many as a Ferry disk has by itself.
 const SIZE: u64 = 64 << 20;
 
-/// QEMU's arguments for a disk called `name`, with `device` in front of QEMU's device.
-fn disk(name: &str, device: &str, size: u64) -> Result<Vec<String>> {
-    let path = format!("/tmp/disk-{name}");
+/// What a virtio disk and an NVMe disk are called, and QEMU's devices.
+const VIRTIO: (&str, &str) = ("virtio", "virtio-blk-pci");
+const NVME: (&str, &str) = ("nvme", "nvme,serial=ferry");
+
+/// A disk whose content is `medium`, as QEMU's block layer has it.
+fn disk((name, device): (&str, &str), medium: &str) -> Hardware {
+    Hardware {
+        arguments: vec![
+            "-blockdev".to_owned(),
+            format!("{medium},node-name={name}"),
+            "-device".to_owned(),
+            format!("{device},drive={name}"),
+        ],
+        ..Hardware::default()
+    }
+}
+
+/// A disk in a new file in memory.
+fn in_memory(disk_of: (&str, &str)) -> Result<Hardware> {
+    let path = format!("/tmp/disk-{}", disk_of.0);
     let file = File::create(&path).with_context(|| format!("creating {path}"))?;
-    file.set_len(size)
+    file.set_len(SIZE)
         .with_context(|| format!("creating {path}"))?;
-    Ok(vec![
-        "-blockdev".to_owned(),
-        format!("driver=file,node-name={name},filename={path},discard=unmap"),
-        "-device".to_owned(),
-        format!("{device},drive={name}"),
-    ])
+    let medium = format!("driver=file,filename={path},discard=unmap");
+    Ok(disk(disk_of, &medium))
 }
 
-/// One virtio disk.
+/// A disk on a disk of the host, past its page cache.
+fn on_disk(disk_of: (&str, &str), path: &str) -> Hardware {
+    let medium = format!("driver=host_device,filename={path},cache.direct=on,aio=threads");
+    disk(disk_of, &medium)
+}
+
+/// One virtio disk in memory.
 pub fn virtio_blk() -> Result<Hardware> {
-    Ok(Hardware {
-        arguments: disk("virtio", "virtio-blk-pci", SIZE)?,
-        ..Hardware::default()
-    })
+    in_memory(VIRTIO)
 }
 
-/// One NVMe disk.
+/// One NVMe disk in memory.
 pub fn nvme() -> Result<Hardware> {
-    Ok(Hardware {
-        arguments: disk("nvme", "nvme,serial=ferry", SIZE)?,
-        ..Hardware::default()
-    })
+    in_memory(NVME)
+}
+
+/// One virtio disk on the host's disk `path`.
+pub fn virtio_blk_on(path: &str) -> Hardware {
+    on_disk(VIRTIO, path)
+}
+
+/// One NVMe disk on the host's disk `path`.
+pub fn nvme_on(path: &str) -> Hardware {
+    on_disk(NVME, path)
 }

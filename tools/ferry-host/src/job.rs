@@ -23,8 +23,19 @@ pub const PROGRAMS: &str = "/ferry/bin";
 /// Port of the `isa-debug-exit` device.
 pub const EXIT_PORT: u64 = 0xf4;
 
+/// The kernel module whose disks take as long as they are told to: each request 10 ms here, many of
+/// them at a time. They have no content.
+pub const SLOW_DISK: &str = "null_blk";
+
+/// How it makes [`SLOW_DISKS`].
+pub const SLOW_DISK_PARAMETERS: &str =
+    "nr_devices=3 gb=16 irqmode=2 completion_nsec=10000000 hw_queue_depth=64";
+
+/// Its disks.
+pub const SLOW_DISKS: [&str; 3] = ["/dev/nullb0", "/dev/nullb1", "/dev/nullb2"];
+
 /// A kernel module to load.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Module {
     /// Its name, for messages.
     pub name: String,
@@ -48,7 +59,7 @@ pub struct Job {
 }
 
 /// One part of the job.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "kebab-case")]
 pub enum Stage {
     /// Run a command in a shell, its output is copied out as it comes.
@@ -70,6 +81,9 @@ pub enum Stage {
     },
     /// Measure the speed of a disk of the job's type beside others.
     Speed,
+    /// Measure the speed of a disk of the job's type whose content is on a slow disk of the host,
+    /// beside others. It needs [`SLOW_DISK`].
+    SpeedOnSlowDisk,
     /// Measure what it costs to move a disk of the job's type.
     Cost {
         /// The disk's size in bytes.
@@ -89,7 +103,9 @@ impl Stage {
     pub fn qemus(&self) -> Vec<Qemu> {
         match self {
             Self::Scenario { scenario, qemu } => scenario.qemus(*qemu),
-            Self::Shell { .. } | Self::Speed | Self::Cost { .. } => vec![Qemu::default()],
+            Self::Shell { .. } | Self::Speed | Self::SpeedOnSlowDisk | Self::Cost { .. } => {
+                vec![Qemu::default()]
+            }
             Self::Kselftest { .. } | Self::Kunit { .. } | Self::Kmemleak => Vec::new(),
         }
     }

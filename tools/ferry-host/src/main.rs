@@ -88,6 +88,7 @@ fn run() -> Result<()> {
                 scenarios::run(&mut bench, &mut log, *scenario, *qemu);
             }
             Stage::Speed => measure::speed(&bench.tracer, bench.device),
+            Stage::SpeedOnSlowDisk => measure::speed_on_slow_disk(&bench.tracer, bench.device),
             Stage::Cost { capacity } => {
                 let device = bench.device.context("no disk is to be moved")?;
                 measure::cost(&bench.tracer, device, *capacity);

@@ -10,12 +10,12 @@ use std::time::Instant;
 use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
-use ferry_guest::report::Load;
 use ferry_host::event::Cost;
 use ferry_host::event::Outcome;
 use ferry_host::event::Speed;
 use ferry_host::event::Trace;
 use ferry_host::event::What;
+use ferry_host::job::SLOW_DISKS;
 
 use crate::emulated;
 use crate::mdev::Mdev;
@@ -64,6 +64,24 @@ const COMMON: [&str; 7] = [
     "--ioengine=libaio",
     "--direct=1",
     "--size=32m",
+    "--time_based",
+    "--ramp_time=1",
+    "--runtime=4",
+];
+
+/// What fio does to disks on a slow disk, and what it is told in each: anywhere, so that hardly
+/// anything is found in a cache.
+const SLOW_WORKLOADS: [(&str, &[&str]); 2] = [
+    ("read 4 KiB, queue depth 1", &["--iodepth=1"]),
+    ("read 4 KiB, queue depth 32", &["--iodepth=32"]),
+];
+const SLOW_COMMON: [&str; 9] = [
+    "--ioengine=libaio",
+    "--direct=1",
+    "--rw=randread",
+    "--bs=4k",
+    "--size=15g",
+    "--norandommap",
     "--time_based",
     "--ramp_time=1",
     "--runtime=4",
@@ -127,30 +145,62 @@ pub fn speed(tracer: &Tracer, device: Option<&str>) {
 
 fn measure_speed(tracer: &Tracer, device: Option<&str>) -> Result<()> {
     let recipes: Vec<_> = device.map(Recipe::new).into_iter().collect();
-    let mut arguments = emulated::nvme()?.arguments;
-    arguments.extend(emulated::virtio_blk()?.arguments);
+    let emulated = [emulated::nvme()?, emulated::virtio_blk()?];
+    let running = boot(tracer, &recipes, emulated)?;
+    for disk in &running.guest.found().disks {
+        let file = format!("--filename=/dev/{}", disk.name);
+        let fill: Vec<&str> = [&*file].into_iter().chain(FILL).collect();
+        running.guest.measure(&running.vm.link, "fill", &fill)?;
+    }
+    measure_workloads(&running, &COMMON, &WORKLOADS)
+}
+
+/// Measures a disk of the type `device`, if there is one, beside those that QEMU emulates, each on a
+/// slow disk of the host.
+pub fn speed_on_slow_disk(tracer: &Tracer, device: Option<&str>) {
+    let result = measure_speed_on_slow_disk(tracer, device);
+    outcome("speed on a slow disk", Instant::now(), result);
+}
+
+fn measure_speed_on_slow_disk(tracer: &Tracer, device: Option<&str>) -> Result<()> {
+    let [ours, nvme, virtio] = SLOW_DISKS;
+    let recipe = |device| {
+        Recipe::new(device)
+            .with("nvme/store", "file")
+            .with("nvme/file", ours)
+    };
+    let recipes: Vec<_> = device.map(recipe).into_iter().collect();
+    let emulated = [emulated::nvme_on(nvme), emulated::virtio_blk_on(virtio)];
+    let running = boot(tracer, &recipes, emulated)?;
+    measure_workloads(&running, &SLOW_COMMON, &SLOW_WORKLOADS)
+}
+
+/// Boots a guest with disks made like this and others that QEMU emulates.
+fn boot(tracer: &Tracer, recipes: &[Recipe], emulated: [Hardware; 2]) -> Result<Running> {
     let hardware = Hardware {
         mdevs: recipes.iter().map(Mdev::create).collect::<Result<_>>()?,
-        arguments,
+        arguments: emulated.into_iter().flat_map(|it| it.arguments).collect(),
         ..Hardware::default()
     };
-    let running = Running::boot(tracer, hardware)?;
+    Running::boot(tracer, hardware)
+}
+
+/// Has fio do the same to all disks of a guest, one after the other, and reports how fast each was.
+fn measure_workloads(
+    running: &Running,
+    common: &[&str],
+    workloads: &[(&str, &[&str])],
+) -> Result<()> {
     let disks = running.guest.found().disks;
-    let run = |name: &str, file: &str, arguments: &[&str]| -> Result<Load> {
-        let mut all = vec![file];
-        all.extend(arguments);
-        running.guest.measure(&running.vm.link, name, &all)
-    };
-    for disk in &disks {
-        let file = format!("--filename=/dev/{}", disk.name);
-        run("fill", &file, &FILL)?;
-    }
-    for (workload, its) in WORKLOADS {
+    for (workload, its) in workloads {
         for disk in &disks {
             let name = disk_name(&disk.pci);
             doing(format!("{name}: {workload}"));
             let file = format!("--filename=/dev/{}", disk.name);
-            let load = run("measure", &file, &[&COMMON, its].concat())?;
+            let arguments = [&[&*file], common, its].concat();
+            let load = running
+                .guest
+                .measure(&running.vm.link, "measure", &arguments)?;
             ensure!(load.good(), "{name}: {workload}: {load:?}");
             let io = if load.read.operations > 0 {
                 load.read
@@ -159,7 +209,7 @@ fn measure_speed(tracer: &Tracer, device: Option<&str>) -> Result<()> {
             };
             report::say(What::Speed(Speed {
                 disk: name.to_owned(),
-                workload: workload.to_owned(),
+                workload: (*workload).to_owned(),
                 per_second: io.per_second,
                 bytes_per_second: io.bytes_per_second,
                 latency_us: io.latency_ns / 1e3,

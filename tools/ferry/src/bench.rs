@@ -43,8 +43,8 @@ pub struct Options {
     #[arg(long, value_name = "TYPE", default_value = DISK)]
     device: String,
 
-    /// Measure only the speed, or only the cost of a migration
-    #[arg(long, value_name = "WHAT", value_parser = ["speed", "cost"])]
+    /// Measure only the speed, only that on a slow disk, or only the cost of a migration
+    #[arg(long, value_name = "WHAT", value_parser = ["speed", "slow-disk", "cost"])]
     only: Option<String>,
 
     /// Print the results as one JSON value instead of tables
@@ -55,6 +55,8 @@ pub struct Options {
 #[derive(Default)]
 struct Results {
     speeds: Vec<Speed>,
+    /// The same with the content on a slow disk of the host.
+    slow_speeds: Vec<Speed>,
     costs: Vec<Cost>,
     troubles: Vec<String>,
 }
@@ -62,6 +64,7 @@ struct Results {
 impl Results {
     fn add(&mut self, other: Self) {
         self.speeds.extend(other.speeds);
+        self.slow_speeds.extend(other.slow_speeds);
         self.costs.extend(other.costs);
         self.troubles.extend(other.troubles);
     }
@@ -76,6 +79,7 @@ fn measure(
     progress: &Progress,
     results: &mut Results,
 ) -> Result<()> {
+    let slow = stages.contains(&Stage::SpeedOnSlowDisk);
     let plan = Plan {
         stages,
         driver: true,
@@ -87,6 +91,7 @@ fn measure(
     Machine::start(components, &plan, accelerator)?.run(|event| {
         match &event.what {
             What::Doing { text } => progress.doing(text),
+            What::Speed(speed) if slow => results.slow_speeds.push(speed.clone()),
             What::Speed(speed) => results.speeds.push(speed.clone()),
             What::Cost(cost) => results.costs.push(cost.clone()),
             What::Ended {
@@ -182,6 +187,9 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
     if wanted("speed") {
         runs.push(vec![Stage::Speed]);
     }
+    if wanted("slow-disk") {
+        runs.push(vec![Stage::SpeedOnSlowDisk]);
+    }
     if wanted("cost") {
         runs.push(CAPACITIES.map(|capacity| Stage::Cost { capacity }).to_vec());
     }
@@ -216,6 +224,7 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
             "accelerator": accelerator.name(),
             "device": options.device,
             "speed": results.speeds,
+            "speed_on_slow_disk": results.slow_speeds,
             "cost": results.costs,
             "troubles": results.troubles,
         });
@@ -224,6 +233,12 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
         println!("Host VM with {}; {}\n", accelerator.name(), options.device);
         if wanted("speed") {
             println!("{}\n", speed_table(&results.speeds));
+        }
+        if wanted("slow-disk") {
+            println!(
+                "On a disk of the host that takes 10 ms for each request, for many at a time:\n"
+            );
+            println!("{}\n", speed_table(&results.slow_speeds));
         }
         if wanted("cost") {
             println!("Moving a disk that was written in full, under the same writes:\n");

@@ -392,22 +392,22 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
     }
     let kernel = kernel_modules(components.kernel(plan.debug)?)?;
     let available = Modules::find(&own, &kernel)?;
-    let mut wanted: Vec<(&str, bool)> = HOST_MODULES.to_vec();
+    let mut wanted = HOST_MODULES
+        .map(|(name, optional)| (name, "", optional))
+        .to_vec();
     if plan.driver {
-        wanted.extend(DRIVERS.map(|driver| (driver, false)));
-        wanted.push((SAMPLE, true));
+        wanted.extend(DRIVERS.map(|driver| (driver, &*plan.parameters, false)));
+        wanted.push((SAMPLE, "", true));
+    }
+    if plan.stages.contains(&Stage::SpeedOnSlowDisk) {
+        wanted.push((job::SLOW_DISK, job::SLOW_DISK_PARAMETERS, false));
     }
     let mut modules: Vec<job::Module> = Vec::new();
-    for (name, optional) in wanted {
+    for (name, parameters, optional) in wanted {
         let closure = match available.closure(name) {
             Ok(closure) => closure,
             Err(_) if optional => continue,
             Err(error) => return Err(error).context("collecting the host's modules"),
-        };
-        let parameters = if DRIVERS.contains(&name) {
-            &*plan.parameters
-        } else {
-            ""
         };
         // What an optional module needs loads on any processor.
         let added = add_modules(&mut archive, closure, &modules)?

@@ -33,6 +33,8 @@ pub struct Disk {
     pub trouble: Option<Trouble>,
     /// How many requests there were.
     pub requests: usize,
+    /// Offset and length of the reads that were announced, and after how many requests.
+    pub expected: Vec<(u64, usize, usize)>,
 }
 
 impl Disk {
@@ -46,6 +48,7 @@ impl Disk {
             deallocated: 0,
             trouble: None,
             requests: 0,
+            expected: Vec::new(),
         }
     }
 
@@ -85,6 +88,13 @@ impl Disk {
 }
 
 impl Store for Disk {
+    fn expect_read(&mut self, offset: u64, len: usize) {
+        let requests = self.requests;
+        self.check(offset, len as u64).ok();
+        self.requests = requests;
+        self.expected.push((offset, len, requests));
+    }
+
     fn read(
         &mut self,
         offset: u64,

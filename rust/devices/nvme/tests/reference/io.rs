@@ -462,3 +462,37 @@ fn blocks_around_a_write_stay() {
         );
     }
 }
+
+#[test]
+fn the_store_is_told_of_reads_that_wait_for_others() {
+    let mut driver = ready(9);
+    let buffer = driver.buffer(4096, 0);
+    let sqe = |opcode, start| Sqe::new(opcode).nsid(1).data(&buffer).blocks(start, 8);
+    driver.bench.budget = 100;
+    let before = driver.bench.disk.requests;
+    let commands = [
+        sqe(CMD_READ, 0),
+        sqe(CMD_WRITE, 8),
+        sqe(CMD_READ, 16),
+        sqe(CMD_COMPARE, 32),
+        sqe(CMD_READ, u64::MAX / 2),
+        sqe(CMD_READ, 48),
+    ];
+    let cids: Vec<u16> = commands.map(|sqe| driver.enqueue(1, sqe)).to_vec();
+    driver.ring_sq(1);
+    driver.pump();
+    let expected = [16, 32, 48].map(|block| (block * 512, 4096, before));
+    assert_eq!(
+        driver.bench.disk.expected, expected,
+        "offset, length, and requests before that"
+    );
+    for (index, cid) in cids.into_iter().enumerate() {
+        let completion = driver.take(1, cid).expect("it completes");
+        let good = if index == 4 { LBA_RANGE } else { SUCCESS };
+        assert_eq!(completion.status, good, "command {index}");
+    }
+
+    driver.bench.disk.expected.clear();
+    driver.good(1, sqe(CMD_READ, 0));
+    assert_eq!(driver.bench.disk.expected, [], "one by itself is just read");
+}
