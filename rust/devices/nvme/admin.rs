@@ -26,8 +26,12 @@ use crate::identify::{
     IDENTIFY_SIZE,
     TRANSFER_MAX, //
 };
-use crate::io::flush;
+use crate::io::{
+    self,
+    flush, //
+};
 use crate::log::{
+    commands_supported,
     firmware_slots,
     LogPage, //
 };
@@ -64,6 +68,21 @@ const SET_FEATURES: u8 = 0x09;
 const GET_FEATURES: u8 = 0x0a;
 const ASYNC_EVENT_REQUEST: u8 = 0x0c;
 const DOORBELL_BUFFER_CONFIG: u8 = 0x7c;
+
+/// The admin commands. None of them changes content.
+const COMMANDS: [u8; 11] = [
+    DELETE_SUBMISSION_QUEUE,
+    CREATE_SUBMISSION_QUEUE,
+    GET_LOG_PAGE,
+    DELETE_COMPLETION_QUEUE,
+    CREATE_COMPLETION_QUEUE,
+    IDENTIFY,
+    ABORT,
+    SET_FEATURES,
+    GET_FEATURES,
+    ASYNC_EVENT_REQUEST,
+    DOORBELL_BUFFER_CONFIG,
+];
 
 /// Dword 11 of a queue's creation: it is contiguous.
 const QUEUE_CONTIGUOUS: u32 = 1 << 0;
@@ -272,6 +291,7 @@ impl Controller {
                     self.health.describe(window, warnings, self.errors.count);
                 }
                 LogPage::FirmwareSlot => firmware_slots(window, &self.names.firmware),
+                LogPage::CommandsSupported => commands_supported(window, &COMMANDS, &io::COMMANDS),
             },
         )?;
         if command.cdw10() & RETAIN_EVENT == 0 {

@@ -47,6 +47,8 @@ const OACS_DOORBELL_BUFFER: u16 = 1 << 8;
 const ABORT_LIMIT: u8 = 3;
 /// Firmware updates: the first slot is read-only, and there is one.
 const FRMW_ONE_READ_ONLY_SLOT: u8 = 1 << 0 | 1 << 1;
+/// Log pages: there is one of the commands and their effects.
+const LPA_EFFECTS: u8 = 1 << 1;
 /// Log pages: parts of them can be read.
 const LPA_EXTENDED_DATA: u8 = 1 << 2;
 /// An I/O controller.
@@ -193,7 +195,7 @@ pub(crate) fn controller(window: &mut Window<'_>, parameters: &Parameters, names
     window.put_u8(258, ABORT_LIMIT);
     window.put_u8(259, REQUESTS_MAX as u8 - 1);
     window.put_u8(260, FRMW_ONE_READ_ONLY_SLOT);
-    window.put_u8(261, LPA_EXTENDED_DATA);
+    window.put_u8(261, LPA_EFFECTS | LPA_EXTENDED_DATA);
     window.put_u8(262, ERROR_ENTRIES as u8 - 1);
     window.put_u16(266, TEMPERATURE_WARNING);
     window.put_u16(268, TEMPERATURE_CRITICAL);

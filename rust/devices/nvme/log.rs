@@ -19,6 +19,8 @@ pub(crate) enum LogPage {
     Health = 0x02,
     /// Firmware Slot Information.
     FirmwareSlot = 0x03,
+    /// Commands Supported and Effects.
+    CommandsSupported = 0x05,
 }
 
 impl LogPage {
@@ -28,6 +30,7 @@ impl LogPage {
             0x01 => Ok(Self::Error),
             0x02 => Ok(Self::Health),
             0x03 => Ok(Self::FirmwareSlot),
+            0x05 => Ok(Self::CommandsSupported),
             _ => Err(Status::LOG_PAGE),
         }
     }
@@ -37,6 +40,7 @@ impl LogPage {
         match self {
             Self::Error => (ERROR_ENTRIES * ERROR_ENTRY_SIZE) as u64,
             Self::Health | Self::FirmwareSlot => 512,
+            Self::CommandsSupported => 4096,
         }
     }
 }
@@ -182,4 +186,23 @@ pub(crate) fn firmware_slots(window: &mut Window<'_>, revision: &[u8; FIRMWARE_S
 
     window.put_u8(0, ACTIVE_SLOT);
     window.put(8, revision);
+}
+
+/// Where the effects of I/O commands begin in the log page; those of admin commands are before them.
+const IO_EFFECTS: usize = 1024;
+/// Effects: the command is supported.
+const SUPPORTED: u32 = 1 << 0;
+/// Effects: content may change.
+const CONTENT_CHANGES: u32 = 1 << 1;
+
+/// Describes the commands that there are and what they do, section 5.14.1.5: `admin` ones by their
+/// opcodes, and `io` ones with whether they change content.
+pub(crate) fn commands_supported(window: &mut Window<'_>, admin: &[u8], io: &[(u8, bool)]) {
+    for &opcode in admin {
+        window.put_u32(usize::from(opcode) * 4, SUPPORTED);
+    }
+    for &(opcode, writes) in io {
+        let effects = SUPPORTED | if writes { CONTENT_CHANGES } else { 0 };
+        window.put_u32(IO_EFFECTS + usize::from(opcode) * 4, effects);
+    }
 }

@@ -134,8 +134,11 @@ const COMMANDS: &str = r#"
     nvme ns-descs $disk > /dev/null || fail ns-descs
     nvme smart-log $ctrl > smart || fail smart-log
     grep -q '^critical_warning[[:space:]]*: 0$' smart || fail "smart-log: $(cat smart)"
-    nvme error-log $ctrl > errors || fail error-log
-    nvme fw-log $ctrl > /dev/null || fail fw-log
+    nvme fw-log $ctrl > firmware || fail fw-log
+    fr=$(sed -n 's/^fr *: *\([^ ]*\) *$/\1/p' id)
+    grep -q "^frs1 .*($fr\.*)" firmware || fail "fw-log: $(cat firmware)"
+    nvme get-log $ctrl --log-id=5 --log-len=4096 --raw-binary > effects || fail "get-log: effects"
+    [ "$(od -A n -t x4 -j 1028 -N 4 effects | tr -d ' ')" = 00000003 ] || fail "effects of a write"
     nvme get-feature $ctrl -f 7 > /dev/null || fail "get-feature: number of queues"
     nvme get-feature $ctrl -f 6 > /dev/null || fail "get-feature: volatile write cache"
 
@@ -154,6 +157,8 @@ const COMMANDS: &str = r#"
     [ $(zeros $((first + 4)) 4) != 0 ] || fail "write-zeroes: more zeroes than wanted"
     nvme dsm $disk -n 1 --ad --slbs=$((first + 4)) --blocks=4 || fail dsm
     ! nvme read $disk -s $blocks -c 0 -z $block -d back 2> /dev/null || fail "read: past the end"
+    nvme error-log $ctrl -e 1 > errors || fail error-log
+    grep -q '^error_count[[:space:]]*: [1-9]' errors || fail "error-log: $(cat errors)"
     formats=$(( $(sed -n 's/^oacs *: *//p' id) & 2 ))
     [ $formats != 0 ] || ! nvme format $disk --force > /dev/null 2>&1 || fail "format: not refused"
 

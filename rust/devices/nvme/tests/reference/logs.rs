@@ -109,9 +109,47 @@ fn the_firmware_slot_has_the_revision_that_identify_names() {
 }
 
 #[test]
+fn the_effects_log_names_what_is_not_an_invalid_opcode() {
+    const IO: usize = 1024;
+    const SUPPORTED: u32 = 1 << 0;
+    const CONTENT_CHANGES: u32 = 1 << 1;
+
+    let mut driver = Driver::ready();
+    let log = driver.log_page(LOG_EFFECTS, 4096, false);
+    let effects = |at: usize| u32::from_le_bytes(log[at..at + 4].try_into().expect("four bytes"));
+    assert_eq!(driver.identify(CNS_CTRL, 0)[261] & 1 << 1, 1 << 1, "LPA");
+    for queue in [0, 1] {
+        for opcode in 0..=u8::MAX {
+            let mut driver = Driver::ready();
+            let cid = driver.submit(queue, Sqe::new(opcode).nsid(1));
+            driver.pump();
+            let invalid = driver
+                .take(queue, cid)
+                .is_some_and(|completion| completion.status == INVALID_OPCODE);
+            let at = usize::from(queue) * IO + usize::from(opcode) * 4;
+            assert_eq!(
+                effects(at) & SUPPORTED == 0,
+                invalid,
+                "opcode {opcode:#04x} of queue {queue}"
+            );
+        }
+    }
+    let writes = [CMD_WRITE, CMD_WRITE_ZEROES, CMD_DSM].map(|it| IO + usize::from(it) * 4);
+    for at in (0..IO * 2).step_by(4) {
+        let changes = if writes.contains(&at) {
+            CONTENT_CHANGES
+        } else {
+            0
+        };
+        assert_eq!(effects(at) & !SUPPORTED, changes, "effects at {at}");
+    }
+    assert!(log[IO * 2..].iter().all(|&byte| byte == 0), "reserved");
+}
+
+#[test]
 fn a_part_of_a_log_is_the_beginning_of_it() {
     let mut driver = Driver::new(Setup::default());
-    for id in [LOG_SMART, LOG_FW_SLOT] {
+    for id in [LOG_SMART, LOG_FW_SLOT, LOG_EFFECTS] {
         let whole = driver.log_page(id, 512, false);
         for length in [4, 8, 64, 508] {
             assert_eq!(
@@ -126,7 +164,7 @@ fn a_part_of_a_log_is_the_beginning_of_it() {
 #[test]
 fn more_than_a_log_has_harms_nobody() {
     let mut driver = Driver::new(Setup::default());
-    for id in [LOG_ERROR, LOG_SMART, LOG_FW_SLOT] {
+    for id in [LOG_ERROR, LOG_SMART, LOG_FW_SLOT, LOG_EFFECTS] {
         for length in [516, 4096, 8192, 512 << 10] {
             let buffer = driver.buffer(length, 0);
             let status = driver.admin(log_page(&buffer, id, false)).status;

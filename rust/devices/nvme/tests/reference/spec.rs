@@ -164,6 +164,7 @@ pub const IRQ_CONFIG_CD: u32 = 1 << 16;
 pub const LOG_ERROR: u8 = 0x01;
 pub const LOG_SMART: u8 = 0x02;
 pub const LOG_FW_SLOT: u8 = 0x03;
+pub const LOG_EFFECTS: u8 = 0x05;
 pub const LOG_DISC: u8 = 0x70;
 /// Retain asynchronous event.
 pub const LOG_RAE: u32 = 1 << 15;
