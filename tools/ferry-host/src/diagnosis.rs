@@ -13,14 +13,20 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use ferry_host::event::What;
+use ferry_host::event::SPINS;
 use ferry_host::monitor::Monitor;
 use serde_json::json;
 
+use crate::kernel;
 use crate::report;
+use crate::spin_lock;
 use crate::vm;
 
 /// The first look since [`take`].
 static SEEN: Mutex<Option<String>> = Mutex::new(None);
+
+/// The kernel of the guest that came last.
+static GUEST_KERNEL: Mutex<Option<String>> = Mutex::new(None);
 
 /// What QEMU is asked.
 const COMMANDS: [&str; 2] = ["query-status", "query-migrate"];
@@ -71,6 +77,19 @@ pub fn look(what: &str) {
     *seen = Some(text);
 }
 
+/// Is told what kernel a guest runs.
+pub fn guest_runs(kernel: &str) {
+    let mut guest = GUEST_KERNEL.lock().unwrap_or_else(PoisonError::into_inner);
+    *guest = Some(kernel.to_owned());
+}
+
+/// The symbols of the guest's kernel, if it is the host's as well.
+fn guest_symbols() -> Option<String> {
+    let guest = GUEST_KERNEL.lock().unwrap_or_else(PoisonError::into_inner);
+    let same = guest.as_ref()? == &kernel::release();
+    same.then(|| fs::read_to_string("/proc/kallsyms").unwrap_or_default())
+}
+
 /// What was seen, if anything had to be looked at.
 pub fn take() -> Option<String> {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -99,6 +118,9 @@ fn qemu(directory: &Path) -> String {
     }
     for command in HUMAN_COMMANDS {
         let answer = monitor.human(command);
+        if spin_lock::is_waited_for(&answer, &guest_symbols().unwrap_or_default()) {
+            let _ = writeln!(text, "{SPINS}");
+        }
         // Floating-point registers fill pages.
         for line in answer.lines().filter(|line| !is_vector_register(line)) {
             let _ = writeln!(text, "{line}");

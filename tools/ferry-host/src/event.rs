@@ -12,6 +12,9 @@ pub const PORT: &str = "ferry.host";
 /// What `ferry` answers to [`What::Finished`], so that the VM does not end before it was heard.
 pub const HEARD: &str = "heard";
 
+/// In the reason of a failure: the guest cannot go on, and no device can have done that.
+pub const SPINS: &str = "the guest's only processor waits for a spinlock with interrupts off";
+
 /// Something happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event {

@@ -119,7 +119,12 @@ impl Guest {
     fn heard(&self, report: &Report) {
         let mut state = self.lock();
         match report {
-            Report::Ready { ports, disks, .. } => {
+            Report::Ready {
+                ports,
+                disks,
+                kernel,
+            } => {
+                diagnosis::guest_runs(kernel);
                 state.found = Some(Found {
                     ports: ports.clone(),
                     disks: disks.clone(),

@@ -19,6 +19,7 @@ mod qmp;
 mod report;
 mod scenarios;
 mod selftest;
+mod spin_lock;
 mod trace;
 mod vm;
 

@@ -34,8 +34,9 @@ use crate::mdev::Mdev;
 use crate::qmp::Qmp;
 use crate::report;
 
-/// The guest's kernel command line. The card's ports come after the four that a PC has.
-const COMMAND_LINE: &str = "console=hvc0 quiet panic=-1 mitigations=off 8250.nr_uarts=12";
+/// The guest's kernel command line. The card's ports come after the four that a PC has. Where the
+/// kernel is, [`crate::spin_lock`] wants to know.
+const COMMAND_LINE: &str = "console=hvc0 quiet panic=-1 mitigations=off nokaslr 8250.nr_uarts=12";
 
 /// What QEMU's process is called.
 pub const PROCESS: &str = "qemu-system";

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tells when a guest's only processor waits for a spinlock with interrupts off.
+//!
+//! Nobody else can hold that lock. So whoever holds it has been interrupted by what takes it as well,
+//! though no kernel lets that happen: it takes such a lock with interrupts off. The emulation of the
+//! host VM has delivered an interrupt that it had delivered before (`Accelerator::processors()`).
+
+/// Where a kernel that was told `nokaslr` begins.
+const TEXT: u64 = 0xffff_ffff_8100_0000;
+const TEXT_SYMBOL: &str = "_text";
+
+/// What waits for a lock that somebody holds.
+const SLOW_PATH: &str = "native_queued_spin_lock_slowpath";
+
+/// Whether interrupts are on, in RFLAGS.
+const RFLAGS_IF: u64 = 1 << 9;
+
+/// Whether `registers`, as QEMU's `info registers` prints them, are those of such a processor, by the
+/// symbols of a running kernel of the same build, as its `/proc/kallsyms` has them.
+pub fn is_waited_for(registers: &str, kallsyms: &str) -> bool {
+    let register = |name: &str| {
+        let (_, rest) = registers.split_once(name)?;
+        let digits = rest.split_whitespace().next()?;
+        u64::from_str_radix(digits, 16).ok()
+    };
+    match (register("RIP="), register("RFL="), slow_path(kallsyms)) {
+        (Some(rip), Some(flags), Some((start, end))) => {
+            flags & RFLAGS_IF == 0 && (start..end).contains(&rip)
+        }
+        _ => false,
+    }
+}
+
+/// Where [`SLOW_PATH`] begins and ends in a kernel without randomisation.
+fn slow_path(kallsyms: &str) -> Option<(u64, u64)> {
+    let symbols = || {
+        kallsyms.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let address = u64::from_str_radix(words.next()?, 16).ok()?;
+            Some((words.nth(1)?, address))
+        })
+    };
+    let address = |wanted| symbols().find(|(name, _)| *name == wanted).map(|it| it.1);
+    let (text, start) = (address(TEXT_SYMBOL)?, address(SLOW_PATH)?);
+    let end = symbols()
+        .map(|(_, address)| address)
+        .filter(|it| *it > start)
+        .min()?;
+    let unshifted = |address: u64| address.checked_sub(text)?.checked_add(TEXT);
+    Some((unshifted(start)?, unshifted(end)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KALLSYMS: &str = "\
+        0000000000000000 A fixed_percpu_data\n\
+        ffffffff92000000 T _text\n\
+        ffffffff92fca700 T native_queued_spin_lock_slowpath\n\
+        ffffffff92fca9f0 T queued_read_lock_slowpath\n\
+        ffffffff92fca680 t other\n";
+
+    #[test]
+    fn a_processor_that_waits_is_told_from_others() {
+        for (registers, waits) in [
+            ("RIP=ffffffff81fca7a4 RFL=00000002 [-------]", true),
+            ("RIP=ffffffff81fca7a4 RFL=00000202 [-------]", false),
+            ("RIP=ffffffff81fca6ff RFL=00000002 [-------]", false),
+            ("RIP=ffffffff81fca9f0 RFL=00000002 [-------]", false),
+            ("EIP=0000fff0 EFL=00000002 [-------]", false),
+            ("", false),
+        ] {
+            assert_eq!(is_waited_for(registers, KALLSYMS), waits, "{registers}");
+        }
+    }
+
+    #[test]
+    fn without_symbols_nothing_is_said() {
+        let registers = "RIP=ffffffff81fca7a4 RFL=00000002";
+        for kallsyms in [
+            "",
+            "0000000000000000 T _text\n0000000000000000 T native_queued_spin_lock_slowpath\n",
+        ] {
+            assert!(!is_waited_for(registers, kallsyms), "{kallsyms}");
+        }
+    }
+}
