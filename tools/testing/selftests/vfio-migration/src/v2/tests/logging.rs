@@ -47,7 +47,10 @@ const RANGE: (u64, u64) = (0, 1 << 30);
 fn there(card: &Card) -> Outcome<&Migration> {
     match card.migration.probe(Feature::LOGGING_START, SET) {
         Ok(()) => Ok(&card.migration),
-        Err(error) => Err(Stop::Skipped(error.to_string())),
+        Err(error) if error.errno() == Some(Errno::NOTTY) => Err(Stop::Skipped(
+            "the device logs no DMA here (CONFIG_IOMMUFD_DRIVER)".into(),
+        )),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -2,6 +2,8 @@
 
 //! The states, and every way from one to another.
 
+use std::io::ErrorKind;
+
 use vfio_client::uart::Uart;
 use vfio_client::v2::State;
 use vfio_client::Errno;
@@ -186,7 +188,12 @@ fn state_shows_in_debugfs(target: &Target) -> Outcome {
     let shown = || {
         std::fs::read_to_string(&path)
             .map(|text| text.trim().to_string())
-            .map_err(|error| Stop::Skipped(format!("{path}: {error}")))
+            .map_err(|error| match error.kind() {
+                ErrorKind::NotFound => {
+                    Stop::Skipped("the core shows no state (CONFIG_VFIO_DEBUGFS)".into())
+                }
+                _ => Stop::failed(format_args!("{path}: {error}")),
+            })
     };
     shown()?;
     for state in [
