@@ -113,7 +113,7 @@ EXPORT_SYMBOL_GPL(ferry_file_drop_cache);
  * Begins to read @len bytes at @pos into the page cache, if there are any: for
  * posix_fadvise() none would be all there are.
  */
-void ferry_file_read_ahead(struct file *file, loff_t pos, size_t len)
+void ferry_file_read_ahead(struct file *file, loff_t pos, loff_t len)
 {
 	if (len)
 		vfs_fadvise(file, pos, len, POSIX_FADV_WILLNEED);

@@ -20,7 +20,7 @@ int ferry_file_lock(struct file *file);
 void ferry_file_unlock(struct file *file);
 int ferry_file_drop_cache(struct file *file);
 
-void ferry_file_read_ahead(struct file *file, loff_t pos, size_t len);
+void ferry_file_read_ahead(struct file *file, loff_t pos, loff_t len);
 ssize_t ferry_file_lend(struct file *file, loff_t pos, size_t len,
 			int (*borrower)(void *context, const void *bytes,
 					size_t len),

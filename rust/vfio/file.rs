@@ -278,8 +278,8 @@ impl File {
 
     /// Begins to read `len` bytes at `offset` into the page cache, as far as they are not there, and does
     /// not wait for them. May sleep for memory. What cannot be read shows when it is.
-    pub fn read_ahead(&self, offset: u64, len: usize) {
-        let Ok(position) = i64::try_from(offset) else {
+    pub fn read_ahead(&self, offset: u64, len: u64) {
+        let (Ok(position), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
             return;
         };
 

@@ -83,14 +83,14 @@ impl Controller {
         }
     }
 
-    /// Tells the store of what a command of an I/O queue will read, unless that has to wait.
+    /// Tells the store of what a command of an I/O queue will read.
     pub(crate) fn announce_read<S: Store>(&self, command: &Command, store: &mut S) {
         if ![READ, COMPARE].contains(&command.opcode) {
             return;
         }
         // One that cannot be executed leads to nothing here.
-        if let Ok((offset, length, _)) = self.transfer(command) {
-            store.expect_read(offset, length);
+        if let Ok(extent) = self.transfer_extent(command) {
+            store.expect_read(extent.offset, extent.length);
         }
     }
 
@@ -198,14 +198,19 @@ impl Controller {
         Ok(())
     }
 
-    /// Returns where the data of a command is: offset and length in the store, and in the guest.
-    fn transfer(&self, command: &Command) -> Result<(u64, usize, Prp), Status> {
+    /// Returns where the data of a command is in the store.
+    fn transfer_extent(&self, command: &Command) -> Result<Extent, Status> {
         let blocks = block_count(command);
         let most = TRANSFER_MAX as u64 >> self.parameters.lba_shift;
         if blocks > most {
             return Err(Status::INVALID_FIELD);
         }
-        let extent = self.extent(command.cdw10_11(), blocks)?;
+        self.extent(command.cdw10_11(), blocks)
+    }
+
+    /// Returns where the data of a command is: offset and length in the store, and in the guest.
+    fn transfer(&self, command: &Command) -> Result<(u64, usize, Prp), Status> {
+        let extent = self.transfer_extent(command)?;
         // It is at most the maximum transfer size.
         let length = extent.length as usize;
         let prp = Prp::new(command, length, self.registers.page_shift())?;

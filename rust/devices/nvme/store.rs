@@ -35,9 +35,14 @@ pub trait Store {
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
     ) -> Result<(), StoreError>;
 
+    /// Whether [`Self::expect_read`] is of any use.
+    fn reads_ahead(&self) -> bool {
+        false
+    }
+
     /// Is told that `len` bytes at `offset` will be asked for soon, after other requests, so that a
     /// slow medium can have them under way. Does not wait for them.
-    fn expect_read(&mut self, _offset: u64, _len: usize) {}
+    fn expect_read(&mut self, _offset: u64, _len: u64) {}
 
     /// Moves bytes from `offset` on, `len` at most, to the guest's memory, if the store has a shorter
     /// way there than to lend them. `place` is asked again and again where the next ones go: it is

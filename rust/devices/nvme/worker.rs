@@ -234,7 +234,7 @@ impl Controller {
             return 0;
         }
         let commands = entries.iter().map(Command::decode);
-        if queue != ADMIN {
+        if queue != ADMIN && store.reads_ahead() {
             // The first one is next anyway.
             for command in commands.clone().skip(1) {
                 self.announce_read(&command, store);

@@ -93,10 +93,17 @@ impl Store for Namespace<'_> {
         }
     }
 
-    fn expect_read(&mut self, offset: u64, len: usize) {
-        match self.content {
+    fn reads_ahead(&self) -> bool {
+        match &*self.content {
             // It has nothing to wait for.
-            Content::Ram(_) => {}
+            Content::Ram(_) => false,
+            Content::File(store) => store.reads_ahead(),
+        }
+    }
+
+    fn expect_read(&mut self, offset: u64, len: u64) {
+        match self.content {
+            Content::Ram(store) => store.expect_read(offset, len),
             Content::File(store) => store.expect_read(offset, len),
         }
     }

@@ -232,10 +232,12 @@ fn parts(offset: u64, len: u64) -> impl Iterator<Item = (u64, usize)> {
 }
 
 impl Store for FileStore {
-    fn expect_read(&mut self, offset: u64, len: usize) {
-        if self.acquired {
-            self.group.charge(|| self.file.read_ahead(offset, len));
-        }
+    fn reads_ahead(&self) -> bool {
+        self.acquired
+    }
+
+    fn expect_read(&mut self, offset: u64, len: u64) {
+        self.group.charge(|| self.file.read_ahead(offset, len));
     }
 
     fn read(

@@ -34,7 +34,9 @@ pub struct Disk {
     /// How many requests there were.
     pub requests: usize,
     /// Offset and length of the reads that were announced, and after how many requests.
-    pub expected: Vec<(u64, usize, usize)>,
+    pub expected: Vec<(u64, u64, usize)>,
+    /// Have reads announced.
+    pub reads_ahead: bool,
 }
 
 impl Disk {
@@ -49,10 +51,11 @@ impl Disk {
             trouble: None,
             requests: 0,
             expected: Vec::new(),
+            reads_ahead: true,
         }
     }
 
-    fn check(&mut self, offset: u64, length: u64) -> Result<(), StoreError> {
+    fn check_range(&self, offset: u64, length: u64) {
         let end = offset.checked_add(length).expect("a range ends");
         assert!(
             end <= self.bytes.len() as u64,
@@ -61,6 +64,10 @@ impl Disk {
         );
         assert_eq!(offset % self.block as u64, 0, "{offset} begins a block");
         assert_eq!(length % self.block as u64, 0, "{length} are whole blocks");
+    }
+
+    fn check(&mut self, offset: u64, length: u64) -> Result<(), StoreError> {
+        self.check_range(offset, length);
         self.requests += 1;
         self.trouble()
     }
@@ -88,11 +95,13 @@ impl Disk {
 }
 
 impl Store for Disk {
-    fn expect_read(&mut self, offset: u64, len: usize) {
-        let requests = self.requests;
-        self.check(offset, len as u64).ok();
-        self.requests = requests;
-        self.expected.push((offset, len, requests));
+    fn reads_ahead(&self) -> bool {
+        self.reads_ahead
+    }
+
+    fn expect_read(&mut self, offset: u64, len: u64) {
+        self.check_range(offset, len);
+        self.expected.push((offset, len, self.requests));
     }
 
     fn read(

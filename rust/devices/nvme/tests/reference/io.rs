@@ -495,4 +495,12 @@ fn the_store_is_told_of_reads_that_wait_for_others() {
     driver.bench.disk.expected.clear();
     driver.good(1, sqe(CMD_READ, 0));
     assert_eq!(driver.bench.disk.expected, [], "one by itself is just read");
+
+    driver.bench.disk.reads_ahead = false;
+    for block in [0, 16] {
+        driver.enqueue(1, sqe(CMD_READ, block));
+    }
+    driver.ring_sq(1);
+    driver.pump();
+    assert_eq!(driver.bench.disk.expected, [], "a store that does not care");
 }
