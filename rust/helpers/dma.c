@@ -33,6 +33,8 @@ static void end_access(struct ferry_dma_gate *gate)
 /*
  * Whatever the threads of the process wait for, which may be a lock of the core's.
  * The device may have been passed on to somebody who lives, for whom it works on.
+ *
+ * It runs on the system's queue: it ends what may fill up our own.
  */
 static void ferry_dma_watch(struct work_struct *work)
 {
