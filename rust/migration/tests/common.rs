@@ -584,6 +584,8 @@ pub fn reason<T>(result: Result<T, Refusal>) -> Option<Reason> {
 
 /// The stream once more, from its description.
 pub mod wire {
+    use ::crc32c::crc32c as crc;
+
     pub const HEADER: u16 = 1;
     pub const RESTART: u16 = 2;
     pub const RESEND: u16 = 3;
@@ -591,22 +593,6 @@ pub mod wire {
     pub const BLOCK: u16 = 5;
     pub const ZEROES: u16 = 6;
     pub const END: u16 = 16;
-
-    /// CRC-32C, bit by bit.
-    pub fn crc(bytes: &[u8]) -> u32 {
-        let mut crc = u32::MAX;
-        for byte in bytes {
-            crc ^= u32::from(*byte);
-            for _ in 0..8 {
-                crc = if crc & 1 == 1 {
-                    crc >> 1 ^ 0x82f6_3b78
-                } else {
-                    crc >> 1
-                };
-            }
-        }
-        crc ^ u32::MAX
-    }
 
     #[derive(Clone, Debug, PartialEq)]
     pub struct Record {

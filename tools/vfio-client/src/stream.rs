@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use crc32c::crc32c;
+
 /// The pages that [`Stream::storage`] sorts a storage into, in bytes.
 const PAGE: u64 = 4096;
 
@@ -56,31 +58,6 @@ pub mod totals {
     pub const BYTES: usize = 4;
     /// CRC-32C of the device's state, 4 bytes.
     pub const CRC: usize = 12;
-}
-
-/// What eight steps of the CRC make of each byte.
-const CRC_OF_BYTE: [u32; 256] = {
-    const POLYNOMIAL: u32 = 0x82f6_3b78;
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < table.len() {
-        let mut crc = byte as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = crc >> 1 ^ if crc & 1 != 0 { POLYNOMIAL } else { 0 };
-            bit += 1;
-        }
-        table[byte] = crc;
-        byte += 1;
-    }
-    table
-};
-
-/// Returns the CRC-32C (Castagnoli) of some bytes.
-pub fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, byte| {
-        crc >> 8 ^ CRC_OF_BYTE[usize::from(crc as u8 ^ byte)]
-    })
 }
 
 /// A record.
