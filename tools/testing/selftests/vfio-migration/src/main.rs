@@ -17,6 +17,7 @@ mod check;
 mod kmsg;
 mod ktap;
 mod options;
+mod second;
 mod statements;
 mod tests;
 
@@ -33,7 +34,6 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::ktap::Exit;
 use crate::ktap::Planned;
-use crate::options::helper;
 use crate::options::Common;
 use crate::tests::Case;
 
@@ -150,13 +150,13 @@ fn run(options: Options) -> Result<Exit, String> {
         return Ok(Exit::Pass);
     }
     if let Some([uuid, end]) = options.stall.as_deref() {
-        return helper(tests::nvme::dma::stall(uuid, end));
+        return second::end(tests::nvme::dma::stall(uuid, end));
     }
     if let Some([uuid, state]) = options.hold.as_deref() {
         let state = state
             .parse()
             .map_err(|_| format!("{state:?} is not a state"))?;
-        return helper(tests::state::hold(uuid, state));
+        return second::end(tests::state::hold(uuid, state));
     }
     let plan = options.plan(options.common.list)?;
     options.common.run(&plan)

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::check::Outcome;
 use crate::ktap;
 use crate::ktap::Exit;
 use crate::ktap::Planned;
@@ -59,13 +58,6 @@ impl Common {
     }
 }
 
-/// The end of a program that a test has started as its second process.
-pub fn helper(outcome: Outcome) -> Result<Exit, String> {
-    outcome
-        .map(|()| Exit::Pass)
-        .map_err(|stop| format!("{stop:?}"))
-}
-
 /// A test program: `run` is given its options. The exit status is kselftest's, in which clap's own for
 /// a wrong option has another meaning.
 pub fn main<O: Parser>(run: impl FnOnce(O) -> Result<Exit, String>) -> ExitCode {
@@ -75,9 +67,10 @@ pub fn main<O: Parser>(run: impl FnOnce(O) -> Result<Exit, String>) -> ExitCode 
         Ok(options) => options,
         Err(error) => {
             // Help is asked for, and not an error.
-            let status = match error.use_stderr() {
-                true => Exit::Fail,
-                false => Exit::Pass,
+            let status = if error.use_stderr() {
+                Exit::Fail
+            } else {
+                Exit::Pass
             };
             let _ = error.print();
             return ExitCode::from(status as u8);

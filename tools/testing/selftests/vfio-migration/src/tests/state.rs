@@ -2,9 +2,6 @@
 
 //! Statements 16 to 32: the device state.
 
-use std::io::BufRead;
-use std::io::BufReader;
-use std::process::Command;
 use std::process::Stdio;
 
 use vfio_client::irq::Index;
@@ -28,6 +25,7 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::second;
 use crate::stream::Stream;
 use crate::stream::HEADER_RECORD;
 use crate::tests::cases;
@@ -924,21 +922,10 @@ fn v1_32_a_killed_user_leaves_a_fresh_device(context: &Context) -> Outcome {
     let fresh = card.image()?;
     let mut mdev = card.close();
     for state in State::VALID {
-        let mut child = Command::new("/proc/self/exe")
-            .args(["--hold", mdev.uuid(), &state.0.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| Stop::Skipped(format!("no second process: {error}")))?;
-        let mut line = String::new();
-        if let Some(out) = child.stdout.take() {
-            BufReader::new(out)
-                .read_line(&mut line)
-                .map_err(Stop::failed)?;
-        }
+        let hold = ["--hold", mdev.uuid(), &state.0.to_string()];
+        let mut child = second::start(&hold, Stdio::piped(), HELD)?;
         let killed = child.kill().and_then(|()| child.wait());
         killed.map_err(Stop::failed)?;
-        same("the child's word", line.trim(), HELD)?;
         let card = Card::open(mdev)?;
         card.expect(State::RUNNING)?;
         same_bytes(

@@ -25,6 +25,8 @@ mod ktap;
 mod mtty;
 #[path = "../options.rs"]
 mod options;
+#[path = "../second.rs"]
+mod second;
 mod tests;
 
 use std::process::ExitCode;
@@ -39,7 +41,6 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::ktap::Exit;
 use crate::ktap::Planned;
-use crate::options::helper;
 use crate::options::Common;
 use crate::tests::Case;
 
@@ -132,7 +133,7 @@ impl Options {
 
 fn run(options: Options) -> Result<Exit, String> {
     if let Some(ioas) = options.map {
-        return helper(tests::cdev_dma::map_for_another_process(ioas));
+        return second::end(tests::cdev_dma::map_for_another_process(ioas));
     }
     let plan = options.plan(options.common.list)?;
     options.common.run(&plan)

@@ -27,11 +27,10 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
-use crate::kmsg::expect_line;
 use crate::tests::cases;
 use crate::tests::nvme::disk::create;
-use crate::tests::nvme::disk::expect_fails_to_start;
 use crate::tests::nvme::disk::field;
+use crate::tests::nvme::disk::refuses_two_writers;
 use crate::tests::nvme::disk::Disk;
 use crate::tests::nvme::disk::Scratch;
 use crate::tests::nvme::disk::CAPACITY;
@@ -444,23 +443,7 @@ fn nvme_file_is_named_by_an_absolute_path(context: &Context) -> Outcome {
 
 fn nvme_file_refuses_two_writers(context: &Context) -> Outcome {
     let scratch = Scratch::new(2 * MIB)?;
-    let attributes = [(STORE, "file"), (FILE, scratch.text())];
-    let mut first = Disk::with(context, &attributes)?;
-    let bytes = content(0, 2);
-    first.write(0, &bytes)?;
-    // During a migration both are open, so opening is not what fails; using it is.
-    let mut second = Disk::disabled(context, create(context, &attributes)?)?;
-    let uuid = second.card.mdev.uuid().to_string();
-    let mut driver = second.driver.clone();
-    expect_line(&[context.kind.driver(), &uuid, "lock"], || {
-        expect_fails_to_start(&mut driver)
-    })?;
-    // It has done nothing to the first, nor to the file.
-    same_bytes("read by the first", &first.read(0, PAGE)?, &bytes)?;
-    drop(first);
-    // Now it can be had.
-    second.start(8)?;
-    same_bytes("read by the second", &second.read(0, PAGE)?, &bytes)
+    refuses_two_writers(context, &[(STORE, "file"), (FILE, scratch.text())])
 }
 
 fn nvme_file_is_no_failure_when_it_is_not_in_use(context: &Context) -> Outcome {

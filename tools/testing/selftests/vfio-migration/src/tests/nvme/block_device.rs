@@ -20,13 +20,10 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
-use crate::kmsg::expect_line;
 use crate::tests::cases;
-use crate::tests::nvme::disk::create;
-use crate::tests::nvme::disk::expect_fails_to_start;
+use crate::tests::nvme::disk::refuses_two_writers;
 use crate::tests::nvme::disk::Disk;
 use crate::tests::nvme::disk::Scratch;
-use crate::tests::nvme::disk::DEPTH;
 use crate::tests::nvme::disk::FILE;
 use crate::tests::nvme::disk::STORE;
 use crate::tests::Case;
@@ -204,19 +201,7 @@ fn nvme_block_device_is_read_from_one_end_to_the_other(context: &Context) -> Out
 
 fn nvme_block_device_refuses_two_writers(context: &Context) -> Outcome {
     let shared = Shared::find()?;
-    let mut first = Disk::with(context, &shared.here())?;
-    let bytes = content(0, 5);
-    first.write(0, &bytes)?;
-    let mut second = Disk::disabled(context, create(context, &shared.here())?)?;
-    let uuid = second.card.mdev.uuid().to_string();
-    let mut driver = second.driver.clone();
-    expect_line(&[context.kind.driver(), &uuid, "lock"], || {
-        expect_fails_to_start(&mut driver)
-    })?;
-    same_bytes("read by the first", &first.read(0, PAGE)?, &bytes)?;
-    drop(first);
-    second.start(DEPTH)?;
-    same_bytes("read by the second", &second.read(0, PAGE)?, &bytes)
+    refuses_two_writers(context, &shared.here())
 }
 
 fn nvme_block_device_is_handed_over_to_another_host(context: &Context) -> Outcome {

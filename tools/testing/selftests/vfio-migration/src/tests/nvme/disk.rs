@@ -18,11 +18,14 @@ use vfio_client::nvme::PAGE;
 use vfio_client::GuestMemory;
 use vfio_client::Mdev;
 
+use crate::card::content;
 use crate::card::Card;
 use crate::card::Context;
 use crate::check::same;
+use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::kmsg::expect_line;
 
 /// The attributes of a controller.
 pub const STORE: &str = "nvme/store";
@@ -348,4 +351,26 @@ impl Drop for Scratch {
         // Somebody else may have removed it, or it never was.
         let _ = fs::remove_file(&self.0).or_else(|_| fs::remove_dir(&self.0));
     }
+}
+
+/// Of two controllers with the same `attributes`, which name a file, the second one gets it only when
+/// the first one has gone.
+#[track_caller]
+pub fn refuses_two_writers(context: &Context, attributes: &[(&str, &str)]) -> Outcome {
+    let mut first = Disk::with(context, attributes)?;
+    let bytes = content(0, 2);
+    first.write(0, &bytes)?;
+    // During a migration both are open, so opening is not what fails; using it is.
+    let mut second = Disk::disabled(context, create(context, attributes)?)?;
+    let uuid = second.card.mdev.uuid().to_string();
+    let mut driver = second.driver.clone();
+    expect_line(&[context.kind.driver(), &uuid, "lock"], || {
+        expect_fails_to_start(&mut driver)
+    })?;
+    // It has done nothing to the first, nor to the file.
+    same_bytes("read by the first", &first.read(0, PAGE)?, &bytes)?;
+    drop(first);
+    // Now it can be had.
+    second.start(DEPTH)?;
+    same_bytes("read by the second", &second.read(0, PAGE)?, &bytes)
 }

@@ -6,8 +6,6 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::BufRead;
-use std::io::BufReader;
 use std::process;
 use std::process::Child;
 use std::process::Stdio;
@@ -48,6 +46,7 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::second;
 use crate::tests::cases;
 use crate::tests::nvme::disk::in_each_store;
 use crate::tests::nvme::disk::Disk;
@@ -410,18 +409,7 @@ fn nvme_dma_a_page_fault_ends_with_its_user(context: &Context) -> Outcome {
         let Disk { driver, card, .. } = disk;
         drop(driver);
         let mdev = card.close();
-        let mut child = process::Command::new("/proc/self/exe")
-            .args(["--stall", mdev.uuid(), end])
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| Stop::Skipped(format!("no second process: {error}")))?;
-        let mut line = String::new();
-        if let Some(out) = child.stdout.take() {
-            BufReader::new(out)
-                .read_line(&mut line)
-                .map_err(Stop::failed)?;
-        }
-        same("the child's word", line.trim(), STALLED)?;
+        let mut child = second::start(&["--stall", mdev.uuid(), end], Stdio::null(), STALLED)?;
         if killed {
             await_blocked(&child)?;
             child.kill().map_err(Stop::failed)?;

@@ -4,10 +4,7 @@
 //! nowhere else.
 
 use std::fs;
-use std::io::BufRead as _;
-use std::io::BufReader;
 use std::os::fd::AsFd as _;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -41,6 +38,7 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::second;
 use crate::tests::cases;
 use crate::tests::cdev::expect_cut_off;
 use crate::tests::cdev::SECOND_MEMORY;
@@ -160,10 +158,7 @@ fn cdev_dma_unmap_while_it_works(target: &Target) -> Outcome {
         writer.driver.ring(queue)?;
         // In the midst of the first command, or of one after it.
         let seen = ELSEWHERE + if round % 2 == 0 { 0 } else { 31 * PAGE };
-        let start = Instant::now();
-        while other.read_u64(seen) == 0 && start.elapsed() < PATIENCE {
-            thread::yield_now();
-        }
+        await_written(&other, seen)?;
         // This does not wait for the device, and the device holds nothing.
         same(
             "bytes unmapped",
@@ -196,6 +191,32 @@ fn cdev_dma_unmap_while_it_works(target: &Target) -> Outcome {
     card.expect_works()
 }
 
+/// Has the device read more than it is soon done with into `memory`, and waits until it has begun.
+#[track_caller]
+fn keep_busy(writer: &mut Writer, memory: &GuestMemory) -> Outcome {
+    let command = writer.transfer(nvm::READ, LONG as u64, ELSEWHERE);
+    let queue = writer.queue();
+    for _ in 0..15 {
+        writer.driver.post(queue, command);
+    }
+    writer.driver.ring(queue)?;
+    await_written(memory, ELSEWHERE)
+}
+
+/// Waits until there is something else than zeros in `memory`.
+#[track_caller]
+fn await_written(memory: &GuestMemory, address: u64) -> Outcome {
+    let start = Instant::now();
+    while memory.read_u64(address) == 0 {
+        holds(
+            start.elapsed() < PATIENCE,
+            format_args!("nothing was written to {address:#x}"),
+        )?;
+        thread::yield_now();
+    }
+    Ok(())
+}
+
 fn cdev_dma_detach_while_it_works(target: &Target) -> Outcome {
     let (card, mut writer) = long_written(target)?;
     let other = GuestMemory::new(ELSEWHERE, MIB as usize)?;
@@ -205,16 +226,7 @@ fn cdev_dma_detach_while_it_works(target: &Target) -> Outcome {
     for round in 0..40u8 {
         other.write(ELSEWHERE, &[0; LONG]);
         writer.restart()?;
-        let command = writer.transfer(nvm::READ, LONG as u64, ELSEWHERE);
-        let queue = writer.queue();
-        for _ in 0..15 {
-            writer.driver.post(queue, command);
-        }
-        writer.driver.ring(queue)?;
-        let start = Instant::now();
-        while other.read_u64(ELSEWHERE) == 0 && start.elapsed() < PATIENCE {
-            thread::yield_now();
-        }
+        keep_busy(&mut writer, &other)?;
         if round % 2 == 0 {
             session.cdev.detach()?;
         } else {
@@ -246,16 +258,7 @@ fn cdev_dma_close_while_it_works(target: &Target) -> Outcome {
         for page in 0..32 {
             writer.write(page, 0xff)?;
         }
-        let command = writer.transfer(nvm::READ, LONG as u64, ELSEWHERE);
-        let queue = writer.queue();
-        for _ in 0..15 {
-            writer.driver.post(queue, command);
-        }
-        writer.driver.ring(queue)?;
-        let start = Instant::now();
-        while other.read_u64(ELSEWHERE) == 0 && start.elapsed() < PATIENCE {
-            thread::yield_now();
-        }
+        keep_busy(&mut writer, &other)?;
         drop(writer);
         // All stays mapped: it is the close that ends the work.
         let ioas = Arc::clone(&card.cdev()?.ioas);
@@ -455,6 +458,9 @@ fn given() -> Vec<u8> {
     Random::new(99).bytes(PAGE as usize)
 }
 
+/// What it says then.
+const MAPPED: &str = "mapped";
+
 /// What the other process of [`cdev_dma_goes_to_another_process_until_it_ends`] does: it maps memory of
 /// its own in an IOAS of the iommufd that is its standard input, says so, and waits until the first page
 /// is full of ones.
@@ -466,7 +472,7 @@ pub fn map_for_another_process(ioas: u32) -> Outcome {
     let memory = GuestMemory::new(ELSEWHERE, MIB as usize)?;
     memory.write(ELSEWHERE + PAGE, &given());
     memory.attach(&ioas)?;
-    println!("mapped");
+    println!("{MAPPED}");
     let start = Instant::now();
     while memory.bytes(ELSEWHERE, ONES.len()) != ONES {
         holds(start.elapsed() < PATIENCE, "expected ones, seen none")?;
@@ -484,19 +490,8 @@ fn cdev_dma_goes_to_another_process_until_it_ends(target: &Target) -> Outcome {
         .as_fd()
         .try_clone_to_owned()
         .map_err(Stop::failed)?;
-    let mut other = std::process::Command::new("/proc/self/exe")
-        .args(["--map", &session.ioas.id().to_string()])
-        .stdin(iommufd)
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(Stop::failed)?;
-    let mut said = String::new();
-    if let Some(output) = other.stdout.take() {
-        BufReader::new(output)
-            .read_line(&mut said)
-            .map_err(Stop::failed)?;
-    }
-    same("what the other process said", said.trim_end(), "mapped")?;
+    let map = ["--map", &session.ioas.id().to_string()];
+    let mut other = second::start(&map, iommufd, MAPPED)?;
     same(
         "status of a write out of its memory",
         writer.attempt(nvm::WRITE, 3, ELSEWHERE + PAGE)?,
