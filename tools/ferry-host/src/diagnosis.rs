@@ -32,7 +32,8 @@ static GUEST_KERNEL: Mutex<Option<String>> = Mutex::new(None);
 const COMMANDS: [&str; 2] = ["query-status", "query-migrate"];
 
 /// What QEMU is asked as a human would.
-const HUMAN_COMMANDS: [&str; 3] = ["info registers", "info lapic", "info pic"];
+const REGISTERS_COMMAND: &str = "info registers";
+const HUMAN_COMMANDS: [&str; 3] = [REGISTERS_COMMAND, "info lapic", "info pic"];
 
 /// How QEMU begins to tell of the serial card, and of others whose number begins so.
 const CARD: &str = "PCI device 1b36:000";
@@ -118,7 +119,9 @@ fn qemu(directory: &Path) -> String {
     }
     for command in HUMAN_COMMANDS {
         let answer = monitor.human(command);
-        if spin_lock::is_waited_for(&answer, &guest_symbols().unwrap_or_default()) {
+        if command == REGISTERS_COMMAND
+            && guest_symbols().is_some_and(|symbols| spin_lock::is_waited_for(&answer, &symbols))
+        {
             let _ = writeln!(text, "{SPINS}");
         }
         // Floating-point registers fill pages.

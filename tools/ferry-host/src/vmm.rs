@@ -80,8 +80,8 @@ impl Qemu {
     /// Whether KVM gets the right line for the INTx of a device that waits for its guest.
     ///
     /// A reset of the machine connects it anew, the device's before that of q35's LPC bridge, which
-    /// says where it is routed. Until its first reset the bridge of QEMU 8 and later says "ISA
-    /// interrupt 0"; earlier ones reset it when they made it. Where a guest boots, its firmware then
+    /// says where it is routed. Until its first reset the bridge of QEMU 10.0 says "ISA interrupt
+    /// 0"; 7.2 reset it when it made it. Where a guest boots, its firmware then
     /// programs the bridge, and the device hears of it. Nobody tells it when the bridge's state comes
     /// from another QEMU. So KVM does not see the guest's end of interrupt, takes the line for
     /// asserted still, and the guest's handler is called for ever. A second reset puts it right.

@@ -253,7 +253,7 @@ struct Runner<'a> {
     components: &'a Components,
     options: &'a Options,
     accelerator: Accelerator,
-    report: &'a Mutex<Report>,
+    report: Mutex<Report>,
 }
 
 impl Runner<'_> {
@@ -429,8 +429,7 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let report = Report::new(earlier_stages(&options.stages)?, options.json)?;
-    let report = Mutex::new(report);
+    let mut report = Report::new(earlier_stages(&options.stages)?, options.json)?;
 
     let policy_wanted = options
         .only
@@ -438,7 +437,6 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
         .is_none_or(|only| "policy".contains(only.as_str()));
     if policy_wanted && !options.debug {
         let began = Instant::now();
-        let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
         let row = report.begin("policy");
         for (name, outcome) in policy::check(components.source()?)? {
             report.add(row, &format!("policy: {name}"), outcome, 0.0);
@@ -452,20 +450,21 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
         } else {
             Accelerator::probe(components, components.kernel(false)?)?
         };
+        report.doing(&format!("host VMs run with {}", accelerator.name()));
         let runner = Runner {
             components,
             options,
             accelerator,
-            report: &report,
+            report: Mutex::new(report),
         };
-        runner
-            .report()
-            .doing(&format!("host VMs run with {}", accelerator.name()));
         runner.run(&parts, began)?;
+        report = runner
+            .report
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
     }
 
     let timings = lines_of_words(&options.timings)?;
-    let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(if report.print(&timings)? {
         ExitCode::SUCCESS
     } else {

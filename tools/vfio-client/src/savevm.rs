@@ -884,14 +884,19 @@ mod tests {
         stream.uuid().refused_at(at, "an element of type 0x5");
     }
 
-    #[test]
-    fn a_device_that_has_not_ended_is_not_complete() {
-        let stream = Stream::header()
+    /// A stream of two devices, of which the first one, 40, has ended, and the second one has not.
+    fn first_of_two_ended() -> Stream {
+        Stream::header()
             .start_device(40, CARD)
             .start_device(41, DISK)
             .end(40)
             .end_of_state()
-            .footer(40);
+            .footer(40)
+    }
+
+    #[test]
+    fn a_device_that_has_not_ended_is_not_complete() {
+        let stream = first_of_two_ended();
         let at = stream.0.len();
         for stream in [stream.clone().full(), stream.u8(element::EOF)] {
             stream.refused_at(
@@ -903,12 +908,7 @@ mod tests {
 
     #[test]
     fn after_an_end_there_are_only_ends() {
-        let stream = Stream::header()
-            .start_device(40, CARD)
-            .start_device(41, DISK)
-            .end(40)
-            .end_of_state()
-            .footer(40);
+        let stream = first_of_two_ended();
         let at = stream.0.len();
         stream.clone().part(40).refused_at(at, "after an end");
         stream.clone().end(40).refused_at(at, "after an end");
