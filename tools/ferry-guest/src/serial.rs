@@ -62,8 +62,20 @@ fn is_of_card(path: &Path) -> bool {
     })
 }
 
+/// Keeps the kernel from suspending the port when it has been idle for a while.
+///
+/// Linux (seen with 7.3) forgets to send what is written while a suspend fails because the port has
+/// become busy: `__uart_start()` leaves it to a resume, which `rpm_suspend()` then drops. If the delay
+/// of autosuspend has passed meanwhile, no other suspend is tried either, and nothing is sent before
+/// something more is written. Our streams would wait for ever, as they write when lines come back.
+fn keep_awake(name: &str) -> Result<()> {
+    let path = format!("/sys/class/tty/{name}/device/power/control");
+    fs::write(&path, "on").with_context(|| format!("writing {path}"))
+}
+
 /// Opens the port raw, with hardware flow control.
 pub fn open(name: &str) -> Result<File> {
+    keep_awake(name)?;
     let path = Path::new("/dev").join(name);
     let tty = OpenOptions::new()
         .read(true)

@@ -16,6 +16,7 @@ use serde_json::json;
 use serde_json::Value;
 
 use super::load;
+use crate::diagnosis;
 use crate::guest::Guest;
 use crate::mdev::Mdev;
 use crate::report;
@@ -286,10 +287,15 @@ impl Running {
         doing("asking the guest for its verdict");
         let verdict = self.guest.stop(&self.vm.link)?;
         for port in &verdict.ports {
+            let good = port.good(true) && port.received > 0 && port.driver.interrupts > 0;
+            if !good {
+                diagnosis::look(&port.name);
+            }
             ensure!(
-                port.good(true) && port.received > 0 && port.driver.interrupts > 0,
-                "{}: expected every line once, in order and whole, saw {port:?}",
-                port.name
+                good,
+                "{}: expected every line once, in order and whole, saw {:?}",
+                port.name,
+                verdict.ports
             );
         }
         for load in &verdict.loads {
