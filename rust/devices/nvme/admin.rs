@@ -232,9 +232,10 @@ impl Controller {
         let shadows = Shadows {
             doorbells: command.prp1,
             event_indexes: command.prp2,
+            admin: false,
         };
         self.set_shadows(shadows, memory)
-            .map_err(|_| Status::DATA_TRANSFER)?;
+            .map_err(|_| Status::INVALID_FIELD)?;
         Ok(Some(0))
     }
 
@@ -325,16 +326,16 @@ impl Controller {
             return Err(Status::SEQUENCE);
         }
 
-        let warnings = self.features.warnings();
-        let cached = self.features.write_cache;
-        let result = self
-            .features
-            .set(feature, command.cdw11(), self.parameters.queue_pairs)?;
-        if cached && !self.features.write_cache {
+        let pairs = self.parameters.queue_pairs;
+        let mut features = self.features.clone();
+        let result = features.set(feature, command.cdw11(), pairs)?;
+        if self.features.write_cache && !features.write_cache {
             flush(store)?;
         }
-        let new_warnings = self.features.warnings() & !warnings;
-        if self.features.reports(new_warnings) {
+        self.features = features;
+        // A warning is told of as long as there is reason for it, once until its log is read.
+        let concerns_warnings = [Feature::TemperatureThreshold, Feature::AsyncEvents];
+        if concerns_warnings.contains(&feature) && self.features.reports(self.features.warnings()) {
             self.events.raise(Event::Temperature);
         }
         Ok(Some(result))

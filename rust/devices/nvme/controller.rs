@@ -136,6 +136,9 @@ pub struct Controller {
     pub(crate) health: Health,
     /// MSI-X vectors to send a message for.
     pub(crate) raised: u32,
+    /// Messages are sent even if the enable bit is not set. That is no state of the controller, but of
+    /// how it is connected.
+    msix_connected: bool,
 }
 
 impl Controller {
@@ -172,6 +175,7 @@ impl Controller {
             errors: ErrorLog::default(),
             health: Health::default(),
             raised: 0,
+            msix_connected: false,
         }
     }
 
@@ -240,6 +244,20 @@ impl Controller {
         Ok(())
     }
 
+    /// Writes to base address register 0 what lies in the MSI-X table, and nothing else, for a
+    /// controller that is stopped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Controller::write_bar0`].
+    pub fn write_msix_table(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
+        let end = regs::MSIX_TABLE + MSIX_TABLE_SIZE as u64;
+        if (regs::MSIX_TABLE..end).contains(&offset) {
+            return self.write_bar0(offset, bytes);
+        }
+        AccessError::check(offset, bytes.len(), Self::BAR0_SIZE as usize).map(|_| ())
+    }
+
     /// Reads configuration space.
     ///
     /// # Errors
@@ -285,7 +303,16 @@ impl Controller {
 
     /// Returns whether software made the controller send messages instead of asserting its pin.
     pub fn msix_enabled(&self) -> bool {
-        self.config.msix_enabled()
+        self.msix_connected || self.config.msix_enabled()
+    }
+
+    /// Connects MSI-X, or disconnects it: while it is connected messages are sent whatever the enable
+    /// bit in configuration space says. What waits to be consumed by then is announced once more.
+    pub fn set_msix(&mut self, connected: bool) {
+        if connected && !self.msix_enabled() {
+            self.raise_unconsumed();
+        }
+        self.msix_connected = connected;
     }
 
     /// Returns whether software has enabled the controller, CC.EN.
@@ -430,11 +457,13 @@ impl Controller {
 
     /// Whether the controller has something to interrupt for.
     fn interrupt(&self) -> bool {
-        self.completion.iter().flatten().any(|completion| {
-            completion.vector.is_some_and(|vector| {
-                !completion.is_empty() && self.registers.interrupt_mask & 1 << vector == 0
+        // One that failed takes no doorbell: what is consumed would stay announced.
+        self.registers.running()
+            && self.completion.iter().flatten().any(|completion| {
+                completion.vector.is_some_and(|vector| {
+                    !completion.is_empty() && self.registers.interrupt_mask & 1 << vector == 0
+                })
             })
-        })
     }
 }
 

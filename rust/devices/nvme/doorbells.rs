@@ -10,6 +10,7 @@ use core::sync::atomic::{
 
 use crate::parameters::QUEUE_PAIRS_MAX;
 use crate::registers::{
+    is_aligned,
     DOORBELLS,
     DOORBELLS_END,
     DOORBELL_SIZE, //
@@ -77,16 +78,20 @@ impl Doorbells {
     ///
     /// Returns whether it is. The worker has to run then.
     ///
-    /// A doorbell takes whole aligned words of 32 bits; what the specification leaves undefined, a
-    /// write of another width to the area of the doorbells, is taken and has no effect.
+    /// A doorbell takes whole aligned words of 32 bits, and a write of 64 bits is two of them; what the
+    /// specification leaves undefined, a write of another width to the area of the doorbells, is
+    /// taken and has no effect.
     pub fn post(&self, offset: u64, bytes: &[u8]) -> bool {
         if !(DOORBELLS..DOORBELLS_END).contains(&offset) {
             return false;
         }
 
         let at = offset - DOORBELLS;
-        if let (0, Ok(value)) = (at % DOORBELL_SIZE, bytes.try_into()) {
-            let index = at / DOORBELL_SIZE;
+        let words = bytes.chunks_exact(DOORBELL_SIZE as usize);
+        if !is_aligned(at, DOORBELL_SIZE.trailing_zeros()) || !words.remainder().is_empty() {
+            return true;
+        }
+        for (index, value) in (at / DOORBELL_SIZE..).zip(words.flat_map(<[u8; 4]>::try_from)) {
             let slot = usize::try_from(index).ok().and_then(|i| self.values.get(i));
             let bit = match slot {
                 Some(slot) => {
@@ -153,6 +158,14 @@ impl Iterator for Posted<'_> {
 }
 
 impl Doorbell {
+    /// Returns the queue that it is of, if there is one.
+    pub(crate) fn queue(self) -> Option<usize> {
+        match self {
+            Self::SubmissionTail { queue, .. } | Self::CompletionHead { queue, .. } => Some(queue),
+            Self::Unknown => None,
+        }
+    }
+
     /// Returns the doorbell with number `index`, which has `value`.
     pub(crate) fn decode(index: usize, value: u32) -> Self {
         if index >= COUNT {

@@ -185,7 +185,8 @@ impl Features {
         Ok(match feature {
             Feature::Arbitration => self.arbitration,
             Feature::PowerManagement => self.power_management,
-            Feature::TemperatureThreshold => match threshold(cdw11)? {
+            // There is no value of all sensors together.
+            Feature::TemperatureThreshold => match threshold(cdw11, &[SENSOR_COMPOSITE])? {
                 Threshold::Over => self.over_temperature.into(),
                 Threshold::Under => self.under_temperature.into(),
             },
@@ -221,10 +222,12 @@ impl Features {
                 }
                 self.power_management = cdw11 & POWER_ALL;
             }
-            Feature::TemperatureThreshold => match threshold(cdw11)? {
-                Threshold::Over => self.over_temperature = low(cdw11),
-                Threshold::Under => self.under_temperature = low(cdw11),
-            },
+            Feature::TemperatureThreshold => {
+                match threshold(cdw11, &[SENSOR_COMPOSITE, SENSOR_ALL])? {
+                    Threshold::Over => self.over_temperature = low(cdw11),
+                    Threshold::Under => self.under_temperature = low(cdw11),
+                }
+            }
             Feature::ErrorRecovery => {
                 if cdw11 & ERROR_RECOVERY_DULBE != 0 {
                     return Err(Status::INVALID_FIELD);
@@ -280,10 +283,10 @@ enum Threshold {
     Under,
 }
 
-/// Returns which threshold dword 11 names, of the only sensor that there is.
-fn threshold(cdw11: u32) -> Result<Threshold, Status> {
+/// Returns which threshold dword 11 names, of the only sensor that there is, by one of its names.
+fn threshold(cdw11: u32, sensors: &[u32]) -> Result<Threshold, Status> {
     let sensor = cdw11 >> THRESHOLD_SENSOR_SHIFT & THRESHOLD_SENSOR;
-    if ![SENSOR_COMPOSITE, SENSOR_ALL].contains(&sensor) {
+    if !sensors.contains(&sensor) {
         return Err(Status::INVALID_FIELD);
     }
     match cdw11 >> THRESHOLD_TYPE_SHIFT & THRESHOLD_TYPE {

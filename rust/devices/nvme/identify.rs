@@ -178,6 +178,10 @@ fn uuid(mut bytes: [u8; UUID_SIZE]) -> [u8; UUID_SIZE] {
     bytes
 }
 
+/// How long the medium of a store may need for all that was written, in microseconds: RTD3 resume and
+/// entry latency, which drivers wait for at a shutdown.
+const FLUSH_TIME_US: u32 = 30_000_000;
+
 /// Describes the controller, figure 247.
 pub(crate) fn controller(window: &mut Window<'_>, parameters: &Parameters, names: &Names) {
     window.put_u16(0, VENDOR_REDHAT);
@@ -189,6 +193,11 @@ pub(crate) fn controller(window: &mut Window<'_>, parameters: &Parameters, names
     window.put(73, &[OUI[2], OUI[1], OUI[0]]);
     window.put_u8(77, TRANSFER_SHIFT as u8);
     window.put_u32(80, VERSION);
+    // A shutdown waits until the medium has everything.
+    if parameters.store != STORE_ZEROING {
+        window.put_u32(84, FLUSH_TIME_US);
+        window.put_u32(88, FLUSH_TIME_US);
+    }
     window.put_u8(111, CNTRLTYPE_IO);
 
     window.put_u16(256, OACS_DOORBELL_BUFFER);

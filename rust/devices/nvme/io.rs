@@ -94,6 +94,24 @@ impl Controller {
         }
     }
 
+    /// Whether a command of an I/O queue can take much longer than the largest transfer: it is about
+    /// more bytes than that, or the medium has to have everything before it completes.
+    pub(crate) fn takes_long<S: Store>(&self, command: &Command, store: &S) -> bool {
+        let forced = || {
+            let unit_access = command.cdw12() & FORCE_UNIT_ACCESS != 0;
+            store.reads_ahead() && (unit_access || !self.features.write_cache)
+        };
+        match command.opcode {
+            WRITE_ZEROES => {
+                block_count(command) << self.parameters.lba_shift > TRANSFER_MAX as u64 || forced()
+            }
+            DATASET_MANAGEMENT => command.cdw11() & DATASET_DEALLOCATE != 0,
+            WRITE => forced(),
+            FLUSH => store.reads_ahead(),
+            _ => false,
+        }
+    }
+
     fn read<M: GuestMemory, S: Store>(
         &mut self,
         command: &Command,
@@ -102,7 +120,7 @@ impl Controller {
     ) -> Result<(), Status> {
         let (offset, length, mut prp) = self.transfer(command)?;
         if command.cdw12() & FORCE_UNIT_ACCESS != 0 {
-            flush(store)?;
+            flush(store).map_err(|_| Status::READ_ERROR)?;
         }
         let moved = store
             .read_straight(offset, length, &mut |most| prp.take(memory, most))
@@ -172,6 +190,9 @@ impl Controller {
         let mut prp = Prp::new(command, count * RANGE_SIZE, self.registers.page_shift())?;
         let mut batch = [[0; RANGE_SIZE]; RANGES_BATCH];
         let mut left = count;
+        // Ranges may overlap. That is no reason to go over the namespace 256 times, as deallocation is
+        // a wish.
+        let mut allowed = self.parameters.capacity;
         while left > 0 {
             let ranges = &mut batch[..left.min(RANGES_BATCH)];
             left -= ranges.len();
@@ -180,7 +201,8 @@ impl Controller {
             for range in ranges.iter() {
                 let (start, blocks) = decode_range(range);
                 let extent = self.extent(start, blocks.into())?;
-                if extent.length > 0 {
+                if extent.length > 0 && extent.length <= allowed {
+                    allowed -= extent.length;
                     store
                         .deallocate(extent.offset, extent.length)
                         .map_err(|error| failure_of_store(error, Status::WRITE_FAULT))?;
@@ -239,16 +261,6 @@ pub(crate) fn flush<S: Store>(store: &mut S) -> Result<(), Status> {
 /// Whether a command of an I/O queue says in dwords 10 and 11 where its blocks begin.
 pub(crate) fn has_blocks(command: &Command) -> bool {
     [WRITE, READ, COMPARE, WRITE_ZEROES].contains(&command.opcode)
-}
-
-/// Whether a command of an I/O queue can take much longer than the largest transfer: it is about more
-/// bytes than that.
-pub(crate) fn takes_long(command: &Command, lba_shift: u8) -> bool {
-    match command.opcode {
-        WRITE_ZEROES => block_count(command) << lba_shift > TRANSFER_MAX as u64,
-        DATASET_MANAGEMENT => command.cdw11() & DATASET_DEALLOCATE != 0,
-        _ => false,
-    }
 }
 
 /// Number of blocks of a command that says one less in dword 12.

@@ -73,6 +73,7 @@ pub use parameters::{
     Parameters,
     CAPACITY_MAX,
     CAPACITY_MIN,
+    CAPACITY_UNIT,
     CONFIGURATION_MAX,
     QUEUE_PAIRS_MAX,
     SERIAL_SIZE,

@@ -11,7 +11,7 @@ pub const CAPACITY_MIN: u64 = 1 << 20;
 /// The most bytes of a namespace.
 pub const CAPACITY_MAX: u64 = 1 << 36;
 /// A namespace has a multiple of this many bytes, whatever its block size is.
-pub(crate) const CAPACITY_UNIT: u64 = 4096;
+pub const CAPACITY_UNIT: u64 = 4096;
 /// The most pairs of I/O queues.
 pub const QUEUE_PAIRS_MAX: u16 = 16;
 /// The kind of store whose deallocated blocks always read as zeros.

@@ -16,10 +16,7 @@ use crate::doorbells::{
     PAIRS, //
 };
 use crate::events::Event;
-use crate::io::{
-    has_blocks,
-    takes_long, //
-};
+use crate::io::has_blocks;
 use crate::log::ErrorEntry;
 use crate::memory::GuestMemory;
 use crate::queue::{
@@ -55,6 +52,7 @@ pub(crate) type Outcome = Result<Option<u32>, Status>;
 impl Controller {
     /// Does what software started: enables the controller, completes a shutdown, and executes
     /// commands, at most `budget` of them, and none after one that can take as long as many others.
+    /// Such a one comes first, so that nobody waits with it who could have been told before.
     ///
     /// One thread at a time calls it, whenever [`Doorbells::post`] took a doorbell, after every
     /// [`Controller::write_bar0`] and [`Controller::write_config`], after [`Controller::load`], and
@@ -102,7 +100,7 @@ impl Controller {
                 if left == 0 {
                     return Work::More;
                 }
-                let executed = self.execute_round(memory, store, left);
+                let executed = self.execute_round(memory, store, left, left == budget);
                 left = left.saturating_sub(executed);
                 // A guest with one command at a time does not give another one before this one is
                 // complete; one that is busy is better looked after once more without being told to
@@ -140,14 +138,17 @@ impl Controller {
             return;
         }
         // With shadow doorbells, a doorbell only calls to look at them.
+        let shadowed = doorbell
+            .queue()
+            .is_some_and(|queue| self.is_shadowed(queue));
         let known = match doorbell {
             Doorbell::SubmissionTail { queue, value } => match self.submission.get_mut(queue) {
-                Some(Some(_)) if self.shadows.is_some() && queue != ADMIN => Ok(Ok(())),
+                Some(Some(_)) if shadowed => Ok(Ok(())),
                 Some(Some(ring)) => Ok(ring.set_tail(position(value))),
                 _ => Err(()),
             },
             Doorbell::CompletionHead { queue, value } => match self.completion.get_mut(queue) {
-                Some(Some(_)) if self.shadows.is_some() && queue != ADMIN => Ok(Ok(())),
+                Some(Some(_)) if shadowed => Ok(Ok(())),
                 Some(Some(ring)) => Ok(ring.set_head(position(value))),
                 _ => Err(()),
             },
@@ -187,11 +188,13 @@ impl Controller {
     /// much of the budget they used up.
     ///
     /// It goes on after the queue that was served last, so that none starves whatever the budget is.
+    /// `first` says that nothing was executed before.
     fn execute_round<M: GuestMemory, S: Store>(
         &mut self,
         memory: &mut M,
         store: &mut S,
         budget: u32,
+        first: bool,
     ) -> u32 {
         let mut executed = 0;
         for _ in 0..PAIRS {
@@ -200,19 +203,21 @@ impl Controller {
             }
             let queue = self.next_queue;
             self.next_queue = (queue + 1) % PAIRS;
-            executed += self.execute_burst(queue, memory, store, budget - executed);
+            let first = first && executed == 0;
+            executed += self.execute_burst(queue, memory, store, budget - executed, first);
         }
         executed
     }
 
     /// Executes commands of one queue, at most `budget`, and returns how much of the budget they used
-    /// up: one that can take long takes the rest.
+    /// up: one that can take long takes the rest, and is executed only if nothing was before.
     fn execute_burst<M: GuestMemory, S: Store>(
         &mut self,
         queue: usize,
         memory: &mut M,
         store: &mut S,
         budget: u32,
+        mut first: bool,
     ) -> u32 {
         // An admin command can take the room of the next one's completion for an event.
         let burst = if queue == ADMIN { 1 } else { BURST };
@@ -242,10 +247,17 @@ impl Controller {
         }
         let mut posts = Posts::new();
         let mut used = count as u32;
+        // What was fetched and is not executed stays in its queue and is fetched anew.
         for command in commands {
+            let long = queue != ADMIN && self.takes_long(&command, store);
+            if long && !first {
+                self.next_queue = queue;
+                used = budget;
+                break;
+            }
             self.execute(queue, &command, memory, store, &mut posts);
-            if queue != ADMIN && takes_long(&command, self.parameters.lba_shift) {
-                // What was fetched with it stays in its queue and is fetched anew.
+            first = false;
+            if long {
                 used = budget;
                 break;
             }

@@ -46,8 +46,21 @@ fn the_buffers_are_whole_pages() {
 }
 
 #[test]
+fn buffers_that_are_not_memory_are_an_invalid_field() {
+    let mut driver = Driver::ready();
+    let (gone, page) = (driver.page(), driver.page());
+    driver.bench.memory.unmap(gone);
+    for (prp1, prp2) in [(gone, page), (page, gone)] {
+        driver.bad(0, Sqe::new(ADMIN_DBBUF).prp(prp1, prp2), &[INVALID_FIELD]);
+    }
+    driver.good(1, flush());
+}
+
+#[test]
 fn a_busy_driver_hardly_ever_writes_a_register() {
     let mut driver = shadowed(2, 32);
+    // A flush is nothing to wait for.
+    driver.bench.disk.reads_ahead = false;
     driver.traps = 0;
     let mut commands = 0;
     for _ in 0..50 {
@@ -74,6 +87,54 @@ fn a_busy_driver_hardly_ever_writes_a_register() {
         driver.traps
     );
     assert!(driver.outstanding.is_empty(), "every command completes");
+}
+
+#[test]
+fn the_admin_queue_may_have_shadows_too() {
+    let mut driver = shadowed(1, 8);
+    driver.shadows_admin = true;
+    driver.traps = 0;
+    for round in 0..200 {
+        // More than one at once is where a register write is left out.
+        for _ in 0..=round % 3 {
+            driver.submit(
+                0,
+                Sqe::new(ADMIN_GET_FEATURES).dword(10, FEAT_ARBITRATION.into()),
+            );
+        }
+        driver.pump();
+        assert!(
+            driver.outstanding.is_empty(),
+            "in round {round} every admin command completes"
+        );
+        driver.good(1, flush());
+    }
+}
+
+#[test]
+fn registers_of_the_admin_queue_count_until_its_shadows_are_used() {
+    let mut driver = shadowed(1, 8);
+    for _ in 0..50 {
+        driver.good(
+            0,
+            Sqe::new(ADMIN_GET_FEATURES).dword(10, FEAT_ARBITRATION.into()),
+        );
+    }
+    // What the shadows have by now is long past.
+    let shadow = driver.shadow.expect("they are configured");
+    for (at, queue_has) in [(0, driver.sqs[&0].tail), (4, driver.cqs[&0].head)] {
+        driver
+            .bench
+            .memory
+            .put(shadow.doorbells + at, &u32::from(queue_has).to_le_bytes());
+    }
+    driver.shadows_admin = true;
+    for _ in 0..50 {
+        driver.good(
+            0,
+            Sqe::new(ADMIN_GET_FEATURES).dword(10, FEAT_ARBITRATION.into()),
+        );
+    }
 }
 
 #[test]

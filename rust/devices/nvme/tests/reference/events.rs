@@ -283,6 +283,34 @@ fn a_smart_event_comes_when_it_is_configured() {
 }
 
 #[test]
+fn a_smart_event_comes_as_long_as_there_is_reason_for_it() {
+    let mut driver = Driver::ready();
+    let expect_event = |driver: &mut Driver, why: &str| {
+        let cid = request(driver);
+        driver.pump();
+        let completion = driver.take(0, cid).unwrap_or_else(|| panic!("{why}"));
+        assert_eq!(
+            event(completion),
+            (AER_SMART, AER_SMART_TEMPERATURE, u32::from(LOG_SMART))
+        );
+        driver.log_page(LOG_SMART, 512, false);
+    };
+    driver.set_feature(FEAT_ASYNC_EVENT, 0);
+    driver.set_feature(FEAT_TEMP_THRESH, 0);
+    driver.set_feature(FEAT_ASYNC_EVENT, 1 << 1);
+    expect_event(&mut driver, "it is warm when events are enabled");
+    driver.set_feature(FEAT_TEMP_THRESH, 1);
+    expect_event(&mut driver, "it is still warm by another threshold");
+
+    let cid = request(&mut driver);
+    driver.pump();
+    assert!(driver.take(0, cid).is_none(), "nothing was set since");
+    driver.set_feature(FEAT_ARBITRATION, 0);
+    driver.pump();
+    assert!(driver.take(0, cid).is_none(), "another feature");
+}
+
+#[test]
 fn a_reset_forgets_requests_and_events() {
     let mut driver = Driver::ready();
     request(&mut driver);

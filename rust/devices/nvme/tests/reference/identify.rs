@@ -48,6 +48,9 @@ fn the_controller_says_what_it_is() {
     assert_eq!(data[76], 0, "one port, one controller, no sharing");
     assert_eq!(data[77], 7, "MDTS is 512 KiB in pages of 4 KiB");
     assert_eq!(u32_at(&data, 80), VS_1_4, "version");
+    for (what, at) in [("resume", 84), ("entry", 88)] {
+        assert_eq!(u32_at(&data, at), 0, "RTD3 {what} latency is not told");
+    }
     assert_eq!(data[111], 1, "an I/O controller");
 
     let oacs = u16_at(&data, 256);
@@ -155,6 +158,15 @@ fn a_store_that_may_not_zero_promises_no_zeros() {
 
     let dlfeat = driver.identify(CNS_NS, 1)[33];
     assert_eq!(dlfeat & 7, 0, "what deallocated blocks read as is not told");
+    let data = driver.identify(CNS_CTRL, 0);
+    for (what, at) in [("resume", 84), ("entry", 88)] {
+        let timeout = u32::from(driver.bench.read64(REG_CAP).to_le_bytes()[3]) * 500_000;
+        assert_eq!(
+            u32_at(&data, at),
+            timeout,
+            "RTD3 {what} latency is as long as enabling may take"
+        );
+    }
 }
 
 #[test]

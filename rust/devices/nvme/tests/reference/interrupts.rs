@@ -53,6 +53,63 @@ fn each_queue_raises_its_own_vector() {
 }
 
 #[test]
+fn messages_are_sent_without_the_enable_bit_once_somebody_listens() {
+    let mut driver = Driver::with_queues(pin(), 1, 8);
+    driver.submit(1, flush());
+    driver.bench.settle();
+    assert!(driver.bench.controller.intx_asserted(), "the pin, before");
+    driver.bench.controller.set_msix(true);
+    assert!(
+        !driver.bench.controller.intx_asserted(),
+        "the pin gives way to messages"
+    );
+    assert_eq!(
+        driver.bench.controller.take_raised(),
+        1,
+        "a message for what waits, by the vector of the pin"
+    );
+    driver.pump();
+    driver.msix = true;
+    assert_eq!(driver.create_cq(2, 8, Some(5)), SUCCESS);
+    assert_eq!(driver.create_sq(2, 8, 2), SUCCESS);
+    driver.bench.raised = 0;
+    driver.submit(2, flush());
+    driver.bench.settle();
+    assert_eq!(driver.bench.raised, 1 << 5, "a message");
+    driver.pump();
+    driver.msix = false;
+    driver.bench.controller.set_msix(false);
+    driver.submit(1, flush());
+    driver.bench.settle();
+    assert!(driver.bench.controller.intx_asserted(), "the pin, after");
+}
+
+#[test]
+fn a_controller_that_failed_does_not_hold_the_pin() {
+    let mut driver = Driver::with_queues(pin(), 1, 8);
+    driver.submit(1, flush());
+    driver.bench.settle();
+    assert!(driver.bench.controller.intx_asserted(), "a completion");
+    driver.bench.controller.fail();
+    assert!(
+        !driver.bench.controller.intx_asserted(),
+        "no doorbell would take it down"
+    );
+}
+
+#[test]
+fn a_write_of_64_bits_is_two_doorbells() {
+    let mut driver = Driver::with_queues(Setup::default(), 1, 8);
+    let cid = driver.enqueue(1, flush());
+    let (tail, head) = (driver.sqs[&1].tail, driver.cqs[&1].head);
+    driver
+        .bench
+        .write64(REG_DBS + 8, u64::from(tail) | u64::from(head) << 32);
+    driver.pump();
+    assert!(driver.take(1, cid).is_some(), "the command completes");
+}
+
+#[test]
 fn a_vector_is_raised_once_per_completion_at_most() {
     let mut driver = Driver::ready();
     driver.good(1, flush());

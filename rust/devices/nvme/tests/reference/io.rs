@@ -260,6 +260,23 @@ fn ranges_are_deallocated_and_read_as_zeros() {
 }
 
 #[test]
+fn ranges_that_overlap_are_not_deallocated_for_ever() {
+    let mut driver = ready(9);
+    let capacity = driver.bench.disk.bytes.len() as u64;
+    let whole = (0, blocks(&driver) as u32);
+    let sqe = dsm(&mut driver, &[whole; 256], DSM_AD);
+    driver.good(1, sqe);
+    assert_eq!(driver.bench.disk.deallocated, capacity);
+    // Whatever was left out, it has to be there.
+    let sqe = dsm(
+        &mut driver,
+        &[whole, whole, (u64::from(whole.1), 1)],
+        DSM_AD,
+    );
+    driver.bad(1, sqe, &[LBA_RANGE]);
+}
+
+#[test]
 fn as_many_ranges_as_there_can_be() {
     let mut driver = ready(9);
     driver.write(1, 0, &vec![0xff; 256 << 10]);
