@@ -121,8 +121,19 @@ impl<M: Model> Live<M> {
         }
     }
 
+    /// Resets the device as `VFIO_DEVICE_RESET` does. As for vfio-pci, the header of configuration
+    /// space keeps what software wrote to it.
     pub(crate) fn reset(&mut self) {
+        let mut header = [0; pci::HEADER_SIZE];
+        let kept = pieces(0, header.len())
+            .try_for_each(|(at, piece)| self.model.read_config(at, &mut header[piece]));
         self.model.reset();
+        if kept.is_ok() {
+            for (at, piece) in pieces(0, header.len()) {
+                // Every device has a header.
+                let _ = self.model.write_config(at, &header[piece]);
+            }
+        }
         self.staged = None;
         self.staged_storage = None;
         self.load_error = None;
@@ -282,7 +293,7 @@ impl<D: Driver> Mediated<D> {
         name: &CStr,
         settings: Result<D::Settings>,
         bar_size: impl Fn(u32) -> u64,
-        window_size: WindowSize,
+        window_size: Result<WindowSize>,
     ) -> impl PinInit<Self, Error> {
         let mut bar_sizes = [0; BARS];
         for (bar, size) in (pci::BAR0..=pci::BAR5).zip(bar_sizes.iter_mut()) {
@@ -297,7 +308,7 @@ impl<D: Driver> Mediated<D> {
                 c"Mediated::migration",
                 Migration {
                     settings: settings?,
-                    window_size,
+                    window_size: window_size?,
                     protocols: Protocols::Any,
                     region: None,
                     protocol: None,
@@ -398,8 +409,15 @@ impl<D: Driver> Mediated<D> {
     /// Drives the interrupts as `model` wants them.
     pub(crate) fn drive_interrupts(&self, model: &mut D::Model) {
         self.interrupts
-            .set_line(model.intx_asserted(), model.interrupt());
+            .set_line(model.intx_asserted(), model.interrupt(), || {
+                self.posted.is_posted()
+            });
         self.interrupts.raise(model.take_raised());
+    }
+
+    /// Tells `model` whether the user has enabled MSI-X.
+    pub(crate) fn tell_msix(&self, model: &mut D::Model) {
+        model.set_msix(self.interrupts.enabled() == Some(irq::Index::Msix));
     }
 
     fn bar_size(&self, bar: u32) -> u64 {
@@ -549,7 +567,11 @@ impl<D: Driver> Mediated<D> {
                 pieces(offset, bytes.len()).all(|(at, piece)| {
                     // Each piece is the model's to take or not; what it took, the rest of the
                     // access cannot undo.
-                    self.posted.post(*bar, at, &bytes[piece])
+                    let posted = self.posted.post(*bar, at, &bytes[piece]);
+                    if posted {
+                        self.interrupts.doubt_line();
+                    }
+                    posted
                 })
             }
             _ => false,
@@ -575,8 +597,12 @@ impl<D: Driver> Mediated<D> {
         for (at, piece) in pieces(offset, bytes.len()) {
             let bytes = &bytes[piece];
             match target {
-                // A device that has been stopped takes no notice.
-                Target::Bar(_) if !live.running => {}
+                Target::Bar(bar) if !live.running => {
+                    live.model.write_bar_stopped(*bar, at, bytes)?;
+                    if let Some(staged) = &mut live.staged {
+                        staged.write_bar_stopped(*bar, at, bytes)?;
+                    }
+                }
                 Target::Bar(bar) => live.model.write_bar(*bar, at, bytes)?,
                 _ => {
                     live.model.write_config(at, bytes)?;
@@ -681,6 +707,8 @@ impl<D: Driver> Operations for Mediated<D> {
 
         match &target {
             Target::Data { offset } => device.open_window()?.copy_to_user(*offset, into, count)?,
+            // Of nothing, as everywhere else.
+            Target::Header if count == 0 => {}
             Target::Header => {
                 let mut field = [0; FIELD_MAX];
                 let bytes = field
@@ -735,6 +763,7 @@ impl<D: Driver> Operations for Mediated<D> {
             Target::Data { offset } => {
                 device.open_window()?.copy_from_user(*offset, from, count)?
             }
+            Target::Header if count == 0 => {}
             Target::Header => {
                 let mut field = [0; FIELD_MAX];
                 let bytes = field
@@ -833,7 +862,11 @@ impl<D: Driver> Operations for Mediated<D> {
     }
 
     fn set_irqs(device: &Device<Self>, set: irq::Set) -> Result {
-        device.interrupts.set(&set)
+        device.interrupts.set(&set)?;
+        device.with_live(|live| {
+            device.tell_msix(&mut live.model);
+            device.drive_interrupts(&mut live.model);
+        })
     }
 
     fn reset(device: &Device<Self>) -> Result {

@@ -171,6 +171,7 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
                 }
                 let former = live.model.adopt(staged);
                 // The VMM has set up the interrupts for the device that it is now.
+                self.0.tell_msix(&mut live.model);
                 self.0.interrupts.forget();
                 self.0.drive_interrupts(&mut live.model);
                 former

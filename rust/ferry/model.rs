@@ -21,6 +21,9 @@ pub trait PostedWrites: Default + Send + Sync + 'static {
     /// this kind. Several threads may call it at once.
     fn post(&self, bar: u32, offset: u64, bytes: &[u8]) -> bool;
 
+    /// Whether there is a note that [`Model::work`] has not taken.
+    fn is_posted(&self) -> bool;
+
     /// Forgets all notes.
     fn clear(&self);
 }
@@ -28,6 +31,10 @@ pub trait PostedWrites: Default + Send + Sync + 'static {
 /// A device without posted writes.
 impl PostedWrites for () {
     fn post(&self, _bar: u32, _offset: u64, _bytes: &[u8]) -> bool {
+        false
+    }
+
+    fn is_posted(&self) -> bool {
         false
     }
 
@@ -141,6 +148,21 @@ pub trait Model: Sized + Send + Unpin + 'static {
     /// As for [`Self::read_bar`].
     fn write_bar(&mut self, bar: u32, offset: u64, bytes: &[u8]) -> Result<(), Self::AccessError>;
 
+    /// Writes registers of a BAR while the device is stopped. It takes those that tell where its
+    /// interrupts go, such as an MSI-X table, and no other.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::read_bar`].
+    fn write_bar_stopped(
+        &mut self,
+        _bar: u32,
+        _offset: u64,
+        _bytes: &[u8],
+    ) -> Result<(), Self::AccessError> {
+        Ok(())
+    }
+
     /// Reads configuration space.
     ///
     /// # Errors
@@ -160,6 +182,11 @@ pub trait Model: Sized + Send + Unpin + 'static {
 
     /// Whether the device has a reason to interrupt; MSI vector 0 is sent when that becomes true.
     fn interrupt(&self) -> bool;
+
+    /// The user has enabled MSI-X by `VFIO_DEVICE_SET_IRQS`, or has not. While it has, messages are sent
+    /// whatever the enable bit in configuration space says, which a user of vfio-pci cannot set. A
+    /// new device starts without, and a reset leaves it as it is.
+    fn set_msix(&mut self, _enabled: bool) {}
 
     /// The MSI-X vectors that are to be sent, one bit for each, since the last call.
     fn take_raised(&mut self) -> u32 {

@@ -208,9 +208,12 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
                     None
                 };
                 let region = migration.region.as_mut().ok_or(ENODEV)?;
-                region
-                    .do_arc(&mut Engaged(device), &mut Reporter(device), next)
-                    .map_err(error)?;
+                let arc = region.do_arc(&mut Engaged(device), &mut Reporter(device), next);
+                if let Err(refusal) = arc {
+                    // Whoever waits for data may wait for what will not come.
+                    device.notify_data();
+                    return Err(error(refusal));
+                }
                 migration.protocol = Some(Protocol::V2);
                 match begun {
                     Some((id, begun)) => {

@@ -10,6 +10,9 @@
 //! A message that finds no eventfd waits for one, as it would in the pending bit array of a real
 //! MSI-X table: QEMU 7.2 disables all of MSI-X for a moment whenever the guest adds a vector.
 //!
+//! A driver that takes writes and looks at them later says so ([`Interrupts::doubt_line`]): the line
+//! may have to go down for them, and whoever unmasks INTx meanwhile is not to get it once more.
+//!
 //! # Lock order
 //!
 //! `Interrupts::unmask_listener`, then `Router::routing`. The routing is a spinlock so that a
@@ -24,6 +27,12 @@ use crate::eventfd::{
 use kernel::{
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Full,
+            Relaxed,
+            Release, //
+        },
         Arc,
         Mutex,
         SpinLock, //
@@ -156,8 +165,7 @@ impl Routing {
         }
     }
 
-    fn deliver_pending(&mut self) {
-        self.deliver_intx();
+    fn deliver_messages(&mut self) {
         for number in 0..self.vectors.len() {
             if self.vectors[number].pending {
                 self.raise(number);
@@ -171,6 +179,8 @@ impl Routing {
 struct Router {
     #[pin]
     routing: SpinLock<Routing>,
+    /// The line's level may be out of date.
+    doubtful: Atomic<bool>,
 }
 
 impl Signalled for Router {
@@ -183,7 +193,20 @@ impl Router {
     fn unmask(&self) {
         let mut routing = self.routing.lock();
         routing.intx_masked = false;
-        routing.deliver_intx();
+        self.deliver_intx(&mut routing);
+    }
+
+    /// Delivers INTx unless its level is in doubt, in which case that of the next
+    /// [`Interrupts::set_line`] counts.
+    fn deliver_intx(&self, routing: &mut Routing) {
+        if !self.doubtful.load(Relaxed) {
+            routing.deliver_intx();
+        }
+    }
+
+    fn deliver_pending(&self, routing: &mut Routing) {
+        self.deliver_intx(routing);
+        routing.deliver_messages();
     }
 }
 
@@ -217,6 +240,7 @@ impl Interrupts {
                             cause: false,
                             vectors,
                         }),
+                        doubtful: Atomic::new(false),
                     }),
                     GFP_KERNEL_ACCOUNT,
                 )?
@@ -256,15 +280,29 @@ impl Interrupts {
         })
     }
 
+    /// The device has taken a write without looking at it, which it does later: until
+    /// [`Self::set_line`] the level of INTx may be an old one. Can be called with any lock held.
+    ///
+    /// The write has to be noted before.
+    pub fn doubt_line(&self) {
+        self.router.doubtful.store(true, Release);
+    }
+
     /// Sets what the device drives: the INTx line's level, and the cause whose rising edge raises
-    /// MSI vector 0. Can be called with any lock held.
-    pub fn set_line(&self, intx_level: bool, cause: bool) {
+    /// MSI vector 0. `unseen` says whether a write has been noted since, for which the device will
+    /// call once more. Can be called with any lock held.
+    pub fn set_line(&self, intx_level: bool, cause: bool, unseen: impl FnOnce() -> bool) {
         let mut routing = self.router.routing.lock();
         let raised = cause && !routing.cause;
         routing.intx_level = intx_level;
         routing.cause = cause;
 
-        routing.deliver_intx();
+        // In this order: a write that `unseen` does not see is doubted after it was forgotten here.
+        self.router.doubtful.xchg(false, Full);
+        if unseen() {
+            self.router.doubtful.store(true, Relaxed);
+        }
+        self.router.deliver_intx(&mut routing);
         if raised && routing.mode == Some(Index::Msi) {
             routing.raise(0);
         }
@@ -304,7 +342,12 @@ impl Interrupts {
     pub fn release(&self) {
         let mut routing = self.router.routing.lock();
         routing.held = false;
-        routing.deliver_pending();
+        self.router.deliver_pending(&mut routing);
+    }
+
+    /// Which index the user has enabled.
+    pub fn enabled(&self) -> Option<Index> {
+        self.router.routing.lock().mode
     }
 
     /// Back to no interrupt enabled, as at open. What is pending stays so until
@@ -410,7 +453,7 @@ impl Interrupts {
             Index::Intx => {
                 // A mask outlasts the eventfd, as for vfio-pci: only an unmask ends it.
                 routing.intx_trigger = triggers.pop().flatten();
-                routing.deliver_intx();
+                self.router.deliver_intx(&mut routing);
             }
             Index::Msi | Index::Msix => {
                 for (number, trigger) in (start as usize..).zip(triggers.iter_mut()) {
@@ -421,7 +464,7 @@ impl Interrupts {
                 if index == Index::Msi && newly_enabled && routing.cause {
                     routing.raise(0);
                 }
-                routing.deliver_pending();
+                routing.deliver_messages();
             }
         }
 

@@ -63,6 +63,10 @@ impl PostedWrites for Posted {
         bar == 0 && self.0.post(offset, bytes)
     }
 
+    fn is_posted(&self) -> bool {
+        self.0.is_posted()
+    }
+
     fn clear(&self) {
         self.0.clear();
     }
@@ -276,6 +280,15 @@ impl Model for NvmeDevice {
         self.controller.write_bar0(offset, bytes)
     }
 
+    fn write_bar_stopped(
+        &mut self,
+        _bar: u32,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), AccessError> {
+        self.controller.write_msix_table(offset, bytes)
+    }
+
     fn read_config(&self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
         self.controller.read_config(offset, bytes)
     }
@@ -291,6 +304,10 @@ impl Model for NvmeDevice {
     fn interrupt(&self) -> bool {
         // It has no MSI.
         false
+    }
+
+    fn set_msix(&mut self, enabled: bool) {
+        self.controller.set_msix(enabled);
     }
 
     fn take_raised(&mut self) -> u32 {

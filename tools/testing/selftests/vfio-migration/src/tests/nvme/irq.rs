@@ -10,6 +10,7 @@ use vfio_client::irq::set_argument;
 use vfio_client::irq::Action;
 use vfio_client::irq::Data;
 use vfio_client::irq::Index;
+use vfio_client::migration::State;
 use vfio_client::nvme::admin;
 use vfio_client::nvme::feature;
 use vfio_client::nvme::nvm;
@@ -22,6 +23,7 @@ use crate::card::Context;
 use crate::card::PATIENCE;
 use crate::check::holds;
 use crate::check::same;
+use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::tests::cases;
 use crate::tests::config;
@@ -35,11 +37,14 @@ pub const CASES: &[Case] = cases![
     nvme_msix_signals_the_queues_own_vector,
     nvme_msix_of_a_queue_without_interrupts_is_silent,
     nvme_msix_vectors_may_be_shared,
-    nvme_msix_without_the_enable_bit_is_silent,
+    nvme_msix_needs_no_enable_bit,
+    nvme_msix_set_up_survives_a_reset,
+    nvme_msix_table_is_written_while_stopped,
     nvme_msix_eventfds_may_be_exchanged,
     nvme_msix_triggered_by_the_user,
     nvme_msix_malformed_set_ups_change_nothing,
     nvme_intx_is_up_while_completions_wait,
+    nvme_intx_does_not_come_again_for_what_was_taken,
     nvme_intx_is_masked_by_intms,
     nvme_intx_disable_bit_keeps_it_quiet,
     nvme_intx_gives_way_to_msix,
@@ -137,19 +142,65 @@ fn nvme_msix_vectors_may_be_shared(context: &Context) -> Outcome {
     same("other vectors", quiet(&disk)?, vec![])
 }
 
-fn nvme_msix_without_the_enable_bit_is_silent(context: &Context) -> Outcome {
-    let mut disk = connected(context, 1)?;
+/// A user of vfio-pci cannot set the bit: `VFIO_DEVICE_SET_IRQS` enables the interrupts.
+fn nvme_msix_needs_no_enable_bit(context: &Context) -> Outcome {
+    let mut disk = Disk::disabled(context, create(context, &[])?)?;
+    disk.driver.connect(VECTORS)?;
     let space = config::space(&disk.card)?;
     let control = disk.driver.msix()? + 2;
     space.write(control, &[0, 0])?;
+    disk.driver.restart(8)?;
+    disk.driver.create_pair(8, Some(9))?;
+    quiet(&disk)?;
     let buffer = disk.driver.data(0);
     let command = disk.transfer(1, nvm::READ, 0, PAGE, buffer);
+    disk.driver.submit(1, command)?;
+    let signals = disk.driver.event(9).wait(PATIENCE)?;
+    holds(signals >= 1, "no interrupt without the enable bit")?;
+    disk.driver.wait(1)?;
+
+    disk.card.device().disable_irqs(Index::Msix)?;
     disk.driver.submit(1, command)?;
     // Waiting at the eventfd would be for nothing.
     while disk.driver.peek(1).is_none() {
         std::thread::yield_now();
     }
-    same("vectors", quiet(&disk)?, vec![])
+    same("vectors once disabled", quiet(&disk)?, vec![])?;
+    // Whoever comes back is told of what waits.
+    disk.driver.signal()?;
+    let signals = disk.driver.event(9).wait(PATIENCE)?;
+    holds(signals >= 1, "no interrupt for what completed meanwhile")
+}
+
+fn nvme_msix_set_up_survives_a_reset(context: &Context) -> Outcome {
+    let mut disk = connected(context, 1)?;
+    disk.card.reset()?;
+    // Nothing but the controller is set up anew.
+    disk.driver.restart(8)?;
+    quiet(&disk)?;
+    disk.driver.submit(0, harmless())?;
+    let signals = disk.driver.event(0).wait(PATIENCE)?;
+    holds(signals >= 1, "no interrupt after a reset")
+}
+
+fn nvme_msix_table_is_written_while_stopped(context: &Context) -> Outcome {
+    const TABLE: u64 = 0x2000;
+    let disk = connected(context, 0)?;
+    let bar = disk.driver.bar();
+    let entry: [u8; 16] = core::array::from_fn(|at| at as u8 + 1);
+    disk.card.set(State::STOP)?;
+    bar.write(TABLE + 3 * 16, &entry)?;
+    // All else is the stopped device's.
+    bar.write(register::AQA, &[0xff; 4])?;
+    let expect = |when: &str| -> Outcome {
+        let mut seen = [0; 16];
+        bar.read(TABLE + 3 * 16, &mut seen)?;
+        same_bytes(format_args!("entry of the table, {when}"), &seen, &entry)?;
+        same("AQA", bar.read_u32(register::AQA)?, 7 << 16 | 7)
+    };
+    expect("while stopped")?;
+    disk.card.set(State::RUNNING)?;
+    expect("once it runs")
 }
 
 fn nvme_msix_eventfds_may_be_exchanged(context: &Context) -> Outcome {
@@ -300,6 +351,24 @@ fn nvme_intx_is_up_while_completions_wait(context: &Context) -> Outcome {
         same("interrupts after the last unmask", event.take()?, 0)?;
     }
     Ok(())
+}
+
+/// A user that unmasks right after the doorbell, as a VMM does for its guest, is faster than the worker
+/// that looks at the doorbell.
+fn nvme_intx_does_not_come_again_for_what_was_taken(context: &Context) -> Outcome {
+    const ROUNDS: usize = 200;
+    let (mut disk, event) = pinned(context)?;
+    for round in 0..ROUNDS {
+        disk.driver.submit(0, harmless())?;
+        same(
+            format_args!("interrupts of round {round}"),
+            event.wait(PATIENCE)?,
+            1,
+        )?;
+        holds(disk.driver.take(0)?.is_some(), "no completion")?;
+        disk.card.device().unmask(Index::Intx)?;
+    }
+    same("interrupts after the last round", event.take()?, 0)
 }
 
 fn nvme_intx_is_masked_by_intms(context: &Context) -> Outcome {
