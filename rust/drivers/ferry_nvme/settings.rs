@@ -32,6 +32,7 @@ use kernel::{
 use nvme::{
     CAPACITY_MAX,
     CAPACITY_MIN,
+    CAPACITY_UNIT,
     QUEUE_PAIRS_MAX,
     SERIAL_SIZE, //
 };
@@ -39,9 +40,6 @@ use vfio::file::FileName;
 
 /// Default capacity in bytes.
 const CAPACITY_DEFAULT: u64 = 64 << 20;
-
-/// A capacity is a multiple of this many bytes.
-const CAPACITY_UNIT: u64 = 4096;
 
 /// What keeps the content of the namespace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,6 +60,38 @@ impl Display for StoreKind {
     }
 }
 
+/// Hexadecimal digits of a UUID.
+const UUID_DIGITS: usize = 32;
+
+/// The serial number of a new mdev, whose name is a UUID: its last digits, exclusive or those for which
+/// there is no room.
+///
+/// Controllers of one guest need different ones. The last digits alone are the same for all UUIDs of
+/// version 1 that a host makes within months.
+fn serial_of(name: &CStr) -> [u8; SERIAL_SIZE] {
+    let mut uuid = [0; UUID_DIGITS];
+    let digits = name
+        .to_bytes()
+        .iter()
+        .filter_map(|byte| char::from(*byte).to_digit(16));
+    for (slot, digit) in uuid.iter_mut().zip(digits) {
+        *slot = digit;
+    }
+
+    let (first, last) = uuid.split_at_mut(UUID_DIGITS - SERIAL_SIZE);
+    for (digit, folded) in last.iter_mut().rev().zip(first.iter().rev()) {
+        *digit ^= *folded;
+    }
+
+    let mut serial = [b'0'; SERIAL_SIZE];
+    for (byte, digit) in serial.iter_mut().zip(last) {
+        if let Some(digit) = char::from_digit(*digit, 16) {
+            *byte = digit as u8;
+        }
+    }
+    serial
+}
+
 /// The settings of one mdev.
 pub(crate) struct NvmeSettings {
     /// Binary logarithm of the bytes of a logical block, which its type fixes.
@@ -77,20 +107,13 @@ pub(crate) struct NvmeSettings {
 impl NvmeSettings {
     /// Those of a new mdev called `name`.
     pub(crate) fn new(lba_shift: u8, name: &CStr) -> Self {
-        // The last digits of the UUID. Two controllers of one guest need different ones.
-        let mut serial = [b' '; SERIAL_SIZE];
-        let digits = name.to_bytes().iter().rev().filter(|byte| **byte != b'-');
-        for (byte, digit) in serial.iter_mut().rev().zip(digits) {
-            *byte = *digit;
-        }
-
         Self {
             lba_shift,
             store: StoreKind::Ram,
             capacity: CAPACITY_DEFAULT,
             file: None,
             queues: QUEUE_PAIRS_MAX,
-            serial,
+            serial: serial_of(name),
         }
     }
 

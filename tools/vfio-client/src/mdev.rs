@@ -138,7 +138,15 @@ impl MdevType {
     ///
     /// What the kernel answers.
     pub fn create(&self) -> Result<Mdev> {
-        let uuid = random_uuid()?;
+        self.create_called(random_uuid()?)
+    }
+
+    /// Creates a mediated device with this UUID, which is removed when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn create_called(&self, uuid: String) -> Result<Mdev> {
         self.create_raw(uuid.as_bytes())?;
         Ok(Mdev {
             path: Path::new(DEVICES).join(&uuid),

@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use vfio_client::mdev::random_uuid;
 use vfio_client::nvme;
 use vfio_client::nvme::admin;
 use vfio_client::nvme::nvm;
@@ -47,6 +48,7 @@ const GIB: u64 = 1 << 30;
 /// All tests of this file.
 pub const CASES: &[Case] = cases![
     nvme_attributes_have_their_defaults,
+    nvme_serial_numbers_differ_wherever_the_uuids_do,
     nvme_attributes_reach_the_guest,
     nvme_attributes_bad_values_change_nothing,
     nvme_attributes_are_busy_while_open,
@@ -86,6 +88,33 @@ fn nvme_attributes_have_their_defaults(context: &Context) -> Outcome {
         other.attribute(SERIAL)? != serial,
         format_args!("expected another serial number for another controller, seen {serial} twice"),
     )
+}
+
+fn nvme_serial_numbers_differ_wherever_the_uuids_do(context: &Context) -> Outcome {
+    let serial = |uuid: &str| -> Outcome<String> {
+        let mdev = context.mdev_type().create_called(uuid.to_owned())?;
+        Ok(mdev.attribute(SERIAL)?)
+    };
+    let uuid = random_uuid()?;
+    let first = serial(&uuid)?;
+    same("length of the serial number", first.len(), 20)?;
+    for (at, digit) in uuid.bytes().enumerate() {
+        // At one digit another one, and the rest the same, as time makes it in a UUID of version 1.
+        let another = match digit {
+            b'-' => continue,
+            b'0' => "1",
+            _ => "0",
+        };
+        let mut other = uuid.clone();
+        other.replace_range(at..=at, another);
+        holds(
+            serial(&other)? != first,
+            format_args!(
+                "expected another serial number for {other} than for {uuid}, seen {first}"
+            ),
+        )?;
+    }
+    Ok(())
 }
 
 fn nvme_attributes_reach_the_guest(context: &Context) -> Outcome {
