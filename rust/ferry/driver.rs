@@ -34,9 +34,6 @@ pub const WINDOW_SIZE_MAX: usize = 16 << 20;
 pub struct WindowSize(usize);
 
 impl WindowSize {
-    /// The size of a driver that has no opinion.
-    pub const DEFAULT: Self = Self(WINDOW_SIZE_DEFAULT);
-
     /// A size of `bytes`.
     ///
     /// # Errors
@@ -89,8 +86,9 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// What the user's open gets.
     fn open(settings: &Self::Settings, log: Log<'_>) -> Result<Self::Model>;
 
-    /// Size of the data window of a new mdev.
-    fn window_size() -> WindowSize;
+    /// Bytes of the data window of a new mdev, see [`WindowSize`]. With another number the driver
+    /// cannot be registered.
+    fn window_size() -> usize;
 }
 
 /// What the mdev core sees of a driver.
@@ -110,7 +108,7 @@ impl<D: Driver> mdev::Driver for Glue<D> {
             mdev.name(),
             D::settings(type_index, mdev.name()),
             move |bar| D::bar_size(type_index, bar),
-            D::window_size(),
+            WindowSize::new(D::window_size()),
         )
     }
 }
@@ -123,8 +121,19 @@ impl<D: Driver> Registration<D> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `EEXIST`, or what the mdev core returns.
+    /// `EINVAL` if [`Driver::window_size`] is not allowed; `ENOMEM`, `EEXIST`, or what the mdev core
+    /// returns.
     pub fn new(module: &'static ThisModule) -> Result<Self> {
+        let window_size = D::window_size();
+        WindowSize::new(window_size).inspect_err(|_| {
+            pr_err!(
+                "{}: window_size={} is not a multiple of the page size between one page and {}\n",
+                D::NAME,
+                window_size,
+                WINDOW_SIZE_MAX
+            );
+        })?;
+
         Ok(Self(mdev::Registration::new(module)?))
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! A vendor driver implements [`Model`](model::Model) for its device and [`Driver`](driver::Driver)
 //! for itself, and keeps a [`Registration`](driver::Registration). The rest is here: regions,
-//! interrupts, reset, the v1 migration region, sysfs attributes, tracepoints and log lines.
+//! interrupts, reset, both migration protocols, sysfs attributes, tracepoints and log lines.
 //!
 //! # Lock order
 //!
@@ -21,6 +21,9 @@
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+
+/// What `pr_err!()` and its like begin with: the name of the module that this crate is in.
+const __LOG_PREFIX: &[u8] = b"ferry\0";
 
 pub mod attributes;
 pub mod driver;

@@ -43,7 +43,7 @@ pub fn state(device: &CStr, from: u32, to: u32, errno: i32) {
     }
 }
 
-/// The user read `pending_bytes`.
+/// The user read `pending_bytes`, or asked for `VFIO_MIG_GET_PRECOPY_INFO`.
 #[inline(never)]
 pub fn pending(device: &CStr, state: u32, pending: u64) {
     #[cfg(CONFIG_TRACEPOINTS)]

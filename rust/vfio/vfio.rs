@@ -3,7 +3,7 @@
 //! Safe abstractions over the kernel's VFIO, mediated devices and what a vendor driver needs
 //! beside them.
 //!
-//! This crate is the only home of `unsafe` in Ferry. Its names follow those of the abstractions
+//! This crate is the only home of `unsafe` in Ferry's modules. Its names follow those of the abstractions
 //! that are proposed upstream ([`Operations`](device::Operations), [`Device`](device::Device),
 //! [`Registration`](device::Registration)), so that a driver can move to them one day.
 //!

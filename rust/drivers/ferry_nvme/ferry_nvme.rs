@@ -21,9 +21,7 @@ use ferry_core::{
     driver::{
         Driver,
         Registration,
-        Type,
-        WindowSize,
-        WINDOW_SIZE_MAX, //
+        Type, //
     },
     model::Log,
 };
@@ -85,9 +83,8 @@ impl Driver for NvmeDriver {
         NvmeDevice::open(settings, log)
     }
 
-    fn window_size() -> WindowSize {
-        // The module does not load with another one.
-        WindowSize::new(module_parameters::window_size.value()).unwrap_or(WindowSize::DEFAULT)
+    fn window_size() -> usize {
+        module_parameters::window_size.value()
     }
 }
 
@@ -97,15 +94,6 @@ struct Module {
 
 impl kernel::Module for Module {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        let window_size = module_parameters::window_size.value();
-        WindowSize::new(window_size).inspect_err(|_| {
-            pr_err!(
-                "window_size={} is not a multiple of the page size between one page and {}\n",
-                window_size,
-                WINDOW_SIZE_MAX
-            );
-        })?;
-
         Ok(Self {
             _registration: Registration::new(module)?,
         })

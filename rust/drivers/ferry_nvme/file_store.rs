@@ -29,7 +29,8 @@ use nvme::{
     MemoryError,
     Store,
     StoreError,
-    CAPACITY_MIN, //
+    CAPACITY_MIN,
+    CAPACITY_UNIT, //
 };
 use vfio::{
     file::{
@@ -46,8 +47,6 @@ const BUFFER_SIZE: usize = 128 << 10;
 /// Bytes from which on a read goes straight to the guest: for fewer it costs more to have a page lent
 /// than to copy a part of it once more.
 const STRAIGHT_MIN: usize = 4096;
-/// The capacity is a multiple of that.
-const CAPACITY_UNIT: u64 = 4096;
 
 /// Capacity in bytes of a namespace in `file`, which does not change when the file does.
 fn capacity(file: &File) -> Result<u64> {
