@@ -112,17 +112,6 @@ impl Container {
         })
     }
 
-    /// Says whether the kernel has an extension, for example `VFIO_TYPE1v2_IOMMU`.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
-    pub fn has_extension(&self, extension: u16) -> Result<bool> {
-        sys::ioctl_value(&self.fd, Request::CHECK_EXTENSION, extension.into())
-            .what(|| format!("VFIO_CHECK_EXTENSION of {extension}"))
-            .map(|answer| answer != 0)
-    }
-
     /// Makes the container a type1 IOMMU, version 2. A group must be in it already.
     ///
     /// # Errors

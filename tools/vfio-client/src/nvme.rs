@@ -120,8 +120,6 @@ pub mod feature {
     pub const ARBITRATION: u8 = 0x01;
     /// Temperature threshold.
     pub const TEMPERATURE: u8 = 0x04;
-    /// Volatile write cache.
-    pub const WRITE_CACHE: u8 = 0x06;
     /// Number of queues.
     pub const QUEUES: u8 = 0x07;
     /// Interrupt coalescing.
@@ -141,16 +139,10 @@ impl Status {
     pub const INVALID_OPCODE: Status = Status(0x001);
     /// Invalid field in command.
     pub const INVALID_FIELD: Status = Status(0x002);
-    /// Command id conflict.
-    pub const ID_CONFLICT: Status = Status(0x003);
     /// Data transfer error.
     pub const TRANSFER_ERROR: Status = Status(0x004);
     /// Internal error.
     pub const INTERNAL: Status = Status(0x006);
-    /// Command abort requested.
-    pub const ABORTED: Status = Status(0x007);
-    /// Command aborted because its submission queue was deleted.
-    pub const QUEUE_DELETED: Status = Status(0x008);
     /// Invalid namespace or format.
     pub const INVALID_NAMESPACE: Status = Status(0x00b);
     /// PRP offset invalid.
@@ -169,8 +161,6 @@ impl Status {
     pub const EVENT_LIMIT: Status = Status(0x105);
     /// Invalid interrupt vector.
     pub const INVALID_VECTOR: Status = Status(0x108);
-    /// Invalid log page.
-    pub const INVALID_LOG: Status = Status(0x109);
     /// Invalid queue deletion.
     pub const INVALID_DELETION: Status = Status(0x10c);
     /// Compare failure.

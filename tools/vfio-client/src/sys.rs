@@ -37,12 +37,8 @@ pub struct Request(u8);
 impl Request {
     /// Returns the version of the container's interface.
     pub const GET_API_VERSION: Request = Request(0);
-    /// Asks the container whether it supports an extension.
-    pub const CHECK_EXTENSION: Request = Request(1);
     /// Sets the container's IOMMU type.
     pub const SET_IOMMU: Request = Request(2);
-    /// Asks a group whether it can be used.
-    pub const GROUP_GET_STATUS: Request = Request(3);
     /// Puts a group into a container.
     pub const GROUP_SET_CONTAINER: Request = Request(4);
     /// Opens a device of a group.

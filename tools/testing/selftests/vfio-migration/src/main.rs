@@ -17,6 +17,7 @@ mod check;
 mod kmsg;
 mod ktap;
 mod options;
+mod random;
 mod second;
 mod statements;
 mod tests;

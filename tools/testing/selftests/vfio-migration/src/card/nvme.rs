@@ -12,10 +12,10 @@ use vfio_client::nvme::PAGE;
 use vfio_client::Device;
 use vfio_client::GuestMemory;
 
-use crate::card::Random;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
+use crate::random::Random;
 
 /// Where the guest's memory is.
 pub const MEMORY: u64 = 0x100_0000;

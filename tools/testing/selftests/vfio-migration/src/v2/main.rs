@@ -25,6 +25,8 @@ mod ktap;
 mod mtty;
 #[path = "../options.rs"]
 mod options;
+#[path = "../random.rs"]
+mod random;
 #[path = "../second.rs"]
 mod second;
 mod tests;

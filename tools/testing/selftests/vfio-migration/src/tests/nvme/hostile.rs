@@ -21,12 +21,12 @@ use vfio_client::nvme::PAGE;
 
 use crate::card::content;
 use crate::card::Context;
-use crate::card::Random;
 use crate::check::holds;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::random::Random;
 use crate::tests::cases;
 use crate::tests::nvme::disk::create;
 use crate::tests::nvme::disk::Disk;

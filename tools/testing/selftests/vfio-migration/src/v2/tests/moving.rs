@@ -5,7 +5,6 @@
 use vfio_client::v2::State;
 
 use crate::card::Card;
-use crate::card::Random;
 use crate::card::Target;
 use crate::card::PIECE;
 use crate::check::denied;
@@ -13,6 +12,7 @@ use crate::check::holds;
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::random::Random;
 use crate::stream::Stream;
 use crate::tests::cases;
 use crate::tests::Case;

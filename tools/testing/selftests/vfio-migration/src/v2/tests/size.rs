@@ -5,13 +5,13 @@
 use vfio_client::v2::State;
 
 use crate::card::Card;
-use crate::card::Random;
 use crate::card::Target;
 use crate::card::Writer;
 use crate::card::PIECE;
 use crate::check::holds;
 use crate::check::same;
 use crate::check::Outcome;
+use crate::random::Random;
 use crate::tests::cases;
 use crate::tests::Case;
 
