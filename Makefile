@@ -33,7 +33,7 @@ modules: ## build the kernel modules (for your own kernel: KDIR=/path/to/prepare
 	$(call kernel_make,modules)
 
 .PHONY: modules_install
-modules_install: ## install the modules below INSTALL_MOD_PATH
+modules_install: ## install the modules below INSTALL_MOD_PATH, or with KDIR for that kernel
 	$(call kernel_make,modules_install)
 
 .PHONY: debug-modules
@@ -109,6 +109,7 @@ clean: ## remove what was built in the source tree, except for cargo's directori
 
 .PHONY: distclean
 distclean: clean ## remove all that was built in the source tree
+	$(MAKE) -C tools/testing/selftests/vfio-migration clean
 	rm -rf tools/target rust-project.json
 
 .PHONY: clean-cache
@@ -125,4 +126,6 @@ help: ## list the targets
 	@echo '  V=1 W=1 CLIPPY=1 as in the kernel: show commands, more warnings, lint with clippy'
 	@echo '  DEVICE=uart      the device of the demonstration, instead of nvme'
 	@echo '  ARGS=...         further arguments of demo, bench, test and test-debug'
+	@echo '  HOST_QEMU=NAME   the QEMU that runs the host VM: qemu-11.1 (usual) or qemu-10.0'
 	@echo '  FERRY_CACHE=DIR  the cache, instead of ferry in XDG_CACHE_HOME'
+	@echo 'The rest is in Documentation/setup.rst.'

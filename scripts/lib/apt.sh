@@ -64,7 +64,7 @@ mirror_uri() {
 		fi
 	done < <(apt_sources)
 	die "no Debian mirror in the machine's apt configuration" \
-		"Looked for a 'deb' source of a Debian release in /etc/apt/sources.list and /etc/apt/sources.list.d," \
+		"Looked for a 'deb' source of a Debian release in ${FERRY_APT_DIR:-/etc/apt}/sources.list and sources.list.d beside it," \
 		"with a URI that ends in /debian."
 }
 

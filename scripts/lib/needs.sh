@@ -20,6 +20,7 @@ check_needs() {
 		tar tar
 		xz xz-utils
 		awk mawk
+		git git
 	END
 	[[ -x /usr/lib/apt/apt-helper ]] || missing+=(apt)
 	[[ $(uname -m) == x86_64 ]] || die "this machine is $(uname -m); the drivers and their tests are for x86_64"
@@ -39,4 +40,10 @@ check_cargo() {
 		die "cargo 1.85 or later is needed, and here is ${version:-none}" \
 			"Install a newer one, for example with rustup, and its component clippy."
 	fi
+}
+
+# Checks for what `make test` looks at the source with.
+check_lint() {
+	"${CARGO:-cargo}" clippy --version > /dev/null 2>&1 ||
+		die "cargo has no clippy" "Install it, for example with: rustup component add clippy"
 }

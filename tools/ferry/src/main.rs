@@ -40,7 +40,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Live-migrate a guest that streams to another QEMU and back, and show how it went
+    /// Live-migrate a guest with a busy device to another QEMU and back, and show how it went
     Demo(demo::Options),
     /// Measure a disk beside others in the same guest, and what it costs to move one
     Bench(bench::Options),

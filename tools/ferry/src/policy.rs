@@ -158,9 +158,15 @@ fn statements(files: &[(String, String)]) -> Outcome {
 }
 
 /// All checks, as name and outcome.
-pub fn check(source: &Path) -> Result<Vec<(&'static str, Outcome)>> {
-    let files = files(source)?;
-    Ok(vec![
+pub fn check(source: &Path) -> Vec<(&'static str, Outcome)> {
+    let files = match files(source) {
+        Ok(files) => files,
+        Err(error) => {
+            let why = format!("{error:#}: the source has to be a clone that git can list");
+            return vec![("the source can be listed", Outcome::Failed(why))];
+        }
+    };
+    vec![
         ("every file names its licence", licences(&files)),
         (
             "unsafe code is in its place and justified",
@@ -174,7 +180,7 @@ pub fn check(source: &Path) -> Result<Vec<(&'static str, Outcome)>> {
             "the README tells which QEMU is tested with which device",
             matrix_in_readme(&files, &matrix::tested()),
         ),
-    ])
+    ]
 }
 
 /// The README has this table.
@@ -193,6 +199,15 @@ mod tests {
 
     fn file(name: &str, text: &str) -> Vec<(String, String)> {
         vec![(name.to_owned(), text.to_owned())]
+    }
+
+    #[test]
+    fn a_source_that_git_cannot_list_fails() {
+        let outcomes = check(Path::new("/proc"));
+        assert!(
+            matches!(&*outcomes, [(_, Outcome::Failed(_))]),
+            "expected one failure, saw {outcomes:?}"
+        );
     }
 
     #[test]
