@@ -43,7 +43,7 @@ TRACE_EVENT(vfio_migration_state,
 		  ferry_show_device_state(__entry->to), __entry->result)
 );
 
-/* The user read pending_bytes. */
+/* The user read pending_bytes, or asked for VFIO_MIG_GET_PRECOPY_INFO. */
 TRACE_EVENT(vfio_migration_pending,
 	TP_PROTO(const char *device, u32 state, u64 pending),
 	TP_ARGS(device, state, pending),
