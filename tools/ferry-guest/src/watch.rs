@@ -16,7 +16,7 @@ use ferry_guest::report::Report;
 use crate::host::Host;
 
 /// What a line has in it that must not be there, whatever is done to a disk that is sound.
-const TROUBLE: [&str; 13] = [
+const TROUBLE: [&str; 14] = [
     // The NVMe driver: a command that timed out, whatever it does about that.
     " timeout, ",
     "controller is down",
@@ -31,6 +31,8 @@ const TROUBLE: [&str; 13] = [
     "WARNING: ",
     "Oops",
     "hung_task",
+    // An interrupt that came again and again for nothing.
+    "nobody cared",
 ];
 
 fn is_trouble(line: &str) -> bool {
@@ -76,6 +78,7 @@ mod tests {
             "nvme nvme0: controller is down; will reset: CSTS=0xffffffff, PCI_STATUS=0xffff",
             "I/O error, dev nvme0n1, sector 8 op 0x1:(WRITE) flags 0x8800 phys_seg 1 prio class 2",
             "EXT4-fs error (device nvme0n1): ext4_lookup:1787: inode #2: comm sh: bad block",
+            "irq 22: nobody cared (try booting with the \"irqpoll\" option)",
         ] {
             assert!(is_trouble(bad), "expected trouble: {bad}");
         }

@@ -51,6 +51,8 @@ pub enum Scenario {
     TwoDisks,
     /// Both sides have the same file for the disk's content.
     SharedFile,
+    /// A guest that uses no messages, but the disk's interrupt pin, moves there and back.
+    OnItsPin,
     /// A guest moves there and back, with the state of its device through several connections.
     Multifd,
     /// It moves there and back, and only stands still when the destination has the first part of
@@ -68,7 +70,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::LiveMigration,
         Self::ThereAndBack,
         Self::SmallerWindow,
@@ -91,6 +93,7 @@ impl Scenario {
         // These boot guests of their own.
         Self::TwoDisks,
         Self::SharedFile,
+        Self::OnItsPin,
         Self::TwoDevices,
         Self::FromOldQemu,
         Self::DeviceLog,
@@ -165,6 +168,7 @@ impl Scenario {
                 | Self::DiskMismatch
                 | Self::TwoDisks
                 | Self::SharedFile
+                | Self::OnItsPin
                 | Self::TwoDevices
         )
     }
@@ -173,7 +177,7 @@ impl Scenario {
     pub fn has_own_devices(self) -> bool {
         matches!(
             self,
-            Self::TwoDisks | Self::SharedFile | Self::TwoDevices | Self::DeviceLog
+            Self::TwoDisks | Self::SharedFile | Self::OnItsPin | Self::TwoDevices | Self::DeviceLog
         )
     }
 
@@ -199,6 +203,7 @@ impl Scenario {
             Self::DiskMismatch => "disk-mismatch",
             Self::TwoDisks => "two-disks",
             Self::SharedFile => "shared-file",
+            Self::OnItsPin => "on-its-pin",
             Self::Multifd => "multifd",
             Self::SwitchoverAck => "switchover-ack",
             Self::TwoDevices => "two-devices",

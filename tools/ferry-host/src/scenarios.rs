@@ -131,6 +131,7 @@ fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<R
         Scenario::DiskMismatch => disk::mismatch(bench, log),
         Scenario::TwoDisks => disk::two_disks(bench),
         Scenario::SharedFile => disk::shared_file(bench),
+        Scenario::OnItsPin => disk::on_its_pin(bench),
         Scenario::Multifd => newer::multifd(bench),
         Scenario::SwitchoverAck => newer::switchover_ack(bench),
         Scenario::TwoDevices => newer::two_devices(bench),

@@ -68,6 +68,8 @@ pub struct Hardware {
     /// QEMU opens the devices through their device files, with iommufd, and migrates them only if
     /// they log their DMA themselves.
     pub iommufd: bool,
+    /// What the guest's kernel is told besides [`COMMAND_LINE`].
+    pub kernel_options: &'static str,
     /// Further arguments of QEMU.
     pub arguments: Vec<String>,
 }
@@ -127,7 +129,7 @@ impl Vm {
                 "-initrd",
                 GUEST_INITRD,
                 "-append",
-                COMMAND_LINE,
+                &format!("{COMMAND_LINE} {}", hardware.kernel_options),
             ])
             .args(["-chardev", &format!("socket,id=qmp,path={}", file("qmp"))])
             .args(["-mon", "chardev=qmp,mode=control"])

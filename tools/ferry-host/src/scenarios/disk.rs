@@ -17,9 +17,11 @@ use super::migration;
 use super::running::Running;
 use super::Bench;
 use crate::kernel::Log;
+use crate::mdev::Mdev;
 use crate::mdev::Recipe;
 use crate::program;
 use crate::report::doing;
+use crate::vm::Hardware;
 
 /// mdev attributes of the disk.
 const STORE: &str = "nvme/store";
@@ -294,6 +296,33 @@ pub fn two_disks(bench: &mut Bench<'_>) -> Result<Running> {
     for _ in 0..2 {
         running = move_on(running)?;
     }
+    Ok(running)
+}
+
+/// What a kernel is told that shall not use messages.
+const WITHOUT_MESSAGES: &str = "pci=nomsi";
+
+/// The disk has one interrupt, which is not a message.
+const ON_ITS_PIN: &str = "
+    seen=$(grep ' nvme' /proc/interrupts)
+    case $seen in
+    *MSI* | '') echo \"expected the disk's pin, saw: $seen\"; exit 1 ;;
+    esac";
+
+pub fn on_its_pin(bench: &mut Bench<'_>) -> Result<Running> {
+    let recipe = Recipe::new(bench.kind()?);
+    let mut running = bench.boot_with(Hardware {
+        qemu: bench.qemu,
+        machine: bench.qemu,
+        mdevs: vec![Mdev::create(&recipe)?],
+        kernel_options: WITHOUT_MESSAGES,
+        ..Hardware::default()
+    })?;
+    running.start_load()?;
+    for _ in 0..2 {
+        running = move_on(running)?;
+    }
+    running.script(ON_ITS_PIN)?;
     Ok(running)
 }
 

@@ -126,6 +126,7 @@ impl Running {
             machine: self.hardware.machine,
             mdevs,
             iommufd: self.hardware.iommufd,
+            kernel_options: self.hardware.kernel_options,
             arguments: self.hardware.arguments.clone(),
         };
         let mut vm = Vm::start(name, &self.guest, &hardware, true)?;
