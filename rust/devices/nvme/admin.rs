@@ -232,7 +232,6 @@ impl Controller {
         let shadows = Shadows {
             doorbells: command.prp1,
             event_indexes: command.prp2,
-            admin: false,
         };
         self.set_shadows(shadows, memory)
             .map_err(|_| Status::INVALID_FIELD)?;

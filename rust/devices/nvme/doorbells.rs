@@ -158,14 +158,6 @@ impl Iterator for Posted<'_> {
 }
 
 impl Doorbell {
-    /// Returns the queue that it is of, if there is one.
-    pub(crate) fn queue(self) -> Option<usize> {
-        match self {
-            Self::SubmissionTail { queue, .. } | Self::CompletionHead { queue, .. } => Some(queue),
-            Self::Unknown => None,
-        }
-    }
-
     /// Returns the doorbell with number `index`, which has `value`.
     pub(crate) fn decode(index: usize, value: u32) -> Self {
         if index >= COUNT {

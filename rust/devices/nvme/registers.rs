@@ -170,6 +170,11 @@ impl Registers {
         self.csts & CSTS_SHST == CSTS_SHST_OCCURRING
     }
 
+    /// Whether a shutdown has been completed.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.csts & CSTS_SHST == CSTS_SHST_COMPLETE
+    }
+
     /// Binary logarithm of the page size, which is one that the controller has once it is enabled.
     pub(crate) fn page_shift(&self) -> u32 {
         PAGE_SHIFT_MIN + ((self.cc & CC_MPS) >> CC_MPS_SHIFT)

@@ -2,8 +2,8 @@
 
 //! Shadow doorbells and event indexes: Doorbell Buffer Config, sections 5.7 and 7.13.
 //!
-//! A guest writes the doorbells of its queues to a page of its memory, and to the registers only if
-//! the value passes the event index that the controller wrote to a second page. The controller
+//! A guest writes the doorbells of its I/O queues to a page of its memory, and to the registers only
+//! if the value passes the event index that the controller wrote to a second page. The controller
 //! looks at the first page while it works anyway, and moves an event index to where it wants to be
 //! called:
 //!
@@ -11,8 +11,8 @@
 //! - for a completion queue, to its head while commands wait for its room, or while the interrupt pin
 //!   is used, which has to go down in time; else to where the guest comes last.
 //!
-//! For the admin queue, Linux and SPDK go on to use the registers alone, against section 5.7. So they
-//! count until the guest has changed a shadow doorbell of that queue.
+//! The doorbells of the admin queue stay registers, as in SPDK and as Linux has it, which gives the
+//! pages to others when its I/O queues are gone: without I/O queues nobody looks at them.
 
 use core::sync::atomic::{
     fence,
@@ -46,20 +46,12 @@ pub(crate) struct Shadows {
     pub(crate) doorbells: u64,
     /// Bus address of the page with event indexes.
     pub(crate) event_indexes: u64,
-    /// The guest uses those of the admin queue, too.
-    pub(crate) admin: bool,
 }
 
 /// Doorbells of all queues or their event indexes, as a guest has them in memory.
 type Buffer = [[u8; SIZE]; COUNT];
 
 impl Controller {
-    /// Whether the shadow doorbells of a queue count, and not the registers.
-    pub(crate) fn is_shadowed(&self, queue: usize) -> bool {
-        self.shadows
-            .is_some_and(|shadows| queue != ADMIN || shadows.admin)
-    }
-
     /// Whether the guest has shadow doorbells.
     pub(crate) fn has_shadows(&self) -> bool {
         self.shadows.is_some()
@@ -74,11 +66,17 @@ impl Controller {
         let Some(shadows) = self.shadows else {
             return false;
         };
+        let Some(used) = self.used_doorbells() else {
+            return false;
+        };
 
         let mut buffer: Buffer = [[0; SIZE]; COUNT];
-        let doorbells = &mut buffer[..self.used_doorbells()];
+        let doorbells = &mut buffer[FIRST_IO..used];
         if memory
-            .read(shadows.doorbells, doorbells.as_flattened_mut())
+            .read(
+                shadows.doorbells.wrapping_add(FIRST_IO_OFFSET),
+                doorbells.as_flattened_mut(),
+            )
             .is_err()
         {
             self.fail();
@@ -88,17 +86,10 @@ impl Controller {
         fence(Ordering::Acquire);
 
         let mut changed = false;
-        for queue in 0..PAIRS {
-            let [tail, head] = [buffer[2 * queue], buffer[2 * queue + 1]].map(u32::from_le_bytes);
-            let of_queue =
-                self.take_submission_shadow(queue, tail) | self.take_completion_shadow(queue, head);
-            if of_queue && queue == ADMIN {
-                self.shadows = Some(Shadows {
-                    admin: true,
-                    ..shadows
-                });
-            }
-            changed |= of_queue;
+        for queue in IO_QUEUES {
+            changed |= self.take_submission_shadow(queue, u32::from_le_bytes(buffer[2 * queue]));
+            changed |=
+                self.take_completion_shadow(queue, u32::from_le_bytes(buffer[2 * queue + 1]));
         }
         changed
     }
@@ -135,7 +126,7 @@ impl Controller {
     ///
     /// Whoever takes the shadow doorbells afterwards sees what a guest wrote that did not ring.
     pub(crate) fn publish_event_indexes<M: GuestMemory>(&mut self, memory: &mut M) {
-        let Some(shadows) = self.shadows else {
+        let (Some(shadows), Some(used)) = (self.shadows, self.used_doorbells()) else {
             return;
         };
 
@@ -146,7 +137,7 @@ impl Controller {
         let pin = !self.msix_enabled();
 
         let mut buffer: Buffer = [[0; SIZE]; COUNT];
-        for queue in 0..PAIRS {
+        for queue in IO_QUEUES {
             if let Some(submission) = &self.submission[queue] {
                 buffer[2 * queue] = submission.tail().to_le_bytes();
             }
@@ -159,9 +150,12 @@ impl Controller {
                 buffer[2 * queue + 1] = index.to_le_bytes();
             }
         }
-        let indexes = &buffer[..self.used_doorbells()];
+        let indexes = &buffer[FIRST_IO..used];
         if memory
-            .write(shadows.event_indexes, indexes.as_flattened())
+            .write(
+                shadows.event_indexes.wrapping_add(FIRST_IO_OFFSET),
+                indexes.as_flattened(),
+            )
             .is_err()
         {
             self.fail();
@@ -212,11 +206,17 @@ impl Controller {
         Ok(())
     }
 
-    /// Number of doorbells up to that of the last queue.
-    fn used_doorbells(&self) -> usize {
-        let last = (0..PAIRS)
+    /// Number of doorbells up to that of the last I/O queue, if there is one.
+    fn used_doorbells(&self) -> Option<usize> {
+        IO_QUEUES
             .rev()
-            .find(|queue| self.submission[*queue].is_some() || self.completion[*queue].is_some());
-        2 * last.unwrap_or(ADMIN) + 2
+            .find(|queue| self.submission[*queue].is_some() || self.completion[*queue].is_some())
+            .map(|queue| 2 * queue + 2)
     }
 }
+
+/// Number of the first doorbell of an I/O queue.
+const FIRST_IO: usize = 2 * (ADMIN + 1);
+/// Where the first doorbell of an I/O queue is in a page of them.
+const FIRST_IO_OFFSET: u64 = (FIRST_IO * SIZE) as u64;
+const IO_QUEUES: core::ops::Range<usize> = ADMIN + 1..PAIRS;

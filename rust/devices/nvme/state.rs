@@ -74,7 +74,6 @@
 //! |-------:|------:|--------------------------------------------------------------|
 //! |      0 |     1 | 1 if there are shadow doorbells                              |
 //! |      1 |     1 | the submission queue that is served next                     |
-//! |      2 |     1 | 1 if those of the admin queue count                          |
 //! |      4 |     8 | bus address of the doorbells                                 |
 //! |     12 |     8 | bus address of the event indexes                             |
 //!
@@ -371,7 +370,7 @@ impl Controller {
             self.shadows.is_some().into(),
             // There are 17 queues.
             self.next_queue as u8,
-            self.shadows.is_some_and(|shadows| shadows.admin).into(),
+            0,
             0,
         ]);
         let (doorbells, event_indexes) = self
@@ -411,14 +410,13 @@ impl Controller {
     }
 
     fn decode_shadows(&mut self, reader: &mut Reader<'_>) -> Result<(), LoadError> {
-        let [present, next_queue, admin, _] = reader.bytes()?;
+        let [present, next_queue, _, _] = reader.bytes()?;
         let present = at_most("shadow doorbells", present.into(), 1)? != 0;
         self.next_queue = at_most("next queue", next_queue.into(), PAIRS as u64 - 1)? as usize;
 
         let shadows = Shadows {
             doorbells: reader.u64()?,
             event_indexes: reader.u64()?,
-            admin: at_most("shadow doorbells of the admin queue", admin.into(), 1)? != 0,
         };
         if present {
             self.aligned("shadow doorbells", shadows.doorbells)?;

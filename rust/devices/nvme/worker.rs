@@ -81,8 +81,9 @@ impl Controller {
             self.shut_down(store);
         }
 
-        // A function that is not a bus master leaves memory alone until it is one again.
-        if !self.config.bus_master_enabled() {
+        // A function that is not a bus master leaves memory alone until it is one again, and one that
+        // was shut down does until a reset: its queues may be somebody else's.
+        if !self.config.bus_master_enabled() || self.registers.is_shut_down() {
             return Work::Idle;
         }
 
@@ -138,17 +139,14 @@ impl Controller {
             return;
         }
         // With shadow doorbells, a doorbell only calls to look at them.
-        let shadowed = doorbell
-            .queue()
-            .is_some_and(|queue| self.is_shadowed(queue));
         let known = match doorbell {
             Doorbell::SubmissionTail { queue, value } => match self.submission.get_mut(queue) {
-                Some(Some(_)) if shadowed => Ok(Ok(())),
+                Some(Some(_)) if self.shadows.is_some() && queue != ADMIN => Ok(Ok(())),
                 Some(Some(ring)) => Ok(ring.set_tail(position(value))),
                 _ => Err(()),
             },
             Doorbell::CompletionHead { queue, value } => match self.completion.get_mut(queue) {
-                Some(Some(_)) if shadowed => Ok(Ok(())),
+                Some(Some(_)) if self.shadows.is_some() && queue != ADMIN => Ok(Ok(())),
                 Some(Some(ring)) => Ok(ring.set_head(position(value))),
                 _ => Err(()),
             },

@@ -544,12 +544,12 @@ fn one_command_with_shadow_doorbells_costs_seven_accesses() {
     assert_eq!(machine.status(IO_CQ, 0), 0, "status of the read");
     assert_eq!(
         machine.memory.reads,
-        [(SHADOW, 16), (IO_SQ, 64), (SHADOW, 16)],
+        [(SHADOW + 8, 8), (IO_SQ, 64), (SHADOW + 8, 8)],
         "the doorbells, the command, and the doorbells once more"
     );
     assert_eq!(
         machine.memory.writes,
-        [(DATA, 512), (IO_CQ, 16), (IO_CQ + 12, 4), (EVENTS, 16)],
+        [(DATA, 512), (IO_CQ, 16), (IO_CQ + 12, 4), (EVENTS + 8, 8)],
         "the data, the completion, its phase, and the event indexes"
     );
 }

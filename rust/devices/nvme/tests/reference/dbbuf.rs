@@ -90,51 +90,52 @@ fn a_busy_driver_hardly_ever_writes_a_register() {
 }
 
 #[test]
-fn the_admin_queue_may_have_shadows_too() {
-    let mut driver = shadowed(1, 8);
-    driver.shadows_admin = true;
-    driver.traps = 0;
-    for round in 0..200 {
-        // More than one at once is where a register write is left out.
-        for _ in 0..=round % 3 {
-            driver.submit(
-                0,
-                Sqe::new(ADMIN_GET_FEATURES).dword(10, FEAT_ARBITRATION.into()),
-            );
-        }
-        driver.pump();
-        assert!(
-            driver.outstanding.is_empty(),
-            "in round {round} every admin command completes"
-        );
+fn buffers_without_io_queues_are_left_alone() {
+    // Linux gives the pages to others when it has deleted its queues and shut the controller down.
+    for shutdown in [false, true] {
+        let mut driver = shadowed(1, 8);
         driver.good(1, flush());
+        assert_eq!(driver.delete_sq(1), SUCCESS);
+        assert_eq!(driver.delete_cq(1), SUCCESS);
+        if shutdown {
+            let cc = driver.bench.read32(REG_CC);
+            driver.bench.write32(REG_CC, cc | CC_SHN_NORMAL);
+            driver.bench.settle();
+        }
+        let shadow = driver.shadow.expect("they are configured");
+        driver.bench.memory.forget();
+        driver.bench.write_config16(0x04, 0x0006);
+        driver.bench.settle();
+        for page in [shadow.doorbells, shadow.events] {
+            let range = page..page + PAGE as u64;
+            for direction in [Direction::Read, Direction::Write] {
+                assert_eq!(
+                    driver.bench.memory.count(direction, range.clone()),
+                    0,
+                    "the pages are somebody else's; shut down: {shutdown}"
+                );
+            }
+        }
     }
 }
 
 #[test]
-fn registers_of_the_admin_queue_count_until_its_shadows_are_used() {
+fn a_controller_that_was_shut_down_leaves_memory_alone() {
     let mut driver = shadowed(1, 8);
-    for _ in 0..50 {
-        driver.good(
-            0,
-            Sqe::new(ADMIN_GET_FEATURES).dword(10, FEAT_ARBITRATION.into()),
-        );
-    }
-    // What the shadows have by now is long past.
-    let shadow = driver.shadow.expect("they are configured");
-    for (at, queue_has) in [(0, driver.sqs[&0].tail), (4, driver.cqs[&0].head)] {
-        driver
-            .bench
-            .memory
-            .put(shadow.doorbells + at, &u32::from(queue_has).to_le_bytes());
-    }
-    driver.shadows_admin = true;
-    for _ in 0..50 {
-        driver.good(
-            0,
-            Sqe::new(ADMIN_GET_FEATURES).dword(10, FEAT_ARBITRATION.into()),
-        );
-    }
+    driver.good(1, flush());
+    let cc = driver.bench.read32(REG_CC);
+    driver.bench.write32(REG_CC, cc | CC_SHN_NORMAL);
+    driver.bench.settle();
+    driver.bench.memory.forget();
+    driver.submit(1, flush());
+    driver.submit(0, Sqe::new(ADMIN_KEEP_ALIVE));
+    driver.bench.settle();
+    let accesses = driver.bench.memory.log().len();
+    assert_eq!(accesses, 0, "its queues are somebody else's");
+    driver.reset();
+    driver.enable();
+    driver.create_queues(1, 8);
+    driver.good(1, flush());
 }
 
 #[test]

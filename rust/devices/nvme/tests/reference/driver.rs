@@ -173,8 +173,6 @@ pub struct Driver {
     pub sqs: BTreeMap<u16, Sq>,
     pub cqs: BTreeMap<u16, Cq>,
     pub shadow: Option<Shadow>,
-    /// It uses those of the admin queue as well, as section 5.7 has it and Linux has not.
-    pub shadows_admin: bool,
     /// Interrupts are messages; otherwise they are the pin.
     pub msix: bool,
     /// Look at all completion queues, whatever was raised.
@@ -218,7 +216,6 @@ impl Driver {
             sqs: BTreeMap::new(),
             cqs: BTreeMap::new(),
             shadow: None,
-            shadows_admin: false,
             msix: setup.msix,
             polls: false,
             outstanding: BTreeSet::new(),
@@ -460,7 +457,7 @@ impl Driver {
     /// Tells the controller about a queue, as `nvme_write_sq_db` and `nvme_ring_cq_doorbell` do.
     pub fn ring(&mut self, id: u16, completion: bool, old: u16, new: u16) {
         let at = Self::doorbell(id, completion);
-        if let (Some(shadow), true) = (self.shadow, id > 0 || self.shadows_admin) {
+        if let (Some(shadow), true) = (self.shadow, id > 0) {
             let memory = &mut self.bench.memory;
             memory.put(shadow.doorbells + at, &u32::from(new).to_le_bytes());
             let event = memory.get_u32(shadow.events + at) as u16;
