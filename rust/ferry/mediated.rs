@@ -862,11 +862,13 @@ impl<D: Driver> Operations for Mediated<D> {
     }
 
     fn set_irqs(device: &Device<Self>, set: irq::Set) -> Result {
-        device.interrupts.set(&set)?;
-        device.with_live(|live| {
-            device.tell_msix(&mut live.model);
-            device.drive_interrupts(&mut live.model);
-        })
+        if device.interrupts.set(&set)? {
+            device.with_live(|live| {
+                device.tell_msix(&mut live.model);
+                device.drive_interrupts(&mut live.model);
+            })?;
+        }
+        Ok(())
     }
 
     fn reset(device: &Device<Self>) -> Result {

@@ -298,9 +298,9 @@ impl Interrupts {
         routing.cause = cause;
 
         // In this order: a write that `unseen` does not see is doubted after it was forgotten here.
-        self.router.doubtful.xchg(false, Full);
-        if unseen() {
-            self.router.doubtful.store(true, Relaxed);
+        let doubtful = &self.router.doubtful;
+        if doubtful.load(Relaxed) && doubtful.xchg(false, Full) && unseen() {
+            doubtful.store(true, Relaxed);
         }
         self.router.deliver_intx(&mut routing);
         if raised && routing.mode == Some(Index::Msi) {
@@ -371,14 +371,14 @@ impl Interrupts {
         }
     }
 
-    /// Serves `VFIO_DEVICE_SET_IRQS`. May sleep.
+    /// Serves `VFIO_DEVICE_SET_IRQS`, and returns whether that enabled or disabled an index. May sleep.
     ///
     /// # Errors
     ///
     /// `ENOTTY` for what an index does not have, `EINVAL` for an action on an index that is not
     /// enabled, for enabling one while the other is, or for numbers out of range; what
     /// [`EventFd::from_fd`] returns. Nothing has changed then.
-    pub fn set(&self, set: &Set) -> Result {
+    pub fn set(&self, set: &Set) -> Result<bool> {
         let mut unmask_listener = self.unmask_listener.lock();
         let index = Index::new(set.index).ok_or(ENOTTY)?;
 
@@ -386,17 +386,19 @@ impl Interrupts {
             match self.router.routing.lock().mode {
                 Some(mode) if mode == index => {}
                 // Disabling what is not enabled is harmless, but must not disable the other.
-                _ => return Ok(()),
+                _ => return Ok(false),
             }
             self.disable_locked(&mut unmask_listener);
-            return Ok(());
+            return Ok(true);
         }
         if set.count == 0 {
             return Err(EINVAL);
         }
 
         match (index, set.action, &set.data) {
-            (_, Action::Trigger, Data::EventFd(fds)) => self.set_triggers(index, set.start, fds),
+            (_, Action::Trigger, Data::EventFd(fds)) => {
+                return self.set_triggers(index, set.start, fds);
+            }
             (_, Action::Trigger, Data::None) => self.trigger(index, set.start, set.count, |_| true),
             (_, Action::Trigger, Data::Bool(wanted)) => {
                 self.trigger(index, set.start, set.count, |i| wanted[i])
@@ -427,11 +429,13 @@ impl Interrupts {
                     }
                 }
             }
-        }
+        }?;
+        Ok(false)
     }
 
-    /// Enables `index` if nothing is enabled and sets the eventfds from `start` on.
-    fn set_triggers(&self, index: Index, start: u32, fds: &[i32]) -> Result {
+    /// Enables `index` if nothing is enabled and sets the eventfds from `start` on. Returns whether it
+    /// was enabled by that.
+    fn set_triggers(&self, index: Index, start: u32, fds: &[i32]) -> Result<bool> {
         // All of them before any is set, so that a bad one changes nothing.
         let mut triggers = KVec::with_capacity(fds.len(), GFP_KERNEL_ACCOUNT)?;
         for fd in fds {
@@ -468,7 +472,7 @@ impl Interrupts {
             }
         }
 
-        Ok(())
+        Ok(newly_enabled)
     }
 
     /// Signals the interrupts that `wanted` picks, for the user's tests. INTx does not mask itself:

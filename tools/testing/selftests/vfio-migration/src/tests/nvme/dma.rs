@@ -21,6 +21,7 @@ use rustix::process::pidfd_open;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use vfio_client::address_space::Access;
+use vfio_client::irq::Index;
 use vfio_client::migration::State;
 use vfio_client::nvme;
 use vfio_client::nvme::admin;
@@ -32,6 +33,7 @@ use vfio_client::nvme::PAGE;
 use vfio_client::sys::PageFaults;
 use vfio_client::AddressSpace as _;
 use vfio_client::Errno;
+use vfio_client::EventFd;
 use vfio_client::GuestMemory;
 use vfio_client::Mapping;
 
@@ -393,11 +395,12 @@ fn nvme_dma_nothing_is_dirty_while_stopped(context: &Context) -> Outcome {
 
 /// What the process says that [`stall`]s a device.
 const STALLED: &str = "stalled";
-/// How such a process ends: it exits, it closes the device, or it is killed while it waits for the
-/// device or for the core.
-const ENDS: [(&str, bool); 4] = [
+/// How such a process ends: it exits, it closes the device, first of all unmasks an interrupt, for
+/// which there is nothing to wait, or it is killed while it waits for the device or for the core.
+const ENDS: [(&str, bool); 5] = [
     ("exit", false),
     ("close", false),
+    ("unmask", false),
     ("access", true),
     ("unmap", true),
 ];
@@ -461,6 +464,8 @@ pub fn stall(uuid: &str, end: &str) -> Outcome {
     // Before the device, so that an exit closes it after that.
     let faults = PageFaults::new().map_err(Stop::failed)?;
     let card = Card::open(vfio_client::Mdev::existing(uuid))?;
+    let event = EventFd::new()?;
+    card.device().set_trigger(Index::Intx, Some(&event))?;
     let slow = Arc::new(Mapping::anonymous(MIB as usize).map_err(Stop::failed)?);
     faults.of(&slow).map_err(Stop::failed)?;
     card.session.container.map(ELSEWHERE, &slow)?;
@@ -477,6 +482,7 @@ pub fn stall(uuid: &str, end: &str) -> Outcome {
     println!("{STALLED}");
     match end {
         "exit" => process::exit(0),
+        "unmask" => card.device().unmask(Index::Intx)?,
         "access" => driver.status().map(drop)?,
         "unmap" => card.session.container.unmap(ELSEWHERE, MIB).map(drop)?,
         _ => {}
