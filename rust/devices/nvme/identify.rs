@@ -21,6 +21,7 @@ use crate::parameters::{
 use crate::registers::{
     CQES,
     PAGE_SHIFT_MIN,
+    READY_TIMEOUT,
     SQES,
     VERSION, //
 };
@@ -179,8 +180,8 @@ fn uuid(mut bytes: [u8; UUID_SIZE]) -> [u8; UUID_SIZE] {
 }
 
 /// How long the medium of a store may need for all that was written, in microseconds: RTD3 resume and
-/// entry latency, which drivers wait for at a shutdown.
-const FLUSH_TIME_US: u32 = 30_000_000;
+/// entry latency, which drivers wait for at a shutdown. It is as long as enabling may take.
+const FLUSH_TIME_US: u32 = READY_TIMEOUT as u32 * 500_000;
 
 /// Describes the controller, figure 247.
 pub(crate) fn controller(window: &mut Window<'_>, parameters: &Parameters, names: &Names) {

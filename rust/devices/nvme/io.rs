@@ -97,19 +97,19 @@ impl Controller {
     /// Whether a command of an I/O queue can take much longer than the largest transfer: it is about
     /// more bytes than that, or the medium has to have everything before it completes.
     pub(crate) fn takes_long<S: Store>(&self, command: &Command, store: &S) -> bool {
-        let forced = || {
-            let unit_access = command.cdw12() & FORCE_UNIT_ACCESS != 0;
-            store.reads_ahead() && (unit_access || !self.features.write_cache)
-        };
-        match command.opcode {
-            WRITE_ZEROES => {
-                block_count(command) << self.parameters.lba_shift > TRANSFER_MAX as u64 || forced()
-            }
-            DATASET_MANAGEMENT => command.cdw11() & DATASET_DEALLOCATE != 0,
-            WRITE => forced(),
-            FLUSH => store.reads_ahead(),
+        let unit_access = command.cdw12() & FORCE_UNIT_ACCESS != 0;
+        let flushes = match command.opcode {
+            FLUSH => true,
+            READ => unit_access,
+            WRITE | WRITE_ZEROES => unit_access || !self.features.write_cache,
             _ => false,
-        }
+        };
+        let large = match command.opcode {
+            WRITE_ZEROES => block_count(command) << self.parameters.lba_shift > TRANSFER_MAX as u64,
+            DATASET_MANAGEMENT => command.cdw11() & DATASET_DEALLOCATE != 0,
+            _ => false,
+        };
+        large || flushes && store.has_to_wait()
     }
 
     fn read<M: GuestMemory, S: Store>(

@@ -66,7 +66,7 @@ const CAP_CQR: u64 = 1 << 16;
 /// CAP: how long enabling and disabling takes at most, in units of 500 ms.
 const CAP_TO_SHIFT: u32 = 24;
 /// 30 s: the host of the guest may be busy.
-const READY_TIMEOUT: u64 = 60;
+pub(crate) const READY_TIMEOUT: u64 = 60;
 /// CAP: the subsystem can be reset.
 const CAP_NSSRS: u64 = 1 << 36;
 /// CAP: the NVM command set is there.

@@ -35,8 +35,9 @@ pub trait Store {
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
     ) -> Result<(), StoreError>;
 
-    /// Whether [`Self::expect_read`] is of any use.
-    fn reads_ahead(&self) -> bool {
+    /// Whether there is a medium to wait for: then [`Self::expect_read`] is of use, and [`Self::flush`]
+    /// can take long.
+    fn has_to_wait(&self) -> bool {
         false
     }
 

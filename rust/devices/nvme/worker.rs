@@ -237,7 +237,7 @@ impl Controller {
             return 0;
         }
         let commands = entries.iter().map(Command::decode);
-        if queue != ADMIN && store.reads_ahead() {
+        if queue != ADMIN && store.has_to_wait() {
             // The first one is next anyway.
             for command in commands.clone().skip(1) {
                 self.announce_read(&command, store);

@@ -97,11 +97,11 @@ impl Store for Namespace<'_> {
         }
     }
 
-    fn reads_ahead(&self) -> bool {
+    fn has_to_wait(&self) -> bool {
         match &*self.content {
             // It has nothing to wait for.
             Content::Ram(_) => false,
-            Content::File(store) => store.reads_ahead(),
+            Content::File(store) => store.has_to_wait(),
         }
     }
 

@@ -231,7 +231,7 @@ fn parts(offset: u64, len: u64) -> impl Iterator<Item = (u64, usize)> {
 }
 
 impl Store for FileStore {
-    fn reads_ahead(&self) -> bool {
+    fn has_to_wait(&self) -> bool {
         self.acquired
     }
 

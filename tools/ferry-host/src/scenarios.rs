@@ -169,7 +169,12 @@ impl Bench<'_> {
 
     /// The same in another QEMU than the one of the bench.
     fn boot_in(&mut self, qemu: Qemu, recipes: &[Recipe]) -> Result<Running> {
-        self.boot_with(Hardware {
+        self.boot_with(Self::hardware(qemu, recipes)?)
+    }
+
+    /// What such a guest has.
+    fn hardware(qemu: Qemu, recipes: &[Recipe]) -> Result<Hardware> {
+        Ok(Hardware {
             qemu,
             machine: qemu,
             mdevs: recipes.iter().map(Mdev::create).collect::<Result<_>>()?,

@@ -17,7 +17,6 @@ use super::migration;
 use super::running::Running;
 use super::Bench;
 use crate::kernel::Log;
-use crate::mdev::Mdev;
 use crate::mdev::Recipe;
 use crate::program;
 use crate::report::doing;
@@ -312,11 +311,8 @@ const ON_ITS_PIN: &str = "
 pub fn on_its_pin(bench: &mut Bench<'_>) -> Result<Running> {
     let recipe = Recipe::new(bench.kind()?);
     let mut running = bench.boot_with(Hardware {
-        qemu: bench.qemu,
-        machine: bench.qemu,
-        mdevs: vec![Mdev::create(&recipe)?],
         kernel_options: WITHOUT_MESSAGES,
-        ..Hardware::default()
+        ..Bench::hardware(bench.qemu, &[recipe])?
     })?;
     running.start_load()?;
     for _ in 0..2 {

@@ -12,7 +12,6 @@ use super::running::Running;
 use super::running::FAST;
 use super::running::STEP_LIMIT;
 use super::Bench;
-use crate::mdev::Mdev;
 use crate::mdev::Recipe;
 use crate::report;
 use crate::report::doing;
@@ -131,11 +130,8 @@ fn there_and_back(mut running: Running) -> Result<Running> {
 pub fn device_log(bench: &mut Bench<'_>) -> Result<Running> {
     let recipe = Recipe::new(bench.kind()?);
     let running = bench.boot_with(Hardware {
-        qemu: bench.qemu,
-        machine: bench.qemu,
-        mdevs: vec![Mdev::create(&recipe)?],
         iommufd: true,
-        ..Hardware::default()
+        ..Bench::hardware(bench.qemu, &[recipe])?
     })?;
     running.start_load()?;
     there_and_back(running)

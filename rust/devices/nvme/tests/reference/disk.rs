@@ -35,8 +35,8 @@ pub struct Disk {
     pub requests: usize,
     /// Offset and length of the reads that were announced, and after how many requests.
     pub expected: Vec<(u64, u64, usize)>,
-    /// Have reads announced.
-    pub reads_ahead: bool,
+    /// It has a medium to wait for.
+    pub has_to_wait: bool,
 }
 
 impl Disk {
@@ -51,7 +51,7 @@ impl Disk {
             trouble: None,
             requests: 0,
             expected: Vec::new(),
-            reads_ahead: true,
+            has_to_wait: true,
         }
     }
 
@@ -95,8 +95,8 @@ impl Disk {
 }
 
 impl Store for Disk {
-    fn reads_ahead(&self) -> bool {
-        self.reads_ahead
+    fn has_to_wait(&self) -> bool {
+        self.has_to_wait
     }
 
     fn expect_read(&mut self, offset: u64, len: u64) {

@@ -513,7 +513,7 @@ fn the_store_is_told_of_reads_that_wait_for_others() {
     driver.good(1, sqe(CMD_READ, 0));
     assert_eq!(driver.bench.disk.expected, [], "one by itself is just read");
 
-    driver.bench.disk.reads_ahead = false;
+    driver.bench.disk.has_to_wait = false;
     for block in [0, 16] {
         driver.enqueue(1, sqe(CMD_READ, block));
     }

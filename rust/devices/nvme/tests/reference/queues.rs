@@ -436,7 +436,7 @@ fn rounds(driver: &mut Driver) -> Vec<usize> {
 fn a_command_that_may_take_long_has_a_round_of_its_own() {
     let mut driver = Driver::with_queues(Setup::default(), 2, 16);
     // A flush is nothing to wait for.
-    driver.bench.disk.reads_ahead = false;
+    driver.bench.disk.has_to_wait = false;
     let buffer = driver.filled(&[0; 16], 0);
     let flush = Sqe::new(CMD_FLUSH).nsid(1);
     // More than any command transfers, and a range that may be the whole namespace.
@@ -457,7 +457,9 @@ fn what_has_to_reach_a_slow_medium_has_a_round_of_its_own() {
     let write = Sqe::new(CMD_WRITE).nsid(1).data(&buffer).blocks(0, 8);
     let forced = write.dword(12, 7 | 1 << 30);
     let flush = Sqe::new(CMD_FLUSH).nsid(1);
-    for sqe in [write, write, flush, write, forced, forced, write] {
+    let read = Sqe::new(CMD_READ).nsid(1).data(&buffer);
+    let forced_read = read.dword(12, 7 | 1 << 30);
+    for sqe in [write, read, flush, write, forced, forced_read, write] {
         driver.enqueue(1, sqe);
     }
     assert_eq!(rounds(&mut driver), [2, 1, 1, 1, 1, 1]);
