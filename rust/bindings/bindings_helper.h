@@ -15,6 +15,7 @@
 #include "../helpers/file.h"
 #include "../helpers/helpers.h"
 #include "../helpers/memcg.h"
+#include "../helpers/shared_pages.h"
 #include "../helpers/work.h"
 
 /* `bindgen` gets confused at certain things. */

@@ -3,13 +3,12 @@
 //! Memory that a user maps and writes whenever it likes.
 //!
 //! [`SharedPages`] owns the pages and offers copies in and out, and the mapping. Nobody else
-//! touches that memory, and no reference to it is ever made: a copy that races with a store of the
-//! user yields arbitrary bytes and does no other harm, as with `copy_from_user()`. So a caller
-//! copies first and validates what it copied.
+//! touches that memory. Rust code never reads or writes a byte of it, be it by a reference or by a
+//! raw pointer: a copy that races with a store of the user would be undefined behaviour. The copies
+//! are C functions (`rust/helpers/shared_pages.c`), for which such a race yields arbitrary bytes and
+//! does no other harm, as for `copy_from_user()`. So a caller copies first and validates the copy.
 
 use kernel::{
-    bindings,
-    ffi::c_void,
     mm::virt::{
         flags,
         VmaNew, //
@@ -90,13 +89,18 @@ impl SharedPages {
     /// `EINVAL` if that is out of range.
     pub fn copy_in(&self, offset: usize, bytes: &[u8]) -> Result {
         self.for_each_page(offset, bytes.len(), |page, in_page, done, len| {
-            // SAFETY: `bytes[done..done + len]` is valid for reads. Races on the page are with
-            // accesses that go through raw pointers or user space, see the module's comment.
-            unsafe { page.write_raw(bytes[done..][..len].as_ptr(), in_page, len) }
+            let from = bytes.get(done..).and_then(|rest| rest.get(..len));
+            let from = from.ok_or(EINVAL)?;
+            // SAFETY: `from` has `len` bytes, and `for_each_page()` keeps `in_page + len` within the
+            // page, which is ours.
+            unsafe {
+                vfio_bindings::ferry_page_copy_in(page.as_ptr(), in_page, from.as_ptr().cast(), len)
+            };
+            Ok(())
         })
     }
 
-    /// Copies what is at `offset` to `into`. The user may be writing it at the same time: look
+    /// Copies the bytes at `offset` to `into`. The user may be writing them at the same time: look
     /// only at the copy.
     ///
     /// # Errors
@@ -104,18 +108,27 @@ impl SharedPages {
     /// `EINVAL` if that is out of range.
     pub fn copy_out(&self, offset: usize, into: &mut [u8]) -> Result {
         self.for_each_page(offset, into.len(), |page, in_page, done, len| {
-            // SAFETY: `into[done..done + len]` is valid for writes. For races see `copy_in()`.
-            unsafe { page.read_raw(into[done..][..len].as_mut_ptr(), in_page, len) }
+            let to = into.get_mut(done..).and_then(|rest| rest.get_mut(..len));
+            let to = to.ok_or(EINVAL)?;
+            // SAFETY: `to` has `len` bytes, and `for_each_page()` keeps `in_page + len` within the
+            // page, which is ours.
+            unsafe {
+                vfio_bindings::ferry_page_copy_out(
+                    page.as_ptr(),
+                    in_page,
+                    to.as_mut_ptr().cast(),
+                    len,
+                )
+            };
+            Ok(())
         })
     }
 
     /// Overwrites everything with zeroes.
     pub fn clear(&self) {
         for page in self.pages.iter() {
-            // SAFETY: For races see `copy_in()`.
-            let whole_page = unsafe { page.fill_zero_raw(0, PAGE_SIZE) };
-
-            debug_assert!(whole_page.is_ok());
+            // SAFETY: The page is ours.
+            unsafe { vfio_bindings::ferry_page_clear(page.as_ptr()) };
         }
     }
 
@@ -128,17 +141,13 @@ impl SharedPages {
     /// may have been copied.
     pub fn copy_from_user(&self, offset: usize, from: UserPtr, len: usize) -> Result {
         self.for_each_page(offset, len, |page, in_page, done, len| {
-            Self::with_address(page, in_page, |address| {
-                // SAFETY: `address` is valid for writes up to the page's end and `len` does not go
-                // past it. For races see `copy_in()`.
-                unsafe {
-                    bindings::_copy_from_user(
-                        address,
-                        from.wrapping_byte_add(done).as_const_ptr(),
-                        len,
-                    )
-                }
-            })
+            let from = from.wrapping_byte_add(done).as_const_ptr();
+            // SAFETY: `for_each_page()` keeps `in_page + len` within the page, which is ours; the
+            // function checks the user's address.
+            let missing = unsafe {
+                vfio_bindings::ferry_page_copy_from_user(page.as_ptr(), in_page, from, len)
+            };
+            all_copied(missing)
         })
     }
 
@@ -150,33 +159,13 @@ impl SharedPages {
     /// As for [`Self::copy_from_user`].
     pub fn copy_to_user(&self, offset: usize, into: UserPtr, len: usize) -> Result {
         self.for_each_page(offset, len, |page, in_page, done, len| {
-            Self::with_address(page, in_page, |address| {
-                // SAFETY: `address` is valid for reads up to the page's end and `len` does not go
-                // past it. For races see `copy_in()`.
-                unsafe {
-                    bindings::_copy_to_user(into.wrapping_byte_add(done).as_mut_ptr(), address, len)
-                }
-            })
+            let into = into.wrapping_byte_add(done).as_mut_ptr();
+            // SAFETY: As in `copy_from_user()`.
+            let missing = unsafe {
+                vfio_bindings::ferry_page_copy_to_user(page.as_ptr(), in_page, into, len)
+            };
+            all_copied(missing)
         })
-    }
-
-    /// Maps the page while `copy` runs with the address of `offset` in it; `copy` returns how many
-    /// bytes it could not copy.
-    fn with_address(page: &Page, offset: usize, copy: impl FnOnce(*mut c_void) -> usize) -> Result {
-        debug_assert!(offset < PAGE_SIZE);
-
-        // SAFETY: The page is valid.
-        let base = unsafe { bindings::kmap_local_page(page.as_ptr()) };
-        let missing = copy(base.wrapping_byte_add(offset));
-        // SAFETY: `base` is from the latest `kmap_local_page()` of this thread, as `copy` maps
-        // nothing.
-        unsafe { bindings::kunmap_local(base) };
-
-        if missing == 0 {
-            Ok(())
-        } else {
-            Err(EFAULT)
-        }
     }
 
     /// Maps `[offset, offset + vma's size)` of the memory into `vma`. Called under the mmap lock:
@@ -211,5 +200,13 @@ impl SharedPages {
         self.for_each_page(offset, len, |page, _, done, _| {
             vma.vm_insert_page(vma.start() + done, page)
         })
+    }
+}
+
+/// Turns the number of bytes that a copy from or to a user missed into a result.
+fn all_copied(missing: usize) -> Result {
+    match missing {
+        0 => Ok(()),
+        _ => Err(EFAULT),
     }
 }
