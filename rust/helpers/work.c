@@ -12,8 +12,10 @@
  * Of our own, for a work item may take as long as its user likes: it waits for
  * the user's memory, and for the files that the user's disks are in. On the
  * system's queues, which bound how much is done at once, the users of some
- * hundred devices could hold up everybody's work. And with WQ_SYSFS whoever
- * runs the host decides which processors it may take.
+ * hundred devices could hold up everybody's work. With WQ_SYSFS whoever runs
+ * the host decides which processors it may take. With WQ_FREEZABLE no device
+ * executes anything while the system is suspended: a command that was executed
+ * after a hibernation image was taken would be executed once more by the image.
  */
 static struct workqueue_struct *ferry_wq;
 
@@ -32,7 +34,7 @@ EXPORT_SYMBOL_GPL(ferry_work_queue);
 
 static int __init ferry_work_module_init(void)
 {
-	ferry_wq = alloc_workqueue("ferry", WQ_UNBOUND | WQ_SYSFS,
+	ferry_wq = alloc_workqueue("ferry", WQ_UNBOUND | WQ_SYSFS | WQ_FREEZABLE,
 				   WQ_MAX_ACTIVE);
 	return ferry_wq ? 0 : -ENOMEM;
 }
