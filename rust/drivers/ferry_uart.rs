@@ -111,6 +111,7 @@ impl Model for SerialCard {
 const PORT_COUNTS: [PortCount; 3] = [PortCount::One, PortCount::Two, PortCount::Four];
 
 /// What distinguishes the cards is their type.
+#[derive(Clone)]
 struct CardType(PortCount);
 
 impl Settings for CardType {

@@ -43,7 +43,9 @@ impl<D: Driver> Group for MigrationAttributes<D> {
 }
 
 /// What an administrator can choose for a device while it is closed.
-pub trait Settings: Sized + Send + Unpin + 'static {
+///
+/// A clone is made for each open and for each read of an attribute, and must be cheap.
+pub trait Settings: Clone + Send + Unpin + 'static {
     /// The directory of attributes, [`NoSettings`] if there is nothing to choose.
     type Directory: SettingDirectory;
 }
@@ -74,27 +76,37 @@ impl<D: Driver> Group for SettingAttributes<D> {
 
 /// One of the [`Settings`], an attribute.
 pub trait Setting: 'static {
-    /// Whose it is.
+    /// The driver whose settings these are.
     type Driver: Driver;
     /// What a read shows.
-    type Value: Display;
+    type Shown: Display;
+    /// What a write stores.
+    type Parsed;
 
     /// Name of the attribute.
     const NAME: &'static CStr;
 
-    /// Serves a read.
+    /// Serves a read. Called with no lock held, so that it may wait for a file system.
     ///
     /// # Errors
     ///
     /// What the user's `read()` gets.
-    fn show(settings: &<Self::Driver as Driver>::Settings) -> Result<Self::Value>;
+    fn show(settings: &<Self::Driver as Driver>::Settings) -> Result<Self::Shown>;
 
-    /// Serves a write of `text` while the device is closed.
+    /// Finds out what `text` means to the current process. Called with no lock held, so that it may
+    /// wait for a file system.
+    ///
+    /// # Errors
+    ///
+    /// What the user's `write()` gets.
+    fn parse(text: &str) -> Result<Self::Parsed>;
+
+    /// Stores what [`Self::parse`] found, while the device is closed. Called with the state mutex held.
     ///
     /// # Errors
     ///
     /// What the user's `write()` gets; nothing has changed then.
-    fn store(settings: &mut <Self::Driver as Driver>::Settings, text: &str) -> Result;
+    fn store(settings: &mut <Self::Driver as Driver>::Settings, parsed: Self::Parsed) -> Result;
 }
 
 /// The attribute of `S`, which an open device refuses to change with `EBUSY`.
@@ -106,17 +118,20 @@ struct SettingAttribute<S>(PhantomData<S>);
 
 impl<S: Setting> Attribute for SettingAttribute<S> {
     type Device = Mediated<S::Driver>;
-    type Value = S::Value;
+    type Value = S::Shown;
 
     const NAME: &'static CStr = S::NAME;
     const WRITABLE: bool = true;
 
-    fn show(device: &Device<Self::Device>) -> Result<S::Value> {
-        device.with_settings(S::show)
+    fn show(device: &Device<Self::Device>) -> Result<S::Shown> {
+        S::show(&device.settings())
     }
 
     fn store(device: &Device<Self::Device>, text: &str) -> Result {
-        device.change_settings(|settings| S::store(settings, text))
+        // An open device says so whatever is written.
+        device.change_settings(|_| Ok(()))?;
+        let parsed = S::parse(text)?;
+        device.change_settings(|settings| S::store(settings, parsed))
     }
 }
 

@@ -238,6 +238,8 @@ pub(crate) struct Migration<D: Driver> {
     window_size: WindowSize,
     /// What users may use from the next open on.
     protocols: Protocols,
+    /// The device is open, or is being opened: the settings are taken.
+    in_use: bool,
     /// Present while the device is open.
     pub(crate) region: Option<Region>,
     /// The protocol that has been used since the open or the last reset.
@@ -249,6 +251,14 @@ pub(crate) struct Migration<D: Driver> {
 }
 
 impl<D: Driver> Migration<D> {
+    /// Checks that what is chosen for the next open can be changed.
+    fn check_unused(&self) -> Result {
+        if self.in_use {
+            return Err(EBUSY);
+        }
+        Ok(())
+    }
+
     /// Checks that `wanted` is offered and not held up by the other one.
     pub(crate) fn may_use(&self, wanted: Protocol) -> Result<(), ProtocolRefusal> {
         if !self.protocols.offer(wanted) {
@@ -310,6 +320,7 @@ impl<D: Driver> Mediated<D> {
                     settings: settings?,
                     window_size: window_size?,
                     protocols: Protocols::Any,
+                    in_use: false,
                     region: None,
                     protocol: None,
                     file: None,
@@ -344,9 +355,7 @@ impl<D: Driver> Mediated<D> {
     /// `EBUSY` while the device is open.
     pub(crate) fn set_window_size(&self, window_size: WindowSize) -> Result {
         let mut migration = self.migration.lock();
-        if migration.region.is_some() {
-            return Err(EBUSY);
-        }
+        migration.check_unused()?;
 
         migration.window_size = window_size;
         Ok(())
@@ -363,9 +372,7 @@ impl<D: Driver> Mediated<D> {
     /// `EBUSY` while the device is open.
     pub(crate) fn set_protocols(&self, protocols: Protocols) -> Result {
         let mut migration = self.migration.lock();
-        if migration.region.is_some() {
-            return Err(EBUSY);
-        }
+        migration.check_unused()?;
 
         migration.protocols = protocols;
         Ok(())
@@ -376,8 +383,9 @@ impl<D: Driver> Mediated<D> {
         f(&mut self.migration.lock())
     }
 
-    pub(crate) fn with_settings<R>(&self, f: impl FnOnce(&D::Settings) -> R) -> R {
-        f(&self.migration.lock().settings)
+    /// The settings for the next open, as they are now.
+    pub(crate) fn settings(&self) -> D::Settings {
+        self.migration.lock().settings.clone()
     }
 
     /// Lets `change` change the settings for the next open.
@@ -390,11 +398,14 @@ impl<D: Driver> Mediated<D> {
         change: impl FnOnce(&mut D::Settings) -> Result,
     ) -> Result {
         let mut migration = self.migration.lock();
-        if migration.region.is_some() {
-            return Err(EBUSY);
-        }
+        migration.check_unused()?;
 
-        change(&mut migration.settings)
+        let before = migration.settings.clone();
+        let changed = change(&mut migration.settings);
+        drop(migration);
+        // With no lock held: it may be the last reference to a file.
+        drop(before);
+        changed
     }
 
     /// Runs `f` on the open device, with its lock held.
@@ -444,6 +455,68 @@ fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, core::ops::Rang
         done += size;
         Some((at, piece))
     })
+}
+
+/// What an open device has, made before anybody else knows of it.
+struct Opened<M: Model> {
+    model: M,
+    pages: Arc<SharedPages>,
+    buffer: StateBuffer,
+}
+
+impl<M: Model> Opened<M> {
+    fn new<D: Driver<Model = M>>(
+        device: &Device<Mediated<D>>,
+        settings: &D::Settings,
+        window_size: WindowSize,
+    ) -> Result<Self> {
+        let mut model = D::open(settings, &|what, reason, error| {
+            device.refused(what, reason, error);
+        })?;
+        let pages = Arc::new(SharedPages::new(window_size.bytes())?, GFP_KERNEL_ACCOUNT)?;
+        // Where there is storage, notes about its blocks go there as well, see `MigrationRegion`.
+        let least = match model.storage() {
+            Some(_) => STORAGE_BUFFER.max(window_size.bytes() / WINDOW_PER_NOTE),
+            None => 0,
+        };
+        let buffer = KVVec::from_elem(0, M::STATE_SIZE.max(least), GFP_KERNEL_ACCOUNT)?;
+
+        Ok(Self {
+            model,
+            pages,
+            buffer: StateBuffer(buffer),
+        })
+    }
+}
+
+impl<D: Driver> Mediated<D> {
+    /// Becomes `opened`, for the user who opens the device.
+    fn take_over(device: &Device<Self>, opened: Opened<D::Model>) {
+        let Opened {
+            mut model,
+            pages,
+            buffer,
+        } = opened;
+        let mut migration = device.migration.lock();
+
+        device.interrupts.forget();
+        device.drive_interrupts(&mut model);
+        device.posted.clear();
+        *device.live.lock() = Some(Live::new(model));
+        device.takes_posted.store(true, Relaxed);
+        migration.region = Some(Region::new(DataWindow(pages.clone()), buffer));
+        migration.protocol = None;
+        migration.file = None;
+        migration.sessions = 0;
+        device.set_migration_flags(if migration.protocols.offer(Protocol::V2) {
+            <Self as MigrationOperations>::FLAGS
+        } else {
+            Flags::NONE
+        });
+        if migration.protocols.offer(Protocol::V1) {
+            *device.window.lock() = Some(pages);
+        }
+    }
 }
 
 /// Where an access goes.
@@ -638,39 +711,14 @@ impl<D: Driver> Operations for Mediated<D> {
     const DMA_LOGGING: dma_log::Support<Self> = dma_log::Support::of();
 
     fn open_device(device: &Device<Self>) -> Result {
-        let mut migration = device.migration.lock();
-        let mut model = D::open(&migration.settings, &|what, reason, error| {
-            device.refused(what, reason, error);
-        })?;
-        let pages = Arc::new(
-            SharedPages::new(migration.window_size.bytes())?,
-            GFP_KERNEL_ACCOUNT,
-        )?;
-        // Where there is storage, notes about its blocks go there as well, see `MigrationRegion`.
-        let least = match model.storage() {
-            Some(_) => STORAGE_BUFFER.max(migration.window_size.bytes() / WINDOW_PER_NOTE),
-            None => 0,
-        };
-        let buffer = KVVec::from_elem(0, D::Model::STATE_SIZE.max(least), GFP_KERNEL_ACCOUNT)?;
-
-        device.interrupts.forget();
-        device.drive_interrupts(&mut model);
-        device.posted.clear();
-        *device.live.lock() = Some(Live::new(model));
-        device.takes_posted.store(true, Relaxed);
-        migration.region = Some(Region::new(DataWindow(pages.clone()), StateBuffer(buffer)));
-        migration.protocol = None;
-        migration.file = None;
-        migration.sessions = 0;
-        device.set_migration_flags(if migration.protocols.offer(Protocol::V2) {
-            <Self as MigrationOperations>::FLAGS
-        } else {
-            Flags::NONE
+        let (settings, window_size) = device.with_migration(|migration| {
+            migration.in_use = true;
+            (migration.settings.clone(), migration.window_size)
         });
-        if migration.protocols.offer(Protocol::V1) {
-            *device.window.lock() = Some(pages);
-        }
-        Ok(())
+        // With no lock held: a file may take as long as its file system likes.
+        Opened::new(device, &settings, window_size)
+            .map(|opened| Self::take_over(device, opened))
+            .inspect_err(|_| device.with_migration(|migration| migration.in_use = false))
     }
 
     fn close_device(device: &Device<Self>) {
@@ -689,10 +737,11 @@ impl<D: Driver> Operations for Mediated<D> {
             migration.file = None;
             migration.region.take()
         });
-        // With no lock held: there may be much to free.
+        // With no lock held: there may be much to free, and to write to a file.
         drop(live);
         drop(region);
         drop(pages);
+        device.with_migration(|migration| migration.in_use = false);
     }
 
     fn read(

@@ -8,7 +8,7 @@
 #include <linux/export.h>
 #include <linux/fadvise.h>
 #include <linux/filelock.h>
-#include <linux/fs_struct.h>
+#include <linux/namei.h>
 #include <linux/pagemap.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/sched.h>
@@ -17,18 +17,22 @@
 #include "file.h"
 
 /*
- * Takes a reference to the current task's root directory. A task that is
- * exiting may have none any more.
+ * Finds what @name means to the current task and takes a reference to it. Its
+ * file system cannot be unmounted as long as somebody has that; if the mount
+ * namespace goes, the file is still there.
  */
-int ferry_get_current_root(struct path *root)
+int ferry_path_lookup(const char *name, struct path *path)
 {
-	if (!current->fs)
-		return -ENOENT;
-
-	get_fs_root(current->fs, root);
-	return 0;
+	return kern_path(name, LOOKUP_FOLLOW | LOOKUP_AUTOMOUNT, path);
 }
-EXPORT_SYMBOL_GPL(ferry_get_current_root);
+EXPORT_SYMBOL_GPL(ferry_path_lookup);
+
+/* What kind of file @path is, S_IF*: an inode never changes that. */
+umode_t ferry_path_kind(const struct path *path)
+{
+	return d_inode(path->dentry)->i_mode & S_IFMT;
+}
+EXPORT_SYMBOL_GPL(ferry_path_kind);
 
 const struct cred *ferry_get_current_cred(void)
 {
@@ -36,12 +40,15 @@ const struct cred *ferry_get_current_cred(void)
 }
 EXPORT_SYMBOL_GPL(ferry_get_current_cred);
 
-/* Opens a file as somebody else would. */
-struct file *ferry_file_open(const struct path *root, const struct cred *cred,
-			     const char *name, int flags)
+/*
+ * Opens what @path is, as somebody else would: with the checks of an open() by
+ * name, and without looking the name up once more.
+ */
+struct file *ferry_file_open(const struct path *path, const struct cred *cred,
+			     int flags)
 {
 	const struct cred *old = override_creds(cred);
-	struct file *file = file_open_root(root, name, flags, 0);
+	struct file *file = file_open_root(path, "", flags, 0);
 
 	revert_creds(old);
 	return file;

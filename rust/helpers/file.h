@@ -11,10 +11,11 @@
 
 struct cred;
 
-int ferry_get_current_root(struct path *root);
+int ferry_path_lookup(const char *name, struct path *path);
+umode_t ferry_path_kind(const struct path *path);
 const struct cred *ferry_get_current_cred(void);
-struct file *ferry_file_open(const struct path *root, const struct cred *cred,
-			     const char *name, int flags);
+struct file *ferry_file_open(const struct path *path, const struct cred *cred,
+			     int flags);
 u64 ferry_file_size(struct file *file);
 int ferry_file_lock(struct file *file);
 void ferry_file_unlock(struct file *file);

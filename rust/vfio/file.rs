@@ -73,67 +73,85 @@ impl Cached<'_> {
     }
 }
 
-/// A reference to a directory, from which a path is looked up.
+/// A reference to a file system object, `struct path`.
 ///
 /// # Invariants
 ///
 /// The path is valid, and this value owns one reference to it.
-struct Directory(bindings::path);
+struct Path(bindings::path);
 
 // SAFETY: A path is reference-counted and may be used and put from any thread.
-unsafe impl Send for Directory {}
+unsafe impl Send for Path {}
 
-// SAFETY: It does not change, and looking something up in it locks what it has to.
-unsafe impl Sync for Directory {}
+// SAFETY: It does not change, and opening it locks what it has to.
+unsafe impl Sync for Path {}
 
-impl Directory {
-    /// The root directory of the current process.
-    fn current_root() -> Result<Self> {
-        let mut root = MaybeUninit::uninit();
+impl Path {
+    /// What `name` means to the current process.
+    fn lookup(name: &CStr) -> Result<Self> {
+        let mut path = MaybeUninit::uninit();
 
-        // SAFETY: `root` is valid for writes.
-        to_result(unsafe { vfio_bindings::ferry_get_current_root(root.as_mut_ptr()) })?;
+        // SAFETY: `name` is a C string, and `path` is valid for writes.
+        to_result(unsafe {
+            vfio_bindings::ferry_path_lookup(name.as_char_ptr(), path.as_mut_ptr())
+        })?;
 
         // INVARIANT: The function took a reference for us.
-        // SAFETY: On success it has initialised `root`.
-        Ok(Self(unsafe { root.assume_init() }))
+        // SAFETY: On success it has initialised `path`.
+        Ok(Self(unsafe { path.assume_init() }))
+    }
+
+    /// What kind of file it is, `S_IF*`.
+    fn kind(&self) -> u32 {
+        // SAFETY: By the type invariants the path is valid.
+        u32::from(unsafe { vfio_bindings::ferry_path_kind(&raw const self.0) })
     }
 }
 
-impl Drop for Directory {
+impl Drop for Path {
     fn drop(&mut self) {
         // SAFETY: By the type invariants we own the reference that is put.
         unsafe { bindings::path_put(&raw const self.0) };
     }
 }
 
-/// The name of a file, together with what it means to whoever named it: the root directory that the
-/// path starts from, and the credentials that the file is opened with.
+/// A regular file or block device that somebody named: the file itself, and the credentials that it
+/// is opened with.
 ///
-/// So it does not matter who opens the device whose file it is: that user needs no access to the
-/// file, and cannot have the path lead elsewhere by a mount namespace or a root directory of its
-/// own. The file system with the root directory cannot be unmounted as long as the name exists.
+/// The name is looked up once, when it is given. So it does not matter who opens the device whose
+/// file it is: that user needs no access to the file, and cannot have the name lead elsewhere by a
+/// mount namespace or a root directory of its own. What was named stays named when another file takes
+/// its name and when the mount namespace is gone. The file's file system cannot be unmounted
+/// meanwhile.
 pub struct FileName {
-    path: CString,
-    root: Directory,
+    name: CString,
+    path: Path,
     credential: ARef<Credential>,
 }
 
 impl FileName {
-    /// What `path` means to the current process. The file need not exist yet.
+    /// What `name` means to the current process. Nothing is opened. May sleep for as long as a file
+    /// system takes to find the file; call it with no lock held.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if `path` is not absolute or has a NUL in it, `ENAMETOOLONG`, `ENOMEM`.
-    pub fn new(path: &str) -> Result<Self> {
-        if !path.starts_with('/') {
+    /// `EINVAL` if `name` is not absolute, has a NUL in it, or names neither a regular file nor a block
+    /// device; `ENAMETOOLONG`, `ENOENT`, `ENOMEM`, or what the lookup returns.
+    pub fn new(name: &str) -> Result<Self> {
+        if !name.starts_with('/') {
             return Err(EINVAL);
         }
         // With the NUL at its end.
-        if path.len() >= bindings::PATH_MAX as usize {
+        if name.len() >= bindings::PATH_MAX as usize {
             return Err(ENAMETOOLONG);
         }
 
+        let name = CString::try_from_fmt(fmt!("{name}"))?;
+        let path = Path::lookup(&name)?;
+        // To open some of the other kinds takes as long as somebody else likes.
+        if ![bindings::S_IFREG, bindings::S_IFBLK].contains(&path.kind()) {
+            return Err(EINVAL);
+        }
         // SAFETY: The function returns a valid pointer and takes a reference, which becomes ours.
         let credential = unsafe {
             let credential = vfio_bindings::ferry_get_current_cred();
@@ -141,15 +159,15 @@ impl FileName {
         };
 
         Ok(Self {
-            path: CString::try_from_fmt(fmt!("{path}"))?,
-            root: Directory::current_root()?,
+            name,
+            path,
             credential,
         })
     }
 
-    /// The path.
-    pub fn path(&self) -> &CStr {
-        &self.path
+    /// The name as it was given.
+    pub fn name(&self) -> &CStr {
+        &self.name
     }
 }
 
@@ -204,11 +222,12 @@ impl<F: FnMut(Cached<'_>) -> Result<(), E>, E> Loan<F, E> {
 pub struct File(ARef<fs::File>);
 
 impl File {
-    /// Opens the file that `name` means.
+    /// Opens the file that `name` means. May sleep for as long as its file system takes; call it with
+    /// no lock held.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it is neither a regular file nor a block device, else what `open()` returns.
+    /// What `open()` returns.
     pub fn open(name: &FileName, access: Access) -> Result<Self> {
         let flags = match access {
             Access::ReadOnly => bindings::O_RDONLY,
@@ -216,24 +235,20 @@ impl File {
         } | bindings::O_LARGEFILE
             | bindings::O_NOCTTY;
 
-        // SAFETY: By their type invariants the root and the credentials are valid.
+        // SAFETY: By their type invariants the path and the credentials are valid.
         let file = from_err_ptr(unsafe {
             vfio_bindings::ferry_file_open(
-                &raw const name.root.0,
+                &raw const name.path.0,
                 name.credential.as_ptr(),
-                name.path.as_char_ptr(),
                 // A handful of low bits.
                 flags as i32,
             )
         })?;
         // SAFETY: The file is open, the reference is ours, and it has no file descriptor, let alone
         // one that is being used.
-        let file = Self(unsafe { ARef::from_raw(NonNull::from(fs::File::from_raw_file(file))) });
-
-        match file.kind() {
-            bindings::S_IFREG | bindings::S_IFBLK => Ok(file),
-            _ => Err(EINVAL),
-        }
+        Ok(Self(unsafe {
+            ARef::from_raw(NonNull::from(fs::File::from_raw_file(file)))
+        }))
     }
 
     /// What kind of file it is, `S_IF*`.

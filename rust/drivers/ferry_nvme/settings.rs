@@ -27,7 +27,8 @@ use ferry_core::{
 };
 use kernel::{
     prelude::*,
-    str::CString, //
+    str::CString,
+    sync::Arc, //
 };
 use nvme::{
     CAPACITY_MAX,
@@ -93,13 +94,14 @@ fn serial_of(name: &CStr) -> [u8; SERIAL_SIZE] {
 }
 
 /// The settings of one mdev.
+#[derive(Clone)]
 pub(crate) struct NvmeSettings {
     /// Binary logarithm of the bytes of a logical block, which its type fixes.
     pub(crate) lba_shift: u8,
     pub(crate) store: StoreKind,
     /// Bytes of a namespace in memory.
     pub(crate) capacity: u64,
-    pub(crate) file: Option<FileName>,
+    pub(crate) file: Option<Arc<FileName>>,
     pub(crate) queues: u16,
     pub(crate) serial: [u8; SERIAL_SIZE],
 }
@@ -150,7 +152,8 @@ struct Store;
 
 impl Setting for Store {
     type Driver = NvmeDriver;
-    type Value = StoreKind;
+    type Shown = StoreKind;
+    type Parsed = StoreKind;
 
     const NAME: &'static CStr = c"store";
 
@@ -158,12 +161,16 @@ impl Setting for Store {
         Ok(settings.store)
     }
 
-    fn store(settings: &mut NvmeSettings, text: &str) -> Result {
-        settings.store = match text {
-            "ram" => StoreKind::Ram,
-            "file" => StoreKind::File,
-            _ => return Err(EINVAL),
-        };
+    fn parse(text: &str) -> Result<StoreKind> {
+        match text {
+            "ram" => Ok(StoreKind::Ram),
+            "file" => Ok(StoreKind::File),
+            _ => Err(EINVAL),
+        }
+    }
+
+    fn store(settings: &mut NvmeSettings, store: StoreKind) -> Result {
+        settings.store = store;
         Ok(())
     }
 }
@@ -173,7 +180,8 @@ struct Capacity;
 
 impl Setting for Capacity {
     type Driver = NvmeDriver;
-    type Value = u64;
+    type Shown = u64;
+    type Parsed = u64;
 
     const NAME: &'static CStr = c"capacity";
 
@@ -184,11 +192,16 @@ impl Setting for Capacity {
         }
     }
 
-    fn store(settings: &mut NvmeSettings, text: &str) -> Result {
+    fn parse(text: &str) -> Result<u64> {
         let capacity = text.parse().map_err(|_| EINVAL)?;
         if !(CAPACITY_MIN..=CAPACITY_MAX).contains(&capacity) || capacity % CAPACITY_UNIT != 0 {
             return Err(EINVAL);
         }
+
+        Ok(capacity)
+    }
+
+    fn store(settings: &mut NvmeSettings, capacity: u64) -> Result {
         if settings.store == StoreKind::File {
             return Err(EPERM);
         }
@@ -216,7 +229,8 @@ impl Display for Path {
 
 impl Setting for FilePath {
     type Driver = NvmeDriver;
-    type Value = Path;
+    type Shown = Path;
+    type Parsed = Option<Arc<FileName>>;
 
     const NAME: &'static CStr = c"file";
 
@@ -224,16 +238,20 @@ impl Setting for FilePath {
         let path = settings
             .file
             .as_ref()
-            .map(|file| CString::try_from_fmt(fmt!("{}", file.path())))
+            .map(|file| CString::try_from_fmt(fmt!("{}", file.name())))
             .transpose()?;
         Ok(Path(path))
     }
 
-    fn store(settings: &mut NvmeSettings, text: &str) -> Result {
-        settings.file = match text {
-            "" => None,
-            path => Some(FileName::new(path)?),
-        };
+    fn parse(text: &str) -> Result<Option<Arc<FileName>>> {
+        match text {
+            "" => Ok(None),
+            path => Ok(Some(Arc::new(FileName::new(path)?, GFP_KERNEL_ACCOUNT)?)),
+        }
+    }
+
+    fn store(settings: &mut NvmeSettings, file: Option<Arc<FileName>>) -> Result {
+        settings.file = file;
         Ok(())
     }
 }
@@ -243,7 +261,8 @@ struct Queues;
 
 impl Setting for Queues {
     type Driver = NvmeDriver;
-    type Value = u16;
+    type Shown = u16;
+    type Parsed = u16;
 
     const NAME: &'static CStr = c"queues";
 
@@ -251,12 +270,16 @@ impl Setting for Queues {
         Ok(settings.queues)
     }
 
-    fn store(settings: &mut NvmeSettings, text: &str) -> Result {
+    fn parse(text: &str) -> Result<u16> {
         let queues = text.parse().map_err(|_| EINVAL)?;
         if !(1..=QUEUE_PAIRS_MAX).contains(&queues) {
             return Err(EINVAL);
         }
 
+        Ok(queues)
+    }
+
+    fn store(settings: &mut NvmeSettings, queues: u16) -> Result {
         settings.queues = queues;
         Ok(())
     }
@@ -277,7 +300,8 @@ impl Display for SerialNumber {
 
 impl Setting for Serial {
     type Driver = NvmeDriver;
-    type Value = SerialNumber;
+    type Shown = SerialNumber;
+    type Parsed = [u8; SERIAL_SIZE];
 
     const NAME: &'static CStr = c"serial";
 
@@ -285,7 +309,7 @@ impl Setting for Serial {
         Ok(SerialNumber(settings.serial))
     }
 
-    fn store(settings: &mut NvmeSettings, text: &str) -> Result {
+    fn parse(text: &str) -> Result<[u8; SERIAL_SIZE]> {
         let printable = text
             .bytes()
             .all(|byte| byte == b' ' || byte.is_ascii_graphic());
@@ -297,6 +321,10 @@ impl Setting for Serial {
         for (byte, char) in serial.iter_mut().zip(text.bytes()) {
             *byte = char;
         }
+        Ok(serial)
+    }
+
+    fn store(settings: &mut NvmeSettings, serial: [u8; SERIAL_SIZE]) -> Result {
         settings.serial = serial;
         Ok(())
     }
