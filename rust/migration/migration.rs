@@ -61,7 +61,8 @@ pub use crate::{
     refusal::{
         Errno,
         Reason,
-        Refusal, //
+        Refusal,
+        Subject, //
     },
     region::MigrationRegion,
     state::State,

@@ -310,6 +310,11 @@ pub enum Reason {
         /// Size of the device's storage, in bytes.
         size: u64,
     },
+    /// The stream was refused at an earlier record, whose reason was told then.
+    RefusedBefore {
+        /// The error of that refusal.
+        errno: Errno,
+    },
     /// The storage of the device failed.
     StorageFailed {
         /// What the device said.
@@ -350,7 +355,40 @@ pub enum Reason {
     },
 }
 
+/// What a refusal is about, for those who report each kind for itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Subject {
+    /// An access of the region or of the data file, whatever the data is.
+    Access,
+    /// A change of the device state.
+    Transition,
+    /// The stream, and the device's means to take it or to give it.
+    Stream,
+}
+
 impl Reason {
+    /// Returns what the refusal is about.
+    pub const fn subject(&self) -> Subject {
+        match self {
+            Self::Access { .. }
+            | Self::ReadOnly { .. }
+            | Self::InErrorState
+            | Self::NotResuming { .. }
+            | Self::NotSaving { .. }
+            | Self::ChunkTooLarge { .. }
+            | Self::RefusedBefore { .. } => Subject::Access,
+            Self::InvalidState { .. }
+            | Self::StepFailed { .. }
+            | Self::NotUnwound { .. }
+            | Self::WindowTooSmall { .. }
+            | Self::BufferTooSmall { .. }
+            | Self::StateTooLong { .. }
+            | Self::ConfigurationTooLong { .. }
+            | Self::Incomplete { .. } => Subject::Transition,
+            _ => Subject::Stream,
+        }
+    }
+
     /// Returns the error number for this reason.
     pub const fn errno(&self) -> Errno {
         match self {
@@ -367,6 +405,7 @@ impl Reason {
             | Self::ConfigurationTooLong { .. } => Errno::EIO,
             Self::StepFailed { errno, .. }
             | Self::StateRefused { errno }
+            | Self::RefusedBefore { errno }
             | Self::StorageFailed { errno } => *errno,
             Self::ChunkTooLarge { .. } => Errno::EMSGSIZE,
             Self::Flags { flags, .. } if *flags & !OPTIONAL != 0 => Errno::EPROTONOSUPPORT,
@@ -542,6 +581,9 @@ impl fmt::Display for Reason {
                 f,
                 "{len} bytes of storage at offset {offset} do not lie within its {size} bytes"
             ),
+            Self::RefusedBefore { errno } => {
+                write!(f, "the stream was refused before, with {errno}")
+            }
             Self::StorageFailed { errno } => write!(f, "the device's storage failed: {errno}"),
             Self::TotalRecords { expected, found } => write!(
                 f,

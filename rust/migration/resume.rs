@@ -86,7 +86,7 @@ impl Resume {
     ///
     /// # Errors
     ///
-    /// Why the stream is refused, or was refused before.
+    /// Why the stream is refused, or [`Reason::RefusedBefore`].
     pub fn consume<D: Device, W: Window>(
         &mut self,
         device: &mut D,
@@ -94,9 +94,7 @@ impl Resume {
         size: usize,
         buffer: &mut [u8],
     ) -> Result<(), Refusal> {
-        if let Some(refusal) = self.poison {
-            return Err(refusal);
-        }
+        self.refuse_poisoned()?;
 
         let result = self.read(device, window, Span::new(size), buffer);
         match result {
@@ -107,6 +105,15 @@ impl Resume {
             }
         }
         result
+    }
+
+    /// Checks that the stream was not refused. The reason was told once; that it comes up again is no
+    /// reason to tell it again.
+    fn refuse_poisoned(&self) -> Result<(), Refusal> {
+        match self.poison {
+            Some(Refusal { errno, .. }) => Err(Reason::RefusedBefore { errno }.into()),
+            None => Ok(()),
+        }
     }
 
     fn read<D: Device, W: Window>(
@@ -158,11 +165,9 @@ impl Resume {
     ///
     /// # Errors
     ///
-    /// Why the stream was refused, or [`Reason::Incomplete`]. The device is as before.
+    /// [`Reason::RefusedBefore`] or [`Reason::Incomplete`]. The device is as before.
     pub fn finish<D: Device>(&mut self, device: &mut D) -> Result<(), Refusal> {
-        if let Some(refusal) = self.poison {
-            return Err(refusal);
-        }
+        self.refuse_poisoned()?;
         if !self.reader.is_complete() {
             return Err(Reason::Incomplete {
                 bytes: self.total,

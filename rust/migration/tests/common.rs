@@ -574,6 +574,12 @@ pub fn pattern(len: usize) -> Vec<u8> {
         .collect()
 }
 
+/// What a session answers once its stream was refused with `refusal`.
+pub fn refused_before(refusal: Refusal) -> Refusal {
+    let errno = refusal.errno;
+    Reason::RefusedBefore { errno }.into()
+}
+
 pub fn errno<T>(result: Result<T, Refusal>) -> Option<Errno> {
     result.err().map(|refusal| refusal.errno)
 }

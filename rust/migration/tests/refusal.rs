@@ -258,6 +258,13 @@ fn v1_46_a_refusal_says_why_with_its_numbers() {
             "the device does not accept the state in the stream: EBADMSG",
         ),
         (
+            Reason::RefusedBefore {
+                errno: Errno::EBADMSG,
+            },
+            Errno::EBADMSG,
+            "the stream was refused before, with EBADMSG",
+        ),
+        (
             Reason::Incomplete {
                 bytes: 100,
                 records: 2,

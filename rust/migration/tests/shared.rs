@@ -889,7 +889,10 @@ fn v1_46_every_bit_flip() -> Outcome {
                 errno(refusal) == Some(Errno::EBADMSG),
                 "a flipped bit to be found",
             )?;
-            expect(rig.set(RUNNING) == refusal, "RESUMING not to be left")?;
+            expect(
+                errno(rig.set(RUNNING)) == errno(refusal),
+                "RESUMING not to be left",
+            )?;
             expect(rig.unit.staged.is_none(), "nothing to be staged")?;
             rig.region.reset(&mut rig.unit, &mut ());
             flip(&mut stream, at, bit);
