@@ -24,7 +24,7 @@ use crate::{
 };
 use core::fmt::Display;
 use kernel::{
-    debugfs, dev_warn,
+    current, debugfs,
     mm::virt::VmaNew,
     prelude::*,
     str::CString,
@@ -51,7 +51,10 @@ use vfio::{
         Device,
         Operations, //
     },
-    dma::Dma,
+    dma::{
+        self,
+        Dma, //
+    },
     dma_log::{
         self,
         DmaLog,
@@ -68,7 +71,10 @@ use vfio::{
         Support, //
     },
     new_lock,
-    ratelimit::RateLimit,
+    refusal::{
+        Refusals,
+        Subject, //
+    },
     region::{
         self,
         pci,
@@ -209,11 +215,16 @@ pub(crate) enum ProtocolRefusal {
 }
 
 impl ProtocolRefusal {
-    pub(crate) fn error(&self) -> Error {
+    fn error(&self) -> Error {
         match self {
             Self::NotOffered { .. } => EOPNOTSUPP,
             Self::OtherInUse { .. } => EBUSY,
         }
+    }
+
+    /// Logs it and returns the error.
+    pub(crate) fn report<T: Operations>(&self, device: &Device<T>) -> Error {
+        device.refused(Subject::Transition, "migration", self, self.error())
     }
 }
 
@@ -289,7 +300,9 @@ pub struct Mediated<D: Driver> {
     #[pin]
     window: SpinLock<Option<Arc<SharedPages>>>,
     #[pin]
-    refusals: RateLimit,
+    refusals: Refusals,
+    /// The process whose mapping was refused last, by its identifier.
+    last_not_mapped: Atomic<i32>,
     #[pin]
     dma_log: DmaLog,
     #[pin]
@@ -332,7 +345,8 @@ impl<D: Driver> Mediated<D> {
             takes_posted: Atomic::new(false),
             interrupts <- Interrupts::new(D::Model::VECTORS),
             window <- new_lock!(SpinLock, c"Mediated::window", None),
-            refusals <- RateLimit::new(),
+            refusals <- Refusals::new(),
+            last_not_mapped: Atomic::new(0),
             dma_log <- DmaLog::new(),
             statistics <- debugfs::Dir::new(&directory?)
                 .read_only_file(c"statistics", Statistics::new()),
@@ -471,7 +485,7 @@ impl<M: Model> Opened<M> {
         window_size: WindowSize,
     ) -> Result<Self> {
         let mut model = D::open(settings, &|what, reason, error| {
-            device.refused(what, reason, error);
+            device.refused(Subject::Backend, what, reason, error);
         })?;
         let pages = Arc::new(SharedPages::new(window_size.bytes())?, GFP_KERNEL_ACCOUNT)?;
         // Where there is storage, notes about its blocks go there as well, see `MigrationRegion`.
@@ -552,11 +566,19 @@ struct NotMapped {
 
 impl Display for NotMapped {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { index, offset, len } = self;
+
+        if (pci::BAR0..=pci::BAR5).contains(index) {
+            return write!(
+                f,
+                "BAR {index} cannot be mapped, as its registers are emulated: a driver in user space \
+                 that maps them cannot use the device"
+            );
+        }
         write!(
             f,
-            "{} bytes at {:#x} of region {} cannot be mapped so: only the data window can, shared \
-             and not executable",
-            self.len, self.offset, self.index
+            "{len} bytes at {offset:#x} of region {index} cannot be mapped so: only the data window \
+             can, shared and not executable"
         )
     }
 }
@@ -752,7 +774,7 @@ impl<D: Driver> Operations for Mediated<D> {
     ) -> Result<usize> {
         let target = device
             .target(position, count)
-            .map_err(|outside| device.refused("read", &outside, EINVAL))?;
+            .map_err(|outside| device.refused(Subject::Access, "read", &outside, EINVAL))?;
 
         match &target {
             Target::Data { offset } => device.open_window()?.copy_to_user(*offset, into, count)?,
@@ -760,9 +782,9 @@ impl<D: Driver> Operations for Mediated<D> {
             Target::Header if count == 0 => {}
             Target::Header => {
                 let mut field = [0; FIELD_MAX];
-                let bytes = field
-                    .get_mut(..count)
-                    .ok_or_else(|| device.refused("migration", &Wide { count }, EINVAL))?;
+                let bytes = field.get_mut(..count).ok_or_else(|| {
+                    device.refused(Subject::Access, "migration", &Wide { count }, EINVAL)
+                })?;
                 // A read has an effect, which is not to be had without its value: see first that
                 // the user can be given one.
                 UserSlice::new(into, count).writer().write_slice(bytes)?;
@@ -789,7 +811,7 @@ impl<D: Driver> Operations for Mediated<D> {
                     probe.write_slice(bytes)?;
                     device
                         .read_registers(&target, position.offset + done as u64, bytes)
-                        .map_err(|error| device.refused("read", &error, EINVAL))?;
+                        .map_err(|error| device.refused(Subject::Access, "read", &error, EINVAL))?;
                     writer.write_slice(bytes)?;
                 }
             }
@@ -806,7 +828,7 @@ impl<D: Driver> Operations for Mediated<D> {
     ) -> Result<usize> {
         let target = device
             .target(position, count)
-            .map_err(|outside| device.refused("write", &outside, EINVAL))?;
+            .map_err(|outside| device.refused(Subject::Access, "write", &outside, EINVAL))?;
 
         match &target {
             Target::Data { offset } => {
@@ -815,9 +837,9 @@ impl<D: Driver> Operations for Mediated<D> {
             Target::Header if count == 0 => {}
             Target::Header => {
                 let mut field = [0; FIELD_MAX];
-                let bytes = field
-                    .get_mut(..count)
-                    .ok_or_else(|| device.refused("migration", &Wide { count }, EINVAL))?;
+                let bytes = field.get_mut(..count).ok_or_else(|| {
+                    device.refused(Subject::Access, "migration", &Wide { count }, EINVAL)
+                })?;
                 UserSlice::new(from, count).reader().read_slice(bytes)?;
                 device.with_region(RegionAccess::Write, |region| {
                     region.write_header(
@@ -836,7 +858,9 @@ impl<D: Driver> Operations for Mediated<D> {
                     reader.read_slice(bytes)?;
                     let work = device
                         .write_registers(&target, position.offset + done as u64, bytes)
-                        .map_err(|error| device.refused("write", &error, EINVAL))?;
+                        .map_err(|error| {
+                            device.refused(Subject::Access, "write", &error, EINVAL)
+                        })?;
                     if work {
                         device.kick();
                     }
@@ -860,7 +884,12 @@ impl<D: Driver> Operations for Mediated<D> {
                     offset,
                     len: vma.end().saturating_sub(vma.start()),
                 };
-                device.refused("mmap", &refused, error)
+                // A driver in user space tries each BAR, and some try again and again.
+                let process = current!().group_leader().pid();
+                if device.last_not_mapped.xchg(process, Relaxed) != process {
+                    device.refused(Subject::Mapping, "mmap", &refused, error);
+                }
+                error
             })
     }
 
@@ -941,7 +970,7 @@ impl<D: Driver> Operations for Mediated<D> {
             let work = live
                 .model
                 .work(&device.posted, dma, &|what, reason, error| {
-                    device.refused(what, reason, error);
+                    device.refused(Subject::Backend, what, reason, error);
                 });
             device.drive_interrupts(&mut live.model);
             if work == Work::Done {
@@ -954,16 +983,13 @@ impl<D: Driver> Operations for Mediated<D> {
         device.kick();
     }
 
-    fn refused(device: &Device<Self>, what: &str, reason: &dyn Display, error: Error) {
-        if device.refusals.allows(D::NAME) {
-            dev_warn!(
-                device,
-                "{}: {} ({})\n",
-                what,
-                format_args!("{reason}"),
-                error.to_errno()
-            );
-        }
+    fn dma_failed(device: &Device<Self>, failure: &dma::Failure) {
+        device.statistics.dma_failed();
+        device.refused(Subject::Dma, "DMA", failure, failure.error);
+    }
+
+    fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 }
 
@@ -1005,7 +1031,7 @@ impl<D: Driver> RegionUser<D> for Device<Mediated<D>> {
             if access.uses_protocol() {
                 migration
                     .may_use(Protocol::V1)
-                    .map_err(|refusal| self.refused("migration", &refusal, refusal.error()))?;
+                    .map_err(|refusal| refusal.report(self))?;
             }
             let region = migration.region.as_mut().ok_or(ENODEV)?;
 

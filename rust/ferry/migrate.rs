@@ -34,6 +34,7 @@ use migration::{
 };
 use vfio::{
     device::Device,
+    refusal::Subject,
     shared_pages::SharedPages,
     trace, //
 };
@@ -100,7 +101,7 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
         // get it.
         let stopped = self.with_live(|live| {
             live.model.stop(&self.0.posted, &|what, reason, error| {
-                self.0.refused(what, reason, error);
+                self.0.refused(Subject::Backend, what, reason, error);
             })?;
             live.running = false;
             self.0.drive_interrupts(&mut live.model);
@@ -122,7 +123,7 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
     fn start(&mut self) -> Result<(), Errno> {
         self.with_live(|live| {
             live.model.start(&|what, reason, error| {
-                self.0.refused(what, reason, error);
+                self.0.refused(Subject::Backend, what, reason, error);
             })?;
             live.running = true;
             self.0.drive_interrupts(&mut live.model);
@@ -271,12 +272,17 @@ impl<D: Driver> Observer for Reporter<'_, D> {
 
     fn refused(&mut self, state: State, refusal: &Refusal) {
         self.0.statistics.refused(refusal.errno);
+        let subject = match refusal.reason.subject() {
+            migration::Subject::Access => Subject::Access,
+            migration::Subject::Transition => Subject::Transition,
+            migration::Subject::Stream => Subject::Stream,
+        };
         let report = |reason: &dyn Display| {
             let errno = refusal.errno.to_errno();
 
             trace::refusal(self.name(), state.bits(), errno, reason);
             self.0
-                .refused("migration", reason, Error::from_errno(errno));
+                .refused(subject, "migration", reason, Error::from_errno(errno));
         };
 
         // The engine knows that the device refused the state, the device knows why.

@@ -107,6 +107,7 @@ pub(crate) struct Statistics {
     failed_transitions: Atomic<u64>,
     refusals: [Atomic<u64>; CAUSES.len()],
     other_refusals: Atomic<u64>,
+    dma_failures: Atomic<u64>,
     #[pin]
     stays: SpinLock<Stays>,
 }
@@ -120,6 +121,7 @@ impl Statistics {
             failed_transitions: Atomic::new(0),
             refusals: [const { Atomic::new(0) }; CAUSES.len()],
             other_refusals: Atomic::new(0),
+            dma_failures: Atomic::new(0),
             stays <- vfio::new_lock!(SpinLock, c"Statistics::stays", Stays {
                 stop_copy: Stay::new(),
                 resuming: Stay::new(),
@@ -157,6 +159,11 @@ impl Statistics {
         }
     }
 
+    /// The device could not access the user's memory. Called by one thread at a time, the worker.
+    pub(crate) fn dma_failed(&self) {
+        add(&self.dma_failures, 1);
+    }
+
     /// Something was refused.
     pub(crate) fn refused(&self, errno: Errno) {
         let counter = CAUSES
@@ -176,6 +183,7 @@ impl Writer for Statistics {
         line("saved_bytes", self.saved.bytes.load(Relaxed))?;
         line("received_chunks", self.received.chunks.load(Relaxed))?;
         line("received_bytes", self.received.bytes.load(Relaxed))?;
+        line("dma_failures", self.dma_failures.load(Relaxed))?;
         line("transitions", self.transitions.load(Relaxed))?;
         line("failed_transitions", self.failed_transitions.load(Relaxed))?;
         let (stop_copy, resuming) = {

@@ -36,6 +36,7 @@ use vfio::{
         State,
         BUFFER_SIZE, //
     },
+    refusal::Subject, //
 };
 
 /// The session whose data flows through a file.
@@ -174,7 +175,7 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
         device.with_migration(|migration| {
             migration
                 .may_use(Protocol::V2)
-                .map_err(|refusal| device.refused("migration", &refusal, refusal.error()))?;
+                .map_err(|refusal| refusal.report(device))?;
 
             let mut file = None;
             loop {
@@ -188,6 +189,7 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
                     .map_err(|error| {
                         let to = from_state(new);
                         device.refused(
+                            Subject::Transition,
                             "migration",
                             &format_args!("there is no way from {current} to {to}"),
                             error,

@@ -15,6 +15,7 @@ use crate::{
         Operations,
         Registration, //
     },
+    refusal::Subject, //
 };
 use core::{
     fmt::{
@@ -199,6 +200,7 @@ impl<A: Attribute> Table<A> {
             let device = unsafe { Self::device(dev)? };
             A::store(device, text).map_err(|error| {
                 device.refused(
+                    Subject::Attribute,
                     Self::FILE,
                     &format_args!("'{}' cannot be stored", text.escape_debug()),
                     error,

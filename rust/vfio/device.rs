@@ -10,12 +10,19 @@
 
 use crate::{
     const_char_ptr,
-    dma::Dma,
+    dma::{
+        self,
+        Dma, //
+    },
     dma_log,
     ioctl,
     irq,
     mdev,
     migration,
+    refusal::{
+        Refusals,
+        Subject, //
+    },
     region, //
 };
 use core::{
@@ -145,14 +152,17 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// What the user's ioctl gets.
     fn reset(device: &Device<Self>) -> Result;
 
-    /// Logs that `what` was refused with `error` because of `reason`. A user can provoke it: limit
-    /// the rate.
-    fn refused(device: &Device<Self>, what: &str, reason: &dyn Display, error: Error);
+    /// The device's refusals.
+    fn refusals(&self) -> &Refusals;
 
     /// The user unmapped `[iova, iova + length)`: drop every pin in it before returning.
     ///
     /// [`Dma`] pins nothing.
     fn dma_unmap(_device: &Device<Self>, _iova: u64, _length: u64) {}
+
+    /// The device could not access the user's memory, which it was told of as an error by [`Dma`].
+    /// Called by [`Self::work`]'s thread, with whatever locks that holds.
+    fn dma_failed(_device: &Device<Self>, _failure: &dma::Failure) {}
 
     /// The device's work, which [`Device::kick`] asked for: the place for DMA and for whatever the
     /// user's thread shall not wait for. Called in a kernel worker, never twice at once, and only
@@ -240,9 +250,17 @@ impl<T: Operations> Device<T> {
         unsafe { bindings::cancel_work_sync(self.work.get()) };
     }
 
-    /// Logs that `what` was refused with `error` because of `reason`, and returns `error`.
-    pub fn refused(&self, what: &str, reason: &dyn Display, error: Error) -> Error {
-        T::refused(self, what, reason, error);
+    /// Logs, at a limited rate, that `what` was refused with `error` because of `reason`, and returns
+    /// `error`.
+    pub fn refused(
+        &self,
+        subject: Subject,
+        what: &str,
+        reason: &dyn Display,
+        error: Error,
+    ) -> Error {
+        self.refusals()
+            .log(self.as_ref(), subject, what, reason, error);
         error
     }
 }
@@ -527,6 +545,7 @@ impl<T: Operations> VTable<T> {
                 device.gate.get(),
                 (*device.user.get()).as_deref(),
                 T::DMA_LOGGING.log.map(|log| log(device)),
+                &|failure| T::dma_failed(device, failure),
             )
         });
     }
@@ -601,6 +620,7 @@ impl<T: Operations> VTable<T> {
             T::region_info(device, index)
                 .map_err(|error| {
                     device.refused(
+                        Subject::Ioctl,
                         "VFIO_DEVICE_GET_REGION_INFO",
                         &format_args!("no region {index}"),
                         error,

@@ -19,6 +19,10 @@ use crate::{
 };
 use core::{
     cell::RefCell,
+    fmt::{
+        self,
+        Display, //
+    },
     marker::PhantomData, //
 };
 use kernel::{
@@ -31,6 +35,43 @@ use kernel::{
     prelude::*,
     sync::aref::ARef, //
 };
+
+/// Which way an access goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// The device reads memory.
+    Read,
+    /// The device writes memory.
+    Write,
+}
+
+/// An access of the user's memory that failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The first address, an I/O virtual one.
+    pub iova: u64,
+    /// Length in bytes.
+    pub len: usize,
+    /// Which way it goes.
+    pub access: Access,
+    /// Why it failed, see [`Dma::read`].
+    pub error: Error,
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access = match self.access {
+            Access::Read => "read",
+            Access::Write => "write",
+        };
+        let Self { iova, len, .. } = self;
+
+        write!(
+            f,
+            "{access} of {len} bytes at IOVA {iova:#x}: not all of it is mapped, or not for a {access}"
+        )
+    }
+}
 
 /// The I/O address space of an open device.
 ///
@@ -45,6 +86,8 @@ pub struct Dma<'a> {
     borrowed: RefCell<Option<BorrowedMm>>,
     /// Where writes are logged.
     log: Option<&'a DmaLog>,
+    /// Who is told of accesses that fail.
+    failed: &'a dyn Fn(&Failure),
     _open: PhantomData<&'a ()>,
 }
 
@@ -61,6 +104,7 @@ impl<'a> Dma<'a> {
         gate: *mut vfio_bindings::ferry_dma_gate,
         mm: Option<&Mm>,
         log: Option<&'a DmaLog>,
+        failed: &'a dyn Fn(&Failure),
     ) -> Self {
         // SAFETY: By the function's requirement.
         let borrowed = mm.and_then(|mm| unsafe { BorrowedMm::new(mm) });
@@ -73,12 +117,16 @@ impl<'a> Dma<'a> {
             gate,
             borrowed: RefCell::new(borrowed),
             log,
+            failed,
             _open: PhantomData,
         }
     }
 
-    /// Runs `access`, in the address space of the memory's owner if that is another than ours.
-    fn access(&self, access: impl Fn() -> Result) -> Result {
+    /// Runs `access`, of `len` bytes at `iova`, in the address space of the memory's owner if that is
+    /// another than ours.
+    fn access(&self, iova: u64, len: usize, access: impl Fn() -> Result) -> Result {
+        check_range(iova, len)?;
+
         match access() {
             // The core takes a thread without an address space there by itself, for every access
             // anew.
@@ -108,16 +156,28 @@ impl<'a> Dma<'a> {
         if into.is_empty() {
             return Ok(());
         }
-        check_range(iova, into.len())?;
 
         let (data, len) = (into.as_mut_ptr(), into.len());
-        self.access(|| {
+        self.access(iova, len, || {
             // SAFETY: By the type invariants the device is open and has the gate; `into` is ours and
-            // so long.
+            // has `len` bytes.
             to_result(unsafe {
                 vfio_bindings::ferry_dma_rw(self.gate, self.vdev, iova, data.cast(), len, false)
             })
         })
+        .inspect_err(|error| self.tell(iova, len, Access::Read, *error))
+    }
+
+    /// Tells of an access that failed, unless it did because the device is being closed.
+    fn tell(&self, iova: u64, len: usize, access: Access, error: Error) {
+        if error != EINTR {
+            (self.failed)(&Failure {
+                iova,
+                len,
+                access,
+                error,
+            });
+        }
     }
 
     /// Writes `bytes` to memory at the I/O virtual address `iova`. May sleep as [`Self::read`].
@@ -151,9 +211,7 @@ impl<'a> Dma<'a> {
     ///
     /// `len` bytes at `data` must be mapped during the call, and `len` not be 0. They may change.
     unsafe fn write_raw(&self, iova: u64, data: *const u8, len: usize) -> Result {
-        check_range(iova, len)?;
-
-        let result = self.access(|| {
+        let result = self.access(iova, len, || {
             // SAFETY: By the type invariants the device is open and has the gate; with `write` set the
             // function only reads the data, which is there by the requirement.
             to_result(unsafe {
@@ -171,7 +229,7 @@ impl<'a> Dma<'a> {
         if let Some(log) = self.log {
             log.mark(iova, len);
         }
-        result
+        result.inspect_err(|error| self.tell(iova, len, Access::Write, *error))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
         Operations, //
     },
     irq,
+    refusal::Subject, //
 };
 use core::mem::{
     offset_of,
@@ -52,6 +53,7 @@ fn read_words<const N: usize, T: Operations>(
     let least = N * size_of::<u32>();
     if (words[0] as usize) < least {
         return Err(device.refused(
+            Subject::Ioctl,
             name,
             &format_args!("argsz is {}, at least {least} is needed", words[0]),
             EINVAL,
@@ -73,7 +75,12 @@ pub(crate) fn dispatch<T: Operations>(device: &Device<T>, cmd: u32, arg: UserPtr
         vfio_bindings::VFIO_DEVICE_GET_IRQ_INFO => get_irq_info(device, arg),
         vfio_bindings::VFIO_DEVICE_SET_IRQS => set_irqs(device, arg),
         vfio_bindings::VFIO_DEVICE_RESET => T::reset(device),
-        _ => Err(device.refused("ioctl", &format_args!("{cmd:#x} is not known"), ENOTTY)),
+        _ => Err(device.refused(
+            Subject::Ioctl,
+            "ioctl",
+            &format_args!("{cmd:#x} is not known"),
+            ENOTTY,
+        )),
     }
 }
 
@@ -91,8 +98,14 @@ fn get_irq_info<T: Operations>(device: &Device<T>, arg: UserPtr) -> Result {
 
     let [argsz, _, index, _] =
         read_words::<{ IRQ_INFO_SIZE / size_of::<u32>() }, T>(device, NAME, arg)?;
-    let info = T::irq_info(device, index)
-        .map_err(|error| device.refused(NAME, &format_args!("no index {index}"), error))?;
+    let info = T::irq_info(device, index).map_err(|error| {
+        device.refused(
+            Subject::Ioctl,
+            NAME,
+            &format_args!("no index {index}"),
+            error,
+        )
+    })?;
 
     write_words(arg, &[argsz, info.flags, index, info.count])
 }
@@ -115,6 +128,7 @@ fn set_irqs<T: Operations>(device: &Device<T>, arg: UserPtr) -> Result {
         .and_then(|set| T::set_irqs(device, set))
         .map_err(|error| {
             device.refused(
+                Subject::Ioctl,
                 NAME,
                 &format_args!(
                     "flags {flags:#x}, index {index}, start {start}, count {count}, argsz {argsz}"

@@ -28,6 +28,7 @@ pub mod mdev;
 pub mod memcg;
 pub mod migration;
 pub mod ratelimit;
+pub mod refusal;
 pub mod region;
 pub mod shared_pages;
 pub mod trace;

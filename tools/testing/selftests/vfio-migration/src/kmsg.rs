@@ -69,18 +69,22 @@ impl Kmsg {
 /// Provokes a refusal until the log has a line with all of `words`. The rate is limited, so it may
 /// take a few.
 #[track_caller]
-pub fn expect_line(words: &[&str], mut provoke: impl FnMut() -> Outcome) -> Outcome {
+pub fn expect_line(words: &[&str], provoke: impl FnMut() -> Outcome) -> Outcome {
+    await_line(words, provoke).map(drop)
+}
+
+/// Does the same and returns the line.
+#[track_caller]
+pub fn await_line(words: &[&str], mut provoke: impl FnMut() -> Outcome) -> Outcome<String> {
     let kmsg = Kmsg::from_now()?;
     let start = Instant::now();
     let mut seen = Vec::new();
     loop {
         provoke()?;
         let messages = kmsg.messages()?;
-        if messages
-            .iter()
-            .any(|message| words.iter().all(|word| message.contains(word)))
-        {
-            return Ok(());
+        let has_all = |message: &&String| words.iter().all(|word| message.contains(word));
+        if let Some(message) = messages.iter().find(has_all) {
+            return Ok(message.clone());
         }
         seen.extend(messages);
         if start.elapsed() > PATIENCE {
@@ -91,6 +95,16 @@ pub fn expect_line(words: &[&str], mut provoke: impl FnMut() -> Outcome) -> Outc
         }
         std::thread::yield_now();
     }
+}
+
+/// Provokes refusals once, and returns the log's lines with all of `words` from then on.
+#[track_caller]
+pub fn lines_of(words: &[&str], provoke: impl FnOnce() -> Outcome) -> Outcome<Vec<String>> {
+    let kmsg = Kmsg::from_now()?;
+    provoke()?;
+    let mut messages = kmsg.messages()?;
+    messages.retain(|message| words.iter().all(|word| message.contains(word)));
+    Ok(messages)
 }
 
 /// Checks that the kernel has not found anything wrong with itself.

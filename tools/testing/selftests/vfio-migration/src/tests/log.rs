@@ -4,6 +4,7 @@
 
 use vfio_client::migration::State;
 use vfio_client::Errno;
+use vfio_client::Mapping;
 
 use crate::card::good_stream;
 use crate::card::Card;
@@ -11,9 +12,12 @@ use crate::card::Context;
 use crate::card::WINDOW_SIZE;
 use crate::check::denied;
 use crate::check::holds;
+use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::kmsg::await_line;
 use crate::kmsg::expect_line;
+use crate::kmsg::lines_of;
 use crate::kmsg::no_complaint;
 use crate::stream::identity;
 use crate::stream::HEADER_RECORD;
@@ -26,6 +30,9 @@ pub const FIRST: &[Case] = cases![
     log_a_refused_state_says_why,
     log_a_refused_access_says_why,
     log_a_refused_window_size_says_why,
+    log_noise_hides_neither_a_refused_stream_nor_another_device,
+    log_tells_how_many_lines_were_suppressed,
+    log_a_refused_mapping_of_registers_once_per_process,
     trace_a_migration_shows_in_tracefs,
 ];
 
@@ -83,6 +90,91 @@ fn log_a_refused_window_size_says_why(context: &Context) -> Outcome {
     expect_line(&[context.kind.driver(), mdev.uuid(), "4097", &code], || {
         denied("a window of 4097", mdev.set_attribute(WINDOW_SIZE, b"4097"))
     })
+}
+
+/// Malformed accesses, many more than the log takes at once.
+fn make_noise(card: &Card) -> Outcome {
+    for _ in 0..100 {
+        denied(
+            "a malformed access",
+            card.migration.region().read(0, &mut [0; 2]),
+        )?;
+    }
+    Ok(())
+}
+
+fn log_noise_hides_neither_a_refused_stream_nor_another_device(context: &Context) -> Outcome {
+    let mut corrupt = good_stream(context, 1)?.bytes();
+    corrupt[40] ^= 1;
+    let card = Card::new(context)?;
+    let code = format!("(-{})", Errno::BADMSG.raw_os_error());
+    let lines = lines_of(&[card.mdev.uuid(), &code], || {
+        make_noise(&card)?;
+        card.set(State::RESUMING)?;
+        denied("a bad stream", card.migration.feed(&corrupt, usize::MAX))?;
+        // A client that does not look at errors goes on, and nothing that it is told is new.
+        for _ in 0..100 {
+            denied("more of it", card.migration.feed(&corrupt, usize::MAX))?;
+        }
+        card.reset()
+    })?;
+    holds(
+        lines.iter().any(|line| line.contains("checksum")),
+        format_args!("expected a line that says why the stream was refused, seen {lines:#?}"),
+    )?;
+    // That did not use up the lines of the next one's reason either.
+    let lines = lines_of(&[card.mdev.uuid(), &code, "checksum"], || {
+        card.set(State::RESUMING)?;
+        denied("a bad stream", card.migration.feed(&corrupt, usize::MAX))?;
+        card.reset()
+    })?;
+    same("lines of the second stream", lines.len(), 1)?;
+
+    let other = Card::new(context)?;
+    let lines = lines_of(&[other.mdev.uuid()], || {
+        make_noise(&card)?;
+        denied(
+            "a malformed access",
+            other.migration.region().read(0, &mut [0; 2]),
+        )
+    })?;
+    same("lines of another device", lines.len(), 1)
+}
+
+fn log_tells_how_many_lines_were_suppressed(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let lines = lines_of(&[card.mdev.uuid()], || make_noise(&card))?;
+    holds(
+        (1..100).contains(&lines.len()),
+        format_args!("expected some lines of 100, seen {}", lines.len()),
+    )?;
+    let suppressed = 100 - lines.len() as u32;
+    // Until the limit allows another line, each attempt is one more that is suppressed.
+    let mut attempts = 0;
+    let told = await_line(&[card.mdev.uuid(), "lines of this kind before it"], || {
+        attempts += 1;
+        denied(
+            "a malformed access",
+            card.migration.region().read(0, &mut [0; 2]),
+        )
+    })?;
+    let count = suppressed + attempts - 1;
+    holds(
+        told.contains(&format!("; {count} lines of this kind")),
+        format_args!("expected that {count} lines were suppressed, seen {told}"),
+    )
+}
+
+fn log_a_refused_mapping_of_registers_once_per_process(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let lines = lines_of(&[card.mdev.uuid(), "BAR 0 cannot be mapped"], || {
+        for _ in 0..20 {
+            let mapped = Mapping::new(card.device(), 0, 4096);
+            holds(mapped.is_err(), "expected no mapping of BAR 0, seen one")?;
+        }
+        Ok(())
+    })?;
+    same("lines", lines.len(), 1)
 }
 
 fn trace_a_migration_shows_in_tracefs(context: &Context) -> Outcome {

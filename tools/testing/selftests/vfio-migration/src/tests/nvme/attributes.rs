@@ -412,12 +412,7 @@ fn nvme_file_that_cannot_be_one_is_refused(context: &Context) -> Outcome {
         &below,
         &[Errno::NOENT],
     )?;
-    refuses_file(
-        context,
-        "the root directory",
-        "/",
-        &[Errno::INVAL],
-    )?;
+    refuses_file(context, "the root directory", "/", &[Errno::INVAL])?;
     refuses_file(context, "/dev/null", "/dev/null", &[Errno::INVAL])?;
     refuses_file(
         context,
@@ -467,7 +462,11 @@ fn nvme_file_of_another_kind_is_refused_when_it_is_named(context: &Context) -> O
     let good = Scratch::new(MIB)?;
     let mdev = create(context, &[(STORE, "file"), (FILE, good.text())])?;
     for path in [fifo.text(), "/dev/null", "/"] {
-        refused(path, mdev.set_attribute(FILE, path.as_bytes()), Errno::INVAL)?;
+        refused(
+            path,
+            mdev.set_attribute(FILE, path.as_bytes()),
+            Errno::INVAL,
+        )?;
         // Nothing waits for whoever may open the other end.
         same("file", mdev.attribute(FILE)?, good.text().to_string())?;
         same("capacity", mdev.attribute(CAPACITY)?, MIB.to_string())?;
@@ -487,7 +486,11 @@ fn nvme_file_stays_the_one_that_was_named(context: &Context) -> Outcome {
     let bytes = content(0, 9);
     disk.write(PAGE, &bytes)?;
     drop(disk);
-    same_bytes("the file that was named", &moved.read()?[4096..8192], &bytes)?;
+    same_bytes(
+        "the file that was named",
+        &moved.read()?[4096..8192],
+        &bytes,
+    )?;
     same_bytes(
         "the file that has its name now",
         &named.read()?[4096..8192],

@@ -47,6 +47,7 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::kmsg::expect_line;
 use crate::random::Random;
 use crate::second;
 use crate::tests::cases;
@@ -56,11 +57,14 @@ use crate::tests::nvme::disk::DEPTH;
 use crate::tests::Case;
 
 const MIB: u64 = 1 << 20;
+/// Where no memory is mapped.
+const NOWHERE: u64 = 0x7f_ffff_f000;
 /// Where further memory is mapped.
 const ELSEWHERE: u64 = 0x40_0000_0000;
 
 /// All tests of this file.
 pub const CASES: &[Case] = cases![
+    nvme_dma_that_fails_is_logged_and_counted,
     nvme_dma_no_access_after_an_unmap,
     nvme_dma_unmap_while_it_works,
     nvme_dma_unmap_of_the_queues,
@@ -71,6 +75,43 @@ pub const CASES: &[Case] = cases![
     nvme_dma_every_changed_page_is_dirty,
     nvme_dma_nothing_is_dirty_while_stopped,
 ];
+
+/// Returns a counter of the device from debugfs.
+fn statistic(disk: &Disk, context: &Context, name: &str) -> Outcome<u64> {
+    let (driver, uuid) = (context.kind.driver(), disk.card.mdev.uuid());
+    let path = format!("/sys/kernel/debug/{driver}-{uuid}/statistics");
+    let text =
+        fs::read_to_string(&path).map_err(|error| Stop::failed(format_args!("{path}: {error}")))?;
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines
+        .find(|(found, _)| *found == name)
+        .and_then(|(_, value)| value.parse().ok())
+        .ok_or_else(|| Stop::failed(format_args!("expected {name} in {path}, seen {text:?}")))
+}
+
+fn nvme_dma_that_fails_is_logged_and_counted(context: &Context) -> Outcome {
+    let mut disk = Disk::new(context)?;
+    disk.write(0, &content(0, 1))?;
+    same("failures", statistic(&disk, context, "dma_failures")?, 0)?;
+    let uuid = disk.card.mdev.uuid().to_string();
+    for (opcode, direction) in [(nvm::READ, "write"), (nvm::WRITE, "read")] {
+        let words = format!("{direction} of {PAGE} bytes at IOVA {NOWHERE:#x}");
+        let mut tries = 0;
+        let before = statistic(&disk, context, "dma_failures")?;
+        expect_line(&[context.kind.driver(), &uuid, "DMA", &words], || {
+            tries += 1;
+            let seen = disk.execute(opcode, 0, PAGE, NOWHERE)?;
+            holds(
+                seen.status != Status::SUCCESS,
+                "expected a command that fails",
+            )
+        })?;
+        let after = statistic(&disk, context, "dma_failures")?;
+        same("failures by as many commands", after - before, tries)?;
+    }
+    // The driver is well, and so is the controller.
+    same_bytes("page", &disk.read(0, PAGE)?, &content(0, 1))
+}
 
 fn nvme_dma_no_access_after_an_unmap(context: &Context) -> Outcome {
     in_each_store(context, no_access_after_an_unmap)
