@@ -24,7 +24,7 @@ use crate::{
 };
 use core::fmt::Display;
 use kernel::{
-    current, debugfs,
+    current, debugfs, dev_notice, dev_warn,
     mm::virt::VmaNew,
     prelude::*,
     str::CString,
@@ -958,6 +958,21 @@ impl<D: Driver> Operations for Mediated<D> {
             device.notify_data();
             Ok(())
         })
+    }
+
+    fn request(device: &Device<Self>, count: u32) {
+        /// A line for each so many requests.
+        const REQUESTS_PER_LINE: u32 = 10;
+
+        let asked = device.interrupts.request_release();
+        if asked && count % REQUESTS_PER_LINE == 0 {
+            dev_notice!(device, "asking the user to release the device (#{count})\n");
+        } else if !asked && count == 0 {
+            dev_warn!(
+                device,
+                "the user cannot be asked to release the device, so its removal waits until it is closed\n"
+            );
+        }
     }
 
     fn work(device: &Device<Self>, dma: &Dma<'_>) {

@@ -155,6 +155,10 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// The device's refusals.
     fn refusals(&self) -> &Refusals;
 
+    /// The device is to be taken away and is still open: ask the user to release it. Called again every
+    /// ten seconds, `count` times before this one, while whoever takes it away waits.
+    fn request(_device: &Device<Self>, _count: u32) {}
+
     /// The user unmapped `[iova, iova + length)`: drop every pin in it before returning.
     ///
     /// [`Dma`] pins nothing.
@@ -452,7 +456,7 @@ impl<T: Operations> VTable<T> {
         ioctl: Some(Self::ioctl_callback),
         get_region_info_caps: Some(Self::get_region_info_caps_callback),
         mmap: Some(Self::mmap_callback),
-        request: None,
+        request: Some(Self::request_callback),
         match_: None,
         match_token_uuid: None,
         dma_unmap: Some(Self::dma_unmap_callback),
@@ -654,6 +658,14 @@ impl<T: Operations> VTable<T> {
 
             T::mmap(device, new, position.index, position.offset).map(|()| 0)
         })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFIO core with an open device of this vtable that is being unregistered.
+    unsafe extern "C" fn request_callback(vdev: *mut vfio_bindings::vfio_device, count: c_uint) {
+        // SAFETY: By the function's requirement; the data outlives the unregistration.
+        T::request(unsafe { Device::<T>::from_raw(vdev) }, count);
     }
 
     /// # Safety

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Interrupts of a PCI device as a user sees them: INTx, MSI and MSI-X, each on eventfds.
+//! Interrupts of a PCI device as a user sees them: INTx, MSI and MSI-X, each on eventfds, and the one by
+//! which the host asks the user to release the device.
 //!
 //! Mirrors `struct vfio_irq_info` and `struct vfio_irq_set` of
 //! [`include/uapi/linux/vfio.h`](srctree/include/uapi/linux/vfio.h), with the rules of
@@ -216,6 +217,9 @@ pub struct Interrupts {
     router: Arc<Router>,
     #[pin]
     unmask_listener: Mutex<Option<Virqfd<Router>>>,
+    /// Whom to ask to release the device.
+    #[pin]
+    request: SpinLock<Option<EventFd>>,
     counts: VectorCounts,
 }
 
@@ -246,6 +250,7 @@ impl Interrupts {
                 )?
             },
             unmask_listener <- crate::new_lock!(Mutex, c"Interrupts::unmask_listener", None),
+            request <- crate::new_lock!(SpinLock, c"Interrupts::request", None),
             counts,
         })
     }
@@ -258,6 +263,13 @@ impl Interrupts {
     pub fn info(&self, index: u32) -> Result<Info> {
         if index >= Index::COUNT {
             return Err(EINVAL);
+        }
+
+        if index == vfio_bindings::VFIO_PCI_REQ_IRQ_INDEX {
+            return Ok(Info {
+                flags: vfio_bindings::VFIO_IRQ_INFO_EVENTFD | vfio_bindings::VFIO_IRQ_INFO_NORESIZE,
+                count: 1,
+            });
         }
 
         Ok(match Index::new(index) {
@@ -354,6 +366,52 @@ impl Interrupts {
     /// [`Self::forget`]. May sleep.
     pub fn disable(&self) {
         self.disable_locked(&mut self.unmask_listener.lock());
+        *self.request.lock() = None;
+    }
+
+    /// Asks the user to release the device, as it is to be taken away. Returns whether the user has said
+    /// where to ask.
+    pub fn request_release(&self) -> bool {
+        match &*self.request.lock() {
+            Some(trigger) => {
+                trigger.signal();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Serves `VFIO_DEVICE_SET_IRQS` of `VFIO_PCI_REQ_IRQ_INDEX`, with the rules of vfio-pci.
+    fn set_request(&self, set: &Set) -> Result {
+        if set.action != Action::Trigger {
+            return Err(ENOTTY);
+        }
+        // Made and dropped with no lock held.
+        let new = match &set.data {
+            Data::EventFd(fds) => match *fds.first().ok_or(EINVAL)? {
+                -1 => None,
+                fd => Some(EventFd::from_fd(fd)?),
+            },
+            Data::Bool(wanted) => {
+                if *wanted.first().ok_or(EINVAL)? {
+                    self.request_release();
+                }
+                return Ok(());
+            }
+            Data::None if set.count > 0 => {
+                return if self.request_release() {
+                    Ok(())
+                } else {
+                    Err(EINVAL)
+                };
+            }
+            Data::None if self.request.lock().is_none() => return Err(EINVAL),
+            Data::None => None,
+        };
+
+        let former = core::mem::replace(&mut *self.request.lock(), new);
+        drop(former);
+        Ok(())
     }
 
     fn disable_locked(&self, unmask_listener: &mut Option<Virqfd<Router>>) {
@@ -379,6 +437,9 @@ impl Interrupts {
     /// enabled, for enabling one while the other is, or for numbers out of range; what
     /// [`EventFd::from_fd`] returns. Nothing has changed then.
     pub fn set(&self, set: &Set) -> Result<bool> {
+        if set.index == vfio_bindings::VFIO_PCI_REQ_IRQ_INDEX {
+            return self.set_request(set).map(|()| false);
+        }
         let mut unmask_listener = self.unmask_listener.lock();
         let index = Index::new(set.index).ok_or(ENOTTY)?;
 

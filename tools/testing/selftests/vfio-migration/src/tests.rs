@@ -8,6 +8,7 @@ mod irq;
 pub mod log;
 pub mod nvme;
 mod region;
+mod request;
 pub use region::joined;
 mod resuming;
 mod saving;
@@ -31,7 +32,7 @@ macro_rules! cases {
 use cases;
 
 /// The tests of whatever device, in the order in which they run.
-const ANY_DEVICE: [&[Case]; 8] = [
+const ANY_DEVICE: [&[Case]; 9] = [
     log::FIRST,
     region::CASES,
     state::CASES,
@@ -40,6 +41,7 @@ const ANY_DEVICE: [&[Case]; 8] = [
     ioctl::CASES,
     config::CASES,
     sysfs::CASES,
+    request::CASES,
 ];
 /// Those of a serial card.
 const UART: [&[Case]; 4] = [resuming::NO_STORAGE, config::UART, uart::CASES, irq::CASES];

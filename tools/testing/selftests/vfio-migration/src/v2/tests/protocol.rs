@@ -15,6 +15,7 @@ use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
 use crate::kmsg::expect_line;
+use crate::kmsg::lines_of;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -133,9 +134,11 @@ fn protocol_the_log_says_who_was_first(target: &Target) -> Outcome {
     })?;
     card.reset()?;
     card.set(State::STOP)?;
-    expect_line(&words("protocol v1 cannot be used"), || {
+    // Each refusal has one line.
+    let lines = lines_of(&words("protocol v1 cannot be used"), || {
         refused("v1", region.set_state(Region::STOP), Errno::BUSY)
-    })
+    })?;
+    same("lines", lines.len(), 1)
 }
 
 fn protocol_any_is_offered_at_first(target: &Target) -> Outcome {
