@@ -26,7 +26,7 @@ use vfio::{
         Group,
         NoGroup, //
     },
-    device::Device, //
+    mdev::Instance, //
 };
 
 /// The `migration` directory.
@@ -117,21 +117,21 @@ pub const fn setting<S: Setting>() -> Entry {
 struct SettingAttribute<S>(PhantomData<S>);
 
 impl<S: Setting> Attribute for SettingAttribute<S> {
-    type Device = Mediated<S::Driver>;
+    type Data = Mediated<S::Driver>;
     type Value = S::Shown;
 
     const NAME: &'static CStr = S::NAME;
     const WRITABLE: bool = true;
 
-    fn show(device: &Device<Self::Device>) -> Result<S::Shown> {
-        S::show(&device.settings())
+    fn show(mdev: &Instance<Self::Data>) -> Result<S::Shown> {
+        S::show(&mdev.settings())
     }
 
-    fn store(device: &Device<Self::Device>, text: &str) -> Result {
+    fn store(mdev: &Instance<Self::Data>, text: &str) -> Result {
         // An open device says so whatever is written.
-        device.change_settings(|_| Ok(()))?;
+        mdev.change_settings(|_| Ok(()))?;
         let parsed = S::parse(text)?;
-        device.change_settings(|settings| S::store(settings, parsed))
+        mdev.change_settings(|settings| S::store(settings, parsed))
     }
 }
 
@@ -139,14 +139,14 @@ impl<S: Setting> Attribute for SettingAttribute<S> {
 struct DeviceStateAttribute<D>(PhantomData<D>);
 
 impl<D: Driver> Attribute for DeviceStateAttribute<D> {
-    type Device = Mediated<D>;
+    type Data = Mediated<D>;
     type Value = &'static str;
 
     const NAME: &'static CStr = c"device_state";
     const WRITABLE: bool = false;
 
-    fn show(device: &Device<Mediated<D>>) -> Result<&'static str> {
-        Ok(device.state().map_or("closed", |state| state.name()))
+    fn show(mdev: &Instance<Mediated<D>>) -> Result<&'static str> {
+        Ok(mdev.state().map_or("closed", |state| state.name()))
     }
 }
 
@@ -155,18 +155,18 @@ impl<D: Driver> Attribute for DeviceStateAttribute<D> {
 struct ProtocolAttribute<D>(PhantomData<D>);
 
 impl<D: Driver> Attribute for ProtocolAttribute<D> {
-    type Device = Mediated<D>;
+    type Data = Mediated<D>;
     type Value = Protocols;
 
     const NAME: &'static CStr = c"protocol";
     const WRITABLE: bool = true;
 
-    fn show(device: &Device<Mediated<D>>) -> Result<Protocols> {
-        Ok(device.protocols())
+    fn show(mdev: &Instance<Mediated<D>>) -> Result<Protocols> {
+        Ok(mdev.protocols())
     }
 
-    fn store(device: &Device<Mediated<D>>, text: &str) -> Result {
-        device.set_protocols(text.parse()?)
+    fn store(mdev: &Instance<Mediated<D>>, text: &str) -> Result {
+        Mediated::set_protocols(mdev, text.parse()?)
     }
 }
 
@@ -175,19 +175,19 @@ impl<D: Driver> Attribute for ProtocolAttribute<D> {
 struct WindowSizeAttribute<D>(PhantomData<D>);
 
 impl<D: Driver> Attribute for WindowSizeAttribute<D> {
-    type Device = Mediated<D>;
+    type Data = Mediated<D>;
     type Value = usize;
 
     const NAME: &'static CStr = c"window_size";
     const WRITABLE: bool = true;
 
-    fn show(device: &Device<Mediated<D>>) -> Result<usize> {
-        Ok(device.window_size().bytes())
+    fn show(mdev: &Instance<Mediated<D>>) -> Result<usize> {
+        Ok(mdev.window_size().bytes())
     }
 
-    fn store(device: &Device<Mediated<D>>, text: &str) -> Result {
+    fn store(mdev: &Instance<Mediated<D>>, text: &str) -> Result {
         let bytes = text.parse().map_err(|_| EINVAL)?;
 
-        device.set_window_size(WindowSize::new(bytes)?)
+        mdev.set_window_size(WindowSize::new(bytes)?)
     }
 }

@@ -20,7 +20,10 @@ use kernel::{
     prelude::*,
     ThisModule, //
 };
-use vfio::mdev;
+use vfio::{
+    mdev,
+    migration::Support, //
+};
 
 pub use vfio::mdev::Type;
 
@@ -95,13 +98,14 @@ pub trait Driver: Sized + Send + Sync + 'static {
 struct Glue<D>(PhantomData<D>);
 
 impl<D: Driver> mdev::Driver for Glue<D> {
-    type Device = Mediated<D>;
+    type Data = Mediated<D>;
     type Attributes = MigrationAttributes<D>;
     type MoreAttributes = SettingAttributes<D>;
 
     const NAME: &'static CStr = D::NAME;
     const TYPES: &'static [Type] = D::TYPES;
     const MAX_INSTANCES: u32 = D::MAX_INSTANCES;
+    const MIGRATION: Support = Support::of::<Mediated<D>>();
 
     fn probe(mdev: &mdev::Device, type_index: usize) -> impl PinInit<Mediated<D>, Error> {
         Mediated::new(

@@ -65,11 +65,8 @@ use vfio::{
         self,
         Interrupts, //
     },
-    migration::{
-        Flags,
-        MigrationOperations,
-        Support, //
-    },
+    mdev::Instance,
+    migration::Support,
     new_lock,
     refusal::{
         Refusals,
@@ -182,6 +179,15 @@ impl Protocols {
             Self::Only(only) => only == protocol,
         }
     }
+
+    /// What users are told of protocol v2.
+    fn support<D: Driver>(self) -> Support {
+        if self.offer(Protocol::V2) {
+            Support::of::<Mediated<D>>()
+        } else {
+            Support::NONE
+        }
+    }
 }
 
 impl Display for Protocols {
@@ -249,7 +255,7 @@ pub(crate) struct Migration<D: Driver> {
     window_size: WindowSize,
     /// What users may use from the next open on.
     protocols: Protocols,
-    /// The device is open, or is being opened: the settings are taken.
+    /// The device is open, is being opened, or gets another VFIO device: nothing can be chosen.
     in_use: bool,
     /// Present while the device is open.
     pub(crate) region: Option<Region>,
@@ -267,6 +273,13 @@ impl<D: Driver> Migration<D> {
         if self.in_use {
             return Err(EBUSY);
         }
+        Ok(())
+    }
+
+    /// Makes it in use.
+    fn take(&mut self) -> Result {
+        self.check_unused()?;
+        self.in_use = true;
         Ok(())
     }
 
@@ -381,15 +394,30 @@ impl<D: Driver> Mediated<D> {
 
     /// Sets which protocols the device offers from the next open on.
     ///
+    /// The VFIO core answers by what the VFIO device was registered with whether there is
+    /// `VFIO_DEVICE_FEATURE_MIGRATION`, so that a choice that concerns that takes a new VFIO device.
+    ///
     /// # Errors
     ///
-    /// `EBUSY` while the device is open.
-    pub(crate) fn set_protocols(&self, protocols: Protocols) -> Result {
-        let mut migration = self.migration.lock();
-        migration.check_unused()?;
-
-        migration.protocols = protocols;
-        Ok(())
+    /// `EBUSY` while the device is open, or why there is no new VFIO device.
+    pub(crate) fn set_protocols(mdev: &Instance<Self>, protocols: Protocols) -> Result {
+        // Until it is not in use any more nobody can open it.
+        let before = mdev.with_migration(|migration| {
+            migration.take()?;
+            Ok::<_, Error>(migration.protocols)
+        })?;
+        let result = if protocols.offer(Protocol::V2) == before.offer(Protocol::V2) {
+            Ok(())
+        } else {
+            mdev.register_anew(protocols.support::<D>())
+        };
+        mdev.with_migration(|migration| {
+            migration.in_use = false;
+            if result.is_ok() {
+                migration.protocols = protocols;
+            }
+        });
+        result
     }
 
     /// Runs `f` with the state mutex held.
@@ -522,11 +550,6 @@ impl<D: Driver> Mediated<D> {
         migration.protocol = None;
         migration.file = None;
         migration.sessions = 0;
-        device.set_migration_flags(if migration.protocols.offer(Protocol::V2) {
-            <Self as MigrationOperations>::FLAGS
-        } else {
-            Flags::NONE
-        });
         if migration.protocols.offer(Protocol::V1) {
             *device.window.lock() = Some(pages);
         }
@@ -729,14 +752,13 @@ impl<D: Driver> LogOperations for Mediated<D> {
 
 impl<D: Driver> Operations for Mediated<D> {
     const NAME: &'static CStr = D::NAME;
-    const MIGRATION: Support = Support::of::<Self>();
     const DMA_LOGGING: dma_log::Support<Self> = dma_log::Support::of();
 
     fn open_device(device: &Device<Self>) -> Result {
         let (settings, window_size) = device.with_migration(|migration| {
-            migration.in_use = true;
-            (migration.settings.clone(), migration.window_size)
-        });
+            migration.take()?;
+            Ok::<_, Error>((migration.settings.clone(), migration.window_size))
+        })?;
         // With no lock held: a file may take as long as its file system likes.
         Opened::new(device, &settings, window_size)
             .map(|opened| Self::take_over(device, opened))

@@ -10,11 +10,8 @@
 
 use crate::{
     const_char_ptr,
-    device::{
-        Device,
-        Operations,
-        Registration, //
-    },
+    device::Operations,
+    mdev::Instance,
     refusal::Subject, //
 };
 use core::{
@@ -35,8 +32,8 @@ use kernel::{
 
 /// One file.
 pub trait Attribute: 'static {
-    /// Whose attribute it is.
-    type Device: Operations;
+    /// The driver's data of the mdevs whose attribute it is.
+    type Data: Operations;
     /// What a read shows, followed by a newline.
     type Value: Display;
 
@@ -50,14 +47,14 @@ pub trait Attribute: 'static {
     /// # Errors
     ///
     /// What the user's `read()` gets.
-    fn show(device: &Device<Self::Device>) -> Result<Self::Value>;
+    fn show(mdev: &Instance<Self::Data>) -> Result<Self::Value>;
 
     /// Serves a write of `text`, without its last newline.
     ///
     /// # Errors
     ///
     /// What the user's `write()` gets.
-    fn store(_device: &Device<Self::Device>, _text: &str) -> Result {
+    fn store(_mdev: &Instance<Self::Data>, _text: &str) -> Result {
         Err(EPERM)
     }
 }
@@ -153,11 +150,11 @@ impl<A: Attribute> Table<A> {
 
     /// # Safety
     ///
-    /// `dev` must be a mediated device that [`crate::mdev`] has bound to a driver whose devices are
-    /// `A::Device`, and stay bound during the lifetime.
-    unsafe fn device<'a>(dev: *mut bindings::device) -> Result<&'a Device<A::Device>> {
+    /// `dev` must be a mediated device that [`crate::mdev`] has bound to a driver whose data are
+    /// `A::Data`, and stay bound during the lifetime.
+    unsafe fn instance<'a>(dev: *mut bindings::device) -> Result<&'a Instance<A::Data>> {
         // SAFETY: By the function's requirement the driver data is that of `mdev`'s probe.
-        unsafe { Registration::borrow(bindings::dev_get_drvdata(dev)) }.ok_or(ENODEV)
+        unsafe { Instance::borrow(bindings::dev_get_drvdata(dev)) }.ok_or(ENODEV)
     }
 
     /// # Safety
@@ -173,7 +170,7 @@ impl<A: Attribute> Table<A> {
 
         from_result(|| {
             // SAFETY: By the function's requirement.
-            let value = A::show(unsafe { Self::device(dev)? })?;
+            let value = A::show(unsafe { Self::instance(dev)? })?;
             let mut text = Text::new(page);
             writeln!(text, "{value}").map_err(|_| EOVERFLOW)?;
             // A page's size fits.
@@ -197,9 +194,9 @@ impl<A: Attribute> Table<A> {
             let text = core::str::from_utf8(bytes).map_err(|_| EINVAL)?;
             let text = text.strip_suffix('\n').unwrap_or(text);
             // SAFETY: By the function's requirement.
-            let device = unsafe { Self::device(dev)? };
-            A::store(device, text).map_err(|error| {
-                device.refused(
+            let mdev = unsafe { Self::instance(dev)? };
+            A::store(mdev, text).map_err(|error| {
+                mdev.refused(
                     Subject::Attribute,
                     Self::FILE,
                     &format_args!("'{}' cannot be stored", text.escape_debug()),

@@ -32,8 +32,7 @@ use core::{
     mem::{
         align_of,
         offset_of,
-        size_of,
-        MaybeUninit, //
+        size_of, //
     },
     ops::Deref,
     ptr::NonNull, //
@@ -52,8 +51,7 @@ use kernel::{
         c_int,
         c_long,
         c_uint,
-        c_ulong,
-        c_void, //
+        c_ulong, //
     },
     mm::{
         virt::VmaNew,
@@ -74,8 +72,6 @@ use kernel::{
 pub trait Operations: Sized + Send + Sync + 'static {
     /// Name of the driver.
     const NAME: &'static CStr;
-    /// Whether and how the device migrates by protocol v2.
-    const MIGRATION: migration::Support = migration::Support::NONE;
     /// Whether the device logs its DMA.
     const DMA_LOGGING: dma_log::Support<Self> = dma_log::Support::NONE;
 
@@ -187,8 +183,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
 /// - `link` and `user`, the address space of whoever opened the device, are initialised as soon as
 ///   the allocation has succeeded, and only change while the device is being opened or closed, when
 ///   nothing else is called.
-/// - `data` is initialised if `initialised` is set, which happens before registration; whoever has
-///   a `&Device<T>` has a registered one.
+/// - `migration` and `data` are initialised as soon as the allocation has succeeded, and never change.
 #[repr(C)]
 pub struct Device<T: Operations> {
     vdev: Opaque<vfio_bindings::vfio_device>,
@@ -196,14 +191,14 @@ pub struct Device<T: Operations> {
     gate: Opaque<vfio_bindings::ferry_dma_gate>,
     link: UnsafeCell<Option<Arc<migration::Link>>>,
     user: UnsafeCell<Option<ARef<Mm>>>,
-    initialised: UnsafeCell<bool>,
-    data: UnsafeCell<MaybeUninit<T>>,
+    migration: migration::Support,
+    data: Arc<T>,
 }
 
 // SAFETY: The VFIO core reference-counts and locks its part; `T` is `Send + Sync`.
 unsafe impl<T: Operations> Send for Device<T> {}
 
-// SAFETY: As above; `initialised` and `data` only change before registration and at release.
+// SAFETY: As above; what is not the core's only changes while nothing else is called.
 unsafe impl<T: Operations> Sync for Device<T> {}
 
 impl<T: Operations> Device<T> {
@@ -227,16 +222,6 @@ impl<T: Operations> Device<T> {
         // reference to an open device is called while it is neither opened nor closed, or is what
         // is called for that.
         unsafe { (*self.link.get()).as_ref() }
-    }
-
-    /// What of protocol v2 users are told of from now on, which must be a part of what the device
-    /// has. Called by [`Operations::open_device`].
-    pub fn set_migration_flags(&self, flags: migration::Flags) {
-        // SAFETY: The device is registered; the core reads the flags only for those who have it
-        // open, and for debugfs, to which either value is as good.
-        unsafe {
-            (&raw mut (*self.vdev.get()).migration_flags).write_volatile(flags.bits() as u32)
-        };
     }
 
     /// Has [`Operations::work`] called soon, once more if it is being called now. Can be called in
@@ -273,8 +258,7 @@ impl<T: Operations> Deref for Device<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: By the type invariants the data is initialised, and it does not change.
-        unsafe { (*self.data.get()).assume_init_ref() }
+        &self.data
     }
 }
 
@@ -300,12 +284,13 @@ unsafe impl<T: Operations> Send for Registration<T> {}
 unsafe impl<T: Operations> Sync for Registration<T> {}
 
 impl<T: Operations> Registration<T> {
-    /// Makes a VFIO device with an emulated IOMMU for `parent` and lets users open it.
+    /// Makes a VFIO device with an emulated IOMMU for `parent` and lets users open it. `migration` is what
+    /// users are told of protocol v2 for as long as it is registered.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, what `data` returns, or what `vfio_register_emulated_iommu_dev()` does.
-    pub fn new(parent: &mdev::Device, data: impl PinInit<T, Error>) -> Result<Self> {
+    /// `ENOMEM`, or what `vfio_register_emulated_iommu_dev()` returns.
+    pub fn new(parent: &mdev::Device, data: Arc<T>, migration: migration::Support) -> Result<Self> {
         const {
             assert!(offset_of!(Device<T>, vdev) == 0);
             // What `kvzalloc()` promises.
@@ -320,8 +305,7 @@ impl<T: Operations> Registration<T> {
                 &VTable::<T>::VTABLE,
             )
         })?;
-        // SAFETY: The allocation has the size of a `Device<T>` and is zeroed, which makes
-        // `initialised` false.
+        // SAFETY: The allocation has the size of a `Device<T>`.
         let this = unsafe { NonNull::new_unchecked(vdev.cast::<Device<T>>()) };
         // SAFETY: The work is ours and not queued; the callback takes it for part of a `Device<T>`.
         unsafe {
@@ -332,26 +316,21 @@ impl<T: Operations> Registration<T> {
         };
         // SAFETY: The gate is ours.
         unsafe { vfio_bindings::ferry_dma_gate_init((*this.as_ptr()).gate.get()) };
+        // SAFETY: The core wants them before the registration.
+        unsafe {
+            (*vdev).migration_flags = migration.flags.bits() as u32;
+            (*vdev).mig_ops = migration.ops;
+            (*vdev).log_ops = T::DMA_LOGGING.ops;
+        }
         // SAFETY: The allocation is ours, and what was there is zeros.
         unsafe {
-            (*this.as_ptr()).link.get().write(None);
-            (*this.as_ptr()).user.get().write(None);
-        }
-        // SAFETY: As above. The core wants them before the registration.
-        unsafe {
-            (*vdev).migration_flags = T::MIGRATION.flags.bits() as u32;
-            (*vdev).mig_ops = T::MIGRATION.ops;
-            (*vdev).log_ops = T::DMA_LOGGING.ops;
+            (&raw mut (*this.as_ptr()).link).write(UnsafeCell::new(None));
+            (&raw mut (*this.as_ptr()).user).write(UnsafeCell::new(None));
+            (&raw mut (*this.as_ptr()).migration).write(migration);
+            (&raw mut (*this.as_ptr()).data).write(data);
         }
         // From here on a failure puts the device, and `release_callback` frees what there is.
         let put_on_error = Unregistered(this);
-
-        // SAFETY: The device is not registered, so that nobody else has it; the allocation never
-        // moves.
-        unsafe {
-            pin_init::raw_try_init((*this.as_ptr()).data.get().cast::<T>(), data)?;
-            *(*this.as_ptr()).initialised.get() = true;
-        }
 
         // SAFETY: `vdev` was allocated above and is not registered.
         to_result(unsafe { vfio_bindings::vfio_register_emulated_iommu_dev(vdev) })?;
@@ -359,29 +338,6 @@ impl<T: Operations> Registration<T> {
         core::mem::forget(put_on_error);
         // INVARIANT: The device is registered, and we own the allocation's reference.
         Ok(Self(this))
-    }
-
-    /// Gives up the value; [`Self::from_foreign`] takes it up again.
-    pub(crate) fn into_foreign(self) -> *mut c_void {
-        let ptr = self.0.as_ptr().cast();
-
-        core::mem::forget(self);
-        ptr
-    }
-
-    /// # Safety
-    ///
-    /// `ptr` must be from [`Self::into_foreign`], and not be taken up twice.
-    pub(crate) unsafe fn from_foreign(ptr: *mut c_void) -> Option<Self> {
-        NonNull::new(ptr.cast()).map(Self)
-    }
-
-    /// # Safety
-    ///
-    /// `ptr` must be from [`Self::into_foreign`] and not be taken up during the lifetime.
-    pub(crate) unsafe fn borrow<'a>(ptr: *mut c_void) -> Option<&'a Device<T>> {
-        // SAFETY: By the requirement it is NULL or a registered `Device<T>`.
-        unsafe { ptr.cast::<Device<T>>().as_ref() }
     }
 }
 
@@ -469,12 +425,10 @@ impl<T: Operations> VTable<T> {
     unsafe extern "C" fn release_callback(vdev: *mut vfio_bindings::vfio_device) {
         let this: *mut Device<T> = vdev.cast();
 
-        // SAFETY: Nobody else has the device any more; the data is initialised if the flag is set,
-        // and is not used again.
+        // SAFETY: Nobody else has the device any more; by the type invariants these are initialised, and
+        // they are not used again.
         unsafe {
-            if *(*this).initialised.get() {
-                (*(*this).data.get()).assume_init_drop();
-            }
+            (&raw mut (*this).data).drop_in_place();
             (*this).link.get().drop_in_place();
             (*this).user.get().drop_in_place();
         }
@@ -492,7 +446,7 @@ impl<T: Operations> VTable<T> {
             let vdev = NonNull::from(device).cast();
             // SAFETY: The device is of type `T` and stays open until `close_device_callback()`; should
             // this open fail, nobody has got to know the link.
-            let link = unsafe { migration::Link::new(vdev, &T::MIGRATION) }?;
+            let link = unsafe { migration::Link::new(vdev, device.migration) }?;
             // SAFETY: Nothing else is called while the device is being opened.
             unsafe {
                 *device.link.get() = link;

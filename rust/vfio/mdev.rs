@@ -12,13 +12,20 @@ use crate::{
     attribute,
     class::ClassDevice,
     device::{
-        self,
-        Operations, //
+        Operations,
+        Registration as VfioRegistration, //
     },
+    migration,
+    refusal::Subject, //
 };
-use core::marker::{
-    PhantomData,
-    PhantomPinned, //
+use core::{
+    fmt::Display,
+    marker::{
+        PhantomData,
+        PhantomPinned, //
+    },
+    ops::Deref,
+    ptr::NonNull, //
 };
 use kernel::{
     bindings,
@@ -28,10 +35,18 @@ use kernel::{
     },
     ffi::{
         c_char,
-        c_int, //
+        c_int,
+        c_void, //
     },
     prelude::*,
-    types::Opaque,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    },
     ThisModule, //
 };
 
@@ -69,10 +84,98 @@ pub struct Type {
     pub description: &'static CStr,
 }
 
+/// A mediated device that is bound to its driver: the driver's data, to which [`Deref`] leads, and the
+/// VFIO device through which users get to it.
+///
+/// The VFIO device is made anew where users are to be told something else of it than they were: what it
+/// is registered with never changes.
+///
+/// # Invariants
+///
+/// The mdev is bound, and its driver data is this.
+#[pin_data]
+pub struct Instance<T: Operations> {
+    mdev: NonNull<vfio_bindings::mdev_device>,
+    data: Arc<T>,
+    /// [`None`] if the last attempt to make it anew has failed.
+    #[pin]
+    vfio: Mutex<Option<VfioRegistration<T>>>,
+}
+
+// SAFETY: An mdev may be used from any thread; `T` is `Send + Sync`.
+unsafe impl<T: Operations> Send for Instance<T> {}
+
+// SAFETY: As above.
+unsafe impl<T: Operations> Sync for Instance<T> {}
+
+impl<T: Operations> Instance<T> {
+    fn mdev(&self) -> &Device {
+        // SAFETY: By the type invariants the mdev is valid, and `Device` is a transparent wrapper.
+        unsafe { self.mdev.cast().as_ref() }
+    }
+
+    /// Takes the VFIO device away, which waits until nobody has it open, and makes one with another
+    /// `migration`. Called by a sysfs attribute of the mdev.
+    ///
+    /// # Errors
+    ///
+    /// As [`VfioRegistration::new`]. Where it could not even be registered there is no VFIO device until
+    /// this is called once more.
+    pub fn register_anew(&self, migration: migration::Support) -> Result {
+        let mut vfio = self.vfio.lock();
+
+        drop(vfio.take());
+        *vfio = Some(VfioRegistration::new(
+            self.mdev(),
+            self.data.clone(),
+            migration,
+        )?);
+        Ok(())
+    }
+
+    /// Logs, at a limited rate, that `what` was refused with `error` because of `reason`, and returns
+    /// `error`.
+    pub fn refused(
+        &self,
+        subject: Subject,
+        what: &str,
+        reason: &dyn Display,
+        error: Error,
+    ) -> Error {
+        let refusals = self.data.refusals();
+        refusals.log(self.as_ref(), subject, what, reason, error);
+        error
+    }
+
+    /// # Safety
+    ///
+    /// `ptr` must be the driver data of an mdev that is bound to a driver of `T`, and stay so during the
+    /// lifetime.
+    pub(crate) unsafe fn borrow<'a>(ptr: *mut c_void) -> Option<&'a Self> {
+        // SAFETY: By the requirement it is NULL or what the probe made.
+        unsafe { ptr.cast::<Self>().as_ref() }
+    }
+}
+
+impl<T: Operations> Deref for Instance<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.data
+    }
+}
+
+impl<T: Operations> AsRef<kernel::device::Device> for Instance<T> {
+    fn as_ref(&self) -> &kernel::device::Device {
+        // SAFETY: By the type invariants the mdev is valid.
+        unsafe { kernel::device::Device::from_raw(self.mdev().as_device_ptr()) }
+    }
+}
+
 /// What a driver of mediated PCI devices implements, `struct mdev_driver`.
 pub trait Driver: Sized + 'static {
-    /// The private data of a VFIO device.
-    type Device: Operations;
+    /// The private data of an mdev and of its VFIO device.
+    type Data: Operations;
     /// Sysfs attributes of a device.
     type Attributes: attribute::Group;
     /// Sysfs attributes in a second directory.
@@ -85,8 +188,11 @@ pub trait Driver: Sized + 'static {
     /// How many devices of all types together there can be.
     const MAX_INSTANCES: u32;
 
-    /// Makes the device of an mdev of type `TYPES[type_index]`.
-    fn probe(mdev: &Device, type_index: usize) -> impl PinInit<Self::Device, Error>;
+    /// What users are told of protocol v2 at first.
+    const MIGRATION: migration::Support;
+
+    /// Makes the data of an mdev of type `TYPES[type_index]`.
+    fn probe(mdev: &Device, type_index: usize) -> impl PinInit<Self::Data, Error>;
 }
 
 /// A registered driver with its parent device.
@@ -238,11 +344,20 @@ impl<T: Driver> Registration<T> {
             // SAFETY: `Device` is a transparent wrapper, valid during the call.
             let device = unsafe { &*mdev.cast::<Device>() };
 
-            let registration =
-                device::Registration::<T::Device>::new(device, T::probe(device, type_index))?;
+            let data = Arc::pin_init(T::probe(device, type_index), GFP_KERNEL)?;
+            let registration = VfioRegistration::new(device, data.clone(), T::MIGRATION)?;
+            // INVARIANT: It becomes the driver data of the mdev, which is being bound.
+            let instance = KBox::pin_init(
+                pin_init!(Instance {
+                    mdev: NonNull::from(device).cast(),
+                    data,
+                    vfio <- crate::new_lock!(Mutex, c"Instance::vfio", Some(registration)),
+                }),
+                GFP_KERNEL,
+            )?;
             // SAFETY: The device is being bound to us, so that the driver data is ours.
             unsafe {
-                bindings::dev_set_drvdata(device.as_device_ptr(), registration.into_foreign())
+                bindings::dev_set_drvdata(device.as_device_ptr(), instance.into_foreign().cast())
             };
             Ok(0)
         })
@@ -252,14 +367,15 @@ impl<T: Driver> Registration<T> {
     ///
     /// Called by the mdev core with a device whose probe succeeded, once.
     unsafe extern "C" fn remove_callback(mdev: *mut vfio_bindings::mdev_device) {
-        // SAFETY: By the function's requirement the driver data is what the probe set.
-        let registration = unsafe {
-            device::Registration::<T::Device>::from_foreign(bindings::dev_get_drvdata(
-                &raw mut (*mdev).dev,
-            ))
+        // SAFETY: By the function's requirement the driver data is what the probe set, and nobody has it
+        // any more: the attributes are gone.
+        let instance = unsafe {
+            <Pin<KBox<Instance<T::Data>>> as ForeignOwnable>::from_foreign(
+                bindings::dev_get_drvdata(&raw mut (*mdev).dev).cast(),
+            )
         };
 
-        drop(registration);
+        drop(instance);
     }
 
     /// # Safety

@@ -165,7 +165,7 @@ pub struct PrecopyInfo {
 
 /// What a driver implements whose devices migrate by protocol v2, `struct vfio_migration_ops`.
 ///
-/// A driver that has it sets [`Operations::MIGRATION`] to [`Support::of`].
+/// A driver registers its devices with [`Support::of`].
 pub trait MigrationOperations: Operations {
     /// What the devices have.
     const FLAGS: Flags;
@@ -274,7 +274,8 @@ impl<T: MigrationOperations> Device<T> {
     }
 }
 
-/// Whether and how the devices of a driver migrate by protocol v2.
+/// Whether and how a device migrates by protocol v2.
+#[derive(Clone, Copy)]
 pub struct Support {
     pub(crate) flags: Flags,
     pub(crate) ops: *const vfio_bindings::vfio_migration_ops,
@@ -282,6 +283,9 @@ pub struct Support {
 }
 
 // SAFETY: What it points to never changes.
+unsafe impl Send for Support {}
+
+// SAFETY: As above.
 unsafe impl Sync for Support {}
 
 impl Support {
@@ -484,7 +488,7 @@ impl Link {
     /// `vdev` must be of the type that `support` is for, and stay open until [`Self::cut`].
     pub(crate) unsafe fn new(
         vdev: NonNull<vfio_bindings::vfio_device>,
-        support: &Support,
+        support: Support,
     ) -> Result<Option<Arc<Self>>> {
         let Some(data) = support.data else {
             return Ok(None);

@@ -2,10 +2,16 @@
 
 //! Protocols v1 and v2 on one device: who comes first has it, and the administrator may choose.
 
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering;
+
 use vfio_client::migration::State as Region;
+use vfio_client::v2::Feature;
 use vfio_client::v2::State;
+use vfio_client::v2::GET;
 use vfio_client::Errno;
 use vfio_client::Mapping;
+use vfio_client::Session;
 
 use crate::card::Card;
 use crate::card::Target;
@@ -14,6 +20,7 @@ use crate::check::holds;
 use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
+use crate::check::Stop;
 use crate::kmsg::expect_line;
 use crate::kmsg::lines_of;
 use crate::tests::cases;
@@ -21,6 +28,8 @@ use crate::tests::Case;
 
 /// The attribute by which the administrator chooses.
 const PROTOCOL: &str = "migration/protocol";
+/// One that has nothing to do with it.
+const WINDOW_SIZE: &str = "migration/window_size";
 
 /// Where the migration region is in the device's file, if there is one.
 const MIGRATION_REGION: u64 = 9 << 40;
@@ -37,6 +46,9 @@ pub const CASES: &[Case] = cases![
     protocol_the_administrator_may_offer_v2_only,
     protocol_bad_choices_change_nothing,
     protocol_is_busy_while_open,
+    protocol_can_be_chosen_again_and_again,
+    protocol_other_settings_outlast_a_choice,
+    protocol_a_choice_and_opens_at_once,
 ];
 
 fn protocol_v1_keeps_v2_out_until_a_reset(target: &Target) -> Outcome {
@@ -150,16 +162,7 @@ fn protocol_the_administrator_may_offer_v1_only(target: &Target) -> Outcome {
     let mdev = target.mdev_type().create()?;
     mdev.set_attribute(PROTOCOL, b"v1\n")?;
     let card = Card::open(mdev, target)?;
-    same("flags", card.migration.flags()?, 0)?;
-    for state in State::ALL {
-        if state != State::RUNNING {
-            refused(
-                format_args!("{state}"),
-                card.migration.set_state(state),
-                Errno::OPNOTSUPP,
-            )?;
-        }
-    }
+    has_no_v2(&card)?;
     let region = card.region()?;
     region.set_state(Region::STOP_COPY)?;
     holds(!region.save()?.is_empty(), "expected a stream, seen none")?;
@@ -173,6 +176,121 @@ fn protocol_the_administrator_may_offer_v1_only(target: &Target) -> Outcome {
     holds(card.migration.flags()? != 0, "expected flags, seen none")?;
     card.set(State::STOP)?;
     Ok(())
+}
+
+/// Checks that there is nothing of protocol v2: by the uapi header a device whose flags can be got has
+/// STOP_COPY at least, and one that does not migrate has no such feature.
+fn has_no_v2(card: &Card) -> Outcome {
+    for feature in [Feature::MIGRATION, Feature::STATE, Feature::DATA_SIZE] {
+        refused(
+            format_args!("probe of {feature:?}"),
+            card.migration.probe(feature, GET),
+            Errno::NOTTY,
+        )?;
+    }
+    refused("flags", card.migration.flags(), Errno::NOTTY)?;
+    refused("state", card.migration.state(), Errno::NOTTY)?;
+    refused("size", card.migration.data_size(), Errno::NOTTY)?;
+    // The core's word for a device without pre-copy.
+    refused("INFOv2", card.migration.use_precopy_info_v2(), Errno::INVAL)?;
+    for state in State::ALL {
+        refused(
+            format_args!("{state}"),
+            card.migration.set_state(state),
+            Errno::NOTTY,
+        )?;
+    }
+    Ok(())
+}
+
+fn protocol_can_be_chosen_again_and_again(target: &Target) -> Outcome {
+    let mut mdev = target.mdev_type().create()?;
+    for round in 0..3 {
+        for (choice, v1, v2) in [
+            ("v1", true, false),
+            ("v2", false, true),
+            ("v1", true, false),
+            ("any", true, true),
+        ] {
+            // Some that change nothing between.
+            mdev.set_attribute(PROTOCOL, choice.as_bytes())?;
+            mdev.set_attribute(PROTOCOL, choice.as_bytes())?;
+            same(PROTOCOL, mdev.attribute(PROTOCOL)?, choice.to_string())?;
+            let card = Card::open(mdev, target)?;
+            let region = vfio_client::Migration::find(card.device())?;
+            same(format_args!("region with {choice}"), region.is_some(), v1)?;
+            if v2 {
+                card.set(State::STOP)?;
+                card.reset()?;
+            } else {
+                has_no_v2(&card)?;
+            }
+            card.fill(round)?;
+            card.expect_filled(round)?;
+            mdev = card.close();
+        }
+    }
+    Ok(())
+}
+
+fn protocol_other_settings_outlast_a_choice(target: &Target) -> Outcome {
+    let mdev = target.mdev_type().create()?;
+    mdev.set_attribute(WINDOW_SIZE, b"65536")?;
+    mdev.set_attribute(PROTOCOL, b"v1")?;
+    same(
+        WINDOW_SIZE,
+        mdev.attribute(WINDOW_SIZE)?,
+        "65536".to_string(),
+    )?;
+    let card = Card::open(mdev, target)?;
+    let window = card.region()?.window();
+    same("window", window.size, 65536)
+}
+
+fn protocol_a_choice_and_opens_at_once(target: &Target) -> Outcome {
+    // Whoever opens it meanwhile gets a device of before or after the choice, or is refused.
+    let mdev = target.mdev_type().create()?;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let chooser = scope.spawn(|| -> Result<u32, vfio_client::Error> {
+            let mut chosen = 0;
+            for choice in ["v1", "any"].into_iter().cycle().take(100) {
+                match mdev.set_attribute(PROTOCOL, choice.as_bytes()) {
+                    Ok(()) => chosen += 1,
+                    Err(error) if error.errno() == Some(Errno::BUSY) => {}
+                    Err(error) => {
+                        done.store(true, Ordering::Relaxed);
+                        return Err(error);
+                    }
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+            Ok(chosen)
+        });
+        while !done.load(Ordering::Relaxed) {
+            let Ok(session) = Session::open(&mdev) else {
+                continue;
+            };
+            let migration = vfio_client::v2::Migration::new(&session.device);
+            let region = vfio_client::Migration::find(&session.device)?;
+            holds(region.is_some(), "expected a region, seen none")?;
+            // It is the same one or the other way as long as it is open.
+            let first = migration.flags().map_err(|error| error.errno());
+            for _ in 0..3 {
+                let flags = migration.flags().map_err(|error| error.errno());
+                same("flags of an open device", flags, first)?;
+            }
+            holds(
+                matches!(first, Ok(flags) if flags != 0) || first == Err(Some(Errno::NOTTY)),
+                format_args!("expected flags or ENOTTY, seen {first:?}"),
+            )?;
+        }
+        let chosen = chooser
+            .join()
+            .map_err(|_| Stop::failed("a thread panicked"))??;
+        holds(chosen > 0, "expected some choices that came through")
+    })?;
+    Card::open(mdev, target)?.expect_works()
 }
 
 fn protocol_the_administrator_may_offer_v2_only(target: &Target) -> Outcome {
