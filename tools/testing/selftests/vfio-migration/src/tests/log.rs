@@ -2,6 +2,8 @@
 
 //! What the kernel says: a line for each refusal, tracepoints, and no complaint of its own.
 
+use std::path::Path;
+
 use vfio_client::migration::State;
 use vfio_client::Errno;
 use vfio_client::Mapping;
@@ -177,15 +179,20 @@ fn log_a_refused_mapping_of_registers_once_per_process(context: &Context) -> Out
     same("lines", lines.len(), 1)
 }
 
-fn trace_a_migration_shows_in_tracefs(context: &Context) -> Outcome {
-    let root = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
-        .iter()
-        .map(std::path::Path::new)
+/// Returns where tracefs is mounted.
+pub fn tracefs() -> Outcome<&'static Path> {
+    ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .into_iter()
+        .map(Path::new)
         .find(|root| root.join("events").exists())
-        .ok_or_else(|| Stop::Skipped("tracefs is not mounted".into()))?;
+        .ok_or_else(|| Stop::Skipped("tracefs is not mounted".into()))
+}
+
+fn trace_a_migration_shows_in_tracefs(context: &Context) -> Outcome {
+    let root = tracefs()?;
     let events = root.join("events/ferry/enable");
     let trace = root.join("trace");
-    let write = |path: &std::path::Path, text: &str| {
+    let write = |path: &Path, text: &str| {
         std::fs::write(path, text)
             .map_err(|error| Stop::failed(format_args!("{}: {error}", path.display())))
     };

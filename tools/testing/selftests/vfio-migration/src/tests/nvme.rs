@@ -12,11 +12,12 @@ mod hostile;
 mod irq;
 mod migration;
 mod registers;
+mod suspend;
 
 use crate::tests::Case;
 
 /// All of them, in the order in which they run.
-pub const CASES: [&[Case]; 9] = [
+pub const CASES: [&[Case]; 10] = [
     attributes::CASES,
     block_device::CASES,
     config::CASES,
@@ -26,6 +27,7 @@ pub const CASES: [&[Case]; 9] = [
     hostile::CASES,
     dma::CASES,
     migration::CASES,
+    suspend::CASES,
 ];
 
 /// Those for which the size of a logical block makes a difference.
