@@ -136,7 +136,7 @@ impl Controller {
             DOORBELL_BUFFER_CONFIG => {
                 allowed().and_then(|()| self.configure_doorbell_buffer(command, memory))
             }
-            _ => Err(Status::INVALID_OPCODE),
+            _ => Err(Status::INVALID_OPCODE.unlogged()),
         }
     }
 
@@ -249,7 +249,7 @@ impl Controller {
             }
             CNS_ACTIVE_NAMESPACES if nsid > NSID_LAST => return Err(Status::INVALID_NAMESPACE),
             CNS_NAMESPACE | CNS_CONTROLLER | CNS_ACTIVE_NAMESPACES | CNS_DESCRIPTORS => {}
-            _ => return Err(Status::INVALID_FIELD),
+            _ => return Err(Status::INVALID_FIELD.unlogged()),
         }
         self.give(command, 0, IDENTIFY_SIZE, memory, |window| match cns {
             CNS_NAMESPACE => identify::namespace(window, parameters),

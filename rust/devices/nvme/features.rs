@@ -55,7 +55,7 @@ impl Feature {
             0x09 => Self::VectorConfiguration,
             0x0a => Self::WriteAtomicity,
             0x0b => Self::AsyncEvents,
-            _ => return Err(Status::INVALID_FIELD),
+            _ => return Err(Status::INVALID_FIELD.unlogged()),
         })
     }
 

@@ -31,7 +31,7 @@ impl LogPage {
             0x02 => Ok(Self::Health),
             0x03 => Ok(Self::FirmwareSlot),
             0x05 => Ok(Self::CommandsSupported),
-            _ => Err(Status::LOG_PAGE),
+            _ => Err(Status::LOG_PAGE.unlogged()),
         }
     }
 
@@ -73,7 +73,7 @@ impl ErrorEntry {
         Self {
             queue: NO_COMMAND,
             cid: NO_COMMAND,
-            status: Status::field(Some(status), false),
+            status: status.unlogged().field(),
             ..Self::default()
         }
     }

@@ -16,9 +16,15 @@ const MORE: u16 = 1 << 13;
 /// The same command fails again, so it need not be retried.
 const DO_NOT_RETRY: u16 = 1 << 14;
 
-/// Why a command failed: status code type, status code, and whether a retry makes sense.
+/// Why a command failed: status code type, status code, whether a retry makes sense, and whether the
+/// error log gets an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Status(u16);
+pub(crate) struct Status {
+    /// All bits of the status field but [`MORE`].
+    code: u16,
+    /// The error log gets an entry.
+    logged: bool,
+}
 
 impl Status {
     /// Invalid Command Opcode.
@@ -30,7 +36,9 @@ impl Status {
     /// Internal Error.
     pub(crate) const INTERNAL: Self = Self::new(GENERIC, 0x06);
     /// Command Abort Requested.
-    pub(crate) const ABORT_REQUESTED: Self = Self::new(GENERIC, 0x07);
+    ///
+    /// The host asked for it, so it is no error of the controller, and not in its log.
+    pub(crate) const ABORT_REQUESTED: Self = Self::new(GENERIC, 0x07).unlogged();
     /// Invalid Namespace or Format.
     pub(crate) const INVALID_NAMESPACE: Self = Self::permanent(GENERIC, 0x0b);
     /// Command Sequence Error.
@@ -68,12 +76,24 @@ impl Status {
     /// Compare Failure.
     pub(crate) const COMPARE_FAILURE: Self = Self::permanent(MEDIA, 0x85);
 
-    /// The status field of a completion queue entry, without the phase; success if there is none.
-    ///
-    /// Each failure that has an entry in the error log is `logged`.
-    pub(crate) fn field(status: Option<Self>, logged: bool) -> u16 {
-        let more = if logged { MORE } else { 0 };
-        status.map_or(0, |status| status.0 | more)
+    /// The status field of a completion queue entry, without the phase.
+    pub(crate) fn field(self) -> u16 {
+        let more = if self.logged { MORE } else { 0 };
+        self.code | more
+    }
+
+    /// Whether the error log gets an entry about the command.
+    pub(crate) fn is_logged(self) -> bool {
+        self.logged
+    }
+
+    /// The same status for a command that the error log gets no entry about: the host asked for
+    /// something that the controller does not have, to learn whether it has it.
+    pub(crate) const fn unlogged(self) -> Self {
+        Self {
+            logged: false,
+            ..self
+        }
     }
 
     /// Whether the medium is at fault.
@@ -82,10 +102,17 @@ impl Status {
     }
 
     const fn new(kind: u16, code: u16) -> Self {
-        Self(kind << TYPE_SHIFT | code)
+        Self {
+            code: kind << TYPE_SHIFT | code,
+            logged: true,
+        }
     }
 
     const fn permanent(kind: u16, code: u16) -> Self {
-        Self(Self::new(kind, code).0 | DO_NOT_RETRY)
+        let Self { code, logged } = Self::new(kind, code);
+        Self {
+            code: code | DO_NOT_RETRY,
+            logged,
+        }
     }
 }

@@ -295,16 +295,19 @@ impl Controller {
         }
     }
 
-    /// Adds a command that failed to the error log.
+    /// Adds a command that failed to the error log, if its status belongs there.
     fn log_failure(&mut self, queue: usize, command: &Command, status: Status) {
         if status.is_medium_error() {
             self.health.count_media_error();
+        }
+        if !status.is_logged() {
+            return;
         }
         let block = queue != ADMIN && has_blocks(command);
         self.errors.add(ErrorEntry {
             queue: queue as u16,
             cid: command.cid,
-            status: Status::field(Some(status), true),
+            status: status.field(),
             nsid: command.nsid,
             lba: if block { command.cdw10_11() } else { 0 },
         });
@@ -363,9 +366,7 @@ impl Controller {
             return;
         };
 
-        // An aborted request is not an error of the controller, and not in its log.
-        let logged = status.is_some_and(|status| status != Status::ABORT_REQUESTED);
-        let field = u32::from(Status::field(status, logged));
+        let field = u32::from(status.map_or(0, Status::field));
         let dwords = [
             result,
             0,

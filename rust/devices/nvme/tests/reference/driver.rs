@@ -90,6 +90,8 @@ pub struct Completion {
     pub sq: u16,
     pub cid: u16,
     pub status: Status,
+    /// There is an entry about the command in the error log.
+    pub more: bool,
     /// Do not retry.
     pub dnr: bool,
 }
@@ -532,6 +534,7 @@ impl Driver {
                 sq: word(10),
                 cid: word(12),
                 status: Status::from_cqe(status),
+                more: status & CQE_MORE != 0,
                 dnr: status >> 15 != 0,
             };
             assert_eq!((word(4), word(6)), (0, 0), "dword 1 is reserved");

@@ -4,6 +4,7 @@
 
 use crate::driver::{
     log_page,
+    Completion,
     Driver,
     Setup,
     Sqe, //
@@ -93,6 +94,106 @@ fn smart_counts_what_was_done() {
     driver.bench.relocate();
     let moved = driver.log_page(LOG_SMART, 512, false);
     assert_eq!(moved, after, "the counters survive a move");
+}
+
+/// Executes a command, and returns its completion and how many entries it added to the error log.
+#[track_caller]
+fn logged(driver: &mut Driver, queue: u16, sqe: Sqe) -> (Completion, u64) {
+    let before = u64_at(&driver.log_page(LOG_SMART, 512, false), 176);
+    let completion = driver.call(queue, sqe);
+    let after = u64_at(&driver.log_page(LOG_SMART, 512, false), 176);
+    (completion, after - before)
+}
+
+/// A host asks at every boot what there is, Linux for instance with CNS 06h. That is no error, and
+/// smartd warns of a log that grows.
+#[test]
+fn asking_for_what_is_not_there_is_no_error() {
+    let mut driver = Driver::ready();
+    let buffer = driver.buffer(PAGE, 0);
+    let identify = Sqe::new(ADMIN_IDENTIFY).nsid(1).data(&buffer);
+    let mut asking = Vec::new();
+    for cns in (0x04..=0xff).filter(|cns| *cns != CNS_NS_DESC_LIST) {
+        asking.push((identify.dword(10, cns), INVALID_FIELD));
+        asking.push((identify.nsid(0).dword(10, cns), INVALID_FIELD));
+    }
+    let logs = [LOG_ERROR, LOG_SMART, LOG_FW_SLOT, LOG_EFFECTS];
+    for id in (0..=u8::MAX).filter(|id| !logs.contains(id)) {
+        asking.push((log_page(&buffer, id, false), INVALID_LOG_PAGE));
+    }
+    let features = [0x01, 0x02, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b];
+    for id in (0..=u8::MAX).filter(|id| !features.contains(id)) {
+        for opcode in [ADMIN_GET_FEATURES, ADMIN_SET_FEATURES] {
+            asking.push((Sqe::new(opcode).dword(10, id.into()), INVALID_FIELD));
+        }
+        let supported = Sqe::new(ADMIN_GET_FEATURES).dword(10, 3 << 8 | u32::from(id));
+        asking.push((supported, INVALID_FIELD));
+    }
+    let opcodes = [
+        0x00, 0x01, 0x02, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x7c,
+    ];
+    for opcode in (0..=u8::MAX).filter(|opcode| !opcodes.contains(opcode)) {
+        asking.push((Sqe::new(opcode).nsid(1).data(&buffer), INVALID_OPCODE));
+    }
+    for (sqe, status) in asking {
+        let (completion, entries) = logged(&mut driver, 0, sqe);
+        assert_eq!(completion.status, status, "status of {sqe:?}");
+        assert!(!completion.more, "{sqe:?}: \"more\", but there is no entry");
+        assert_eq!(entries, 0, "entries in the error log after {sqe:?}");
+    }
+}
+
+#[test]
+fn more_says_whether_an_error_is_in_the_log() {
+    let mut driver = Driver::ready();
+    let buffer = driver.buffer(PAGE, 0);
+    let identify = Sqe::new(ADMIN_IDENTIFY).data(&buffer);
+    let read = Sqe::new(CMD_READ).nsid(1).data(&buffer);
+    for (queue, sqe, status) in [
+        // What is there, asked for wrongly.
+        (0, identify.nsid(2).dword(10, CNS_NS), INVALID_NS),
+        (0, identify.flags(1).dword(10, 0x06), INVALID_FIELD),
+        (
+            0,
+            identify.prp(2, 0).dword(10, CNS_CTRL),
+            PRP_OFFSET_INVALID,
+        ),
+        (
+            0,
+            log_page(&buffer, LOG_SMART, false).nsid(2),
+            INVALID_FIELD,
+        ),
+        (
+            0,
+            log_page(&buffer, LOG_SMART, false).dword(12, 2),
+            INVALID_FIELD,
+        ),
+        (
+            0,
+            Sqe::new(ADMIN_GET_FEATURES).dword(10, 7 << 8 | 1),
+            INVALID_FIELD,
+        ),
+        (
+            0,
+            Sqe::new(ADMIN_SET_FEATURES).dword(10, FEATURE_SAVE | 1),
+            FEATURE_NOT_SAVEABLE,
+        ),
+        (0, Sqe::new(ADMIN_DELETE_SQ).dword(10, 9), QID_INVALID),
+        // I/O commands are not how a host asks.
+        (1, Sqe::new(0x7f).nsid(1), INVALID_OPCODE),
+        (1, read.blocks(1 << 40, 1), LBA_RANGE),
+    ] {
+        let (completion, entries) = logged(&mut driver, queue, sqe);
+        assert_eq!(completion.status, status, "status of {sqe:?}");
+        assert!(completion.more, "{sqe:?}: no \"more\"");
+        assert_eq!(entries, 1, "entries in the error log after {sqe:?}");
+        let entry = driver.log_page(LOG_ERROR, ERROR_ENTRY_SIZE, false);
+        assert_eq!(u16_at(&entry, 8), queue, "queue of {sqe:?}");
+        assert_eq!(u16_at(&entry, 10), completion.cid, "command of {sqe:?}");
+        assert_ne!(u16_at(&entry, 12) & CQE_MORE, 0, "its status field");
+    }
+    let (completion, entries) = logged(&mut driver, 1, read.blocks(0, 1));
+    assert_eq!((completion.more, entries), (false, 0), "a success");
 }
 
 #[test]

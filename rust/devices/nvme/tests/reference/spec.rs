@@ -182,6 +182,9 @@ pub const AER_SMART: u32 = 1;
 /// Information of a SMART event: temperature threshold.
 pub const AER_SMART_TEMPERATURE: u32 = 1;
 
+/// The upper half of a completion's last dword: there is more about the command in the error log.
+pub const CQE_MORE: u16 = 1 << 14;
+
 /// The status of a completion without phase, retry hints and "more".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Status {
