@@ -64,6 +64,7 @@ impl Controller {
         memory: &mut M,
         store: &mut S,
     ) -> Result<(), Status> {
+        self.count(command);
         if !COMMANDS.iter().any(|(opcode, _)| *opcode == command.opcode) {
             return Err(Status::INVALID_OPCODE);
         }
@@ -80,6 +81,16 @@ impl Controller {
             WRITE_ZEROES => self.write_zeroes(command, store),
             DATASET_MANAGEMENT => self.manage_dataset(command, memory, store),
             _ => flush(store),
+        }
+    }
+
+    /// Counts a command that is going to be completed, as figure 196 has it: whatever becomes of it,
+    /// Compare and Read commands as reads, and Write commands as writes.
+    fn count(&mut self, command: &Command) {
+        match command.opcode {
+            READ | COMPARE => self.health.count_read(),
+            WRITE => self.health.count_write(),
+            _ => {}
         }
     }
 
@@ -122,19 +133,18 @@ impl Controller {
         if command.cdw12() & FORCE_UNIT_ACCESS != 0 {
             flush(store).map_err(|_| Status::READ_ERROR)?;
         }
-        let moved = store
+        let straight = store
             .read_straight(offset, length, &mut |most| prp.take(memory, most))
             .map_err(|error| failure(error, &prp, Status::READ_ERROR))?;
-        let left = length.checked_sub(moved).ok_or(Status::INTERNAL)?;
-        if left > 0 {
-            store
-                .read(offset + moved as u64, left, &mut |bytes| {
-                    prp.write(memory, bytes)
-                })
-                .map_err(|error| failure(error, &prp, Status::READ_ERROR))?;
-        }
-        self.health.count_read(length);
-        Ok(())
+        let left = length.checked_sub(straight).ok_or(Status::INTERNAL)?;
+        let read = match left {
+            0 => Ok(()),
+            _ => store.read(offset + straight as u64, left, &mut |bytes| {
+                prp.write(memory, bytes)
+            }),
+        };
+        self.health.count_data_read(straight + prp.moved());
+        read.map_err(|error| failure(error, &prp, Status::READ_ERROR))
     }
 
     fn write<M: GuestMemory, S: Store>(
@@ -144,12 +154,10 @@ impl Controller {
         store: &mut S,
     ) -> Result<(), Status> {
         let (offset, length, mut prp) = self.transfer(command)?;
-        store
-            .write(offset, length, &mut |bytes| prp.read(memory, bytes))
-            .map_err(|error| failure(error, &prp, Status::WRITE_FAULT))?;
-        self.persist(command, store)?;
-        self.health.count_write(length);
-        Ok(())
+        let written = store.write(offset, length, &mut |bytes| prp.read(memory, bytes));
+        self.health.count_data_written(prp.moved());
+        written.map_err(|error| failure(error, &prp, Status::WRITE_FAULT))?;
+        self.persist(command, store)
     }
 
     fn compare<M: GuestMemory, S: Store>(
@@ -159,11 +167,9 @@ impl Controller {
         store: &mut S,
     ) -> Result<(), Status> {
         let (offset, length, mut prp) = self.transfer(command)?;
-        store
-            .read(offset, length, &mut |bytes| prp.compare(memory, bytes))
-            .map_err(|error| failure(error, &prp, Status::READ_ERROR))?;
-        self.health.count_read(length);
-        Ok(())
+        let compared = store.read(offset, length, &mut |bytes| prp.compare(memory, bytes));
+        self.health.count_data_read(prp.moved());
+        compared.map_err(|error| failure(error, &prp, Status::READ_ERROR))
     }
 
     fn write_zeroes<S: Store>(&mut self, command: &Command, store: &mut S) -> Result<(), Status> {

@@ -129,28 +129,36 @@ const POWER_CYCLES: u64 = 1;
 /// What the controller did since it is there, for the health log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Health {
-    /// Data that the host read, in 512 bytes.
+    /// Data that was moved to the host or compared with the host's, in 512 bytes.
     pub(crate) sectors_read: u64,
-    /// Data that the host wrote, in 512 bytes.
+    /// Data that was moved from the host to be written, in 512 bytes.
     pub(crate) sectors_written: u64,
-    /// Commands that read.
+    /// Read and Compare commands that were completed, with whatever status.
     pub(crate) reads: u64,
-    /// Commands that wrote.
+    /// Write commands that were completed, with whatever status.
     pub(crate) writes: u64,
     /// Failures of the medium.
     pub(crate) media_errors: u64,
 }
 
 impl Health {
-    /// Counts a command that read.
-    pub(crate) fn count_read(&mut self, bytes: usize) {
+    /// Counts a command that reads.
+    pub(crate) fn count_read(&mut self) {
         self.reads = self.reads.saturating_add(1);
+    }
+
+    /// Counts a command that writes.
+    pub(crate) fn count_write(&mut self) {
+        self.writes = self.writes.saturating_add(1);
+    }
+
+    /// Counts data of a command that reads.
+    pub(crate) fn count_data_read(&mut self, bytes: usize) {
         self.sectors_read = self.sectors_read.saturating_add(sectors(bytes));
     }
 
-    /// Counts a command that wrote.
-    pub(crate) fn count_write(&mut self, bytes: usize) {
-        self.writes = self.writes.saturating_add(1);
+    /// Counts data of a command that writes.
+    pub(crate) fn count_data_written(&mut self, bytes: usize) {
         self.sectors_written = self.sectors_written.saturating_add(sectors(bytes));
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Prp {
     /// How many bytes there are behind the current run.
     behind: usize,
     next: Next,
+    /// How many bytes were read or written so far.
+    moved: usize,
     /// Why it does not go on. The guest's memory is at fault if nothing else is.
     failure: Option<Status>,
 }
@@ -98,6 +100,7 @@ impl Prp {
             run,
             behind,
             next,
+            moved: 0,
             failure: None,
         })
     }
@@ -105,6 +108,12 @@ impl Prp {
     /// Why it failed.
     pub(crate) fn failure(&self) -> Status {
         self.failure.unwrap_or(Status::DATA_TRANSFER)
+    }
+
+    /// How many bytes [`Prp::read`], [`Prp::write`] and [`Prp::compare`] have moved, whether or not they
+    /// came to their end.
+    pub(crate) fn moved(&self) -> usize {
+        self.moved
     }
 
     /// Fills `bytes` with the next bytes of the guest.
@@ -117,6 +126,7 @@ impl Prp {
             let (address, length) = self.take(memory, bytes.len())?;
             let (now, later) = bytes.split_at_mut(length);
             memory.read(address, now)?;
+            self.moved += length;
             bytes = later;
         }
         Ok(())
@@ -132,6 +142,7 @@ impl Prp {
             let (address, length) = self.take(memory, bytes.len())?;
             let (now, later) = bytes.split_at(length);
             memory.write(address, now)?;
+            self.moved += length;
             bytes = later;
         }
         Ok(())

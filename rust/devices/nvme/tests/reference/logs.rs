@@ -2,6 +2,7 @@
 
 //! Get Log Page, section 5.14.
 
+use crate::disk::Trouble;
 use crate::driver::{
     log_page,
     Completion,
@@ -94,6 +95,130 @@ fn smart_counts_what_was_done() {
     driver.bench.relocate();
     let moved = driver.log_page(LOG_SMART, 512, false);
     assert_eq!(moved, after, "the counters survive a move");
+}
+
+/// Commands that read, commands that wrote, data read and data written in units of 1000 * 512 bytes.
+#[track_caller]
+fn host_counters(driver: &mut Driver) -> [u64; 4] {
+    let log = driver.log_page(LOG_SMART, 512, false);
+    [64, 80, 32, 48].map(|at| u64_at(&log, at))
+}
+
+/// Executes a command `times` times, and checks its status and how the counters of figure 196 change.
+#[track_caller]
+fn expect_counted(driver: &mut Driver, sqe: Sqe, status: Status, times: usize, counted: [u64; 4]) {
+    let before = host_counters(driver);
+    for _ in 0..times {
+        driver.bad(1, sqe, &[status]);
+    }
+    let after = host_counters(driver);
+    let more: [u64; 4] = core::array::from_fn(|at| after[at] - before[at]);
+    assert_eq!(
+        more, counted,
+        "{times} times {sqe:?} with {status:?}: reads, writes, data read, data written"
+    );
+}
+
+/// Figure 196: of Compare and Read, and of Write, every command that the controller completed.
+#[test]
+fn host_commands_count_whatever_their_status_is() {
+    const NOWHERE: u64 = 0x7f00_0000_0000;
+    let mut driver = Driver::ready();
+    let buffer = driver.buffer(512, 0);
+    driver.fill(&buffer, &[1; 512]);
+    for (opcode, counted) in [
+        (CMD_READ, [2, 0, 0, 0]),
+        (CMD_COMPARE, [2, 0, 0, 0]),
+        (CMD_WRITE, [0, 2, 0, 0]),
+        (CMD_WRITE_ZEROES, [0; 4]),
+    ] {
+        let good = Sqe::new(opcode).nsid(1).data(&buffer).blocks(0, 1);
+        let mut failing = vec![
+            (good.blocks(1 << 40, 1), LBA_RANGE),
+            // It never got as far as the namespace, and is one that was completed all the same.
+            (good.nsid(2), INVALID_NS),
+            (good.flags(1), INVALID_FIELD),
+        ];
+        if opcode != CMD_WRITE_ZEROES {
+            failing.push((good.blocks(0, 2000), INVALID_FIELD));
+            failing.push((good.prp(buffer.prp1 | 2, 0), PRP_OFFSET_INVALID));
+            failing.push((good.prp(NOWHERE, 0), DATA_XFER_ERROR));
+        }
+        for (sqe, status) in failing {
+            expect_counted(&mut driver, sqe, status, 2, counted);
+        }
+    }
+    // What is neither: also an opcode that the controller does not have, Write Uncorrectable.
+    let dsm = Sqe::new(CMD_DSM).nsid(2).data(&buffer);
+    for (sqe, status) in [
+        (Sqe::new(CMD_FLUSH).nsid(2), INVALID_NS),
+        (dsm, INVALID_NS),
+        (Sqe::new(0x04).nsid(1).blocks(0, 1), INVALID_OPCODE),
+        (Sqe::new(0x7f).nsid(1), INVALID_OPCODE),
+    ] {
+        expect_counted(&mut driver, sqe, status, 2, [0; 4]);
+    }
+}
+
+#[test]
+fn host_commands_count_when_the_medium_fails() {
+    let mut driver = Driver::ready();
+    let buffer = driver.buffer(512, 0);
+    driver.bench.disk.trouble = Some(Trouble::Medium);
+    for (opcode, status, counted) in [
+        (CMD_READ, READ_ERROR, [3, 0, 0, 0]),
+        (CMD_COMPARE, READ_ERROR, [3, 0, 0, 0]),
+        (CMD_WRITE, WRITE_FAULT, [0, 3, 0, 0]),
+        (CMD_WRITE_ZEROES, WRITE_FAULT, [0; 4]),
+    ] {
+        let sqe = Sqe::new(opcode).nsid(1).data(&buffer).blocks(0, 1);
+        expect_counted(&mut driver, sqe, status, 3, counted);
+    }
+}
+
+/// Figure 196 counts data that the host has read, and has written: of a transfer that failed half way
+/// the first half.
+#[test]
+fn data_units_count_what_was_transferred() {
+    const NOWHERE: u64 = 0x7f00_0000_0000;
+    let mut driver = Driver::ready();
+    // Two pages of eight blocks each.
+    let buffer = driver.buffer(2 * PAGE, 0);
+    driver.fill(&buffer, &vec![0; 2 * PAGE]);
+    let whole = |opcode| Sqe::new(opcode).nsid(1).data(&buffer).blocks(0, 16);
+    let half = |opcode| whole(opcode).prp(buffer.prp1, NOWHERE);
+    // 125 times 8 blocks fill one unit exactly, so that one block more begins another.
+    expect_counted(
+        &mut driver,
+        half(CMD_READ),
+        DATA_XFER_ERROR,
+        125,
+        [125, 0, 1, 0],
+    );
+    expect_counted(
+        &mut driver,
+        half(CMD_COMPARE),
+        DATA_XFER_ERROR,
+        125,
+        [125, 0, 1, 0],
+    );
+    expect_counted(
+        &mut driver,
+        half(CMD_WRITE),
+        DATA_XFER_ERROR,
+        125,
+        [0, 125, 0, 1],
+    );
+    // The second half differs: the first half was compared, and so was the block that differs.
+    driver.write(1, 8, &[1; 512]);
+    let zeroes = driver.buffer(2 * PAGE, 0);
+    driver.fill(&zeroes, &vec![0; 2 * PAGE]);
+    let differs = Sqe::new(CMD_COMPARE).nsid(1).data(&zeroes).blocks(0, 16);
+    expect_counted(&mut driver, differs, COMPARE_FAILED, 111, [111, 0, 1, 0]);
+    expect_counted(&mut driver, differs, COMPARE_FAILED, 1, [1, 0, 1, 0]);
+    // Zeroes and deallocation move no data, however many blocks they are about.
+    let zeroes = Sqe::new(CMD_WRITE_ZEROES).nsid(1).blocks(0, 2000);
+    expect_counted(&mut driver, zeroes, SUCCESS, 5, [0; 4]);
 }
 
 /// Executes a command, and returns its completion and how many entries it added to the error log.
