@@ -69,6 +69,7 @@ pub use memory::{
     MemoryError, //
 };
 pub use parameters::{
+    capacity_max,
     ParameterError,
     Parameters,
     CAPACITY_MAX,
@@ -76,6 +77,7 @@ pub use parameters::{
     CAPACITY_UNIT,
     CONFIGURATION_MAX,
     QUEUE_PAIRS_MAX,
+    QUEUE_PAIRS_MIN,
     SERIAL_SIZE,
     STORE_ZEROING, //
 };

@@ -8,10 +8,15 @@ use crate::registers::is_aligned;
 
 /// The fewest bytes of a namespace.
 pub const CAPACITY_MIN: u64 = 1 << 20;
-/// The most bytes of a namespace.
+/// The most bytes of a namespace in memory, that is, in a store of kind [`STORE_ZEROING`].
 pub const CAPACITY_MAX: u64 = 1 << 36;
+/// The most bytes of any other namespace. Every byte offset in it, and in what a command can be about,
+/// is far from the end of 64 bits.
+const CAPACITY_MAX_ELSEWHERE: u64 = 1 << 53;
 /// A namespace has a multiple of this many bytes, whatever its block size is.
 pub const CAPACITY_UNIT: u64 = 4096;
+/// The fewest pairs of I/O queues: UEFI firmware (EDK II) makes two, and without gives up the disk.
+pub const QUEUE_PAIRS_MIN: u16 = 2;
 /// The most pairs of I/O queues.
 pub const QUEUE_PAIRS_MAX: u16 = 16;
 /// The kind of store whose deallocated blocks always read as zeros.
@@ -34,11 +39,12 @@ const CONFIGURATION_SIZE: usize = 16;
 /// What a controller is like before any guest uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameters {
-    /// Bytes of the namespace: a multiple of 4096 from [`CAPACITY_MIN`] to [`CAPACITY_MAX`].
+    /// Bytes of the namespace: a multiple of 4096 from [`CAPACITY_MIN`] to [`capacity_max`] of the
+    /// store.
     pub capacity: u64,
     /// Binary logarithm of the bytes of a logical block: 9 or 12.
     pub lba_shift: u8,
-    /// How many pairs of I/O queues there are: 1 to [`QUEUE_PAIRS_MAX`].
+    /// How many pairs of I/O queues there are: [`QUEUE_PAIRS_MIN`] to [`QUEUE_PAIRS_MAX`].
     pub queue_pairs: u16,
     /// Serial number: printable ASCII, to be padded with spaces.
     ///
@@ -57,6 +63,8 @@ pub enum ParameterError {
     Capacity {
         /// What it is.
         found: u64,
+        /// The most that it can be.
+        most: u64,
     },
     /// The block size is neither 512 nor 4096.
     LbaShift {
@@ -84,11 +92,13 @@ impl Parameters {
     ///
     /// It cannot.
     pub fn check(&self) -> Result<(), ParameterError> {
-        let capacities = CAPACITY_MIN..=CAPACITY_MAX;
+        let most = capacity_max(self.store);
+        let capacities = CAPACITY_MIN..=most;
         let whole = is_aligned(self.capacity, CAPACITY_UNIT.trailing_zeros());
         if !capacities.contains(&self.capacity) || !whole {
             return Err(ParameterError::Capacity {
                 found: self.capacity,
+                most,
             });
         }
         if ![LBA_SHIFT_512, LBA_SHIFT_4096].contains(&self.lba_shift) {
@@ -96,7 +106,7 @@ impl Parameters {
                 found: self.lba_shift,
             });
         }
-        if !(1..=QUEUE_PAIRS_MAX).contains(&self.queue_pairs) {
+        if !(QUEUE_PAIRS_MIN..=QUEUE_PAIRS_MAX).contains(&self.queue_pairs) {
             return Err(ParameterError::QueuePairs {
                 found: self.queue_pairs,
             });
@@ -140,6 +150,14 @@ impl Parameters {
     }
 }
 
+/// The most bytes of a namespace whose store is of a kind: memory is the host's to run out of.
+pub const fn capacity_max(store: u8) -> u64 {
+    match store {
+        STORE_ZEROING => CAPACITY_MAX,
+        _ => CAPACITY_MAX_ELSEWHERE,
+    }
+}
+
 /// Whether a byte can be part of an ASCII string in a data structure, section 1.5.
 pub(crate) fn is_printable(byte: u8) -> bool {
     (b' '..=b'~').contains(&byte)
@@ -148,9 +166,9 @@ pub(crate) fn is_printable(byte: u8) -> bool {
 impl fmt::Display for ParameterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Capacity { found } => write!(
+            Self::Capacity { found, most } => write!(
                 f,
-                "capacity is {found} bytes instead of a multiple of {CAPACITY_UNIT} from {CAPACITY_MIN} to {CAPACITY_MAX}"
+                "capacity is {found} bytes instead of a multiple of {CAPACITY_UNIT} from {CAPACITY_MIN} to {most}"
             ),
             Self::LbaShift { found } => write!(
                 f,
@@ -158,7 +176,7 @@ impl fmt::Display for ParameterError {
             ),
             Self::QueuePairs { found } => write!(
                 f,
-                "there are {found} queue pairs instead of 1 to {QUEUE_PAIRS_MAX}"
+                "there are {found} queue pairs instead of {QUEUE_PAIRS_MIN} to {QUEUE_PAIRS_MAX}: UEFI firmware makes two"
             ),
             Self::Serial { offset, found } => write!(
                 f,

@@ -184,7 +184,7 @@ impl Machine {
         let parameters = Parameters {
             capacity: CAPACITY as u64,
             lba_shift: 9,
-            queue_pairs: 1,
+            queue_pairs: 2,
             serial: *b"UNIT                ",
             store: 0,
         };

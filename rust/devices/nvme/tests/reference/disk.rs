@@ -10,6 +10,9 @@ use nvme::{
 
 use crate::spec::PAGE;
 
+/// Of a larger disk only so many bytes are kept, the last ones.
+const KEPT: u64 = 1 << 30;
+
 /// What a store refuses with, when it is told to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
@@ -20,7 +23,11 @@ pub enum Trouble {
 /// A store that gives out its bytes page by page, as a store in RAM does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
+    /// The content: of a disk that is larger than the host's memory its end, which is all that can be
+    /// read and written.
     pub bytes: Vec<u8>,
+    /// Where the content begins.
+    pub start: u64,
     /// Bytes of a logical block: everything is asked for in units of it.
     pub block: usize,
     /// How often something was flushed.
@@ -42,8 +49,14 @@ pub struct Disk {
 impl Disk {
     /// A disk of zeros.
     pub fn new(capacity: u64, block: usize) -> Self {
+        let start = if capacity > KEPT {
+            capacity - (1 << 20)
+        } else {
+            0
+        };
         Self {
-            bytes: vec![0; capacity as usize],
+            bytes: vec![0; (capacity - start) as usize],
+            start,
             block,
             flushes: 0,
             unflushed: 0,
@@ -55,12 +68,16 @@ impl Disk {
         }
     }
 
+    pub fn capacity(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+
     fn check_range(&self, offset: u64, length: u64) {
         let end = offset.checked_add(length).expect("a range ends");
+        let capacity = self.capacity();
         assert!(
-            end <= self.bytes.len() as u64,
-            "bytes {offset}..{end} are on a disk of {}",
-            self.bytes.len()
+            end <= capacity,
+            "bytes {offset}..{end} are on a disk of {capacity}"
         );
         assert_eq!(offset % self.block as u64, 0, "{offset} begins a block");
         assert_eq!(length % self.block as u64, 0, "{length} are whole blocks");
@@ -80,9 +97,16 @@ impl Disk {
         }
     }
 
+    /// Makes zeros of what is kept of some bytes.
+    fn zero(&mut self, offset: u64, length: u64) {
+        let kept = |at: u64| at.saturating_sub(self.start) as usize;
+        let (from, to) = (kept(offset), kept(offset + length));
+        self.bytes[from..to].fill(0);
+    }
+
     /// Splits bytes as the pages of a store in RAM do.
-    fn pieces(offset: u64, length: usize) -> Vec<std::ops::Range<usize>> {
-        let mut at = offset as usize;
+    fn pieces(&self, offset: u64, length: usize) -> Vec<std::ops::Range<usize>> {
+        let mut at = offset.checked_sub(self.start).expect("it is kept") as usize;
         let end = at + length;
         let mut pieces = Vec::new();
         while at < end {
@@ -111,7 +135,7 @@ impl Store for Disk {
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
     ) -> Result<(), StoreError> {
         self.check(offset, len as u64)?;
-        for piece in Self::pieces(offset, len) {
+        for piece in self.pieces(offset, len) {
             sink(&self.bytes[piece]).map_err(StoreError::Memory)?;
         }
         Ok(())
@@ -124,7 +148,7 @@ impl Store for Disk {
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
     ) -> Result<(), StoreError> {
         self.check(offset, len as u64)?;
-        for piece in Self::pieces(offset, len) {
+        for piece in self.pieces(offset, len) {
             self.unflushed += piece.len() as u64;
             source(&mut self.bytes[piece]).map_err(StoreError::Memory)?;
         }
@@ -142,14 +166,14 @@ impl Store for Disk {
         if may_deallocate {
             self.deallocated += len;
         }
-        self.bytes[offset as usize..][..len as usize].fill(0);
+        self.zero(offset, len);
         Ok(())
     }
 
     fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), StoreError> {
         self.check(offset, len)?;
         self.deallocated += len;
-        self.bytes[offset as usize..][..len as usize].fill(0);
+        self.zero(offset, len);
         Ok(())
     }
 

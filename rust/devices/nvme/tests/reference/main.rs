@@ -18,6 +18,7 @@ mod interrupts;
 mod io;
 mod logs;
 mod memory;
+mod parameters;
 mod properties;
 mod prp;
 mod queues;
