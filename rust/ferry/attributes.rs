@@ -85,6 +85,8 @@ pub trait Setting: 'static {
 
     /// Name of the attribute.
     const NAME: &'static CStr;
+    /// What can be stored, as [`Attribute::ALLOWED`].
+    const ALLOWED: &'static str;
 
     /// Serves a read. Called with no lock held, so that it may wait for a file system.
     ///
@@ -122,6 +124,7 @@ impl<S: Setting> Attribute for SettingAttribute<S> {
 
     const NAME: &'static CStr = S::NAME;
     const WRITABLE: bool = true;
+    const ALLOWED: &'static str = S::ALLOWED;
 
     fn show(mdev: &Instance<Self::Data>) -> Result<S::Shown> {
         S::show(&mdev.settings())
@@ -144,6 +147,7 @@ impl<D: Driver> Attribute for DeviceStateAttribute<D> {
 
     const NAME: &'static CStr = c"device_state";
     const WRITABLE: bool = false;
+    const ALLOWED: &'static str = "nothing";
 
     fn show(mdev: &Instance<Mediated<D>>) -> Result<&'static str> {
         Ok(mdev.state().map_or("closed", |state| state.name()))
@@ -160,6 +164,7 @@ impl<D: Driver> Attribute for ProtocolAttribute<D> {
 
     const NAME: &'static CStr = c"protocol";
     const WRITABLE: bool = true;
+    const ALLOWED: &'static str = "any, v1 or v2";
 
     fn show(mdev: &Instance<Mediated<D>>) -> Result<Protocols> {
         Ok(mdev.protocols())
@@ -180,6 +185,7 @@ impl<D: Driver> Attribute for WindowSizeAttribute<D> {
 
     const NAME: &'static CStr = c"window_size";
     const WRITABLE: bool = true;
+    const ALLOWED: &'static str = "a multiple of the page size, from one page to 16777216";
 
     fn show(mdev: &Instance<Mediated<D>>) -> Result<usize> {
         Ok(mdev.window_size().bytes())

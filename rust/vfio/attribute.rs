@@ -41,6 +41,8 @@ pub trait Attribute: 'static {
     const NAME: &'static CStr;
     /// Whether root can write it.
     const WRITABLE: bool;
+    /// What can be stored, in words, for the log line about a write that gets `EINVAL`.
+    const ALLOWED: &'static str;
 
     /// Serves a read.
     ///
@@ -196,10 +198,14 @@ impl<A: Attribute> Table<A> {
             // SAFETY: By the function's requirement.
             let mdev = unsafe { Self::instance(dev)? };
             A::store(mdev, text).map_err(|error| {
+                let (but, allowed) = match error {
+                    EINVAL => (", but ", A::ALLOWED),
+                    _ => ("", ""),
+                };
                 mdev.refused(
                     Subject::Attribute,
                     Self::FILE,
-                    &format_args!("'{}' cannot be stored", text.escape_debug()),
+                    &format_args!("'{}' cannot be stored{but}{allowed}", text.escape_debug()),
                     error,
                 )
             })?;

@@ -35,6 +35,7 @@ use nvme::{
     CAPACITY_MIN,
     CAPACITY_UNIT,
     QUEUE_PAIRS_MAX,
+    QUEUE_PAIRS_MIN,
     SERIAL_SIZE, //
 };
 use vfio::file::FileName;
@@ -156,6 +157,7 @@ impl Setting for Store {
     type Parsed = StoreKind;
 
     const NAME: &'static CStr = c"store";
+    const ALLOWED: &'static str = "ram or file";
 
     fn show(settings: &NvmeSettings) -> Result<StoreKind> {
         Ok(settings.store)
@@ -184,6 +186,8 @@ impl Setting for Capacity {
     type Parsed = u64;
 
     const NAME: &'static CStr = c"capacity";
+    const ALLOWED: &'static str =
+        "a multiple of 4096 from 1048576 to 68719476736; only a file can be larger";
 
     fn show(settings: &NvmeSettings) -> Result<u64> {
         match settings.store {
@@ -233,6 +237,7 @@ impl Setting for FilePath {
     type Parsed = Option<Arc<FileName>>;
 
     const NAME: &'static CStr = c"file";
+    const ALLOWED: &'static str = "an absolute path of a regular file or block device";
 
     fn show(settings: &NvmeSettings) -> Result<Path> {
         let path = settings
@@ -265,6 +270,7 @@ impl Setting for Queues {
     type Parsed = u16;
 
     const NAME: &'static CStr = c"queues";
+    const ALLOWED: &'static str = "2 to 16, as UEFI firmware makes two pairs";
 
     fn show(settings: &NvmeSettings) -> Result<u16> {
         Ok(settings.queues)
@@ -272,7 +278,7 @@ impl Setting for Queues {
 
     fn parse(text: &str) -> Result<u16> {
         let queues = text.parse().map_err(|_| EINVAL)?;
-        if !(1..=QUEUE_PAIRS_MAX).contains(&queues) {
+        if !(QUEUE_PAIRS_MIN..=QUEUE_PAIRS_MAX).contains(&queues) {
             return Err(EINVAL);
         }
 
@@ -304,6 +310,7 @@ impl Setting for Serial {
     type Parsed = [u8; SERIAL_SIZE];
 
     const NAME: &'static CStr = c"serial";
+    const ALLOWED: &'static str = "1 to 20 printable characters of ASCII";
 
     fn show(settings: &NvmeSettings) -> Result<SerialNumber> {
         Ok(SerialNumber(settings.serial))

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::fs::FileExt;
 
 use vfio_client::mdev::random_uuid;
 use vfio_client::nvme;
@@ -28,6 +29,7 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::kmsg::expect_line;
 use crate::tests::cases;
 use crate::tests::nvme::disk::create;
 use crate::tests::nvme::disk::field;
@@ -51,11 +53,13 @@ pub const CASES: &[Case] = cases![
     nvme_serial_numbers_differ_wherever_the_uuids_do,
     nvme_attributes_reach_the_guest,
     nvme_attributes_bad_values_change_nothing,
+    nvme_attributes_bad_values_are_explained,
     nvme_attributes_are_busy_while_open,
     nvme_attributes_of_a_controller_are_its_own,
     nvme_attributes_in_any_order,
     nvme_capacity_bounds,
     nvme_capacity_of_a_file_is_the_files,
+    nvme_capacity_of_a_file_is_not_bounded_by_memory,
     nvme_file_that_cannot_be_one_is_refused,
     nvme_file_of_another_kind_is_refused_when_it_is_named,
     nvme_file_is_named_by_an_absolute_path,
@@ -220,6 +224,7 @@ fn nvme_attributes_bad_values_change_nothing(context: &Context) -> Outcome {
             &[
                 b"",
                 b"0",
+                b"1",
                 b"17",
                 b"65537",
                 b"65552",
@@ -276,6 +281,31 @@ fn nvme_attributes_bad_values_change_nothing(context: &Context) -> Outcome {
         same(name, mdev.attribute(name)?, value.to_string())?;
     }
     Disk::open(context, mdev).map(drop)
+}
+
+fn nvme_attributes_bad_values_are_explained(context: &Context) -> Outcome {
+    let mdev = context.mdev_type().create()?;
+    for (name, value, words) in [
+        (QUEUES, "1", ["queues:", "2 to 16", "UEFI"]),
+        (
+            CAPACITY,
+            "68719480832",
+            ["capacity:", "68719476736", "file"],
+        ),
+        (STORE, "disk", ["store:", "ram", "file"]),
+        (SERIAL, "tab\there", ["serial:", "20", "ASCII"]),
+        (FILE, "relative", ["file:", "absolute", "path"]),
+    ] {
+        let line = [&[context.kind.driver(), mdev.uuid()][..], &words].concat();
+        expect_line(&line, || {
+            refused(
+                format_args!("{name} of {value:?}"),
+                mdev.set_attribute(name, value.as_bytes()),
+                Errno::INVAL,
+            )
+        })?;
+    }
+    Ok(())
 }
 
 fn nvme_attributes_are_busy_while_open(context: &Context) -> Outcome {
@@ -382,6 +412,48 @@ fn nvme_capacity_of_a_file_is_the_files(context: &Context) -> Outcome {
         same("length of the file", scratch.read()?.len() as u64, size)?;
     }
     Ok(())
+}
+
+fn nvme_capacity_of_a_file_is_not_bounded_by_memory(context: &Context) -> Outcome {
+    const TIB: u64 = 1 << 40;
+    const LARGEST: u64 = 1 << 53;
+    for capacity in [64 * GIB + 4096, TIB, LARGEST] {
+        // Nothing but its end takes space.
+        let scratch = Scratch::new(capacity)?;
+        let mdev = create(context, &[(STORE, "file"), (FILE, scratch.text())])?;
+        same(
+            "capacity attribute",
+            mdev.attribute(CAPACITY)?,
+            capacity.to_string(),
+        )?;
+        let mut disk = Disk::open(context, mdev)?;
+        same("capacity", disk.capacity()?, capacity)?;
+        let last = capacity - PAGE;
+        let bytes = content(last, 1);
+        disk.write(last, &bytes)?;
+        same_bytes("last page", &disk.read(last, PAGE)?, &bytes)?;
+        let mut kept = vec![0; PAGE as usize];
+        fs::File::open(scratch.path())
+            .and_then(|file| file.read_exact_at(&mut kept, last))
+            .map_err(Stop::failed)?;
+        same_bytes("last page of the file", &kept, &bytes)?;
+        let (block, buffer) = (disk.block(), disk.driver.data(0));
+        disk.expect(nvm::READ, capacity, block, buffer, Status::LBA_RANGE)?;
+        let across = capacity - block;
+        disk.expect(nvm::WRITE, across, 2 * block, buffer, Status::LBA_RANGE)?;
+        // The rest is a hole, which deallocation of all of it leaves.
+        same_bytes("first page", &disk.read(0, PAGE)?, &[0; PAGE as usize])?;
+        disk.deallocate(last, PAGE)?;
+        disk.write_zeroes(last, PAGE, true)?;
+        same_bytes("last page", &disk.read(last, PAGE)?, &[0; PAGE as usize])?;
+    }
+
+    let scratch = Scratch::new(LARGEST + PAGE)?;
+    let mdev = create(context, &[(STORE, "file"), (FILE, scratch.text())])?;
+    let line = [context.kind.driver(), mdev.uuid(), "9007199254740992"];
+    expect_line(&line, || {
+        refused("a larger file", Session::open(&mdev), Errno::INVAL)
+    })
 }
 
 /// Checks that a controller does not open with a file, and does with another one.
