@@ -20,10 +20,19 @@
 //! driver may set the line with any lock of its own held. The listener's lock is never taken by
 //! what the listener calls: taking the listener down waits for that.
 
-use crate::eventfd::{
-    EventFd,
-    Signalled,
-    Virqfd, //
+pub use crate::routing::Index;
+use crate::{
+    eventfd::{
+        EventFd,
+        Signalled,
+        Virqfd, //
+    },
+    routing::{
+        self,
+        OtherEnabled,
+        Trigger,
+        Vector, //
+    },
 };
 use kernel::{
     prelude::*,
@@ -39,17 +48,6 @@ use kernel::{
         SpinLock, //
     },
 };
-
-/// Which interrupt, `VFIO_PCI_*_IRQ_INDEX`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Index {
-    /// The level-triggered legacy interrupt.
-    Intx,
-    /// Message signalled interrupts.
-    Msi,
-    /// Message signalled interrupts from a table in a BAR.
-    Msix,
-}
 
 impl Index {
     /// How many indexes a PCI device has; those that are not [`Index`] have no interrupts here.
@@ -118,60 +116,11 @@ pub struct VectorCounts {
     pub msix: u32,
 }
 
-/// One MSI or MSI-X vector.
-#[derive(Default)]
-struct Vector {
-    trigger: Option<EventFd>,
-    /// It was raised while delivery was held, or while there was no eventfd.
-    pending: bool,
-}
+type Routing = routing::Routing<EventFd, KVec<Vector<EventFd>>>;
 
-/// Where interrupts go now.
-struct Routing {
-    /// Which index the user has enabled.
-    mode: Option<Index>,
-    /// Nothing is delivered: the device is not running.
-    held: bool,
-    intx_trigger: Option<EventFd>,
-    intx_level: bool,
-    intx_masked: bool,
-    /// The cause whose rising edge raises vector 0.
-    cause: bool,
-    vectors: KVec<Vector>,
-}
-
-impl Routing {
-    /// Delivers INTx if it is high and nothing holds it back, and masks it then.
-    fn deliver_intx(&mut self) {
-        if self.mode != Some(Index::Intx) || !self.intx_level || self.intx_masked || self.held {
-            return;
-        }
-        if let Some(trigger) = &self.intx_trigger {
-            self.intx_masked = true;
-            trigger.signal();
-        }
-    }
-
-    /// Raises vector `number`, now or as soon as it can be delivered.
-    fn raise(&mut self, number: usize) {
-        let deliverable = matches!(self.mode, Some(Index::Msi | Index::Msix)) && !self.held;
-        if let Some(vector) = self.vectors.get_mut(number) {
-            match &vector.trigger {
-                Some(trigger) if deliverable => {
-                    vector.pending = false;
-                    trigger.signal();
-                }
-                _ => vector.pending = true,
-            }
-        }
-    }
-
-    fn deliver_messages(&mut self) {
-        for number in 0..self.vectors.len() {
-            if self.vectors[number].pending {
-                self.raise(number);
-            }
-        }
+impl Trigger for EventFd {
+    fn signal(&self) {
+        EventFd::signal(self);
     }
 }
 
@@ -193,7 +142,7 @@ impl Signalled for Router {
 impl Router {
     fn unmask(&self) {
         let mut routing = self.routing.lock();
-        routing.intx_masked = false;
+        routing.mask_intx(false);
         self.deliver_intx(&mut routing);
     }
 
@@ -235,15 +184,11 @@ impl Interrupts {
                 }
                 Arc::pin_init(
                     pin_init!(Router {
-                        routing <- crate::new_lock!(SpinLock, c"Router::routing", Routing {
-                            mode: None,
-                            held: false,
-                            intx_trigger: None,
-                            intx_level: false,
-                            intx_masked: false,
-                            cause: false,
-                            vectors,
-                        }),
+                        routing <- crate::new_lock!(
+                            SpinLock,
+                            c"Router::routing",
+                            Routing::new(vectors)
+                        ),
                         doubtful: Atomic::new(false),
                     }),
                     GFP_KERNEL_ACCOUNT,
@@ -305,9 +250,7 @@ impl Interrupts {
     /// call once more. Can be called with any lock held.
     pub fn set_line(&self, intx_level: bool, cause: bool, unseen: impl FnOnce() -> bool) {
         let mut routing = self.router.routing.lock();
-        let raised = cause && !routing.cause;
-        routing.intx_level = intx_level;
-        routing.cause = cause;
+        routing.set_line(intx_level, cause);
 
         // In this order: a write that `unseen` does not see is doubted after it was forgotten here.
         let doubtful = &self.router.doubtful;
@@ -315,9 +258,6 @@ impl Interrupts {
             doubtful.store(true, Relaxed);
         }
         self.router.deliver_intx(&mut routing);
-        if raised && routing.mode == Some(Index::Msi) {
-            routing.raise(0);
-        }
     }
 
     /// Raises the MSI-X vectors whose bits are set in `vectors`. A vector that cannot be delivered
@@ -336,30 +276,25 @@ impl Interrupts {
     /// Forgets what the device drove and raised, so that the next [`Self::set_line`] counts as an
     /// edge: the device's state has been replaced.
     pub fn forget(&self) {
-        let mut routing = self.router.routing.lock();
-        routing.intx_level = false;
-        routing.cause = false;
-        for vector in routing.vectors.iter_mut() {
-            vector.pending = false;
-        }
+        self.router.routing.lock().forget();
     }
 
     /// Delivers nothing from here on: the device is being stopped. No interrupt is delivered once
     /// this has returned.
     pub fn hold(&self) {
-        self.router.routing.lock().held = true;
+        self.router.routing.lock().hold(true);
     }
 
     /// Delivers again, first of all what came up in the meantime.
     pub fn release(&self) {
         let mut routing = self.router.routing.lock();
-        routing.held = false;
+        routing.hold(false);
         self.router.deliver_pending(&mut routing);
     }
 
     /// Which index the user has enabled.
     pub fn enabled(&self) -> Option<Index> {
-        self.router.routing.lock().mode
+        self.router.routing.lock().enabled()
     }
 
     /// Back to no interrupt enabled, as at open. What is pending stays so until
@@ -417,16 +352,7 @@ impl Interrupts {
     fn disable_locked(&self, unmask_listener: &mut Option<Virqfd<Router>>) {
         *unmask_listener = None;
 
-        let mut routing = self.router.routing.lock();
-        // The pending bit array of MSI-X is the device's, and outlives what the user does.
-        let keep_pending = routing.mode == Some(Index::Msix);
-        routing.mode = None;
-        routing.intx_masked = false;
-        routing.intx_trigger = None;
-        for vector in routing.vectors.iter_mut() {
-            vector.trigger = None;
-            vector.pending &= keep_pending;
-        }
+        self.router.routing.lock().disable();
     }
 
     /// Serves `VFIO_DEVICE_SET_IRQS`, and returns whether that enabled or disabled an index. May sleep.
@@ -444,7 +370,7 @@ impl Interrupts {
         let index = Index::new(set.index).ok_or(ENOTTY)?;
 
         if let (Action::Trigger, Data::None, 0) = (set.action, &set.data, set.count) {
-            match self.router.routing.lock().mode {
+            match self.enabled() {
                 Some(mode) if mode == index => {}
                 // Disabling what is not enabled is harmless, but must not disable the other.
                 _ => return Ok(false),
@@ -466,7 +392,7 @@ impl Interrupts {
             }
             (Index::Msi | Index::Msix, _, _) => Err(ENOTTY),
             (Index::Intx, action, data) => {
-                if self.router.routing.lock().mode != Some(Index::Intx) {
+                if self.enabled() != Some(Index::Intx) {
                     return Err(EINVAL);
                 }
                 match (action, data) {
@@ -485,7 +411,7 @@ impl Interrupts {
                         Ok(())
                     }
                     (_, _) => {
-                        self.router.routing.lock().intx_masked = true;
+                        self.router.routing.lock().mask_intx(true);
                         Ok(())
                     }
                 }
@@ -508,30 +434,10 @@ impl Interrupts {
         }
 
         let mut routing = self.router.routing.lock();
-        if routing.mode.is_some_and(|mode| mode != index) {
-            return Err(EINVAL);
-        }
-        let newly_enabled = routing.mode.is_none();
-        routing.mode = Some(index);
-
-        match index {
-            Index::Intx => {
-                // A mask outlasts the eventfd, as for vfio-pci: only an unmask ends it.
-                routing.intx_trigger = triggers.pop().flatten();
-                self.router.deliver_intx(&mut routing);
-            }
-            Index::Msi | Index::Msix => {
-                for (number, trigger) in (start as usize..).zip(triggers.iter_mut()) {
-                    if let Some(vector) = routing.vectors.get_mut(number) {
-                        vector.trigger = trigger.take();
-                    }
-                }
-                if index == Index::Msi && newly_enabled && routing.cause {
-                    routing.raise(0);
-                }
-                routing.deliver_messages();
-            }
-        }
+        let newly_enabled = routing
+            .set_triggers(index, start as usize, triggers.into_iter())
+            .map_err(|OtherEnabled| EINVAL)?;
+        self.router.deliver_intx(&mut routing);
 
         Ok(newly_enabled)
     }
@@ -546,26 +452,13 @@ impl Interrupts {
         wanted: impl Fn(usize) -> bool,
     ) -> Result {
         let routing = self.router.routing.lock();
-        if routing.mode != Some(index) {
+        if routing.enabled() != Some(index) {
             return Err(EINVAL);
         }
 
         for i in (0..count as usize).filter(|i| wanted(*i)) {
-            match index {
-                Index::Intx => {
-                    if let Some(trigger) = &routing.intx_trigger {
-                        trigger.signal();
-                    }
-                }
-                Index::Msi | Index::Msix => {
-                    if let Some(Vector {
-                        trigger: Some(trigger),
-                        ..
-                    }) = routing.vectors.get(start as usize + i)
-                    {
-                        trigger.signal();
-                    }
-                }
+            if let Some(trigger) = routing.trigger(start as usize + i) {
+                trigger.signal();
             }
         }
 

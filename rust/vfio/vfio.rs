@@ -30,6 +30,7 @@ pub mod migration;
 pub mod ratelimit;
 pub mod refusal;
 pub mod region;
+pub mod routing;
 pub mod shared_pages;
 pub mod trace;
 

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where a device's interrupts go: which index the user has enabled, with which triggers, and what
+//! waits to be delivered.
+//!
+//! Neither a lock nor an eventfd is in here, so that the rules run in host tests. [`irq`](crate::irq)
+//! has them under a spinlock and with eventfds as triggers.
+
+#![forbid(unsafe_code)]
+
+use core::ops::DerefMut;
+
+/// Which interrupt, `VFIO_PCI_*_IRQ_INDEX`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Index {
+    /// The level-triggered legacy interrupt.
+    Intx,
+    /// Message signalled interrupts.
+    Msi,
+    /// Message signalled interrupts from a table in a BAR.
+    Msix,
+}
+
+/// What an interrupt is delivered to, such as an eventfd.
+pub trait Trigger {
+    /// Delivers one interrupt.
+    fn signal(&self);
+}
+
+/// One MSI or MSI-X vector.
+#[derive(Clone, Debug)]
+pub struct Vector<T> {
+    trigger: Option<T>,
+    /// It was raised while it could not be delivered.
+    pending: bool,
+}
+
+impl<T> Default for Vector<T> {
+    fn default() -> Self {
+        Self {
+            trigger: None,
+            pending: false,
+        }
+    }
+}
+
+/// Another index is enabled, and the indexes exclude each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OtherEnabled;
+
+/// Where interrupts go now.
+#[derive(Clone, Debug)]
+pub struct Routing<T, V> {
+    /// Which index the user has enabled.
+    mode: Option<Index>,
+    /// Nothing is delivered: the device is not running.
+    held: bool,
+    intx_trigger: Option<T>,
+    intx_level: bool,
+    intx_masked: bool,
+    /// The cause whose rising edge raises MSI vector 0.
+    cause: bool,
+    vectors: V,
+}
+
+impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
+    /// Nothing is enabled, and nothing waits.
+    pub fn new(vectors: V) -> Self {
+        Self {
+            mode: None,
+            held: false,
+            intx_trigger: None,
+            intx_level: false,
+            intx_masked: false,
+            cause: false,
+            vectors,
+        }
+    }
+
+    /// Which index the user has enabled.
+    pub fn enabled(&self) -> Option<Index> {
+        self.mode
+    }
+
+    /// Sets what the device drives: the level of INTx, which [`Self::deliver_intx`] delivers, and the
+    /// cause whose rising edge raises MSI vector 0.
+    pub fn set_line(&mut self, intx_level: bool, cause: bool) {
+        let rising = cause && !self.cause;
+        self.intx_level = intx_level;
+        self.cause = cause;
+
+        if rising && self.mode == Some(Index::Msi) {
+            self.raise(0);
+        }
+    }
+
+    /// Delivers INTx if it is high and nothing holds it back, and masks it then.
+    pub fn deliver_intx(&mut self) {
+        if self.mode != Some(Index::Intx) || !self.intx_level || self.intx_masked || self.held {
+            return;
+        }
+        if let Some(trigger) = &self.intx_trigger {
+            self.intx_masked = true;
+            trigger.signal();
+        }
+    }
+
+    /// Masks INTx, or unmasks it without delivering it yet.
+    pub fn mask_intx(&mut self, masked: bool) {
+        self.intx_masked = masked;
+    }
+
+    /// Raises vector `number`, now or as soon as it can be delivered.
+    pub fn raise(&mut self, number: usize) {
+        let deliverable = matches!(self.mode, Some(Index::Msi | Index::Msix)) && !self.held;
+        if let Some(vector) = self.vectors.get_mut(number) {
+            match &vector.trigger {
+                Some(trigger) if deliverable => {
+                    vector.pending = false;
+                    trigger.signal();
+                }
+                _ => vector.pending = true,
+            }
+        }
+    }
+
+    /// Delivers the vectors that wait and can be delivered.
+    pub fn deliver_messages(&mut self) {
+        for number in 0..self.vectors.len() {
+            if self
+                .vectors
+                .get(number)
+                .is_some_and(|vector| vector.pending)
+            {
+                self.raise(number);
+            }
+        }
+    }
+
+    /// Delivers nothing while it is held.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Forgets what the device drove and raised.
+    pub fn forget(&mut self) {
+        self.intx_level = false;
+        self.cause = false;
+        for vector in self.vectors.iter_mut() {
+            vector.pending = false;
+        }
+    }
+
+    /// Enables `index` if nothing is enabled, and sets the triggers from `start` on. What waits for
+    /// them is delivered, but for INTx. Returns whether the index was enabled by that.
+    ///
+    /// # Errors
+    ///
+    /// Another index is enabled; nothing has changed.
+    pub fn set_triggers(
+        &mut self,
+        index: Index,
+        start: usize,
+        triggers: impl Iterator<Item = Option<T>>,
+    ) -> Result<bool, OtherEnabled> {
+        if self.mode.is_some_and(|mode| mode != index) {
+            return Err(OtherEnabled);
+        }
+        let newly_enabled = self.mode.is_none();
+        self.mode = Some(index);
+
+        if index == Index::Intx {
+            // A mask outlasts the trigger, as for vfio-pci: only an unmask ends it.
+            self.intx_trigger = triggers.last().flatten();
+            return Ok(newly_enabled);
+        }
+        for (number, trigger) in (start..).zip(triggers) {
+            if let Some(vector) = self.vectors.get_mut(number) {
+                vector.trigger = trigger;
+            }
+        }
+        if index == Index::Msi && newly_enabled && self.cause {
+            self.raise(0);
+        }
+        self.deliver_messages();
+        Ok(newly_enabled)
+    }
+
+    /// Disables whatever index is enabled.
+    pub fn disable(&mut self) {
+        // The pending bit array of MSI-X is the device's, and outlives what the user does.
+        let keep_pending = self.mode == Some(Index::Msix);
+        self.mode = None;
+        self.intx_masked = false;
+        self.intx_trigger = None;
+        for vector in self.vectors.iter_mut() {
+            vector.trigger = None;
+            vector.pending &= keep_pending;
+        }
+    }
+
+    /// The trigger of an interrupt of the index that is enabled.
+    pub fn trigger(&self, number: usize) -> Option<&T> {
+        match self.mode? {
+            Index::Intx => self.intx_trigger.as_ref(),
+            Index::Msi | Index::Msix => self.vectors.get(number)?.trigger.as_ref(),
+        }
+    }
+}
