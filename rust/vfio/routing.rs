@@ -187,9 +187,12 @@ impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
     }
 
     /// Disables whatever index is enabled.
+    ///
+    /// What waits for MSI-X stays: its pending bits are the device's, and outlive what the user does. A
+    /// device that is told to send messages may raise one while INTx is still enabled here, as QEMU
+    /// passes the enable bit on before it exchanges the indexes.
     pub fn disable(&mut self) {
-        // The pending bit array of MSI-X is the device's, and outlives what the user does.
-        let keep_pending = self.mode == Some(Index::Msix);
+        let keep_pending = self.mode != Some(Index::Msi);
         self.mode = None;
         self.intx_masked = false;
         self.intx_trigger = None;

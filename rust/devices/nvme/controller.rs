@@ -270,13 +270,17 @@ impl Controller {
     }
 
     /// Writes configuration space; bits that software cannot change stay. A function level reset is
-    /// done at once.
+    /// done at once. What waits to be consumed when software enables MSI-X is announced once more.
     ///
     /// # Errors
     ///
     /// The access ends past configuration space; nothing is written.
     pub fn write_config(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
+        let enabled = self.msix_enabled();
         self.config.write(offset, bytes)?;
+        if !enabled && self.msix_enabled() {
+            self.raise_unconsumed();
+        }
         if self.config.requests_reset(offset, bytes) {
             self.reset();
         }

@@ -8,6 +8,7 @@
 
 mod bench;
 mod dbbuf;
+mod delivery;
 mod disk;
 mod driver;
 mod events;

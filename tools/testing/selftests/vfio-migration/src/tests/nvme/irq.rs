@@ -38,6 +38,8 @@ pub const CASES: &[Case] = cases![
     nvme_msix_of_a_queue_without_interrupts_is_silent,
     nvme_msix_vectors_may_be_shared,
     nvme_msix_needs_no_enable_bit,
+    nvme_msix_enabled_as_qemu_7_2_does_it,
+    nvme_msix_enabled_as_qemu_11_does_it,
     nvme_msix_set_up_survives_a_reset,
     nvme_msix_table_is_written_while_stopped,
     nvme_msix_eventfds_may_be_exchanged,
@@ -170,6 +172,121 @@ fn nvme_msix_needs_no_enable_bit(context: &Context) -> Outcome {
     disk.driver.signal()?;
     let signals = disk.driver.event(9).wait(PATIENCE)?;
     holds(signals >= 1, "no interrupt for what completed meanwhile")
+}
+
+/// What a VMM does while its guest enables MSI-X.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// The guest's write of the control word: the enable bit, with or without the function mask.
+    Control { masked: bool },
+    /// `VFIO_DEVICE_SET_IRQS` that disables an index, enabled or not.
+    Disable(Index),
+    /// Eventfds for so many vectors from the first on.
+    Vectors(usize),
+    /// No eventfd for the first vector, which enables MSI-X all the same.
+    NoVector,
+    /// The eventfd of one vector.
+    One(usize),
+}
+
+/// Does the steps for a controller that interrupts by its pin, once for each place that a completion of
+/// both queues can have among them, and expects the vectors of both at the end.
+fn completions_around(context: &Context, steps: &[Step]) -> Outcome {
+    let (mut disk, pin) = pinned(context)?;
+    let space = config::space(&disk.card)?;
+    let control = disk.driver.msix()? + 2;
+    // A queue with a vector that the pin does not have.
+    disk.card.device().disable_irqs(Index::Intx)?;
+    disk.driver.connect(2)?;
+    disk.driver.create_pair(8, Some(1))?;
+    let events = [EventFd::new()?, EventFd::new()?];
+    let device = disk.card.device().clone();
+    let set = |start: usize, events: &[Option<&EventFd>]| {
+        let count = events.len() as u32;
+        let data = Data::EventFd(events);
+        device.set_irqs(Index::Msix, Action::Trigger, start as u32, count, data)
+    };
+    for place in 0..=steps.len() {
+        // As a guest's driver that is bound anew finds it, at a VMM like QEMU.
+        device.disable_irqs(Index::Msix)?;
+        space.write(control, &[0, 0])?;
+        device.set_trigger(Index::Intx, Some(&pin))?;
+        for event in &events {
+            event.take()?;
+        }
+        for at in 0..=steps.len() {
+            if at == place {
+                let buffer = disk.driver.data(0);
+                let read = disk.transfer(1, nvm::READ, 0, PAGE, buffer);
+                for (queue, command) in [(0, harmless()), (1, read)] {
+                    disk.driver.submit(queue, command)?;
+                    while disk.driver.peek(queue).is_none() {
+                        std::thread::yield_now();
+                    }
+                }
+                // Whoever reads a register gets its turn when the interrupts are sent.
+                disk.driver.status()?;
+            }
+            match steps.get(at) {
+                None => {}
+                Some(Step::Control { masked }) => {
+                    let value = 1 << 15 | u16::from(*masked) << 14;
+                    space.write(control, &value.to_le_bytes())?;
+                }
+                Some(Step::Disable(index)) => device.disable_irqs(*index)?,
+                Some(Step::Vectors(count)) => {
+                    set(0, &events[..*count].iter().map(Some).collect::<Vec<_>>())?;
+                }
+                Some(Step::NoVector) => set(0, &[None])?,
+                Some(Step::One(vector)) => set(*vector, &[Some(&events[*vector])])?,
+            }
+        }
+        for (queue, event) in (0..).zip(&events) {
+            holds(
+                event.wait(PATIENCE)? >= 1,
+                format_args!(
+                    "no interrupt of vector {queue}, completion before step {place} of {steps:?}"
+                ),
+            )?;
+            disk.driver.wait(queue)?;
+        }
+        pin.take()?;
+    }
+    disk.driver.disconnect();
+    disk.expect_recovers()
+}
+
+/// `vfio_msix_enable()` and `vfio_msix_vector_do_use()` up to QEMU 8.1.
+fn nvme_msix_enabled_as_qemu_7_2_does_it(context: &Context) -> Outcome {
+    completions_around(
+        context,
+        &[
+            Step::Control { masked: true },
+            Step::Disable(Index::Intx),
+            // For the first vector, and once more for each that is added.
+            Step::Disable(Index::Msix),
+            Step::Vectors(1),
+            Step::Control { masked: false },
+            Step::One(0),
+            Step::Disable(Index::Msix),
+            Step::Vectors(2),
+        ],
+    )
+}
+
+/// The same from QEMU 8.2 on, for a device whose MSI-X is not `VFIO_IRQ_INFO_NORESIZE`.
+fn nvme_msix_enabled_as_qemu_11_does_it(context: &Context) -> Outcome {
+    completions_around(
+        context,
+        &[
+            Step::Control { masked: true },
+            Step::Disable(Index::Intx),
+            Step::NoVector,
+            Step::Control { masked: false },
+            Step::One(0),
+            Step::One(1),
+        ],
+    )
 }
 
 fn nvme_msix_set_up_survives_a_reset(context: &Context) -> Outcome {
