@@ -52,17 +52,14 @@ pub(crate) const MSIX_TABLE_SIZE: usize = PAIRS * MSIX_ENTRY_SIZE;
 const MSIX_ENTRY_CONTROL: usize = 12;
 const MSIX_ENTRY_MASKED: u8 = 1 << 0;
 
-/// Red Hat, which assigns device numbers for virtual devices.
-pub(crate) const VENDOR_REDHAT: u16 = 0x1b36;
-/// Red Hat, for subsystems of QEMU.
-pub(crate) const SUBVENDOR_QEMU: u16 = 0x1af4;
+/// Red Hat, whose device numbers 0x10f0 to 0x10ff anybody may use for experiments, as
+/// `docs/specs/pci-ids.rst` of QEMU has it.
+pub(crate) const VENDOR_REDHAT_QUMRANET: u16 = 0x1af4;
 
 /// What the controller is to the PCI bus.
 static LAYOUT: Layout = {
-    /// A number that is not QEMU's own controller.
-    const DEVICE_FERRY_NVME: u16 = 0x00f1;
-    /// Any device of QEMU.
-    const SUBDEVICE_QEMU: u16 = 0x1100;
+    /// A number of the range for experiments.
+    const DEVICE_FERRY_NVME: u16 = 0x10f0;
     /// Mass storage, non-volatile memory, NVM Express I/O controller.
     const NVM_EXPRESS: Class = Class {
         base: 0x01,
@@ -71,12 +68,12 @@ static LAYOUT: Layout = {
     };
 
     Layout::new(&Identity {
-        vendor: VENDOR_REDHAT,
+        vendor: VENDOR_REDHAT_QUMRANET,
         device: DEVICE_FERRY_NVME,
         revision: 1,
         class: NVM_EXPRESS,
-        subsystem_vendor: SUBVENDOR_QEMU,
-        subsystem: SUBDEVICE_QEMU,
+        subsystem_vendor: VENDOR_REDHAT_QUMRANET,
+        subsystem: DEVICE_FERRY_NVME,
     })
     .bar(
         0,

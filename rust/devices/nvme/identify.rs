@@ -3,10 +3,7 @@
 //! What the controller and its namespace are: Identify, section 5.15.
 
 use crate::command::NSID;
-use crate::controller::{
-    SUBVENDOR_QEMU,
-    VENDOR_REDHAT, //
-};
+use crate::controller::VENDOR_REDHAT_QUMRANET;
 use crate::events::REQUESTS_MAX;
 use crate::features::{
     TEMPERATURE_CRITICAL,
@@ -71,19 +68,12 @@ const DLFEAT_READ_ZEROES: u8 = 1 << 0;
 /// Write Zeroes can deallocate.
 const DLFEAT_WRITE_ZEROES: u8 = 1 << 3;
 
-/// Types of namespace descriptors.
-const NIDT_EUI64: u8 = 1;
-const NIDT_NGUID: u8 = 2;
+/// Type of a namespace descriptor with a UUID.
 const NIDT_UUID: u8 = 3;
 /// Bytes of a descriptor before the identifier.
 const DESCRIPTOR_HEADER: usize = 4;
 
-const EUI64_SIZE: usize = 8;
-const NGUID_SIZE: usize = 16;
 const UUID_SIZE: usize = 16;
-
-/// Three bytes that an organisation owns. This one is set aside for local use.
-const OUI: [u8; 3] = [0x52, 0x54, 0x00];
 
 /// What a controller is called besides its serial number. It keeps its names when it moves to a host
 /// whose code would give others.
@@ -102,23 +92,6 @@ impl Default for Names {
             firmware: FIRMWARE,
         }
     }
-}
-
-fn eui64(serial: &[u8; SERIAL_SIZE]) -> [u8; EUI64_SIZE] {
-    let extension = digest(b"EUI64", serial);
-    let mut name = [0; EUI64_SIZE];
-    name[..OUI.len()].copy_from_slice(&OUI);
-    name[OUI.len()..].copy_from_slice(&extension[..EUI64_SIZE - OUI.len()]);
-    name
-}
-
-fn nguid(serial: &[u8; SERIAL_SIZE]) -> [u8; NGUID_SIZE] {
-    /// Where the organisation is; an extension is on both sides.
-    const OUI_OFFSET: usize = 8;
-
-    let mut name = digest(b"NGUID", serial);
-    name[OUI_OFFSET..OUI_OFFSET + OUI.len()].copy_from_slice(&OUI);
-    name
 }
 
 fn namespace_uuid(serial: &[u8; SERIAL_SIZE]) -> [u8; UUID_SIZE] {
@@ -185,13 +158,13 @@ const FLUSH_TIME_US: u32 = READY_TIMEOUT as u32 * 500_000;
 
 /// Describes the controller, figure 247.
 pub(crate) fn controller(window: &mut Window<'_>, parameters: &Parameters, names: &Names) {
-    window.put_u16(0, VENDOR_REDHAT);
-    window.put_u16(2, SUBVENDOR_QEMU);
+    // Vendor and subsystem vendor, as in configuration space.
+    window.put_u16(0, VENDOR_REDHAT_QUMRANET);
+    window.put_u16(2, VENDOR_REDHAT_QUMRANET);
     window.put(4, &parameters.serial);
     window.put(24, &names.model);
     window.put(64, &names.firmware);
-    // IEEE, least significant byte first.
-    window.put(73, &[OUI[2], OUI[1], OUI[0]]);
+    // IEEE at 73 stays 0: nobody who makes this controller has such an identifier.
     window.put_u8(77, TRANSFER_SHIFT as u8);
     window.put_u32(80, VERSION);
     // A shutdown waits until the medium has everything.
@@ -235,8 +208,8 @@ pub(crate) fn namespace(window: &mut Window<'_>, parameters: &Parameters) {
         _ => DLFEAT_WRITE_ZEROES,
     };
     window.put_u8(33, dlfeat);
-    window.put(104, &nguid(&parameters.serial));
-    window.put(120, &eui64(&parameters.serial));
+    // NGUID at 104 and EUI64 at 120 stay 0: both begin with an identifier that the IEEE assigned to
+    // whoever makes the controller. The namespace has a UUID instead, among the descriptors.
     // The only format: no metadata.
     window.put_u8(128 + 2, parameters.lba_shift);
 }
@@ -248,15 +221,8 @@ pub(crate) fn active_namespaces(window: &mut Window<'_>, nsid: u32) {
     }
 }
 
-/// Lists the names of the namespace, figure 244.
+/// Lists the names of the namespace, figure 244: its UUID.
 pub(crate) fn descriptors(window: &mut Window<'_>, parameters: &Parameters) {
-    let mut at = 0;
-    let mut add = |kind: u8, name: &[u8]| {
-        window.put(at, &[kind, name.len() as u8]);
-        window.put(at + DESCRIPTOR_HEADER, name);
-        at += DESCRIPTOR_HEADER + name.len();
-    };
-    add(NIDT_EUI64, &eui64(&parameters.serial));
-    add(NIDT_NGUID, &nguid(&parameters.serial));
-    add(NIDT_UUID, &namespace_uuid(&parameters.serial));
+    window.put(0, &[NIDT_UUID, UUID_SIZE as u8]);
+    window.put(DESCRIPTOR_HEADER, &namespace_uuid(&parameters.serial));
 }

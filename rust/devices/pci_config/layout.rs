@@ -78,12 +78,12 @@ pub enum InterruptPin {
 /// ```
 /// # use pci_config::{Bar, Class, Identity, InterruptPin, Layout};
 /// static SERIAL: Layout = Layout::new(&Identity {
-///     vendor: 0x1b36,
-///     device: 0x0002,
+///     vendor: 0x1af4,
+///     device: 0x10f1,
 ///     revision: 1,
 ///     class: Class { base: 0x07, sub: 0x00, interface: 0x02 },
 ///     subsystem_vendor: 0x1af4,
-///     subsystem: 0x1100,
+///     subsystem: 0x10f1,
 /// })
 /// .bar(0, Bar::Io { size: 8 })
 /// .interrupt_pin(InterruptPin::A)

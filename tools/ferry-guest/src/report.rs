@@ -107,7 +107,7 @@ pub enum Report {
 pub struct Disk {
     /// Its name below `/dev`, such as `nvme0n1`.
     pub name: String,
-    /// The controller's PCI vendor and device, as in `1b36:00f1`.
+    /// The controller's PCI vendor and device, as in `1af4:10f0`.
     pub pci: String,
     /// Size in bytes.
     pub bytes: u64,

@@ -18,11 +18,11 @@ use rustix::termios::OptionalActions;
 use rustix::termios::QueueSelector;
 use rustix::termios::SpecialCodeIndex;
 
-/// PCI vendor of QEMU's serial cards, which the card stands in for.
-const VENDOR: u32 = 0x1b36;
+/// PCI vendor of the card.
+const VENDOR: u32 = 0x1af4;
 
 /// PCI devices: the card with one, two and four ports.
-const DEVICES: std::ops::RangeInclusive<u32> = 0x0002..=0x0004;
+const DEVICES: std::ops::RangeInclusive<u32> = 0x10f1..=0x10f3;
 
 /// What the driver tells of its ports; the name has changed over time.
 const DRIVER_TABLES: [&str; 2] = ["/proc/tty/driver/serial_8250", "/proc/tty/driver/serial"];

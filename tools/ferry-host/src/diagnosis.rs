@@ -36,7 +36,7 @@ const REGISTERS_COMMAND: &str = "info registers";
 const HUMAN_COMMANDS: [&str; 3] = [REGISTERS_COMMAND, "info lapic", "info pic"];
 
 /// How QEMU begins to tell of the serial card, and of others whose number begins so.
-const CARD: &str = "PCI device 1b36:000";
+const CARD: &str = "PCI device 1af4:10f";
 
 /// Registers of a port of the card that are worth a look, as offset and name. Reading the receiver
 /// would take a character.
@@ -150,11 +150,11 @@ fn is_vector_register(line: &str) -> bool {
 /// First I/O port and number of serial ports of the card in what `info pci` prints.
 fn card(pci: &str) -> Option<(u64, u64)> {
     pci.split(CARD).skip(1).find_map(|device| {
-        // The devices 2, 3 and 4 have one, two and four ports.
+        // The devices 1, 2 and 3 have one, two and four ports.
         let ports = match device.chars().next()? {
-            '2' => 1,
-            '3' => 2,
-            '4' => 4,
+            '1' => 1,
+            '2' => 2,
+            '3' => 4,
             _ => return None,
         };
         let (_, address) = device.split_once("I/O at 0x")?;
@@ -217,16 +217,18 @@ mod tests {
     fn the_card_is_found_among_other_devices() {
         let pci = "  Bus  0, device   2, function 0:\n    PCI bridge: PCI device 1b36:000c\n      \
                    BUS 1.\n      BAR0: 32 bit memory at 0xfebc0000 [0xfebc0fff].\n  \
-                   Bus  1, device   0, function 0:\n    Class 1792: PCI device 1b36:0003\n      \
-                   PCI subsystem 1af4:1100\n      IRQ 11, pin A\n      \
+                   Bus  1, device   0, function 0:\n    Class 1792: PCI device 1af4:10f2\n      \
+                   PCI subsystem 1af4:10f2\n      IRQ 11, pin A\n      \
                    BAR0: I/O at 0xc000 [0xc00f].\n      id \"card\"\n";
         assert_eq!(card(pci), Some((0xc000, 2)));
     }
 
     #[test]
     fn a_card_without_address_is_none() {
-        let pci = "Class 1792: PCI device 1b36:0002\n BAR0: I/O at 0xffffffffffffffff [0x6].\n";
+        let pci = "Class 1792: PCI device 1af4:10f1\n BAR0: I/O at 0xffffffffffffffff [0x6].\n";
         assert_eq!(card(pci), None);
         assert_eq!(card("nothing"), None);
+        let disk = "Class 0264: PCI device 1af4:10f0\n BAR0: 64 bit memory at 0xfebc0000.\n";
+        assert_eq!(card(disk), None);
     }
 }

@@ -113,7 +113,7 @@ const STEADY: [&str; 8] = [
 /// What a disk is called in results, by its PCI identity.
 fn disk_name(pci: &str) -> &str {
     match pci {
-        "1b36:00f1" => "ferry_nvme",
+        "1af4:10f0" => "ferry_nvme",
         "1b36:0010" => "nvme",
         "1af4:1001" | "1af4:1042" => "virtio-blk",
         other => other,

@@ -41,12 +41,15 @@ fn set_config(card: &mut Card, offset: u64, bytes: &[u8]) {
 }
 
 #[test]
-fn identity_is_that_of_qemus_serial_cards() {
-    for (count, device) in COUNTS.into_iter().zip([0x02, 0x03, 0x04]) {
+fn the_identity_is_of_the_range_for_experiments() {
+    for (count, device) in COUNTS.into_iter().zip([0xf1, 0xf2, 0xf3]) {
         let card = Card::new(count);
+        // Red Hat lends 1af4:10f0 to 1af4:10ff to everybody. QEMU's card, 1b36:0002 to 1b36:0004, has no
+        // MSI.
+        let numbers = [0xf4, 0x1a, device, 0x10];
         assert_eq!(
             config(&card, 0x00),
-            [0x36, 0x1b, device, 0x00],
+            numbers,
             "vendor and device of {count:?}"
         );
         assert_eq!(
@@ -55,11 +58,7 @@ fn identity_is_that_of_qemus_serial_cards() {
             "revision 1, a 16550-compatible serial controller"
         );
         assert_eq!(config(&card, 0x0e), [0x00], "one function, type 0 header");
-        assert_eq!(
-            config(&card, 0x2c),
-            [0xf4, 0x1a, 0x00, 0x11],
-            "subsystem of {count:?}"
-        );
+        assert_eq!(config(&card, 0x2c), numbers, "subsystem of {count:?}");
         assert_eq!(config(&card, 0x3d), [0x01], "INTA#");
     }
 }

@@ -164,8 +164,8 @@ fn identity() -> Outcome {
         card.read_config(0, &mut bytes)
             .map_err(|_| "configuration space is readable")?;
         require(
-            bytes[..4] == [0x36, 0x1b, device, 0x00],
-            "vendor 1b36, device 0002 to 0004",
+            bytes[..4] == [0xf4, 0x1a, device, 0x10],
+            "vendor 1af4, device 10f1 to 10f3",
         )?;
         require(
             bytes[8..] == [0x01, 0x02, 0x00, 0x07],

@@ -153,6 +153,10 @@ impl Bench {
         u16::from_le_bytes(bytes)
     }
 
+    pub fn read_config32(&mut self, offset: u64) -> u32 {
+        u32::from(self.config16(offset)) | u32::from(self.config16(offset + 2)) << 16
+    }
+
     pub fn write_config16(&mut self, offset: u64, value: u16) {
         self.controller
             .write_config(offset, &value.to_le_bytes())

@@ -261,23 +261,41 @@ fn the_descriptors_are_a_well_formed_list_with_stable_names() {
         "nothing follows the list"
     );
 
-    let namespace = driver.identify(CNS_NS, 1);
-    let mut at = 0;
-    while data[at] != 0 {
-        let length = usize::from(data[at + 1]);
-        let name = &data[at + 4..at + 4 + length];
-        match data[at] {
-            1 => assert_eq!(name, &namespace[120..128], "EUI64"),
-            2 => assert_eq!(name, &namespace[104..120], "NGUID"),
-            _ => {}
-        }
-        at += 4 + length;
-    }
     driver.bench.relocate();
     assert_eq!(
         driver.identify(CNS_NS_DESC_LIST, 1),
         data,
         "the names survive a move"
+    );
+}
+
+#[test]
+fn no_identity_is_anybody_elses() {
+    let mut driver = Driver::new(Setup::default());
+    let controller = driver.identify(CNS_CTRL, 0);
+    let numbers = driver.bench.read_config32(0x00);
+    let subsystem = driver.bench.read_config32(0x2c);
+    // Red Hat lends 1af4:10f0 to 1af4:10ff to experiments, and no number of its other range.
+    assert_eq!(numbers, 0x10f0_1af4, "device and vendor");
+    assert_eq!(subsystem, numbers, "subsystem");
+    assert_eq!(controller[0..2], numbers.to_le_bytes()[..2], "VID");
+    assert_eq!(controller[2..4], subsystem.to_le_bytes()[..2], "SSVID");
+    // What the IEEE assigns, nobody has assigned: IEEE, NGUID, EUI64.
+    assert_eq!(controller[73..76], [0; 3], "IEEE");
+    let namespace = driver.identify(CNS_NS, 1);
+    assert_eq!(namespace[104..120], [0; 16], "NGUID");
+    assert_eq!(namespace[120..128], [0; 8], "EUI64");
+    let names = driver.identify(CNS_NS_DESC_LIST, 1);
+    assert_eq!(names[..2], [3, 16], "a UUID");
+    assert_eq!(names[20], 0, "and no other name");
+    let name = String::from_utf8_lossy(&controller[24..72]).into_owned();
+    assert!(
+        !name.contains("QEMU") && !name.contains("Red Hat"),
+        "model and firmware revision: {name}"
+    );
+    assert!(
+        controller[768..1024].starts_with(b"nqn.2014-08.org.nvmexpress:uuid:"),
+        "the NQN is of the form that whoever has a UUID may use"
     );
 }
 

@@ -34,6 +34,10 @@ const CLASS: u64 = 0x08;
 const HEADER_TYPE: u64 = 0x0e;
 /// First base address register, 4 bytes.
 pub const BAR0: u64 = 0x10;
+/// Subsystem vendor, 2 bytes.
+const SUBSYSTEM_VENDOR: u64 = 0x2c;
+/// Subsystem, 2 bytes.
+const SUBSYSTEM: u64 = 0x2e;
 /// Expansion ROM base address, 4 bytes.
 const ROM: u64 = 0x30;
 /// First capability, 1 byte.
@@ -65,7 +69,7 @@ const MSI_ENABLE: u16 = 1;
 
 /// The tests of the serial cards.
 pub const UART: &[Case] = cases![
-    config_identity_is_qemus_serial_card,
+    config_identity_is_a_serial_card_for_experiments,
     config_bar0_tells_its_size,
     config_the_other_bars_are_not_there,
     config_the_capability_list_ends_and_has_msi,
@@ -121,17 +125,23 @@ pub fn enable_msi(card: &Card) -> Outcome {
     Ok(space.write(control, &value.to_le_bytes())?)
 }
 
-fn config_identity_is_qemus_serial_card(context: &Context) -> Outcome {
+fn config_identity_is_a_serial_card_for_experiments(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     let space = space(&card)?;
     same("size", space.size(), SIZE)?;
-    same("vendor", space.read_u16(VENDOR)?, 0x1b36)?;
+    same("vendor", space.read_u16(VENDOR)?, 0x1af4)?;
     let device = match context.ports() {
-        1 => 0x0002,
-        2 => 0x0003,
-        _ => 0x0004,
+        1 => 0x10f1,
+        2 => 0x10f2,
+        _ => 0x10f3,
     };
     same("device", space.read_u16(DEVICE)?, device)?;
+    same(
+        "subsystem vendor",
+        space.read_u16(SUBSYSTEM_VENDOR)?,
+        0x1af4,
+    )?;
+    same("subsystem", space.read_u16(SUBSYSTEM)?, device)?;
     same("class", space.read_u32(CLASS)? >> 8, 0x07_00_02)?;
     same("header type", space.read_u8(HEADER_TYPE)?, 0)?;
     same("interrupt pin", space.read_u8(INTERRUPT_PIN)?, 1)
@@ -280,7 +290,7 @@ fn config_accesses_to_a_bad_address_are_refused(context: &Context) -> Outcome {
             space.write_nowhere(0, len),
         )?;
     }
-    same("vendor", space.read_u16(VENDOR)?, 0x1b36)
+    same("vendor", space.read_u16(VENDOR)?, 0x1af4)
 }
 
 fn config_absent_regions_have_no_size_and_no_bytes(context: &Context) -> Outcome {

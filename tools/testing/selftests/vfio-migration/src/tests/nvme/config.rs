@@ -75,9 +75,9 @@ fn capability(space: &Region, id: u8) -> Outcome<u64> {
 fn nvme_config_identity(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     let space = space(&card)?;
-    same("vendor and device", space.read_u32(0x00)?, 0x00f1_1b36)?;
+    same("vendor and device", space.read_u32(0x00)?, 0x10f0_1af4)?;
     same("class and revision", space.read_u32(0x08)?, 0x0108_0201)?;
-    same("subsystem", space.read_u32(0x2c)?, 0x1100_1af4)?;
+    same("subsystem", space.read_u32(0x2c)?, 0x10f0_1af4)?;
     same("header type", space.read_u8(0x0e)?, 0)?;
     same("interrupt pin", space.read_u8(0x3d)?, 1)
 }
