@@ -267,7 +267,7 @@ impl Port {
         // Switching between a 16450 and a 16550A empties both sides. The shift register is no part
         // of the FIFO.
         if switched || (enable && written.intersects(FifoControl::CLEAR_RCVR)) {
-            self.receiver.clear();
+            self.clear_receiver();
         }
         if switched || (enable && written.intersects(FifoControl::CLEAR_XMIT)) {
             let held = !self.transmitter.is_empty();
@@ -277,6 +277,13 @@ impl Port {
             }
         }
         self.transmit();
+    }
+
+    /// Drops the characters in the receiver, and what was wrong with them. That a character was lost is
+    /// no property of those that were not, and stays to be read.
+    fn clear_receiver(&mut self) {
+        self.receiver.clear();
+        self.line_errors = self.line_errors & LineStatus::OE;
     }
 
     /// Changes the control registers and what is connected by them.

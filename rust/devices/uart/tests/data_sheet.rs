@@ -568,14 +568,150 @@ fn fifoe_is_always_0_without_fifos() {
 }
 
 #[test]
-fn clear_rcvr_takes_the_errors_of_its_characters() {
-    let mut serial = Serial::with_fifos();
+fn clearing_the_receiver_takes_the_errors_of_its_characters() {
+    // Behind another character, next to be read, and next with another one behind it.
+    for (before, after) in [(1, 0), (0, 0), (0, 1), (2, 2)] {
+        for fcr in [FCR_ENABLE_FIFO | FCR_CLEAR_RCVR, 0] {
+            let mut serial = Serial::with_fifos();
+            serial.write(IER, IER_RLSI);
+            serial.send(&TEXT[..before]);
+            serial.write(LCR, LCR_WLEN8 | LCR_PARITY | LCR_SBC);
+            serial.write(LCR, LCR_WLEN8);
+            serial.send(&TEXT[..after]);
+            let pending = before == 0;
+            serial.expect_interrupt(pending, "the break is next to be read, or not");
+            serial.write(FCR, fcr);
+            serial.expect_interrupt(false, "there is no character with an error");
+            serial.expect(
+                LSR,
+                LSR_THRE | LSR_TEMT,
+                "no character, and no error of one",
+            );
+            serial.expect(LSR, LSR_THRE | LSR_TEMT, "and none afterwards");
+        }
+    }
 
-    serial.send(&TEXT[..1]);
+    // Without FIFOs the receiver is cleared by switching them on.
+    let mut serial = Serial::new();
     serial.write(LCR, LCR_WLEN8 | LCR_SBC);
-    serial.expect_bits(LSR, LSR_FIFOE, LSR_FIFOE, "an error is in the FIFO");
-    serial.write(FCR, FCR_ENABLE_FIFO | FCR_CLEAR_RCVR);
-    serial.expect(LSR, LSR_THRE | LSR_TEMT, "the FIFO is empty");
+    serial.write(FCR, FCR_ENABLE_FIFO);
+    serial.expect(LSR, LSR_THRE | LSR_TEMT, "the break was cleared away");
+}
+
+#[test]
+fn clearing_the_receiver_leaves_an_overrun() {
+    for fcr in [FCR_ENABLE_FIFO | FCR_CLEAR_RCVR, 0] {
+        let mut serial = Serial::with_fifos();
+        serial.write(MCR, MCR_LOOP);
+        serial.write(IER, IER_RLSI);
+        serial.send(&TEXT[..FIFO_DEPTH + 1]);
+        serial.write(FCR, fcr);
+        serial.expect_interrupt(true, "a character was lost, whatever became of the others");
+        serial.relocate();
+        serial.expect(LSR, LSR_OE | LSR_THRE | LSR_TEMT, "the overrun");
+        serial.expect(LSR, LSR_THRE | LSR_TEMT, "LSR was read");
+        serial.expect_interrupt(false, "LSR was read");
+    }
+}
+
+#[test]
+fn clearing_the_transmitter_leaves_errors_of_received_characters() {
+    let mut serial = Serial::with_fifos();
+    serial.write(LCR, LCR_WLEN8 | LCR_SBC);
+    serial.write(LCR, LCR_WLEN8);
+    serial.write(FCR, FCR_ENABLE_FIFO | FCR_CLEAR_XMIT);
+    serial.write(FCR, FCR_ENABLE_FIFO | FCR_TRIGGER_8);
+    serial.expect_bits(
+        LSR,
+        LSR_BI | LSR_FIFOE | LSR_DR,
+        LSR_BI | LSR_FIFOE | LSR_DR,
+        "the break is still there",
+    );
+}
+
+#[test]
+fn an_error_of_an_overrun_character_stays_until_lsr_is_read() {
+    // A 16450 has no error bits with the character: they are set when it comes, and cleared by reading
+    // LSR alone.
+    let mut serial = Serial::new();
+    serial.write(LCR, LCR_WLEN8 | LCR_SBC);
+    serial.write(MCR, MCR_LOOP);
+    serial.send(&TEXT[..1]);
+    serial.expect_bits(
+        LSR,
+        LSR_OE | LSR_BI | LSR_FE | LSR_DR,
+        LSR_OE | LSR_BI | LSR_FE | LSR_DR,
+        "the break was overrun",
+    );
+    serial.expect(LSR, LSR_DR | LSR_THRE | LSR_TEMT, "LSR was read");
+    serial.expect(RX, TEXT[0], "the character that overran it");
+}
+
+#[test]
+fn a_cause_that_came_while_it_was_masked_interrupts_when_it_is_enabled() {
+    let mut serial = Serial::with_fifos();
+    serial.write(LCR, LCR_WLEN8 | LCR_SBC);
+    serial.write(LCR, LCR_WLEN8);
+    serial.write(MCR, MCR_RTS);
+    serial.relocate();
+    for (source, identification, reading) in [
+        (IER_RLSI, IIR_RLSI, LSR),
+        (IER_RDI, IIR_RDI, RX),
+        (IER_MSI, IIR_MSI, MSR),
+    ] {
+        serial.expect_interrupt(false, "masked");
+        serial.write(IER, source);
+        serial.expect(IIR, IIR_FIFO_ENABLED | identification, "enabled");
+        serial.write(IER, 0);
+        serial.expect_interrupt(false, "masked again");
+        serial.write(IER, source);
+        serial.expect(IIR, IIR_FIFO_ENABLED | identification, "it is still due");
+        serial.read(reading);
+        serial.expect_interrupt(false, "its register was read");
+        serial.write(IER, 0);
+    }
+}
+
+#[test]
+fn masking_thre_forgets_it_and_unmasking_tells_it_once_while_empty() {
+    let mut serial = Serial::with_fifos();
+    serial.write(IER, IER_THRI);
+    serial.write(IER, 0);
+    serial.expect_interrupt(false, "masked");
+    serial.write(IER, IER_THRI);
+    serial.expect(IIR, IIR_FIFO_ENABLED | IIR_THRI, "told again");
+    serial.expect(IIR, IIR_FIFO_ENABLED | IIR_NO_INT, "once");
+    serial.write(IER, IER_THRI | IER_RDI);
+    serial.expect_interrupt(false, "it was enabled before");
+
+    // It holds characters, which a masked interrupt does not tell of when they have left.
+    serial.write(IER, 0);
+    serial.send(TEXT);
+    serial.write(IER, IER_THRI);
+    serial.expect_interrupt(false, "the transmitter holds characters");
+    serial.write(IER, 0);
+    serial.drain();
+    serial.expect_interrupt(false, "masked");
+    serial.relocate();
+    serial.write(IER, IER_THRI);
+    serial.expect(IIR, IIR_FIFO_ENABLED | IIR_THRI, "it is empty");
+}
+
+#[test]
+fn deltas_of_entering_and_leaving_loop_back_stay_until_msr_is_read() {
+    let mut serial = Serial::new();
+    serial.write(MCR, MCR_DTR);
+    serial.read(MSR);
+    // DCD is DTR at the plug, and OUT2 within the chip; RI is OUT1 there.
+    serial.write(MCR, MCR_LOOP | MCR_DTR | MCR_OUT1);
+    serial.write(MCR, MCR_DTR);
+    serial.relocate();
+    serial.expect(
+        MSR,
+        MSR_DDCD | MSR_TERI | MSR_DSR | MSR_DCD,
+        "what changed, though it is as before",
+    );
+    serial.expect(MSR, MSR_DSR | MSR_DCD, "MSR was read");
 }
 
 #[test]

@@ -176,6 +176,8 @@ impl Model {
                 let toggled = on != Self::has(self.fcr, FCR_ENABLE_FIFO);
                 if toggled || (on && Self::has(value, FCR_CLEAR_RCVR)) {
                     self.rx.clear();
+                    // Errors are a character's, but for an overrun.
+                    self.lsr_errors &= LSR_OE;
                 }
                 if (toggled || (on && Self::has(value, FCR_CLEAR_XMIT))) && !self.tx.is_empty() {
                     self.tx.clear();

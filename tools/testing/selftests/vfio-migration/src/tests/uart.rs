@@ -17,6 +17,7 @@ use vfio_client::uart::IIR_FIFOS;
 use vfio_client::uart::IIR_SOURCE;
 use vfio_client::uart::IIR_THRI;
 use vfio_client::uart::IIR_TIMEOUT;
+use vfio_client::uart::LCR_8N1;
 use vfio_client::uart::LSR_DR;
 use vfio_client::uart::LSR_OE;
 use vfio_client::uart::LSR_TEMT;
@@ -44,6 +45,7 @@ pub const CASES: &[Case] = cases![
     uart_plug_loses_nothing_when_the_receiver_is_full,
     uart_ports_do_not_share_anything,
     uart_chips_own_loop_overruns,
+    uart_clearing_the_receiver_takes_a_break_along,
     uart_divisor_and_scratch,
     uart_all_eight_bits_cross_at_every_word_length,
     uart_a_wide_access_is_one_of_each_register,
@@ -142,6 +144,24 @@ fn uart_chips_own_loop_overruns(context: &Context) -> Outcome {
     )?;
     same("overrun read again", port.read(Register::Lsr)? & LSR_OE, 0)?;
     same_bytes("received bytes", &port.receive()?, &[0x33; FIFO])
+}
+
+fn uart_clearing_the_receiver_takes_a_break_along(context: &Context) -> Outcome {
+    const BREAK: u8 = 0x40;
+    let card = Card::new(context)?;
+    let port = card.byte_port(0)?;
+    for fcr in [FCR_ENABLE | FCR_CLEAR_RX, 0] {
+        port.write(Register::IirFcr, FCR_ENABLE)?;
+        port.write(Register::Lcr, LCR_8N1 | BREAK)?;
+        port.write(Register::Lcr, LCR_8N1)?;
+        port.write(Register::IirFcr, fcr)?;
+        same(
+            format_args!("LSR after FCR of {fcr:#x}"),
+            port.read(Register::Lsr)?,
+            LSR_THRE | LSR_TEMT,
+        )?;
+    }
+    Ok(())
 }
 
 fn uart_divisor_and_scratch(context: &Context) -> Outcome {
