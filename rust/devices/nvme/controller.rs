@@ -9,7 +9,8 @@ use pci_config::{
     ConfigSpace,
     Identity,
     InterruptPin,
-    Layout, //
+    Layout,
+    EXTENDED_CONFIG_SPACE_SIZE, //
 };
 
 use crate::doorbells::{
@@ -142,6 +143,9 @@ impl Controller {
     /// Number of bytes of memory behind base address register 0.
     pub const BAR0_SIZE: u64 = 0x4000;
 
+    /// Number of bytes of configuration space.
+    pub const CONFIG_SIZE: usize = EXTENDED_CONFIG_SPACE_SIZE;
+
     /// Number of MSI-X vectors: one for the admin queue, and one for each pair of I/O queues.
     pub const VECTORS: u32 = PAIRS as u32;
 
@@ -261,9 +265,7 @@ impl Controller {
     ///
     /// The access ends past configuration space; nothing is read.
     pub fn read_config(&self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
-        let mut config = self.config.clone();
-        config.set_interrupt_status(self.interrupt());
-        config.read(offset, bytes)
+        self.config.read(offset, bytes, self.interrupt_status())
     }
 
     /// Writes configuration space; bits that software cannot change stay. A function level reset is
@@ -279,16 +281,34 @@ impl Controller {
             self.raise_unconsumed();
         }
         if self.config.requests_reset(offset, bytes) {
-            self.reset();
+            self.config.function_level_reset();
+            self.reset_function();
         }
         Ok(())
     }
 
+    /// Returns whether the controller answers accesses of what is behind base address register `bar`:
+    /// software enabled memory space, and the function is in D0. The caller has the others read as ones
+    /// and loses what they write, as a bus does; doorbells that were taken before count.
+    pub fn decodes(&self, bar: usize) -> bool {
+        self.config.decodes(bar)
+    }
+
+    /// Returns whether the controller may interrupt: not before the function is back in D0, section
+    /// 2.2.3.
+    pub fn may_interrupt(&self) -> bool {
+        self.config.is_in_d0()
+    }
+
     /// Returns the MSI-X vectors to send messages for since the last call, as a set of bits.
     ///
-    /// It is empty while MSI-X is disabled. Masks are left to whoever owns the vectors: it gets the
+    /// It is empty while MSI-X is disabled, and while the controller may not interrupt, of which the
+    /// messages are kept. Masks are left to whoever owns the vectors: it gets the
     /// message, and keeps it pending.
     pub fn take_raised(&mut self) -> u32 {
+        if !self.may_interrupt() {
+            return 0;
+        }
         let raised = core::mem::take(&mut self.raised);
         if self.msix_enabled() {
             raised
@@ -299,7 +319,7 @@ impl Controller {
 
     /// Returns whether the controller asserts its interrupt pin.
     pub fn intx_asserted(&self) -> bool {
-        self.interrupt() && !self.config.intx_disabled() && !self.msix_enabled()
+        self.interrupt_status() && !self.config.intx_disabled()
     }
 
     /// Returns whether software made the controller send messages instead of asserting its pin.
@@ -326,12 +346,18 @@ impl Controller {
         self.registers.csts & regs::CSTS_CFS != 0
     }
 
-    /// Resets the PCI function: configuration space, registers and queues are as after power-on.
+    /// Resets the PCI function as its bus driver does: registers and queues are as after power-on, and so
+    /// is of configuration space what that one does not restore.
     ///
     /// What outlives a loss of power, such as the logs, stays. Doorbells that were posted before do
     /// no harm: none is taken until software enabled the controller again.
     pub fn reset(&mut self) {
-        self.config.reset();
+        self.config.bus_driver_reset();
+        self.reset_function();
+    }
+
+    /// Does what every reset of the function does besides configuration space.
+    fn reset_function(&mut self) {
         self.msix_table = masked_vectors();
         self.registers = Registers::default();
         self.reset_controller();
@@ -454,6 +480,11 @@ impl Controller {
         }
         self.registers.csts &= !regs::CSTS_SHST;
         self.registers.csts |= regs::CSTS_SHST_COMPLETE;
+    }
+
+    /// What the interrupt status bit says: the controller would assert its pin if that were not disabled.
+    fn interrupt_status(&self) -> bool {
+        self.interrupt() && !self.msix_enabled() && self.may_interrupt()
     }
 
     /// Whether the controller has something to interrupt for.

@@ -22,7 +22,9 @@
 //! Doorbells do not even reach the controller in the access that writes them: [`Doorbells`] takes
 //! them without a lock until the worker, or [`Controller::drain`], comes for them.
 //!
-//! While software does not let the function be a bus master, commands wait and memory is left alone.
+//! While software does not let the function be a bus master, or has it in D3hot, commands wait and memory
+//! is left alone. In D3hot, or without memory space, nobody reaches the registers either:
+//! [`Controller::decodes`] says so, and whoever forwards accesses asks it before.
 //!
 //! A command is read once, executed to its end and completed within one call of
 //! [`Controller::work`], so between calls a command either has not left its queue or is in its

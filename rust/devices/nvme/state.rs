@@ -346,7 +346,7 @@ impl Controller {
     /// Hands the state to `put`, one field after the other.
     fn encode(&self, put: &mut dyn FnMut(&[u8])) {
         put(&[VERSION, 0, 0, 0]);
-        put(&self.config.image());
+        put(self.config.image());
         put(&self.msix_table);
 
         let registers = &self.registers;

@@ -81,9 +81,9 @@ impl Controller {
             self.shut_down(store);
         }
 
-        // A function that is not a bus master leaves memory alone until it is one again, and one that
-        // was shut down does until a reset: its queues may be somebody else's.
-        if !self.config.bus_master_enabled() || self.registers.is_shut_down() {
+        // A function that is not a bus master or not in D0 leaves memory alone until it is again, and one
+        // that was shut down does until a reset: its queues may be somebody else's.
+        if !self.config.may_access_memory() || self.registers.is_shut_down() {
             return Work::Idle;
         }
 

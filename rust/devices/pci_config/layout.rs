@@ -3,7 +3,10 @@
 //! What a function looks like: its power-on image and the bits of it that software can change.
 
 use crate::registers as regs;
-use crate::space::CONFIG_SPACE_SIZE;
+use crate::space::{
+    CONFIG_SPACE_SIZE,
+    EXTENDED_CONFIG_SPACE_SIZE, //
+};
 
 /// What kind of device a function is, see the class table in `include/linux/pci_ids.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +74,49 @@ pub enum InterruptPin {
     D = 4,
 }
 
+/// A field of at most four bits within one byte that cannot have each of its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Field {
+    /// Name of the field, for whom a value of it is refused.
+    pub(crate) name: &'static str,
+    /// Offset of its byte.
+    pub(crate) at: usize,
+    /// Its bits in the byte.
+    pub(crate) mask: u8,
+    /// The set of values that it can have: bit `n` stands for `n`.
+    values: u16,
+}
+
+impl Field {
+    /// What the field has in `byte`.
+    pub(crate) const fn value(&self, byte: u8) -> u8 {
+        match (byte & self.mask).checked_shr(self.mask.trailing_zeros()) {
+            Some(value) => value,
+            None => 0,
+        }
+    }
+
+    /// Whether the field can have the value that it has in `byte`.
+    pub(crate) const fn allows(&self, byte: u8) -> bool {
+        match 1u16.checked_shl(self.value(byte) as u32) {
+            Some(bit) => self.values & bit != 0,
+            None => false,
+        }
+    }
+}
+
+/// The most fields that a layout restricts.
+const FIELDS_MAX: usize = 2;
+
+/// What the range behind a base address register is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decoder {
+    /// I/O ports.
+    Io,
+    /// Memory.
+    Memory,
+}
+
 /// The shape of a function: what it reads after power-on and which bits software can change.
 ///
 /// Build it in a `static`, where the compiler refuses a layout that breaks a rule:
@@ -93,6 +139,12 @@ pub enum InterruptPin {
 pub struct Layout {
     power_on: [u8; CONFIG_SPACE_SIZE],
     writable: [u8; CONFIG_SPACE_SIZE],
+    /// The writable bits that a function level reset leaves alone.
+    survives: [u8; CONFIG_SPACE_SIZE],
+    /// The bits that a bus driver saves before it resets the function, and writes back afterwards.
+    restored: [u8; CONFIG_SPACE_SIZE],
+    /// The fields whose writable bits do not make up each value.
+    fields: [Option<Field>; FIELDS_MAX],
     /// Where the next capability goes.
     free: usize,
     /// Where the number of the next capability goes: into the header, or into the capability before.
@@ -116,6 +168,9 @@ impl Layout {
         let mut layout = Self {
             power_on: [0; CONFIG_SPACE_SIZE],
             writable: [0; CONFIG_SPACE_SIZE],
+            survives: [0; CONFIG_SPACE_SIZE],
+            restored: [0; CONFIG_SPACE_SIZE],
+            fields: [None; FIELDS_MAX],
             free: regs::STD_HEADER_SIZEOF,
             link: regs::CAPABILITY_LIST,
             msi: None,
@@ -144,6 +199,12 @@ impl Layout {
         );
         layout.writable[regs::CACHE_LINE_SIZE] = u8::MAX;
         layout.writable[regs::INTERRUPT_LINE] = u8::MAX;
+
+        let mut at = 0;
+        while at < regs::STD_HEADER_SIZEOF {
+            layout.restored[at] = u8::MAX;
+            at += 1;
+        }
         layout
     }
 
@@ -277,12 +338,17 @@ impl Layout {
         self
     }
 
-    /// Adds the PCI Express capability, version 2, of an endpoint that can be reset by itself.
+    /// Adds the PCI Express capability, version 2, of an endpoint that can be reset by itself, and
+    /// with it the extended configuration space, which has no capability.
     ///
-    /// There is no link whose speed or width could matter; the registers tell of one with four lanes
-    /// of 8 GT/s, so that software that looks for a bottleneck finds none here. Of the control bits,
-    /// those can be changed that software sets up for any endpoint; they have no effect but for the
-    /// one that [`ConfigSpace::requests_reset`](crate::ConfigSpace::requests_reset) finds.
+    /// The bits are those of section 2.5 of the NVM Express base specification, revision 1.4, which
+    /// takes them from the PCI Express base specification. Those that the former has as read-write are
+    /// so, as far as the latter allows it without the capability; whatever may be hard-wired is.
+    ///
+    /// There is no link whose speed, width or state could matter. The registers tell of one with four
+    /// lanes of 8 GT/s, so that software that looks for a bottleneck finds none here, and of one that
+    /// has all low-power states, so that software may choose any. The control bits have no effect but
+    /// for the one that [`ConfigSpace::requests_reset`](crate::ConfigSpace::requests_reset) finds.
     ///
     /// # Panics
     ///
@@ -300,6 +366,7 @@ impl Layout {
             at + regs::EXP_FLAGS,
             regs::EXP_FLAGS_VERSION_2 | regs::EXP_FLAGS_TYPE_ENDPOINT,
         );
+        // Payloads have up to 128 bytes, so that there is nothing to choose in device control.
         put_u32(
             &mut self.power_on,
             at + regs::EXP_DEVCAP,
@@ -315,24 +382,47 @@ impl Layout {
             at + regs::EXP_DEVCTL,
             regs::EXP_DEVCTL_ERRORS
                 | regs::EXP_DEVCTL_RELAX_EN
-                | regs::EXP_DEVCTL_PAYLOAD
                 | regs::EXP_DEVCTL_NOSNOOP_EN
                 | regs::EXP_DEVCTL_READRQ,
+        );
+        self.restrict(
+            "DEVCTL.Max_Read_Request_Size",
+            at + regs::EXP_DEVCTL,
+            regs::EXP_DEVCTL_READRQ,
+            regs::EXP_READRQ_SIZES,
         );
         put_u32(
             &mut self.power_on,
             at + regs::EXP_LNKCAP,
-            regs::EXP_LINK_8_0GT as u32 | regs::EXP_LINK_X4 as u32,
+            regs::EXP_LINK_8_0GT as u32
+                | regs::EXP_LINK_X4 as u32
+                | regs::EXP_LNKCAP_ASPM_L0S_L1
+                | regs::EXP_LNKCAP_CLKPM
+                | regs::EXP_LNKCAP_ASPM_OPTIONALITY,
         );
-        put_u16(
-            &mut self.writable,
-            at + regs::EXP_LNKCTL,
-            regs::EXP_LNKCTL_RCB | regs::EXP_LNKCTL_CCC,
-        );
+        let link_control = regs::EXP_LNKCTL_ASPMC
+            | regs::EXP_LNKCTL_RCB
+            | regs::EXP_LNKCTL_CCC
+            | regs::EXP_LNKCTL_ES
+            | regs::EXP_LNKCTL_CLKREQ_EN;
+        put_u16(&mut self.writable, at + regs::EXP_LNKCTL, link_control);
+        // Section 6.6.2 of the PCI Express base specification lists each of these bits: what the two
+        // ends of a link agreed upon concerns both.
+        put_u16(&mut self.survives, at + regs::EXP_LNKCTL, link_control);
         put_u16(
             &mut self.power_on,
             at + regs::EXP_LNKSTA,
             regs::EXP_LINK_8_0GT | regs::EXP_LINK_X4,
+        );
+        put_u32(
+            &mut self.power_on,
+            at + regs::EXP_DEVCAP2,
+            regs::EXP_DEVCAP2_COMP_TMOUT_DIS,
+        );
+        put_u16(
+            &mut self.writable,
+            at + regs::EXP_DEVCTL2,
+            regs::EXP_DEVCTL2_COMP_TMOUT_DIS,
         );
         put_u32(
             &mut self.power_on,
@@ -344,6 +434,10 @@ impl Layout {
             at + regs::EXP_LNKCTL2,
             regs::EXP_LINK_8_0GT,
         );
+        // `pci_save_pcie_state()`.
+        put_u16(&mut self.restored, at + regs::EXP_DEVCTL, u16::MAX);
+        put_u16(&mut self.restored, at + regs::EXP_LNKCTL, u16::MAX);
+        put_u16(&mut self.restored, at + regs::EXP_DEVCTL2, u16::MAX);
         self
     }
 
@@ -376,7 +470,24 @@ impl Layout {
             at + regs::PM_CTRL,
             regs::PM_CTRL_STATE_MASK,
         );
+        // The capabilities announce neither D1 nor D2. Section 3.2.4 of the PCI Power Management
+        // Specification: a write of a state that is not supported is discarded.
+        self.restrict(
+            "PMCSR.PowerState",
+            at + regs::PM_CTRL,
+            regs::PM_CTRL_STATE_MASK,
+            1 << regs::PM_CTRL_STATE_D0 | 1 << regs::PM_CTRL_STATE_D3HOT,
+        );
         self
+    }
+
+    /// How many bytes of configuration space software finds: a PCI Express function has the extended
+    /// ones.
+    pub const fn size(&self) -> usize {
+        match self.express {
+            Some(_) => EXTENDED_CONFIG_SPACE_SIZE,
+            None => CONFIG_SPACE_SIZE,
+        }
     }
 
     /// What the function reads after power-on.
@@ -387,6 +498,38 @@ impl Layout {
     /// A set bit is one that software can change.
     pub(crate) const fn writable(&self) -> &[u8; CONFIG_SPACE_SIZE] {
         &self.writable
+    }
+
+    /// A set bit is one that software can change and that a function level reset leaves alone.
+    pub(crate) const fn survives(&self) -> &[u8; CONFIG_SPACE_SIZE] {
+        &self.survives
+    }
+
+    /// A set bit is one that a bus driver restores after a reset.
+    pub(crate) const fn restored(&self) -> &[u8; CONFIG_SPACE_SIZE] {
+        &self.restored
+    }
+
+    /// The fields that cannot have each value.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter().flatten()
+    }
+
+    /// What is behind base address register `bar`, if it is there.
+    pub(crate) fn decoder(&self, bar: usize) -> Option<Decoder> {
+        if bar >= regs::BASE_ADDRESS_COUNT {
+            return None;
+        }
+        let at = regs::BASE_ADDRESS_0 + bar * regs::BASE_ADDRESS_SIZE;
+        let kind = get_u32(&self.power_on, at);
+        if kind | get_u32(&self.writable, at) == 0 {
+            return None;
+        }
+        Some(if kind & regs::BASE_ADDRESS_SPACE_IO != 0 {
+            Decoder::Io
+        } else {
+            Decoder::Memory
+        })
     }
 
     /// Offset of the message control of the MSI capability.
@@ -402,6 +545,43 @@ impl Layout {
     /// Offset of the device control of the PCI Express capability.
     pub(crate) fn express_device_control(&self) -> Option<usize> {
         self.express.map(|at| at + regs::EXP_DEVCTL)
+    }
+
+    /// Offset of the control and status register of power management.
+    pub(crate) fn power_control(&self) -> Option<usize> {
+        self.power_management.map(|at| at + regs::PM_CTRL)
+    }
+
+    /// Restricts a field of the register with 16 bits at `at` to `values`, of which bit `n` stands for
+    /// `n`.
+    const fn restrict(&mut self, name: &'static str, at: usize, mask: u16, values: u16) {
+        let [low, high] = mask.to_le_bytes();
+        let (at, mask) = if high == 0 { (at, low) } else { (at + 1, high) };
+        let field = Field {
+            name,
+            at,
+            mask,
+            values,
+        };
+        assert!(
+            (low == 0) != (high == 0) && mask.count_ones() <= 4,
+            "a restricted field has 1 to 4 bits in one byte"
+        );
+        assert!(
+            self.writable[at] & mask == mask,
+            "software can change a restricted field"
+        );
+        assert!(
+            field.allows(self.power_on[at]),
+            "a field can have its value after power-on"
+        );
+
+        let mut index = 0;
+        while index < FIELDS_MAX && self.fields[index].is_some() {
+            index += 1;
+        }
+        assert!(index < FIELDS_MAX, "there is room for the field");
+        self.fields[index] = Some(field);
     }
 
     /// Appends a capability of `size` bytes to the list and returns where it is.

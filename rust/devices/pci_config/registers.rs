@@ -127,6 +127,10 @@ pub(crate) const EXP_LNKCAP: usize = 0x0c;
 pub(crate) const EXP_LNKCTL: usize = 0x10;
 /// PCI Express: link status, 16 bits.
 pub(crate) const EXP_LNKSTA: usize = 0x12;
+/// PCI Express: more device capabilities, 32 bits.
+pub(crate) const EXP_DEVCAP2: usize = 0x24;
+/// PCI Express: more device control, 16 bits.
+pub(crate) const EXP_DEVCTL2: usize = 0x28;
 /// PCI Express: more link capabilities, 32 bits.
 pub(crate) const EXP_LNKCAP2: usize = 0x2c;
 /// PCI Express: more link control, 16 bits.
@@ -143,24 +147,41 @@ pub(crate) const EXP_DEVCAP_FLR: u32 = 1 << 28;
 pub(crate) const EXP_DEVCTL_ERRORS: u16 = 0x000f;
 /// Device control: relaxed ordering is allowed.
 pub(crate) const EXP_DEVCTL_RELAX_EN: u16 = 1 << 4;
-/// Device control: maximum payload size.
-pub(crate) const EXP_DEVCTL_PAYLOAD: u16 = 0x00e0;
 /// Device control: transactions that are not snooped are allowed.
 pub(crate) const EXP_DEVCTL_NOSNOOP_EN: u16 = 1 << 11;
 /// Device control: maximum read request size.
 pub(crate) const EXP_DEVCTL_READRQ: u16 = 0x7000;
 /// Device control: reads have at most 512 bytes, the default.
 pub(crate) const EXP_DEVCTL_READRQ_512B: u16 = 0x2000;
+/// Maximum read request sizes of 128, 256, 512, 1024, 2048 and 4096 bytes, one bit for each encoding;
+/// 6 and 7 are reserved.
+pub(crate) const EXP_READRQ_SIZES: u16 = 0b0011_1111;
 /// Device control: resets the function; reads as 0.
 pub(crate) const EXP_DEVCTL_BCR_FLR: u16 = 1 << 15;
 /// Link capabilities, status and control 2: 8 GT/s.
 pub(crate) const EXP_LINK_8_0GT: u16 = 0x3;
 /// Link capabilities and status: four lanes.
 pub(crate) const EXP_LINK_X4: u16 = 4 << 4;
+/// Link capabilities: the link has the low-power states L0s and L1.
+pub(crate) const EXP_LNKCAP_ASPM_L0S_L1: u32 = 0x3 << 10;
+/// Link capabilities: the function does without its reference clock where `CLKREQ#` is there.
+pub(crate) const EXP_LNKCAP_CLKPM: u32 = 1 << 18;
+/// Link capabilities: a link need not have low-power states, which all devices since revision 3.0 say.
+pub(crate) const EXP_LNKCAP_ASPM_OPTIONALITY: u32 = 1 << 22;
+/// Link control: which low-power states the link enters by itself.
+pub(crate) const EXP_LNKCTL_ASPMC: u16 = 0x0003;
 /// Link control: read completion boundary.
 pub(crate) const EXP_LNKCTL_RCB: u16 = 1 << 3;
 /// Link control: both ends have a common clock.
 pub(crate) const EXP_LNKCTL_CCC: u16 = 1 << 6;
+/// Link control: more ordered sets are sent, for an analyser of the link.
+pub(crate) const EXP_LNKCTL_ES: u16 = 1 << 7;
+/// Link control: the reference clock may be taken away.
+pub(crate) const EXP_LNKCTL_CLKREQ_EN: u16 = 1 << 8;
+/// Device capabilities 2: waiting for a completion without end can be chosen.
+pub(crate) const EXP_DEVCAP2_COMP_TMOUT_DIS: u32 = 1 << 4;
+/// Device control 2: completions are waited for without end.
+pub(crate) const EXP_DEVCTL2_COMP_TMOUT_DIS: u16 = 1 << 4;
 /// Link capabilities 2: 2.5, 5 and 8 GT/s.
 pub(crate) const EXP_LNKCAP2_UP_TO_8_0GT: u32 = 0x7 << 1;
 
@@ -176,5 +197,9 @@ pub(crate) const PM_CTRL: usize = 4;
 pub(crate) const PM_CAP_VERSION_1_2: u16 = 3;
 /// Power management control: the state, D0 to D3hot.
 pub(crate) const PM_CTRL_STATE_MASK: u16 = 0x0003;
+/// Power management control: the state in which the function works.
+pub(crate) const PM_CTRL_STATE_D0: u16 = 0;
+/// Power management control: the state in which only configuration space answers.
+pub(crate) const PM_CTRL_STATE_D3HOT: u16 = 3;
 /// Power management control: leaving D3hot resets nothing.
 pub(crate) const PM_CTRL_NO_SOFT_RESET: u16 = 1 << 3;

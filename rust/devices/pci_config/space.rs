@@ -5,18 +5,27 @@
 use core::fmt;
 
 use crate::access::AccessError;
-use crate::layout::Layout;
+use crate::layout::{
+    Decoder,
+    Layout, //
+};
 use crate::registers as regs;
 
-/// Bytes of conventional configuration space.
+/// Bytes of conventional configuration space, which has all that software can change.
 pub const CONFIG_SPACE_SIZE: usize = 256;
+
+/// Bytes of the configuration space of a PCI Express function. Behind the conventional ones there is no
+/// capability: they read as 0.
+pub const EXTENDED_CONFIG_SPACE_SIZE: usize = 4096;
 
 /// The configuration space of one function.
 ///
+/// The interrupt status bit is not in it: that is the device's own, and a part of each read.
+///
 /// # Invariants
 ///
-/// Bits that the layout does not let software change are as after power-on, but for the interrupt
-/// status bit, which the device drives with [`ConfigSpace::set_interrupt_status`].
+/// Bits that the layout does not let software change are as after power-on, and fields have values that
+/// it lets them have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigSpace {
     layout: &'static Layout,
@@ -25,15 +34,32 @@ pub struct ConfigSpace {
 
 /// An image that no function of the layout can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ImageError {
-    /// Offset of the first byte that does not fit.
-    pub offset: usize,
-    /// What the byte is.
-    pub found: u8,
-    /// What the byte is after power-on.
-    pub power_on: u8,
-    /// The bits of the byte that may differ from power-on.
-    pub writable: u8,
+pub enum ImageError {
+    /// It is of another device.
+    Identity {
+        /// Vendor and device number of this one.
+        expected: (u16, u16),
+        /// Those of the image.
+        found: (u16, u16),
+    },
+    /// A bit that software cannot change differs from its power-on value.
+    Bits {
+        /// Offset of the first byte that does not fit.
+        offset: usize,
+        /// What the byte is.
+        found: u8,
+        /// What the byte is after power-on.
+        power_on: u8,
+        /// The bits of the byte that may differ from power-on.
+        writable: u8,
+    },
+    /// A field has a value that it cannot have.
+    Value {
+        /// Name of the field.
+        field: &'static str,
+        /// What it has.
+        found: u8,
+    },
 }
 
 impl ConfigSpace {
@@ -45,41 +71,102 @@ impl ConfigSpace {
         }
     }
 
-    /// Brings the function back to its power-on values.
-    pub fn reset(&mut self) {
-        self.bytes = *self.layout.power_on();
+    /// How many bytes software finds: [`CONFIG_SPACE_SIZE`] or [`EXTENDED_CONFIG_SPACE_SIZE`].
+    pub const fn size(&self) -> usize {
+        self.layout.size()
     }
 
-    /// Reads any number of bytes, at any alignment.
+    /// Brings the function to its power-on values as its own reset does, section 6.6.2 of the PCI Express
+    /// base specification: what concerns the link stays.
+    pub fn function_level_reset(&mut self) {
+        self.reset_but(self.layout.survives());
+    }
+
+    /// Brings the function to its power-on values as a reset by its bus driver does: that one saves the
+    /// header and a part of the PCI Express capability, and restores them.
+    ///
+    /// Messages are disabled and the function is in D0: whoever asked for the reset enables them again.
+    pub fn bus_driver_reset(&mut self) {
+        self.reset_but(self.layout.restored());
+    }
+
+    fn reset_but(&mut self, kept: &[u8; CONFIG_SPACE_SIZE]) {
+        let power_on = self.layout.power_on();
+        for ((byte, &idle), &kept) in self.bytes.iter_mut().zip(power_on).zip(kept) {
+            *byte = *byte & kept | idle & !kept;
+        }
+    }
+
+    /// Reads any number of bytes, at any alignment. `interrupt` is what the interrupt status bit says.
     ///
     /// # Errors
     ///
     /// The access ends past configuration space; `bytes` is untouched.
-    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
-        let range = AccessError::check(offset, bytes.len(), CONFIG_SPACE_SIZE)?;
+    pub fn read(&self, offset: u64, bytes: &mut [u8], interrupt: bool) -> Result<(), AccessError> {
+        /// The byte of the status register that has the bit.
+        const STATUS: usize = regs::STATUS;
+        const BIT: u8 = regs::STATUS_INTERRUPT as u8;
 
-        bytes.copy_from_slice(&self.bytes[range]);
+        let range = AccessError::check(offset, bytes.len(), self.size())?;
+        for (at, byte) in range.zip(bytes) {
+            *byte = match self.bytes.get(at) {
+                Some(status) if at == STATUS && interrupt => status | BIT,
+                Some(&value) => value,
+                None => 0,
+            };
+        }
         Ok(())
     }
 
-    /// Writes any number of bytes, at any alignment. Bits that software cannot change stay.
+    /// Writes any number of bytes, at any alignment. Bits that software cannot change stay, and so
+    /// does a field that would get a value that it cannot have.
     ///
     /// # Errors
     ///
     /// The access ends past configuration space; nothing is written.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
-        let range = AccessError::check(offset, bytes.len(), CONFIG_SPACE_SIZE)?;
+        let range = AccessError::check(offset, bytes.len(), self.size())?;
 
-        let masks = &self.layout.writable()[range.clone()];
-        for ((byte, mask), value) in self.bytes[range].iter_mut().zip(masks).zip(bytes) {
-            *byte = (*byte & !mask) | (value & mask);
+        for (at, &value) in range.zip(bytes) {
+            let (Some(byte), Some(&writable)) =
+                (self.bytes.get_mut(at), self.layout.writable().get(at))
+            else {
+                // There is no capability in extended configuration space.
+                break;
+            };
+            let mut written = *byte & !writable | value & writable;
+            for field in self.layout.fields().filter(|field| field.at == at) {
+                if !field.allows(written) {
+                    written = written & !field.mask | *byte & field.mask;
+                }
+            }
+            *byte = written;
         }
         Ok(())
     }
 
-    /// Whether software lets the function access memory by itself.
-    pub fn bus_master_enabled(&self) -> bool {
-        self.u16(regs::COMMAND) & regs::COMMAND_MASTER != 0
+    /// Whether the function answers accesses of what is behind base address register `bar`: software
+    /// has it decode that kind of address, and the function is in D0.
+    pub fn decodes(&self, bar: usize) -> bool {
+        let enable = match self.layout.decoder(bar) {
+            Some(Decoder::Io) => regs::COMMAND_IO,
+            Some(Decoder::Memory) => regs::COMMAND_MEMORY,
+            None => return false,
+        };
+        self.is_in_d0() && self.u16(regs::COMMAND) & enable != 0
+    }
+
+    /// Whether the function is in the power state D0. In another one it answers accesses of configuration
+    /// space and does nothing else: it neither accesses memory nor interrupts.
+    pub fn is_in_d0(&self) -> bool {
+        self.layout
+            .power_control()
+            .is_none_or(|at| self.u16(at) & regs::PM_CTRL_STATE_MASK == regs::PM_CTRL_STATE_D0)
+    }
+
+    /// Whether the function may access memory by itself: software lets it, and it is in D0.
+    pub fn may_access_memory(&self) -> bool {
+        self.is_in_d0() && self.u16(regs::COMMAND) & regs::COMMAND_MASTER != 0
     }
 
     /// Whether software forbids the function to assert its interrupt pin.
@@ -119,45 +206,39 @@ impl ConfigSpace {
             .is_some_and(|byte| byte & BIT != 0)
     }
 
-    /// Shows in the status register whether the function has an interrupt pending.
-    ///
-    /// The bit is the device's own state, so it follows neither the disabled pin nor messages.
-    pub fn set_interrupt_status(&mut self, pending: bool) {
-        let idle = self.u16(regs::STATUS) & !regs::STATUS_INTERRUPT;
-        let status = if pending {
-            idle | regs::STATUS_INTERRUPT
-        } else {
-            idle
-        };
-
-        let [low, high] = status.to_le_bytes();
-        self.bytes[regs::STATUS] = low;
-        self.bytes[regs::STATUS + 1] = high;
-    }
-
     /// Returns what software made of the function, to be restored with [`ConfigSpace::restore`].
-    ///
-    /// The interrupt status reads as not pending: it follows from the device's state.
-    pub fn image(&self) -> [u8; CONFIG_SPACE_SIZE] {
-        let mut idle = self.clone();
-        idle.set_interrupt_status(false);
-        idle.bytes
+    pub fn image(&self) -> &[u8; CONFIG_SPACE_SIZE] {
+        &self.bytes
     }
 
     /// Makes the function one of which [`ConfigSpace::image`] gave `image`.
     ///
     /// # Errors
     ///
-    /// A bit that software cannot change differs from its power-on value; nothing is restored.
+    /// No function of the layout can have it; nothing is restored.
     pub fn restore(&mut self, image: &[u8; CONFIG_SPACE_SIZE]) -> Result<(), ImageError> {
-        let shape = self.layout.power_on().iter().zip(self.layout.writable());
+        let power_on = self.layout.power_on();
+        let (expected, found) = (identity(power_on), identity(image));
+        if expected != found {
+            return Err(ImageError::Identity { expected, found });
+        }
+        let shape = power_on.iter().zip(self.layout.writable());
         for (offset, (&found, (&power_on, &writable))) in image.iter().zip(shape).enumerate() {
             if (found ^ power_on) & !writable != 0 {
-                return Err(ImageError {
+                return Err(ImageError::Bits {
                     offset,
                     found,
                     power_on,
                     writable,
+                });
+            }
+        }
+        for field in self.layout.fields() {
+            let byte = image.get(field.at).copied().unwrap_or(0);
+            if !field.allows(byte) {
+                return Err(ImageError::Value {
+                    field: field.name,
+                    found: field.value(byte),
                 });
             }
         }
@@ -171,12 +252,32 @@ impl ConfigSpace {
     }
 }
 
+/// Vendor and device number.
+fn identity(image: &[u8; CONFIG_SPACE_SIZE]) -> (u16, u16) {
+    let at = |at| u16::from_le_bytes([image[at], image[at + 1]]);
+    (at(regs::VENDOR_ID), at(regs::DEVICE_ID))
+}
+
 impl fmt::Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "configuration space byte {:#04x} is {:#04x}, but only the bits {:#04x} of {:#04x} can change",
-            self.offset, self.found, self.writable, self.power_on
-        )
+        match self {
+            Self::Identity { expected, found } => write!(
+                f,
+                "configuration space is that of PCI device {:04x}:{:04x} instead of {:04x}:{:04x}",
+                found.0, found.1, expected.0, expected.1
+            ),
+            Self::Bits {
+                offset,
+                found,
+                power_on,
+                writable,
+            } => write!(
+                f,
+                "configuration space byte {offset:#04x} is {found:#04x}, but only the bits {writable:#04x} of {power_on:#04x} can change"
+            ),
+            Self::Value { field, found } => {
+                write!(f, "{field} is {found}, which it cannot be")
+            }
+        }
     }
 }

@@ -99,13 +99,15 @@ const fn layout(device: u16, ports: PortCount) -> Layout {
 ///
 /// # Invariants
 ///
-/// The interrupt status in the configuration space tells whether some port asserts its interrupt.
 /// Ports beyond the card's count are as after power-on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Card {
     count: PortCount,
     pub(crate) config: ConfigSpace,
     ports: [Port; PORTS_MAX],
+    /// Messages are sent even if the enable bit is not set. That is no state of the card, but of how it
+    /// is connected.
+    msi_connected: bool,
 }
 
 impl Card {
@@ -115,6 +117,7 @@ impl Card {
             count: ports,
             config: ConfigSpace::new(ports.layout()),
             ports: core::array::from_fn(|_| Port::new()),
+            msi_connected: false,
         }
     }
 
@@ -137,7 +140,6 @@ impl Card {
         let range = self.decode_bar0(offset, bytes.len())?;
 
         read_registers(&mut self.ports, range, bytes);
-        self.update_interrupt();
         Ok(())
     }
 
@@ -167,7 +169,6 @@ impl Card {
                 port.write(Register::decode(address), value);
             }
         }
-        self.update_interrupt();
         Ok(())
     }
 
@@ -177,7 +178,7 @@ impl Card {
     ///
     /// The access ends past configuration space; nothing is read.
     pub fn read_config(&self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
-        self.config.read(offset, bytes)
+        self.config.read(offset, bytes, self.interrupt_status())
     }
 
     /// Writes configuration space; bits that software cannot change stay.
@@ -201,17 +202,31 @@ impl Card {
     ///
     /// It does so while [`Card::interrupt`] holds, unless software disabled the pin or enabled MSI.
     pub fn intx_asserted(&self) -> bool {
-        self.interrupt() && !self.config.intx_disabled() && !self.config.msi_enabled()
+        self.interrupt_status() && !self.config.intx_disabled()
     }
 
     /// Returns whether software made the card send messages instead of asserting its pin.
     pub fn msi_enabled(&self) -> bool {
-        self.config.msi_enabled()
+        self.msi_connected || self.config.msi_enabled()
     }
 
-    /// Resets the PCI function: configuration space and ports get their power-on values.
+    /// Connects MSI, or disconnects it: while it is connected messages are sent whatever the enable bit
+    /// in configuration space says.
+    pub fn set_msi(&mut self, connected: bool) {
+        self.msi_connected = connected;
+    }
+
+    /// Returns whether the card answers accesses of what is behind base address register `bar`. The
+    /// caller has the others read as ones and loses what they write, as a bus does.
+    pub fn decodes(&self, bar: usize) -> bool {
+        self.config.decodes(bar)
+    }
+
+    /// Resets the card as its bus driver does: ports get their power-on values, and so does of
+    /// configuration space what that one does not restore.
     pub fn reset(&mut self) {
-        *self = Self::new(self.count);
+        self.config.bus_driver_reset();
+        self.ports = core::array::from_fn(|_| Port::new());
     }
 
     /// The ports that the card has.
@@ -229,9 +244,9 @@ impl Card {
         AccessError::check(offset, length, self.count.register_space())
     }
 
-    /// Shows the interrupt of the ports in the configuration space.
-    pub(crate) fn update_interrupt(&mut self) {
-        self.config.set_interrupt_status(self.interrupt());
+    /// What the interrupt status bit says: the card would assert its pin if that were not disabled.
+    fn interrupt_status(&self) -> bool {
+        self.interrupt() && !self.msi_enabled()
     }
 }
 

@@ -213,7 +213,7 @@ impl Card {
         // A card has at most four ports.
         header[HEADER_PORTS] = self.ports().count() as u8;
 
-        config.copy_from_slice(&self.config.image());
+        config.copy_from_slice(self.config.image());
 
         for (record, port) in ports.chunks_exact_mut(PORT_SIZE).zip(self.active_ports()) {
             record.copy_from_slice(&encode(port));
@@ -273,7 +273,6 @@ impl Card {
             let record = record.first_chunk::<PORT_SIZE>().ok_or(wrong_length)?;
             *port = decode(record).map_err(|error| LoadError::Port { index, error })?;
         }
-        card.update_interrupt();
         Ok(card)
     }
 }

@@ -35,6 +35,9 @@ const DOORBELLS: u64 = 0x1000;
 const COMMAND: u64 = 0x04;
 const MEMORY_AND_MASTER: u16 = 0x0006;
 /// Device control of the PCI Express capability, which comes after those of 8 and 12 bytes.
+const POWER_CONTROL: u64 = 0x40 + 4;
+const D0: u16 = 0;
+const D3HOT: u16 = 3;
 const DEVICE_CONTROL: u64 = 0x54 + 8;
 const FUNCTION_RESET: u16 = 1 << 15;
 
@@ -510,6 +513,20 @@ fn without_bus_mastering_memory_is_left_alone() {
 }
 
 #[test]
+fn in_d3hot_memory_is_left_alone() {
+    let mut machine = Machine::new(0);
+    machine.write_config(POWER_CONTROL, D3HOT);
+    machine.submit(&[FLUSH]);
+    machine.settle();
+    assert_eq!(machine.memory.reads, [], "reads in D3hot");
+    assert_eq!(machine.memory.writes, [], "writes in D3hot");
+
+    machine.write_config(POWER_CONTROL, D0);
+    machine.settle();
+    assert_eq!(machine.status(IO_CQ, 0), 0, "the command was not lost");
+}
+
+#[test]
 fn a_function_level_reset_resets_all() {
     let mut machine = Machine::new(0);
     machine.submit(&[FLUSH]);
@@ -520,7 +537,7 @@ fn a_function_level_reset_resets_all() {
         .controller
         .read_config(COMMAND, &mut command)
         .expect("it is readable");
-    assert_eq!(command, [0; 2], "configuration space is as after power-on");
+    assert_eq!(command, [0; 2], "the command is as after power-on");
 
     machine.write_config(COMMAND, MEMORY_AND_MASTER);
     machine.settle();

@@ -224,7 +224,7 @@ fn the_interrupt_is_that_of_any_port() {
 }
 
 #[test]
-fn interrupt_status_follows_the_level_and_ignores_the_pin() {
+fn interrupt_status_follows_the_level_and_ignores_intx_disable() {
     let mut serial = Serial::new();
     let status = |serial: &Serial| config::<1>(&serial.card, STATUS)[0] & STATUS_INTERRUPT;
 
@@ -272,17 +272,73 @@ fn the_pin_obeys_intx_disable_and_msi_enable() {
 }
 
 #[test]
-fn reset_brings_everything_back_to_power_on() {
+fn interrupt_status_is_of_the_pin_and_0_while_messages_replace_it() {
+    let mut serial = Serial::new();
+    let status = |serial: &Serial| config::<1>(&serial.card, STATUS)[0] & STATUS_INTERRUPT;
+
+    serial.write(IER, IER_THRI);
+    assert_eq!(status(&serial), STATUS_INTERRUPT, "for the pin");
+    set_config(&mut serial.card, MSI_FLAGS, &[1]);
+    assert_eq!(status(&serial), 0, "MSI is enabled in configuration space");
+    serial.relocate();
+    assert_eq!(status(&serial), 0, "and after a move");
+    set_config(&mut serial.card, MSI_FLAGS, &[0]);
+    assert_eq!(status(&serial), STATUS_INTERRUPT, "for the pin again");
+
+    // As a user of vfio-pci does it, who cannot set the bit.
+    serial.card.set_msi(true);
+    assert!(serial.card.msi_enabled(), "MSI is enabled by its user");
+    assert!(!serial.card.intx_asserted(), "messages replace the pin");
+    assert!(serial.card.interrupt(), "the level stays");
+    assert_eq!(status(&serial), 0, "MSI is enabled by its user");
+    serial.card.reset();
+    assert!(serial.card.msi_enabled(), "how it is connected stays");
+    serial.card.set_msi(false);
+    serial.write(IER, IER_THRI);
+    assert_eq!(status(&serial), STATUS_INTERRUPT, "for the pin again");
+}
+
+#[test]
+fn the_ports_answer_while_io_space_is_enabled() {
+    for count in COUNTS {
+        let mut card = Card::new(count);
+        assert!(!card.decodes(0), "after power-on");
+        set_config(&mut card, COMMAND, &[0x06]);
+        assert!(!card.decodes(0), "memory space is not what it has");
+        set_config(&mut card, COMMAND, &[0x01]);
+        assert!(card.decodes(0), "I/O space is enabled");
+        assert!(!card.decodes(1), "there is one base address register");
+        assert!(load(count, &save(&card)).decodes(0), "and after a move");
+        set_config(&mut card, COMMAND, &[0x00]);
+        assert!(
+            !load(count, &save(&card)).decodes(0),
+            "disabled after a move"
+        );
+    }
+}
+
+#[test]
+fn a_reset_brings_all_back_to_power_on_but_the_header() {
     for count in COUNTS {
         let mut serial = Serial::of(Card::new(count), 0);
+        set_config(&mut serial.card, COMMAND, &[0x05, 0x04]);
         set_config(&mut serial.card, INTERRUPT_LINE, &[11]);
         set_config(&mut serial.card, BASE_ADDRESS_0, &[0, 0xc0, 0, 0]);
+        let mut expected = Card::new(count);
+        for offset in 0..0x40 {
+            set_config(&mut expected, offset, &config::<1>(&serial.card, offset));
+        }
         set_config(&mut serial.card, MSI_FLAGS, &[1]);
         serial.write(FCR, FCR_ENABLE_FIFO);
         serial.write(IER, IER_ALL_INTR);
         serial.send(&[1; 40]);
         serial.card.reset();
-        assert_eq!(serial.card, Card::new(count), "after a reset");
+        assert_eq!(
+            config::<256>(&serial.card, 0),
+            config::<256>(&expected, 0),
+            "configuration space after a reset"
+        );
+        assert!(serial.card == expected, "a card of {count:?} after a reset");
     }
 }
 

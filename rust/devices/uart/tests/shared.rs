@@ -155,9 +155,9 @@ fn power_on_values() -> Outcome {
 
 fn identity() -> Outcome {
     for (count, device) in [
-        (PortCount::One, 0x02),
-        (PortCount::Two, 0x03),
-        (PortCount::Four, 0x04),
+        (PortCount::One, 0xf1),
+        (PortCount::Two, 0xf2),
+        (PortCount::Four, 0xf3),
     ] {
         let card = Card::new(count);
         let mut bytes = [0; 12];

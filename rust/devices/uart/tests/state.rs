@@ -4,6 +4,7 @@
 
 use uart::{
     Card,
+    ImageError,
     LoadError,
     PortCount,
     PortError, //
@@ -305,7 +306,10 @@ fn the_header_is_checked() {
         "reserved"
     );
     assert!(
-        matches!(changed(CONFIG, 0), Err(LoadError::Config(error)) if error.offset == 0),
+        matches!(
+            changed(CONFIG, 0),
+            Err(LoadError::Config(ImageError::Identity { .. }))
+        ),
         "vendor"
     );
 }

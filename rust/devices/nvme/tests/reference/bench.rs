@@ -65,8 +65,13 @@ impl Bench {
     pub fn new(parameters: Parameters) -> Self {
         let doorbells = Rc::new(Doorbells::new());
         let disk = Disk::new(parameters.capacity, 1 << parameters.lba_shift);
+        let mut controller = Controller::new(parameters).expect("the parameters are good");
+        // Whoever opens a function finds memory space enabled.
+        controller
+            .write_config(0x04, &[0x02])
+            .expect("there is a command register");
         Self {
-            controller: Controller::new(parameters).expect("the parameters are good"),
+            controller,
             memory: Memory::new(&doorbells),
             doorbells,
             disk,
@@ -108,25 +113,31 @@ impl Bench {
         self.raised |= self.controller.take_raised();
     }
 
+    /// Reads from BAR 0 as a guest does: what nobody answers reads as ones.
+    fn read<const N: usize>(&mut self, register: u64) -> [u8; N] {
+        let mut bytes = [0xff; N];
+        if self.controller.decodes(0) {
+            self.controller
+                .read_bar0(register, &mut bytes)
+                .expect("a register is readable");
+        }
+        bytes
+    }
+
     pub fn read32(&mut self, register: u64) -> u32 {
-        let mut bytes = [0; 4];
-        self.controller
-            .read_bar0(register, &mut bytes)
-            .expect("a register is readable");
-        u32::from_le_bytes(bytes)
+        u32::from_le_bytes(self.read(register))
     }
 
     pub fn read64(&mut self, register: u64) -> u64 {
-        let mut bytes = [0; 8];
-        self.controller
-            .read_bar0(register, &mut bytes)
-            .expect("a register is readable");
-        u64::from_le_bytes(bytes)
+        u64::from_le_bytes(self.read(register))
     }
 
     /// Writes to BAR 0 as a guest does: what is a doorbell is posted, all else goes to the
-    /// registers.
+    /// registers, and what nobody answers is lost.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+        if !self.controller.decodes(0) {
+            return;
+        }
         self.kicked = true;
         if self.doorbells.post(offset, bytes) {
             return;

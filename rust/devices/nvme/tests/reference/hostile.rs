@@ -155,7 +155,7 @@ pub fn attack() -> impl Strategy<Value = Attack> {
         4 => (0..PAGES, 0..512u64, place())
             .prop_map(|(page, slot, to)| Attack::Pointer { page, slot, to }),
         3 => (0..40u64, number()).prop_map(|(slot, value)| Attack::Shadow { slot, value }),
-        1 => (0..256u64, bytes()).prop_map(|(offset, bytes)| Attack::Config { offset, bytes }),
+        1 => (0..4096u64, bytes()).prop_map(|(offset, bytes)| Attack::Config { offset, bytes }),
         1 => (0..6u64).prop_map(Attack::Fail),
         1 => place().prop_map(Attack::Break),
         2 => Just(Attack::Repair),

@@ -20,6 +20,7 @@ mod io;
 mod logs;
 mod memory;
 mod parameters;
+mod power;
 mod properties;
 mod prp;
 mod queues;
