@@ -67,6 +67,10 @@ impl Model for SerialCard {
         1
     }
 
+    fn decodes(&self, bar: u32) -> bool {
+        self.0.decodes(bar as usize)
+    }
+
     fn read_bar(&mut self, _bar: u32, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
         self.0.read_bar0(offset, bytes)
     }
@@ -93,6 +97,10 @@ impl Model for SerialCard {
 
     fn interrupt(&self) -> bool {
         self.0.interrupt()
+    }
+
+    fn set_msi(&mut self, enabled: bool) {
+        self.0.set_msi(enabled);
     }
 
     fn reset(&mut self) {

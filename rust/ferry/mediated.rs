@@ -124,19 +124,9 @@ impl<M: Model> Live<M> {
         }
     }
 
-    /// Resets the device as `VFIO_DEVICE_RESET` does. As for vfio-pci, the header of configuration
-    /// space keeps what software wrote to it.
+    /// Resets the device as `VFIO_DEVICE_RESET` does.
     pub(crate) fn reset(&mut self) {
-        let mut header = [0; pci::HEADER_SIZE];
-        let kept = pieces(0, header.len())
-            .try_for_each(|(at, piece)| self.model.read_config(at, &mut header[piece]));
         self.model.reset();
-        if kept.is_ok() {
-            for (at, piece) in pieces(0, header.len()) {
-                // Every device has a header.
-                let _ = self.model.write_config(at, &header[piece]);
-            }
-        }
         self.staged = None;
         self.staged_storage = None;
         self.load_error = None;
@@ -305,8 +295,9 @@ pub struct Mediated<D: Driver> {
     live: Mutex<Option<Live<D::Model>>>,
     /// What was written without that lock.
     pub(crate) posted: <D::Model as Model>::Posted,
-    /// Whether a posted write counts: `Live::running`, for those without the lock.
-    pub(crate) takes_posted: Atomic<bool>,
+    /// The BARs of which a posted write counts, as a set of bits: those that answer while the device is
+    /// running, for those without the lock. See [`Self::follow_config`].
+    pub(crate) takes_posted: Atomic<u32>,
     #[pin]
     pub(crate) interrupts: Interrupts,
     /// The data window of the open device.
@@ -355,7 +346,7 @@ impl<D: Driver> Mediated<D> {
             ),
             live <- new_lock!(Mutex, c"Mediated::live", None),
             posted: Default::default(),
-            takes_posted: Atomic::new(false),
+            takes_posted: Atomic::new(0),
             interrupts <- Interrupts::new(D::Model::VECTORS),
             window <- new_lock!(SpinLock, c"Mediated::window", None),
             refusals <- Refusals::new(),
@@ -459,6 +450,17 @@ impl<D: Driver> Mediated<D> {
         Option::as_mut(&mut self.live.lock()).map(f).ok_or(ENODEV)
     }
 
+    /// Has those who look without the lock follow what configuration space says now: posted writes, and
+    /// messages. The caller has the lock.
+    pub(crate) fn follow_config(&self, live: &Live<D::Model>) {
+        let answering = (pci::BAR0..=pci::BAR5)
+            .filter(|bar| live.running && live.model.decodes(*bar))
+            .fold(0, |set, bar| set | 1 << bar);
+
+        self.takes_posted.store(answering, Relaxed);
+        self.interrupts.set_asleep(!live.model.may_interrupt());
+    }
+
     /// Drives the interrupts as `model` wants them.
     pub(crate) fn drive_interrupts(&self, model: &mut D::Model) {
         self.interrupts
@@ -468,9 +470,12 @@ impl<D: Driver> Mediated<D> {
         self.interrupts.raise(model.take_raised());
     }
 
-    /// Tells `model` whether the user has enabled MSI-X.
-    pub(crate) fn tell_msix(&self, model: &mut D::Model) {
-        model.set_msix(self.interrupts.enabled() == Some(irq::Index::Msix));
+    /// Tells `model` which messages the user has enabled.
+    pub(crate) fn tell_messages(&self, model: &mut D::Model) {
+        let enabled = self.interrupts.enabled();
+
+        model.set_msi(enabled == Some(irq::Index::Msi));
+        model.set_msix(enabled == Some(irq::Index::Msix));
     }
 
     fn bar_size(&self, bar: u32) -> u64 {
@@ -515,6 +520,8 @@ impl<M: Model> Opened<M> {
         let mut model = D::open(settings, &|what, reason, error| {
             device.refused(Subject::Backend, what, reason, error);
         })?;
+        enable_bars(&mut model)
+            .map_err(|error| device.refused(Subject::Access, "open", &error, EINVAL))?;
         let pages = Arc::new(SharedPages::new(window_size.bytes())?, GFP_KERNEL_ACCOUNT)?;
         // Where there is storage, notes about its blocks go there as well, see `MigrationRegion`.
         let least = match model.storage() {
@@ -544,8 +551,9 @@ impl<D: Driver> Mediated<D> {
         device.interrupts.forget();
         device.drive_interrupts(&mut model);
         device.posted.clear();
-        *device.live.lock() = Some(Live::new(model));
-        device.takes_posted.store(true, Relaxed);
+        let live = Live::new(model);
+        device.follow_config(&live);
+        *device.live.lock() = Some(live);
         migration.region = Some(Region::new(DataWindow(pages.clone()), buffer));
         migration.protocol = None;
         migration.file = None;
@@ -666,6 +674,7 @@ impl<D: Driver> Mediated<D> {
         for (at, piece) in pieces(offset, bytes.len()) {
             let bytes = &mut bytes[piece];
             match target {
+                Target::Bar(bar) if !live.model.decodes(*bar) => bytes.fill(NOBODY),
                 Target::Bar(bar) if live.running => {
                     live.model.read_bar(*bar, at, bytes)?;
                     self.drive_interrupts(&mut live.model);
@@ -681,7 +690,7 @@ impl<D: Driver> Mediated<D> {
     /// Notes `bytes` if all of it is posted. Then there is work.
     fn post(&self, target: &Target, offset: u64, bytes: &[u8]) -> bool {
         match target {
-            Target::Bar(bar) if self.takes_posted.load(Relaxed) => {
+            Target::Bar(bar) if self.takes_posted.load(Relaxed) & 1 << (bar % u32::BITS) != 0 => {
                 pieces(offset, bytes.len()).all(|(at, piece)| {
                     // Each piece is the model's to take or not; what it took, the rest of the
                     // access cannot undo.
@@ -716,12 +725,17 @@ impl<D: Driver> Mediated<D> {
             let bytes = &bytes[piece];
             match target {
                 Target::Bar(bar) if !live.running => {
-                    live.model.write_bar_stopped(*bar, at, bytes)?;
-                    if let Some(staged) = &mut live.staged {
-                        staged.write_bar_stopped(*bar, at, bytes)?;
+                    let models = [Some(&mut live.model), live.staged.as_mut()];
+                    for model in models.into_iter().flatten() {
+                        if model.decodes(*bar) {
+                            model.write_bar_stopped(*bar, at, bytes)?;
+                        }
                     }
                 }
-                Target::Bar(bar) => live.model.write_bar(*bar, at, bytes)?,
+                Target::Bar(bar) if live.model.decodes(*bar) => {
+                    live.model.write_bar(*bar, at, bytes)?;
+                }
+                Target::Bar(_) => {}
                 _ => {
                     live.model.write_config(at, bytes)?;
                     // The VMM restores configuration space after it has given us the state, and
@@ -729,6 +743,7 @@ impl<D: Driver> Mediated<D> {
                     if let Some(staged) = &mut live.staged {
                         staged.write_config(at, bytes)?;
                     }
+                    self.follow_config(live);
                 }
             }
             self.drive_interrupts(&mut live.model);
@@ -740,6 +755,20 @@ impl<D: Driver> Mediated<D> {
 
 type AccessError<D> = <<D as Driver>::Model as Model>::AccessError;
 type RegisterResult<D> = Result<(), AccessError<D>>;
+
+/// What a byte reads as that nobody answers for.
+const NOBODY: u8 = 0xff;
+
+/// Has the device answer accesses of its BARs, as `vfio-pci` does by `pci_enable_device()`: whoever opens
+/// a device finds it so.
+fn enable_bars<M: Model>(model: &mut M) -> Result<(), M::AccessError> {
+    const COMMAND: u64 = 0x04;
+    const IO_AND_MEMORY: u8 = 0x03;
+
+    let mut command = [0];
+    model.read_config(COMMAND, &mut command)?;
+    model.write_config(COMMAND, &[command[0] | IO_AND_MEMORY])
+}
 
 /// The widest field of the header.
 const FIELD_MAX: usize = 8;
@@ -766,7 +795,7 @@ impl<D: Driver> Operations for Mediated<D> {
     }
 
     fn close_device(device: &Device<Self>) {
-        device.takes_posted.store(false, Relaxed);
+        device.takes_posted.store(0, Relaxed);
         let live = device.live.lock().take();
         // It finds no device and returns.
         device.cancel_work();
@@ -964,7 +993,7 @@ impl<D: Driver> Operations for Mediated<D> {
     fn set_irqs(device: &Device<Self>, set: irq::Set) -> Result {
         if device.interrupts.set(&set)? {
             device.with_live(|live| {
-                device.tell_msix(&mut live.model);
+                device.tell_messages(&mut live.model);
                 device.drive_interrupts(&mut live.model);
             })?;
         }

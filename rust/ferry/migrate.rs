@@ -96,7 +96,7 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
     }
 
     fn stop(&mut self) -> Result<(), Errno> {
-        self.0.takes_posted.store(false, Relaxed);
+        self.0.takes_posted.store(0, Relaxed);
         // Whoever is in the middle of an access or of the work has the lock, and is through when we
         // get it.
         let stopped = self.with_live(|live| {
@@ -113,7 +113,7 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
                 Ok(())
             }
             Err(errno) => {
-                self.0.takes_posted.store(true, Relaxed);
+                let _ = self.0.with_live(|live| self.0.follow_config(live));
                 self.0.kick();
                 Err(errno)
             }
@@ -126,6 +126,7 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
                 self.0.refused(Subject::Backend, what, reason, error);
             })?;
             live.running = true;
+            self.take_posted(live);
             self.0.drive_interrupts(&mut live.model);
             Ok(())
         })?;
@@ -172,8 +173,9 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
                 }
                 let former = live.model.adopt(staged);
                 // The VMM has set up the interrupts for the device that it is now.
-                self.0.tell_msix(&mut live.model);
+                self.0.tell_messages(&mut live.model);
                 self.0.interrupts.forget();
+                self.0.follow_config(live);
                 self.0.drive_interrupts(&mut live.model);
                 former
             })
@@ -194,6 +196,7 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
     fn reset(&mut self) {
         let reset = self.0.with_live(|live| {
             live.reset();
+            self.take_posted(live);
             self.0.interrupts.forget();
             self.0.drive_interrupts(&mut live.model);
         });
@@ -229,10 +232,14 @@ impl<D: Driver> Engaged<'_, D> {
         self.0.with_live(f).and_then(|result| result).map_err(errno)
     }
 
+    /// Lets posted writes count from here on, and no earlier ones.
+    fn take_posted(&self, live: &Live<D::Model>) {
+        self.0.posted.clear();
+        self.0.follow_config(live);
+    }
+
     /// Lets the device go on from the state that it has, which may be one with work left to do.
     fn run(&self) {
-        self.0.posted.clear();
-        self.0.takes_posted.store(true, Relaxed);
         self.0.interrupts.release();
         self.0.kick();
     }

@@ -122,6 +122,11 @@ pub trait Model: Sized + Send + Unpin + 'static {
     /// bytes that are.
     fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize;
 
+    /// Whether the device answers accesses of BAR `bar`: its command register enables that kind of
+    /// address, and it is in the power state D0. Otherwise reads of the BAR return all ones and writes
+    /// are lost, as on a bus, without that the device sees them.
+    fn decodes(&self, bar: u32) -> bool;
+
     /// Reads registers of a BAR.
     ///
     /// # Errors
@@ -177,6 +182,12 @@ pub trait Model: Sized + Send + Unpin + 'static {
     /// As for [`Self::read_config`].
     fn write_config(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Self::AccessError>;
 
+    /// Whether the device may interrupt, which it may not in a power state other than D0. Messages that
+    /// nobody has been given yet wait until it may.
+    fn may_interrupt(&self) -> bool {
+        true
+    }
+
     /// Whether the device asserts its interrupt pin.
     fn intx_asserted(&self) -> bool;
 
@@ -187,6 +198,9 @@ pub trait Model: Sized + Send + Unpin + 'static {
     /// whatever the enable bit in configuration space says, which a user of vfio-pci cannot set. A
     /// new device starts without, and a reset leaves it as it is.
     fn set_msix(&mut self, _enabled: bool) {}
+
+    /// As [`Self::set_msix`], for MSI.
+    fn set_msi(&mut self, _enabled: bool) {}
 
     /// The MSI-X vectors that are to be sent, one bit for each, since the last call.
     fn take_raised(&mut self) -> u32 {
@@ -224,7 +238,9 @@ pub trait Model: Sized + Send + Unpin + 'static {
         Ok(())
     }
 
-    /// To the state after power-on. Storage keeps its content.
+    /// To the state after power-on, as `VFIO_DEVICE_RESET` has it: of configuration space stays what
+    /// vfio-pci restores around it, which is the header, and of the PCI Express capability device
+    /// control, link control and device control 2. Storage keeps its content.
     fn reset(&mut self);
 
     /// Writes the complete state, with everything in flight, into `out`. Returns how many bytes,

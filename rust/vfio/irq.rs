@@ -273,6 +273,12 @@ impl Interrupts {
         }
     }
 
+    /// Says whether the device is in a power state in which it may not interrupt. Messages wait
+    /// meanwhile, and are delivered when it may again. Can be called with any lock held.
+    pub fn set_asleep(&self, asleep: bool) {
+        self.router.routing.lock().set_asleep(asleep);
+    }
+
     /// Forgets what the device drove and raised, so that the next [`Self::set_line`] counts as an
     /// edge: the device's state has been replaced.
     pub fn forget(&self) {

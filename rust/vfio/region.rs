@@ -25,8 +25,6 @@ pub mod pci {
     pub const CONFIG: u32 = vfio_bindings::VFIO_PCI_CONFIG_REGION_INDEX;
     /// How many regions have a fixed index; a device's own regions follow.
     pub const COUNT: u32 = vfio_bindings::VFIO_PCI_NUM_REGIONS;
-    /// Bytes of the header of configuration space, `PCI_STD_HEADER_SIZEOF`.
-    pub const HEADER_SIZE: usize = 64;
 }
 
 /// Type of the region with a `struct vfio_device_migration_info` at its start.

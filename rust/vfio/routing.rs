@@ -55,6 +55,8 @@ pub struct Routing<T, V> {
     mode: Option<Index>,
     /// Nothing is delivered: the device is not running.
     held: bool,
+    /// No message is delivered: the device is in a power state in which it may not interrupt.
+    asleep: bool,
     intx_trigger: Option<T>,
     intx_level: bool,
     intx_masked: bool,
@@ -69,6 +71,7 @@ impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
         Self {
             mode: None,
             held: false,
+            asleep: false,
             intx_trigger: None,
             intx_level: false,
             intx_masked: false,
@@ -112,7 +115,8 @@ impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
 
     /// Raises vector `number`, now or as soon as it can be delivered.
     pub fn raise(&mut self, number: usize) {
-        let deliverable = matches!(self.mode, Some(Index::Msi | Index::Msix)) && !self.held;
+        let enabled = matches!(self.mode, Some(Index::Msi | Index::Msix));
+        let deliverable = enabled && !self.held && !self.asleep;
         if let Some(vector) = self.vectors.get_mut(number) {
             match &vector.trigger {
                 Some(trigger) if deliverable => {
@@ -140,6 +144,13 @@ impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
     /// Delivers nothing while it is held.
     pub fn hold(&mut self, held: bool) {
         self.held = held;
+    }
+
+    /// Delivers no message while the device is asleep, and those that wait when it no longer is.
+    pub fn set_asleep(&mut self, asleep: bool) {
+        if core::mem::replace(&mut self.asleep, asleep) && !asleep {
+            self.deliver_messages();
+        }
     }
 
     /// Forgets what the device drove and raised.

@@ -33,8 +33,7 @@ use nvme::{
     MemoryError,
     Parameters,
     Store,
-    StoreError,
-    CONFIG_SPACE_SIZE, //
+    StoreError, //
 };
 
 /// How many commands are executed while the device's lock is held: whoever accesses a register
@@ -258,7 +257,7 @@ impl Model for NvmeDevice {
 
     const TYPE: &'static str = "ferry-nvme";
     const STATE_SIZE: usize = Controller::STATE_SIZE;
-    const CONFIG_SIZE: u64 = CONFIG_SPACE_SIZE as u64;
+    const CONFIG_SIZE: u64 = Controller::CONFIG_SIZE as u64;
     const VECTORS: VectorCounts = VectorCounts {
         msi: 0,
         msix: Controller::VECTORS,
@@ -266,6 +265,10 @@ impl Model for NvmeDevice {
 
     fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize {
         self.controller.configuration(out)
+    }
+
+    fn decodes(&self, bar: u32) -> bool {
+        self.controller.decodes(bar as usize)
     }
 
     fn read_bar(&mut self, _bar: u32, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
@@ -295,6 +298,10 @@ impl Model for NvmeDevice {
 
     fn write_config(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
         self.controller.write_config(offset, bytes)
+    }
+
+    fn may_interrupt(&self) -> bool {
+        self.controller.may_interrupt()
     }
 
     fn intx_asserted(&self) -> bool {

@@ -464,6 +464,14 @@ impl Driver {
         Error::malformed(format!("{}: NVMe", self.bar.device().name()), why)
     }
 
+    /// Has the function answer accesses of its registers and be a bus master.
+    fn enable_function(&self) -> Result<()> {
+        const COMMAND: u64 = 0x04;
+        const MEMORY_AND_MASTER: u16 = 0x0006;
+        let command = self.config.read_u16(COMMAND)? | MEMORY_AND_MASTER;
+        self.config.write(COMMAND, &command.to_le_bytes())
+    }
+
     /// Disables the controller, which resets it.
     ///
     /// # Errors
@@ -471,6 +479,7 @@ impl Driver {
     /// When it does not become not ready.
     pub fn disable(&mut self) -> Result<()> {
         self.pairs.clear();
+        self.enable_function()?;
         self.write(register::CC, 0)?;
         let status = self.wait_status(CSTS_READY, 0)?;
         if status & (CSTS_READY | CSTS_FATAL) == 0 {
@@ -485,11 +494,7 @@ impl Driver {
     ///
     /// When it does not become ready.
     pub fn enable(&mut self, depth: u16) -> Result<()> {
-        const COMMAND: u64 = 0x04;
-        const MEMORY_AND_MASTER: u16 = 0x0006;
-        let command = self.config.read_u16(COMMAND)? | MEMORY_AND_MASTER;
-        self.config.write(COMMAND, &command.to_le_bytes())?;
-
+        self.enable_function()?;
         let pair = Pair::new(&self.memory, 0, depth, self.events.first().cloned());
         let size = u32::from(depth - 1);
         self.write(register::AQA, size << 16 | size)?;

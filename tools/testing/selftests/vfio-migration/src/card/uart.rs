@@ -2,6 +2,7 @@
 
 //! What the tests of the migration do to a serial card.
 
+use vfio_bindings::bindings::vfio;
 use vfio_client::uart::Register;
 use vfio_client::uart::Uart;
 use vfio_client::uart::FCR_ENABLE;
@@ -92,9 +93,20 @@ pub fn expect_fresh(device: &Device) -> Outcome {
     same("scratch register", port.read(Register::Scr)?, 0)
 }
 
+/// Has the card answer accesses of its ports, as a driver does first of all.
+#[track_caller]
+fn decode(device: &Device) -> Outcome {
+    const COMMAND: u64 = 0x04;
+    const IO: u16 = 0x0001;
+    let space = device.region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?;
+    let command = space.read_u16(COMMAND)? | IO;
+    Ok(space.write(COMMAND, &command.to_le_bytes())?)
+}
+
 /// Checks that the card works: every port sends to itself through its plug.
 #[track_caller]
 pub fn expect_works(device: &Device, ports: u8) -> Outcome {
+    decode(device)?;
     for number in 0..ports {
         let port = Uart::new(device, number)?;
         port.write(Register::Ier, 0)?;

@@ -3,6 +3,7 @@
 //! The PCI configuration space.
 
 use vfio_bindings::bindings::vfio;
+use vfio_client::migration::State;
 use vfio_client::uart::PORT_SIZE;
 use vfio_client::Region;
 
@@ -18,8 +19,10 @@ use crate::check::Stop;
 use crate::tests::cases;
 use crate::tests::Case;
 
-/// Size of the configuration space in bytes.
+/// Size of conventional configuration space in bytes.
 const SIZE: u64 = 256;
+/// Size of the configuration space of a PCI Express function in bytes.
+const EXTENDED_SIZE: u64 = 4096;
 /// Vendor, 2 bytes.
 const VENDOR: u64 = 0x00;
 /// Device, 2 bytes.
@@ -49,6 +52,8 @@ const INTERRUPT_PIN: u64 = 0x3d;
 
 /// Command: decode I/O.
 pub const COMMAND_IO: u16 = 0x0001;
+/// Command: decode memory.
+pub const COMMAND_MEMORY: u16 = 0x0002;
 /// Command: decode I/O and memory, of which a device has what it needs.
 pub const COMMAND_IO_OR_MEMORY: u16 = 0x0003;
 /// Command: bus master, without which no MSI is sent.
@@ -77,6 +82,9 @@ pub const UART: &[Case] = cases![
 
 /// The tests of any device.
 pub const CASES: &[Case] = cases![
+    config_the_bars_answer_at_first,
+    config_a_bar_that_is_not_enabled_reads_as_ones_and_takes_nothing,
+    config_the_enable_bits_move,
     config_every_width_and_alignment_reads_the_same,
     config_read_only_fields_stay,
     config_accesses_out_of_range_are_refused,
@@ -89,6 +97,22 @@ pub fn bar(kind: Kind) -> u32 {
     match kind {
         Kind::Uart { .. } => 0xc001,
         Kind::Nvme { .. } => 0xfebf_0004,
+    }
+}
+
+/// Returns how many bytes of configuration space a device has.
+fn size(kind: Kind) -> u64 {
+    match kind {
+        Kind::Uart { .. } => SIZE,
+        Kind::Nvme { .. } => EXTENDED_SIZE,
+    }
+}
+
+/// Returns the bit of the command register that has a device decode its first base address register.
+fn enable_bit(kind: Kind) -> u16 {
+    match kind {
+        Kind::Uart { .. } => COMMAND_IO,
+        Kind::Nvme { .. } => COMMAND_MEMORY,
     }
 }
 
@@ -212,11 +236,92 @@ fn config_the_capability_list_ends_and_has_msi(context: &Context) -> Outcome {
     same("MSI enable", control & MSI_ENABLE, 0)
 }
 
+/// As for vfio-pci, which enables the device: a user that does not know of the bits finds registers.
+fn config_the_bars_answer_at_first(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let space = space(&card)?;
+    same(
+        "command",
+        space.read_u16(COMMAND)?,
+        enable_bit(context.kind),
+    )?;
+    card.expect_fresh()?;
+    card.reset()?;
+    same(
+        "command after a reset",
+        space.read_u16(COMMAND)?,
+        enable_bit(context.kind),
+    )?;
+    card.expect_fresh()
+}
+
+/// Returns what the whole of the first base address register reads as.
+#[track_caller]
+fn bar0(card: &Card) -> Outcome<Vec<u8>> {
+    let region = card.device().region(vfio::VFIO_PCI_BAR0_REGION_INDEX)?;
+    let mut bytes = vec![0; region.size() as usize];
+    region.read(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn config_a_bar_that_is_not_enabled_reads_as_ones_and_takes_nothing(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    card.fill(3)?;
+    let space = space(&card)?;
+    let command = space.read_u16(COMMAND)?;
+    let disabled = (command & !enable_bit(context.kind)).to_le_bytes();
+    let before = card.image()?;
+    space.write(COMMAND, &disabled)?;
+    for round in 0..2 {
+        let bytes = bar0(&card)?;
+        same_bytes("all of BAR 0", &bytes, &vec![0xff; bytes.len()])?;
+        // Whatever it is, nobody hears of it.
+        card.poke()?;
+        card.device()
+            .region(vfio::VFIO_PCI_BAR0_REGION_INDEX)?
+            .write(0, &vec![0; bytes.len()])?;
+        // A stopped device does not answer either.
+        card.set([State::STOP, State::RUNNING][round])?;
+    }
+    space.write(COMMAND, &command.to_le_bytes())?;
+    same_bytes(
+        "the state once it is enabled again",
+        &card.image()?,
+        &before,
+    )?;
+    card.expect_filled(3)
+}
+
+fn config_the_enable_bits_move(context: &Context) -> Outcome {
+    let source = Card::new(context)?;
+    source.fill(4)?;
+    let command = space(&source)?.read_u16(COMMAND)?;
+    let disabled = command & !enable_bit(context.kind);
+    space(&source)?.write(COMMAND, &disabled.to_le_bytes())?;
+    let stream = source.save()?;
+
+    let card = Card::new(context)?;
+    card.resume(&stream)?;
+    let space = space(&card)?;
+    same("command", space.read_u16(COMMAND)?, disabled)?;
+    let bytes = bar0(&card)?;
+    same_bytes("all of BAR 0", &bytes, &vec![0xff; bytes.len()])?;
+    space.write(COMMAND, &command.to_le_bytes())?;
+    card.expect_filled(4)?;
+    card.expect_works()
+}
+
 fn config_every_width_and_alignment_reads_the_same(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     let space = space(&card)?;
-    let mut whole = vec![0; SIZE as usize];
+    same("size", space.size(), size(context.kind))?;
+    let mut whole = vec![0; size(context.kind) as usize];
     space.read(0, &mut whole)?;
+    same(
+        "a byte of an extended capability",
+        whole.iter().skip(SIZE as usize).find(|byte| **byte != 0),
+        None,
+    )?;
     for width in [1usize, 2, 3, 4, 5, 8, 64] {
         for at in 0..=whole.len() - width {
             let mut bytes = vec![0xee; width];
@@ -254,14 +359,16 @@ fn config_read_only_fields_stay(context: &Context) -> Outcome {
 fn config_accesses_out_of_range_are_refused(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     let space = space(&card)?;
+    let size = size(context.kind);
+    let before = space.read_u16(COMMAND)?;
     for (at, len) in [
-        (SIZE, 1),
-        (SIZE, 4),
-        (SIZE - 1, 2),
-        (SIZE - 2, 4),
-        (SIZE - 4, 8),
-        (0, 257),
-        (0, 4096),
+        (size, 1),
+        (size, 4),
+        (size - 1, 2),
+        (size - 2, 4),
+        (size - 4, 8),
+        (0, size as usize + 1),
+        (0, 8192),
         (4096, 4),
         (1 << 32, 4),
     ] {
@@ -274,7 +381,7 @@ fn config_accesses_out_of_range_are_refused(context: &Context) -> Outcome {
             space.write(at, &vec![0xff; len]),
         )?;
     }
-    same("command", space.read_u16(COMMAND)?, 0)
+    same("command", space.read_u16(COMMAND)?, before)
 }
 
 fn config_accesses_to_a_bad_address_are_refused(context: &Context) -> Outcome {

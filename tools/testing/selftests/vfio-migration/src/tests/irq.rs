@@ -46,6 +46,7 @@ pub const CASES: &[Case] = cases![
     irq_intx_is_signalled_at_set_up_when_already_due,
     irq_intx_disable_bit_keeps_it_quiet,
     irq_status_bit_shows_the_line,
+    irq_status_bit_is_0_while_msi_is_enabled,
     irq_of_every_source,
     irq_of_every_port,
     irq_msi_signals_every_edge,
@@ -234,6 +235,29 @@ fn irq_status_bit_shows_the_line(context: &Context) -> Outcome {
     status("with the line up", config::STATUS_INTERRUPT)?;
     lower(&card)?;
     status("with the line down", 0)
+}
+
+/// Whichever way it was enabled: by the guest in configuration space, or by whoever listens.
+fn irq_status_bit_is_0_while_msi_is_enabled(context: &Context) -> Outcome {
+    let card = Card::new(context)?;
+    let space = config::space(&card)?;
+    let status = |what: &str, expected: u16| -> Outcome {
+        same(
+            format_args!("interrupt status {what}"),
+            space.read_u16(config::COMMAND + 2)? & config::STATUS_INTERRUPT,
+            expected,
+        )
+    };
+    raise(&card)?;
+    status("for the line", config::STATUS_INTERRUPT)?;
+    let event = EventFd::new()?;
+    card.device().set_trigger(Index::Msi, Some(&event))?;
+    same("messages", event.wait(PATIENCE)?, 1)?;
+    status("with a listener", 0)?;
+    card.device().disable_irqs(Index::Msi)?;
+    status("without one", config::STATUS_INTERRUPT)?;
+    config::enable_msi(&card)?;
+    status("with the enable bit", 0)
 }
 
 fn irq_of_every_source(context: &Context) -> Outcome {
@@ -572,9 +596,9 @@ fn irq_set_ups_registers_and_states_from_many_threads(context: &Context) -> Outc
             let _ = port.read(Register::IirFcr);
             let _ = port.write(Register::Ier, 0);
             let command = if i % 2 == 0 {
-                config::COMMAND_INTX_DISABLE
+                config::COMMAND_IO | config::COMMAND_INTX_DISABLE
             } else {
-                0
+                config::COMMAND_IO
             };
             let _ = space.write(config::COMMAND, &command.to_le_bytes());
         }

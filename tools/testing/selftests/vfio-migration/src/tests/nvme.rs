@@ -11,6 +11,7 @@ pub mod dma;
 mod hostile;
 mod irq;
 mod migration;
+mod power;
 mod registers;
 mod suspend;
 
@@ -21,6 +22,7 @@ pub const CASES: [&[Case]; 10] = [
     attributes::CASES,
     block_device::CASES,
     config::CASES,
+    power::CASES,
     registers::CASES,
     data::CASES,
     irq::CASES,

@@ -436,6 +436,16 @@ impl Writer {
         Ok(writer)
     }
 
+    /// Goes on with another controller, which has the state of this one.
+    #[track_caller]
+    pub fn moved_to(&self, card: &Card) -> Outcome<Writer> {
+        Ok(Writer {
+            driver: self.driver.moved_to(card.device())?,
+            queue: self.queue,
+            shift: self.shift,
+        })
+    }
+
     /// Sets the controller up anew.
     #[track_caller]
     pub fn restart(&mut self) -> Outcome {

@@ -48,11 +48,12 @@ const FERRY: [&[Case]; 5] = [
     cdev::SECOND,
 ];
 /// Those of a device with storage.
-const STORAGE: [&[Case]; 6] = [
+const STORAGE: [&[Case]; 7] = [
     state::STORAGE,
     file::STORAGE,
     size::STORAGE,
     logging::STORAGE,
+    moving::STORAGE,
     cdev_dma::STORAGE,
     cdev::SECOND_STORAGE,
 ];

@@ -2,10 +2,13 @@
 
 //! Moving a state: good streams, bad ones, and several devices at once.
 
+use vfio_bindings::bindings::vfio;
 use vfio_client::v2::State;
+use vfio_client::Region;
 
 use crate::card::Card;
 use crate::card::Target;
+use crate::card::Writer;
 use crate::card::PIECE;
 use crate::check::denied;
 use crate::check::holds;
@@ -26,6 +29,8 @@ pub const CASES: &[Case] = cases![
     moving_a_stream_with_a_flipped_bit_is_refused,
     moving_more_than_the_stream_is_refused,
 ];
+/// Those of a device with storage.
+pub const STORAGE: &[Case] = cases![moving_a_device_in_d3hot_leaves_it_there];
 /// Those of Ferry's devices.
 pub const FERRY: &[Case] = cases![
     moving_a_stream_of_v1_loads_through_v2,
@@ -264,4 +269,49 @@ pub fn moving_a_stream_of_v2_loads_through_v1(target: &Target) -> Outcome {
         card.expect_works()?;
     }
     Ok(())
+}
+
+/// A doorbell that was rung before D3hot counts in D0, on whichever host; and nothing happens before.
+fn moving_a_device_in_d3hot_leaves_it_there(target: &Target) -> Outcome {
+    const COMMAND: u64 = 0x04;
+    const MEMORY: u16 = 0x0002;
+    const MEMORY_AND_MASTER: u16 = 0x0006;
+    // The control and status of power management, the first capability.
+    const POWER: u64 = 0x44;
+    let config = |card: &Card| -> Outcome<Region> {
+        Ok(card.device().region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?)
+    };
+    let source = Card::new(target)?;
+    let mut writer = Writer::new(&source)?;
+    writer.write(1, 1)?;
+    let space = config(&source)?;
+    same("first capability", space.read_u16(0x40)? & 0xff, 0x01)?;
+    // Without bus mastering nothing is fetched.
+    space.write(COMMAND, &MEMORY.to_le_bytes())?;
+    writer.submit(2)?;
+    space.write(POWER, &[3])?;
+    space.write(COMMAND, &MEMORY_AND_MASTER.to_le_bytes())?;
+    let file = source.begin(State::PRE_COPY)?;
+    let mut stream = file.read_all(PIECE)?;
+    source.set(State::PRE_COPY_P2P)?;
+    source.set(State::STOP_COPY)?;
+    stream.extend(file.read_all(PIECE)?);
+
+    let memory = source.memory()?.clone();
+    let card = Card::new(target)?;
+    card.resume(&stream)?;
+    card.memory()?.detach(card.space())?;
+    memory.attach(card.space())?;
+    let space = config(&card)?;
+    same("power state", space.read_u8(POWER)? & 3, 3)?;
+    let mut writer = writer.moved_to(&card)?;
+    // A worker that runs would have time for it while all of this happens.
+    for _ in 0..50 {
+        same("CSTS in D3hot", writer.driver.status()?, u32::MAX)?;
+        space.write(COMMAND, &MEMORY_AND_MASTER.to_le_bytes())?;
+    }
+    same("completion in D3hot", writer.has_completion(), false)?;
+    space.write(POWER, &[0])?;
+    writer.wait()?;
+    writer.write(3, 3)
 }
