@@ -9,9 +9,19 @@
 //!
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h), `struct vfio_log_ops`
 
-use crate::device::{
-    Device,
-    Operations, //
+use crate::{
+    device::{
+        Device,
+        Operations, //
+    },
+    page_log::{
+        Fragment,
+        Layout,
+        PageLog,
+        Question,
+        Range,
+        Runs, //
+    },
 };
 #[cfg(CONFIG_IOMMUFD_DRIVER)]
 use core::marker::PhantomData;
@@ -28,12 +38,13 @@ use kernel::{
     sync::Mutex, //
 };
 
-/// The least size of a page that is logged, in bytes as a power of two: what a user may ask for.
-const PAGE_SHIFT_MIN: u32 = 12;
-
 /// How many pages a log has at most, whatever the user asks for: 8 MiB of bits. Where there is more
 /// memory than that, its pages are larger.
 const PAGES_MAX: u64 = 1 << 26;
+
+/// How many parts of pages can be told of by themselves, see [`page_log`](crate::page_log). A VMM that
+/// asks for the memory of its guest section by section needs two for each section at most.
+const FRAGMENTS: usize = 256;
 
 /// What a driver implements whose devices log their DMA.
 pub trait LogOperations: Operations {
@@ -75,21 +86,7 @@ impl<T: LogOperations> Support<T> {
     }
 }
 
-/// Addresses that are logged.
-struct Range {
-    /// The first and the last of them.
-    first: u64,
-    last: u64,
-    /// Place of the first page's bit in the bitmap.
-    bit: u64,
-}
-
-/// What was written since the log was started, page by page.
-struct Log {
-    page_shift: u32,
-    ranges: KVec<Range>,
-    bits: KVVec<u64>,
-}
+type Log = PageLog<KVec<Range>, KVVec<u64>, KVVec<Fragment>>;
 
 /// The log of a device; stopped at first.
 #[pin_data]
@@ -98,178 +95,20 @@ pub struct DmaLog {
     log: Mutex<Option<Log>>,
 }
 
-/// Bits in a word of the bitmap.
-const WORD_BITS: u64 = u64::BITS as u64;
-
-// Shifts are written so that there is no panic for a bad distance: objtool does not know that such
-// a function ends there.
-
-/// The number of the page that an address is in.
-fn page_of(address: u64, page_shift: u32) -> u64 {
-    address.wrapping_shr(page_shift)
-}
-
-/// How many pages `[first, last]` has a part in.
-fn pages(first: u64, last: u64, page_shift: u32) -> u64 {
-    page_of(last, page_shift)
-        .saturating_sub(page_of(first, page_shift))
-        .saturating_add(1)
-}
-
-/// The word that a bit is in, and its mask there.
-fn place(bit: u64) -> (usize, u64) {
-    (
-        (bit / WORD_BITS) as usize,
-        1u64.wrapping_shl((bit % WORD_BITS) as u32),
-    )
-}
-
-impl Log {
-    /// A log of `ranges`, by their first and last address.
-    fn new(ranges: impl Iterator<Item = (u64, u64)>, page_size: u64) -> Result<Self> {
-        if !page_size.is_power_of_two() {
-            return Err(EINVAL);
-        }
-        let mut list = KVec::new();
-        for (first, last) in ranges {
-            // The core takes a range of no bytes at address 0 for all addresses.
-            if last < first || last == u64::MAX {
-                return Err(EINVAL);
-            }
-            list.push(
-                Range {
-                    first,
-                    last,
-                    bit: 0,
-                },
-                GFP_KERNEL_ACCOUNT,
-            )?;
-        }
-
-        let count = |page_shift| {
-            list.iter().fold(0u64, |sum, range| {
-                sum.saturating_add(pages(range.first, range.last, page_shift))
-            })
-        };
-        // With the largest pages there are no more than two for each of the few ranges.
-        let page_shift = (page_size.trailing_zeros().max(PAGE_SHIFT_MIN)..u64::BITS)
-            .find(|page_shift| count(*page_shift) <= PAGES_MAX)
-            .ok_or(E2BIG)?;
-        let words = count(page_shift).div_ceil(WORD_BITS) as usize;
-        let mut bit = 0u64;
-        for range in list.iter_mut() {
-            range.bit = bit;
-            bit = bit.saturating_add(pages(range.first, range.last, page_shift));
-        }
-
-        Ok(Self {
-            page_shift,
-            ranges: list,
-            bits: KVVec::from_elem(0, words, GFP_KERNEL_ACCOUNT)?,
-        })
+/// A log of `ranges`, by their first and last address, and the size of its pages.
+fn new_log(ranges: impl Iterator<Item = (u64, u64)>, page_size: u64) -> Result<(Log, u64)> {
+    let mut list = KVec::new();
+    for (first, last) in ranges {
+        // The core takes a range of no bytes at address 0 for all addresses.
+        let range = Range::new(first, last).ok_or(EINVAL)?;
+        list.push(range, GFP_KERNEL_ACCOUNT)?;
     }
 
-    /// `[first, last]` was written.
-    fn mark(&mut self, first: u64, last: u64) {
-        for range in self.ranges.iter() {
-            let (from, to) = (first.max(range.first), last.min(range.last));
-            if from > to {
-                continue;
-            }
-            let base = page_of(range.first, self.page_shift);
-            for page in page_of(from, self.page_shift)..=page_of(to, self.page_shift) {
-                let (word, mask) = place(range.bit.saturating_add(page.saturating_sub(base)));
-                if let Some(word) = self.bits.get_mut(word) {
-                    *word |= mask;
-                }
-            }
-        }
-    }
-
-    /// Moves what was written in `[first, last]` to `runs`. Returns where to go on when they are full.
-    fn take(&mut self, first: u64, last: u64, runs: &mut Runs) -> Option<u64> {
-        let page_shift = self.page_shift;
-
-        for range in self.ranges.iter() {
-            let (from, to) = (first.max(range.first), last.min(range.last));
-            if from > to {
-                continue;
-            }
-            let base = page_of(range.first, page_shift);
-            let end = page_of(to, page_shift);
-            let mut page = page_of(from, page_shift);
-            while page <= end {
-                let bit = range.bit.saturating_add(page.saturating_sub(base));
-                let (word, mask) = place(bit);
-                let Some(word) = self.bits.get_mut(word) else {
-                    break;
-                };
-                if *word == 0 {
-                    // Most of memory is not written.
-                    page = page.saturating_add(WORD_BITS - bit % WORD_BITS);
-                    continue;
-                }
-                if *word & mask != 0 {
-                    let start = page.wrapping_shl(page_shift);
-                    let more = 1u64.wrapping_shl(page_shift).saturating_sub(1);
-                    let (start, stop) = (start.max(range.first), (start | more).min(range.last));
-                    let (reported, until) = (start.max(from), stop.min(to));
-                    if !runs.add(reported, until) {
-                        return Some(reported);
-                    }
-                    // Somebody else asks for the rest of a page that is only partly asked for.
-                    if from <= start && stop <= to {
-                        *word &= !mask;
-                    }
-                }
-                page = page.saturating_add(1);
-            }
-        }
-        None
-    }
-}
-
-/// How many runs of addresses are taken from a log at once.
-const RUNS: usize = 32;
-
-/// Runs of addresses, each by its first and its last.
-struct Runs {
-    runs: [(u64, u64); RUNS],
-    len: usize,
-}
-
-impl Runs {
-    const fn new() -> Self {
-        Self {
-            runs: [(0, 0); RUNS],
-            len: 0,
-        }
-    }
-
-    /// Adds `[first, last]`, which is behind all others. Returns whether there was room.
-    fn add(&mut self, first: u64, last: u64) -> bool {
-        if let Some((_, end)) = self.runs[..self.len].last_mut() {
-            if end.checked_add(1) == Some(first) {
-                *end = last;
-                return true;
-            }
-        }
-        match self.runs.get_mut(self.len) {
-            Some(run) => {
-                *run = (first, last);
-                self.len += 1;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// First address and length of each.
-    fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.runs[..self.len]
-            .iter()
-            .map(|(first, last)| (*first, last.saturating_sub(*first).saturating_add(1)))
-    }
+    let layout = Layout::new(&mut list, page_size, PAGES_MAX).ok_or(EINVAL)?;
+    let bits = KVVec::from_elem(0, layout.words(), GFP_KERNEL_ACCOUNT)?;
+    let fragments = KVVec::from_elem(Fragment::default(), FRAGMENTS, GFP_KERNEL_ACCOUNT)?;
+    let log = PageLog::new(&layout, list, bits, fragments);
+    Ok((log, layout.page_size()))
 }
 
 impl DmaLog {
@@ -298,13 +137,13 @@ impl DmaLog {
             return Err(EINVAL);
         }
 
-        let new = Log::new(ranges, page_size)?;
+        let (new, page_size) = new_log(ranges, page_size)?;
         // An empty range among others is not found.
-        if new.ranges.len() != count {
+        if new.ranges() != count {
             return Err(EINVAL);
         }
-        let started = log.insert(new);
-        Ok(1u64.wrapping_shl(started.page_shift))
+        *log = Some(new);
+        Ok(page_size)
     }
 
     /// Stops and forgets.
@@ -332,24 +171,24 @@ impl DmaLog {
         length: u64,
         mut report: impl FnMut(u64, u64),
     ) -> Result {
-        let last = iova.saturating_add(length.saturating_sub(1));
-        let mut rest = Some(iova);
-
-        while let Some(first) = rest {
-            let mut runs = Runs::new();
-            rest = {
+        let mut question = Question::new(iova, length);
+        loop {
+            let mut runs = Runs::default();
+            let more = {
                 let mut log = self.log.lock();
                 let log = Option::as_mut(&mut log).ok_or(EINVAL)?;
-                match length {
-                    0 => None,
-                    _ => log.take(first, last, &mut runs),
+                match &mut question {
+                    Some(question) => log.take(question, &mut runs),
+                    None => false,
                 }
             };
             for (iova, length) in runs.iter() {
                 report(iova, length);
             }
+            if !more {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// `len` bytes at `iova` were written.

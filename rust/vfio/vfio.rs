@@ -27,6 +27,7 @@ pub mod lock;
 pub mod mdev;
 pub mod memcg;
 pub mod migration;
+pub mod page_log;
 pub mod ratelimit;
 pub mod refusal;
 pub mod region;

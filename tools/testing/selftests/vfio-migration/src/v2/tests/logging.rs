@@ -39,6 +39,7 @@ pub const CASES: &[Case] = cases![
 pub const STORAGE: &[Case] = cases![
     logging_shows_what_the_device_writes_and_nothing_else,
     logging_of_large_pages_shows_them_whole,
+    logging_asked_for_in_pieces_leaves_nothing,
     logging_reports_to_slow_memory_while_the_device_works,
 ];
 
@@ -255,9 +256,15 @@ pub fn logging_of_large_pages_shows_them_whole(target: &Target) -> Outcome {
     let (start, length) = (card.memory()?.start(), card.memory()?.size());
     log.start_logging(LARGE, &[(start, length)])?;
     let address = writer.driver.data(300 * PAGE);
-    writer.read(0, address)?;
     let large = address / LARGE * LARGE;
+    writer.read(0, address)?;
+    let words = log.take_logged(start, length, LARGE)?;
+    holds(
+        pages(start, LARGE, &words).contains(&large),
+        "expected the page, seen none",
+    )?;
     // Half of it is asked for, which takes nothing away from the other half.
+    writer.read(0, address)?;
     for half in [0, LARGE / 2] {
         let words = log.take_logged(large + half, LARGE / 2, PAGE)?;
         same(
@@ -266,18 +273,68 @@ pub fn logging_of_large_pages_shows_them_whole(target: &Target) -> Outcome {
             LARGE / 2 / PAGE,
         )?;
     }
-    let words = log.take_logged(start, length, LARGE)?;
-    holds(
-        pages(start, LARGE, &words).contains(&large),
-        "expected the page, seen none",
-    )?;
-    let words = log.take_logged(start, length, LARGE)?;
+    let words = log.take_logged(large, LARGE, PAGE)?;
     same(
-        "pages after that",
-        pages(start, LARGE, &words),
+        "pages once both halves were asked for",
+        pages(large, PAGE, &words),
         BTreeSet::new(),
     )?;
     log.stop_logging()?;
+    Ok(())
+}
+
+/// A VMM asks for its guest's memory in pieces that need not be whole pages of the log, which are larger
+/// than it asked for where the range is.
+fn logging_asked_for_in_pieces_leaves_nothing(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let log = there(&card)?;
+    let mut writer = Writer::new(&card)?;
+    for (range, size) in [(1 << 39, 2 * PAGE), (1 << 44, 64 * PAGE)] {
+        same(
+            format_args!("size of a page of {range:#x} bytes"),
+            log.start_logging(PAGE, &[(0, range)])?,
+            size,
+        )?;
+        let address = writer.driver.data(100 * PAGE);
+        let large = address / size * size;
+        let whole: BTreeSet<u64> = (large..large + size).step_by(PAGE as usize).collect();
+        // Five pages each, across the border of the log's page, so that no piece has it whole.
+        const PIECE: u64 = 5 * PAGE;
+        let first = large.saturating_sub(3 * PAGE);
+        let ask = |from: u64, to: u64| -> Outcome<BTreeSet<u64>> {
+            let mut seen = BTreeSet::new();
+            for at in (from..to).step_by(PIECE.min(size - PAGE) as usize) {
+                let length = PIECE.min(size - PAGE).min(to - at);
+                seen.append(&mut pages(at, PAGE, &log.take_logged(at, length, PAGE)?));
+            }
+            seen.retain(|page| whole.contains(page));
+            Ok(seen)
+        };
+        let end = large + size + 3 * PAGE;
+        for round in 0..3 {
+            writer.read(round, address)?;
+            same(
+                format_args!("pages of round {round} in pages of {size:#x}"),
+                ask(first, end)?,
+                whole.clone(),
+            )?;
+            same("pages after that", ask(first, end)?, BTreeSet::new())?;
+        }
+        // What is written between two pieces is told by the second, and once more by the next first.
+        writer.read(0, address)?;
+        let (front, back): (BTreeSet<u64>, BTreeSet<u64>) =
+            whole.iter().partition(|page| **page < large + PAGE);
+        same(
+            "pages of the front",
+            ask(first, large + PAGE)?,
+            front.clone(),
+        )?;
+        writer.read(1, address)?;
+        same("pages of the back", ask(large + PAGE, end)?, back)?;
+        same("pages of the front, written anew", ask(first, end)?, front)?;
+        same("pages at last", ask(first, end)?, BTreeSet::new())?;
+        log.stop_logging()?;
+    }
     Ok(())
 }
 
