@@ -196,8 +196,22 @@ const SUBSYSTEM_RESET: &str = "
     nvme reset /dev/nvme0 || exit 1
     nvme id-ctrl /dev/nvme0 > /dev/null";
 
+/// What the driver asks while it probes the disk, and does not get, is no error that smartd should warn
+/// of.
+const PROBED: &str = r#"
+    expect_none() {
+        errors=$(nvme smart-log /dev/nvme0 | sed -n 's/^num_err_log_entries[[:space:]]*: *//p')
+        [ "$errors" = 0 ] || { echo "entries in the error log $1: expected 0, saw $errors"; exit 1; }
+    }
+    expect_none "once the disk was probed"
+    nvme reset /dev/nvme0 || exit 1
+    expect_none "after a reset""#;
+
 pub fn commands(bench: &mut Bench<'_>) -> Result<Running> {
     let mut running = bench.guest()?;
+    if !running.hardware.mdevs.is_empty() {
+        running.script(PROBED)?;
+    }
     doing("asking the disk for all that nvme-cli knows");
     running.script(COMMANDS)?;
     // An emulated disk is here only to show that the commands are right; it has no such reset.
