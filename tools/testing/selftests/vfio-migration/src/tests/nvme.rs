@@ -18,7 +18,7 @@ mod suspend;
 use crate::tests::Case;
 
 /// All of them, in the order in which they run.
-pub const CASES: [&[Case]; 10] = [
+pub const CASES: [&[Case]; 11] = [
     attributes::CASES,
     block_device::CASES,
     config::CASES,
