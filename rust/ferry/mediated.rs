@@ -929,7 +929,7 @@ impl<D: Driver> Operations for Mediated<D> {
             .and_then(|offset| usize::try_from(offset).ok())
             .ok_or(EINVAL)
             .and_then(|offset| device.open_window().map_err(|_| EINVAL)?.mmap(vma, offset))
-            .map_err(|error| {
+            .inspect_err(|error| {
                 let refused = NotMapped {
                     index,
                     offset,
@@ -938,9 +938,8 @@ impl<D: Driver> Operations for Mediated<D> {
                 // A driver in user space tries each BAR, and some try again and again.
                 let process = current!().group_leader().pid();
                 if device.last_not_mapped.xchg(process, Relaxed) != process {
-                    device.refused(Subject::Mapping, "mmap", &refused, error);
+                    device.refused(Subject::Mapping, "mmap", &refused, *error);
                 }
-                error
             })
     }
 
