@@ -17,8 +17,8 @@ pub const SERIAL_DRIVER: &str = "ferry_uart";
 /// The driver of the disk.
 pub const DISK_DRIVER: &str = "ferry_nvme";
 
-/// In place of an mdev type: QEMU's own NVMe disk. It cannot be migrated, but shows whether what a
-/// scenario asks of a disk is right.
+/// In place of an mdev type: QEMU's own NVMe disk. It shows whether what a scenario asks of a disk is
+/// right; only QEMU 11.1 migrates it.
 pub const EMULATED_DISK: &str = "nvme";
 
 /// The driver that offers an mdev type: a type is called after its parent device.

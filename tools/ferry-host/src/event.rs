@@ -208,6 +208,8 @@ pub struct Speed {
     pub disk: String,
     /// What it did.
     pub workload: String,
+    /// The how manyth time, from 0 on.
+    pub round: usize,
     /// Operations per second.
     pub per_second: f64,
     /// Bytes per second.
@@ -216,15 +218,21 @@ pub struct Speed {
     pub latency_us: f64,
 }
 
-/// What it cost to move a disk while it was written to at a steady rate.
+/// What it cost to move a guest while it wrote to its disk at a steady rate.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cost {
+    /// What kind of disk.
+    pub disk: String,
+    /// The how manyth time, from 0 on.
+    pub round: usize,
     /// The disk's size in bytes.
     pub capacity: u64,
-    /// Bytes of device state that were moved while the guest ran.
+    /// Bytes of a Ferry disk's state that were moved while the guest ran.
     pub precopy_bytes: u64,
-    /// Bytes of device state that were moved while the guest stood still.
+    /// Bytes of a Ferry disk's state that were moved while the guest stood still.
     pub stop_copy_bytes: u64,
+    /// All bytes that QEMU sent: memory and devices.
+    pub sent_bytes: u64,
     /// QEMU's `downtime` in milliseconds.
     pub downtime_ms: u64,
     /// QEMU's `total-time` in milliseconds.

@@ -58,6 +58,32 @@ pub struct Job {
     pub device: Option<String>,
 }
 
+/// A disk that is moved, and where its content is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MovedDisk {
+    /// One of the job's type, which keeps its content itself: it moves with the guest.
+    Ram,
+    /// One of the job's type, on a file that both sides have.
+    File,
+    /// QEMU's own NVMe disk, on a file that both sides have.
+    Emulated,
+}
+
+impl MovedDisk {
+    /// What it is called in results.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ram => "ferry_nvme, store ram",
+            Self::File => "ferry_nvme, store file",
+            Self::Emulated => "nvme",
+        }
+    }
+}
+
+/// The QEMU of all measurements: the oldest here whose own NVMe disk can be migrated.
+pub const MEASURED_QEMU: Qemu = Qemu::V11_1;
+
 /// One part of the job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "kebab-case")]
@@ -80,14 +106,24 @@ pub enum Stage {
         qemu: Qemu,
     },
     /// Measure the speed of a disk of the job's type beside others.
-    Speed,
+    Speed {
+        /// How often each disk gets each workload.
+        rounds: usize,
+    },
     /// Measure the speed of a disk of the job's type whose content is on a slow disk of the host,
     /// beside others. It needs [`SLOW_DISK`].
-    SpeedOnSlowDisk,
-    /// Measure what it costs to move a disk of the job's type.
+    SpeedOnSlowDisk {
+        /// How often each disk gets each workload.
+        rounds: usize,
+    },
+    /// Measure what it costs to move a guest with a disk.
     Cost {
+        /// Whose disk it is.
+        disk: MovedDisk,
         /// The disk's size in bytes.
         capacity: u64,
+        /// Which time this is, from 0 on.
+        round: usize,
     },
     /// Load these modules, whose in-kernel unit tests then report to the kernel's log.
     Kunit {
@@ -103,8 +139,9 @@ impl Stage {
     pub fn qemus(&self) -> Vec<Qemu> {
         match self {
             Self::Scenario { scenario, qemu } => scenario.qemus(*qemu),
-            Self::Shell { .. } | Self::Speed | Self::SpeedOnSlowDisk | Self::Cost { .. } => {
-                vec![Qemu::default()]
+            Self::Shell { .. } => vec![Qemu::default()],
+            Self::Speed { .. } | Self::SpeedOnSlowDisk { .. } | Self::Cost { .. } => {
+                vec![MEASURED_QEMU]
             }
             Self::Kselftest { .. } | Self::Kunit { .. } | Self::Kmemleak => Vec::new(),
         }

@@ -88,11 +88,17 @@ fn run() -> Result<()> {
             Stage::Scenario { scenario, qemu } => {
                 scenarios::run(&mut bench, &mut log, *scenario, *qemu);
             }
-            Stage::Speed => measure::speed(&bench.tracer, bench.device),
-            Stage::SpeedOnSlowDisk => measure::speed_on_slow_disk(&bench.tracer, bench.device),
-            Stage::Cost { capacity } => {
+            Stage::Speed { rounds } => measure::speed(&bench.tracer, bench.device, *rounds),
+            Stage::SpeedOnSlowDisk { rounds } => {
+                measure::speed_on_slow_disk(&bench.tracer, bench.device, *rounds);
+            }
+            Stage::Cost {
+                disk,
+                capacity,
+                round,
+            } => {
                 let device = bench.device.context("no disk is to be moved")?;
-                measure::cost(&bench.tracer, device, *capacity);
+                measure::cost(&bench.tracer, device, *disk, *capacity, *round);
             }
             Stage::Kunit { modules } => selftest::run_kunit(modules, &mut log)?,
             Stage::Kmemleak => selftest::run_kmemleak()?,

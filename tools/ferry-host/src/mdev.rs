@@ -12,6 +12,7 @@ use ferry_host::device;
 
 const CLASSES: &str = "/sys/class";
 const DEVICES: &str = "/sys/bus/mdev/devices";
+const STATISTICS: &str = "/sys/kernel/debug";
 
 /// How a device is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +102,15 @@ impl Mdev {
             .with_context(|| format!("reading {}", path.display()))?
             .trim_end()
             .to_owned())
+    }
+
+    /// A number out of the driver's statistics, 0 when they do not have it.
+    pub fn statistic(&self, name: &str) -> Result<u64> {
+        let driver = device::driver(&self.recipe.kind);
+        let path = format!("{STATISTICS}/{driver}-{}/statistics", self.uuid);
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let number = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+        Ok(text.lines().find_map(number).unwrap_or(0))
     }
 }
 

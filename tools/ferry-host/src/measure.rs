@@ -3,8 +3,10 @@
 //! Measurements: how fast a disk is beside others in the same guest, and what a migration costs.
 //!
 //! Numbers of emulated machines mean nothing by themselves. They are only compared with others that
-//! were taken in the same guest, one right after the other.
+//! were taken in the same host VM, one right after the other, and each several times: the rounds of
+//! what is compared alternate, so that whatever else the machine does meets all of them.
 
+use std::fs::File;
 use std::time::Instant;
 
 use anyhow::ensure;
@@ -15,6 +17,8 @@ use ferry_host::event::Outcome;
 use ferry_host::event::Speed;
 use ferry_host::event::Trace;
 use ferry_host::event::What;
+use ferry_host::job::MovedDisk;
+use ferry_host::job::MEASURED_QEMU;
 use ferry_host::job::SLOW_DISKS;
 
 use crate::emulated;
@@ -66,7 +70,7 @@ const COMMON: [&str; 7] = [
     "--size=32m",
     "--time_based",
     "--ramp_time=1",
-    "--runtime=4",
+    "--runtime=3",
 ];
 
 /// What fio does to disks on a slow disk, and what it is told in each: anywhere, so that hardly
@@ -84,7 +88,7 @@ const SLOW_COMMON: [&str; 9] = [
     "--norandommap",
     "--time_based",
     "--ramp_time=1",
-    "--runtime=4",
+    "--runtime=3",
 ];
 
 /// What fills a disk behind the part that a verdict looks at, so that no read finds a part that was
@@ -109,6 +113,9 @@ const STEADY: [&str; 8] = [
     "--rate_iops=200",
     "--runtime=3",
 ];
+
+/// The file that both sides of a migration have as a disk's content.
+const SHARED: &str = "/tmp/moved-disk";
 
 /// What a disk is called in results, by its PCI identity.
 fn disk_name(pci: &str) -> &str {
@@ -139,45 +146,56 @@ fn outcome(name: &str, began: Instant, result: Result<()>) {
 }
 
 /// Measures a disk of the type `device`, if there is one, beside those that QEMU emulates.
-pub fn speed(tracer: &Tracer, device: Option<&str>) {
-    outcome("speed", Instant::now(), measure_speed(tracer, device));
+pub fn speed(tracer: &Tracer, device: Option<&str>, rounds: usize) {
+    let result = measure_speed(tracer, device, rounds);
+    outcome("speed", Instant::now(), result);
 }
 
-fn measure_speed(tracer: &Tracer, device: Option<&str>) -> Result<()> {
+fn measure_speed(tracer: &Tracer, device: Option<&str>, rounds: usize) -> Result<()> {
     let recipes: Vec<_> = device.map(Recipe::new).into_iter().collect();
-    let emulated = [emulated::nvme()?, emulated::virtio_blk()?];
+    let emulated = [
+        emulated::nvme(MEASURED_QEMU)?,
+        emulated::virtio_blk(MEASURED_QEMU)?,
+    ];
     let running = boot(tracer, &recipes, emulated)?;
     for disk in &running.guest.found().disks {
         let file = format!("--filename=/dev/{}", disk.name);
         let fill: Vec<&str> = [&*file].into_iter().chain(FILL).collect();
         running.guest.measure(&running.vm.link, "fill", &fill)?;
     }
-    measure_workloads(&running, &COMMON, &WORKLOADS)
+    measure_workloads(&running, &COMMON, &WORKLOADS, rounds)
 }
 
 /// Measures a disk of the type `device`, if there is one, beside those that QEMU emulates, each on a
 /// slow disk of the host.
-pub fn speed_on_slow_disk(tracer: &Tracer, device: Option<&str>) {
-    let result = measure_speed_on_slow_disk(tracer, device);
+pub fn speed_on_slow_disk(tracer: &Tracer, device: Option<&str>, rounds: usize) {
+    let result = measure_speed_on_slow_disk(tracer, device, rounds);
     outcome("speed on a slow disk", Instant::now(), result);
 }
 
-fn measure_speed_on_slow_disk(tracer: &Tracer, device: Option<&str>) -> Result<()> {
+fn measure_speed_on_slow_disk(tracer: &Tracer, device: Option<&str>, rounds: usize) -> Result<()> {
     let [ours, nvme, virtio] = SLOW_DISKS;
-    let recipe = |device| {
-        Recipe::new(device)
-            .with("nvme/store", "file")
-            .with("nvme/file", ours)
-    };
-    let recipes: Vec<_> = device.map(recipe).into_iter().collect();
-    let emulated = [emulated::nvme_on(nvme), emulated::virtio_blk_on(virtio)];
+    let recipes: Vec<_> = device.map(|it| on_file(it, ours)).into_iter().collect();
+    let emulated = [
+        emulated::nvme_on(MEASURED_QEMU, nvme),
+        emulated::virtio_blk_on(MEASURED_QEMU, virtio),
+    ];
     let running = boot(tracer, &recipes, emulated)?;
-    measure_workloads(&running, &SLOW_COMMON, &SLOW_WORKLOADS)
+    measure_workloads(&running, &SLOW_COMMON, &SLOW_WORKLOADS, rounds)
+}
+
+/// A disk of the type `device` whose content is in a file or on a disk of the host.
+fn on_file(device: &str, path: &str) -> Recipe {
+    Recipe::new(device)
+        .with("nvme/store", "file")
+        .with("nvme/file", path)
 }
 
 /// Boots a guest with disks made like this and others that QEMU emulates.
 fn boot(tracer: &Tracer, recipes: &[Recipe], emulated: [Hardware; 2]) -> Result<Running> {
     let hardware = Hardware {
+        qemu: MEASURED_QEMU,
+        machine: MEASURED_QEMU,
         mdevs: recipes.iter().map(Mdev::create).collect::<Result<_>>()?,
         arguments: emulated.into_iter().flat_map(|it| it.arguments).collect(),
         ..Hardware::default()
@@ -186,56 +204,96 @@ fn boot(tracer: &Tracer, recipes: &[Recipe], emulated: [Hardware; 2]) -> Result<
 }
 
 /// Has fio do the same to all disks of a guest, one after the other, and reports how fast each was.
+/// Each round begins with another disk.
 fn measure_workloads(
     running: &Running,
     common: &[&str],
     workloads: &[(&str, &[&str])],
+    rounds: usize,
 ) -> Result<()> {
-    let disks = running.guest.found().disks;
-    for (workload, its) in workloads {
-        for disk in &disks {
-            let name = disk_name(&disk.pci);
-            doing(format!("{name}: {workload}"));
-            let file = format!("--filename=/dev/{}", disk.name);
-            let arguments = [&[&*file], common, its].concat();
-            let load = running
-                .guest
-                .measure(&running.vm.link, "measure", &arguments)?;
-            ensure!(load.good(), "{name}: {workload}: {load:?}");
-            let io = if load.read.operations > 0 {
-                load.read
-            } else {
-                load.written
-            };
-            report::say(What::Speed(Speed {
-                disk: name.to_owned(),
-                workload: (*workload).to_owned(),
-                per_second: io.per_second,
-                bytes_per_second: io.bytes_per_second,
-                latency_us: io.latency_ns / 1e3,
-            }));
+    let mut disks = running.guest.found().disks;
+    for round in 0..rounds {
+        for (workload, its) in workloads {
+            for disk in &disks {
+                let name = disk_name(&disk.pci);
+                doing(format!("round {}: {name}: {workload}", round + 1));
+                let file = format!("--filename=/dev/{}", disk.name);
+                let arguments = [&[&*file], common, its].concat();
+                let load = running
+                    .guest
+                    .measure(&running.vm.link, "measure", &arguments)?;
+                ensure!(load.good(), "{name}: {workload}: {load:?}");
+                let io = if load.read.operations > 0 {
+                    load.read
+                } else {
+                    load.written
+                };
+                report::say(What::Speed(Speed {
+                    disk: name.to_owned(),
+                    workload: (*workload).to_owned(),
+                    round,
+                    per_second: io.per_second,
+                    bytes_per_second: io.bytes_per_second,
+                    latency_us: io.latency_ns / 1e3,
+                }));
+            }
         }
+        disks.rotate_left(1);
     }
     Ok(())
 }
 
-/// Measures what it costs to move a disk of the type `device` with so many bytes.
-pub fn cost(tracer: &Tracer, device: &str, capacity: u64) {
-    let name = format!("migration of {} MiB", capacity >> 20);
-    let result = measure_cost(tracer, device, capacity);
-    outcome(&name, Instant::now(), result);
+/// Measures what it costs to move a guest with a disk of so many bytes; one that is not QEMU's is of
+/// the type `device`.
+pub fn cost(tracer: &Tracer, device: &str, disk: MovedDisk, capacity: u64, round: usize) {
+    let name = format!(
+        "round {}: migration with {} of {} MiB",
+        round + 1,
+        disk.name(),
+        capacity >> 20
+    );
+    let began = Instant::now();
+    let result = measure_cost(tracer, device, disk, capacity, round);
+    outcome(&name, began, result);
 }
 
-fn measure_cost(tracer: &Tracer, device: &str, capacity: u64) -> Result<()> {
-    let recipe = Recipe::new(device).with("nvme/capacity", capacity);
-    let hardware = Hardware {
+/// A guest's hardware with such a disk.
+fn moved(device: &str, disk: MovedDisk, capacity: u64) -> Result<Hardware> {
+    let recipe = match disk {
+        MovedDisk::Ram => Recipe::new(device).with("nvme/capacity", capacity),
+        MovedDisk::File => {
+            let file = File::create(SHARED).context("creating a disk's file")?;
+            file.set_len(capacity).context("creating a disk's file")?;
+            on_file(device, SHARED)
+        }
+        MovedDisk::Emulated => {
+            ensure!(
+                capacity == emulated::SIZE,
+                "QEMU's own disk has {} bytes, not {capacity}",
+                emulated::SIZE
+            );
+            return emulated::nvme(MEASURED_QEMU);
+        }
+    };
+    Ok(Hardware {
+        qemu: MEASURED_QEMU,
+        machine: MEASURED_QEMU,
         mdevs: vec![Mdev::create(&recipe)?],
         ..Hardware::default()
-    };
-    let mut from = Running::boot(tracer, hardware)?;
-    let disk = from.guest.found().disks;
-    let disk = disk.first().context("the guest found no disk")?;
-    let file = format!("--filename=/dev/{}", disk.name);
+    })
+}
+
+fn measure_cost(
+    tracer: &Tracer,
+    device: &str,
+    disk: MovedDisk,
+    capacity: u64,
+    round: usize,
+) -> Result<()> {
+    let mut from = Running::boot(tracer, moved(device, disk, capacity)?)?;
+    let found = from.guest.found().disks;
+    let found = found.first().context("the guest found no disk")?;
+    let file = format!("--filename=/dev/{}", found.name);
     doing(format!("filling {} MiB", capacity >> 20));
     let mut fill = vec![&*file];
     fill.extend(FILL);
@@ -244,24 +302,29 @@ fn measure_cost(tracer: &Tracer, device: &str, capacity: u64) -> Result<()> {
     steady.extend(STEADY);
     from.guest.load(&from.vm.link, "steady", &steady)?;
     from.wait_alive("before the migration")?;
-    let uuid = from.hardware.mdevs[0].uuid().to_owned();
     let (mut to, uri) = from.destination(from.twins()?)?;
     let migrated = from.migrate(&mut to, &uri)?;
-    let moved = |wanted: &str| {
-        tracer.sum(|trace| match trace {
+    // Tracepoints of a long pre-copy may be lost. Those of its end are there.
+    let (mut state, mut last) = (0, 0);
+    if let Some(mdev) = from.hardware.mdevs.first() {
+        state = mdev.statistic("saved_bytes")?;
+        last = tracer.sum(|trace| match trace {
             Trace::Chunk {
                 device,
                 state,
                 size,
                 ..
-            } if *device == uuid && state == wanted => *size,
+            } if device == mdev.uuid() && state == "STOP_COPY" => *size,
             _ => 0,
-        })
-    };
+        });
+    }
     report::say(What::Cost(Cost {
+        disk: disk.name().to_owned(),
+        round,
         capacity,
-        precopy_bytes: moved("PRE_COPY"),
-        stop_copy_bytes: moved("STOP_COPY"),
+        precopy_bytes: state.saturating_sub(last),
+        stop_copy_bytes: last,
+        sent_bytes: migrated.ram_bytes,
         downtime_ms: migrated.downtime_ms,
         total_ms: migrated.total_ms,
     }));

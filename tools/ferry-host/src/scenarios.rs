@@ -151,7 +151,7 @@ impl Bench<'_> {
         let running = match self.running.take() {
             Some(running) => running,
             None if self.device == Some(EMULATED_DISK) => {
-                Running::boot(&self.tracer, emulated::nvme()?)?
+                Running::boot(&self.tracer, emulated::nvme(self.qemu)?)?
             }
             None => {
                 let recipes: Vec<_> = self.device.map(Recipe::new).into_iter().collect();

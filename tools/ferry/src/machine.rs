@@ -399,7 +399,8 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
         wanted.extend(DRIVERS.map(|driver| (driver, &*plan.parameters, false)));
         wanted.push((SAMPLE, "", true));
     }
-    if plan.stages.contains(&Stage::SpeedOnSlowDisk) {
+    let on_slow_disk = |stage: &Stage| matches!(stage, Stage::SpeedOnSlowDisk { .. });
+    if plan.stages.iter().any(on_slow_disk) {
         wanted.push((job::SLOW_DISK, job::SLOW_DISK_PARAMETERS, false));
     }
     let mut modules: Vec<job::Module> = Vec::new();
