@@ -53,6 +53,11 @@ pub enum Scenario {
     SharedFile,
     /// A guest that uses no messages, but the disk's interrupt pin, moves there and back.
     OnItsPin,
+    /// A guest whose memory is a shared file gets more of it while it runs, gives up a part in
+    /// pre-copy, and has it back afterwards.
+    Memory,
+    /// A guest moves there and back that has an IOMMU, and has it let the disk be.
+    Iommu,
     /// A guest moves there and back, with the state of its device through several connections.
     Multifd,
     /// It moves there and back, and only stands still when the destination has the first part of
@@ -70,7 +75,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::LiveMigration,
         Self::ThereAndBack,
         Self::SmallerWindow,
@@ -94,6 +99,8 @@ impl Scenario {
         Self::TwoDisks,
         Self::SharedFile,
         Self::OnItsPin,
+        Self::Memory,
+        Self::Iommu,
         Self::TwoDevices,
         Self::FromOldQemu,
         Self::DeviceLog,
@@ -101,13 +108,14 @@ impl Scenario {
 
     /// What is run with each QEMU that uses protocol v2: what such a QEMU does in another way than
     /// QEMU 7.2.
-    const OF_V2: [Self; 8] = [
+    const OF_V2: [Self; 9] = [
         Self::ThereAndBack,
         Self::Multifd,
         Self::SwitchoverAck,
         Self::CancelInPreCopy,
         Self::PausedGuest,
         Self::DestinationKilled,
+        Self::Memory,
         Self::TwoDevices,
         Self::FromOldQemu,
     ];
@@ -127,7 +135,9 @@ impl Scenario {
             let known = |scenario: &Self| !scenario.needs_v2();
             Self::ALL.into_iter().filter(known).filter(fits).collect()
         } else {
-            Self::OF_V2.into_iter().filter(fits).collect()
+            // It takes its time, and the QEMUs do the same.
+            let new = |scenario: &Self| *scenario != Self::Memory || qemu == Qemu::V11_1;
+            Self::OF_V2.into_iter().filter(new).filter(fits).collect()
         }
     }
 
@@ -169,6 +179,8 @@ impl Scenario {
                 | Self::TwoDisks
                 | Self::SharedFile
                 | Self::OnItsPin
+                | Self::Memory
+                | Self::Iommu
                 | Self::TwoDevices
         )
     }
@@ -177,7 +189,13 @@ impl Scenario {
     pub fn has_own_devices(self) -> bool {
         matches!(
             self,
-            Self::TwoDisks | Self::SharedFile | Self::OnItsPin | Self::TwoDevices | Self::DeviceLog
+            Self::TwoDisks
+                | Self::SharedFile
+                | Self::OnItsPin
+                | Self::Memory
+                | Self::Iommu
+                | Self::TwoDevices
+                | Self::DeviceLog
         )
     }
 
@@ -204,6 +222,8 @@ impl Scenario {
             Self::TwoDisks => "two-disks",
             Self::SharedFile => "shared-file",
             Self::OnItsPin => "on-its-pin",
+            Self::Memory => "memory",
+            Self::Iommu => "iommu",
             Self::Multifd => "multifd",
             Self::SwitchoverAck => "switchover-ack",
             Self::TwoDevices => "two-devices",

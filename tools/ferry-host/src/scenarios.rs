@@ -12,6 +12,7 @@
 mod client;
 mod disk;
 mod load;
+mod machine;
 mod migration;
 mod newer;
 mod running;
@@ -132,6 +133,8 @@ fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<R
         Scenario::TwoDisks => disk::two_disks(bench),
         Scenario::SharedFile => disk::shared_file(bench),
         Scenario::OnItsPin => disk::on_its_pin(bench),
+        Scenario::Memory => machine::memory(bench),
+        Scenario::Iommu => machine::iommu(bench),
         Scenario::Multifd => newer::multifd(bench),
         Scenario::SwitchoverAck => newer::switchover_ack(bench),
         Scenario::TwoDevices => newer::two_devices(bench),

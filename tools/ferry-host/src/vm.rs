@@ -38,6 +38,9 @@ use crate::report;
 /// kernel is, [`crate::spin_lock`] wants to know.
 const COMMAND_LINE: &str = "console=hvc0 quiet panic=-1 mitigations=off nokaslr 8250.nr_uarts=12";
 
+/// The memory that a guest boots with.
+pub const MEMORY: &str = "256M";
+
 /// What QEMU's process is called.
 pub const PROCESS: &str = "qemu-system";
 
@@ -70,7 +73,12 @@ pub struct Hardware {
     pub iommufd: bool,
     /// What the guest's kernel is told besides [`COMMAND_LINE`].
     pub kernel_options: &'static str,
-    /// Further arguments of QEMU.
+    /// Further properties of the machine, of its memory and of each mediated device, each with the
+    /// comma before it.
+    pub machine_options: &'static str,
+    pub memory_options: &'static str,
+    pub device_options: &'static str,
+    /// Further arguments of QEMU, which stand before the mediated devices: an IOMMU has to.
     pub arguments: Vec<String>,
 }
 
@@ -119,9 +127,13 @@ impl Vm {
         command
             // Else the process would be called after the dynamic loader.
             .args(["-name", &format!("{name},process={PROCESS}")])
-            .args(["-machine", hardware.machine.machine()])
-            .args(["-accel", "kvm", "-cpu", "host"])
-            .args(["-smp", "1", "-m", "256M", "-nodefaults", "-no-user-config"])
+            .args([
+                "-machine",
+                &format!("{}{}", hardware.machine.machine(), hardware.machine_options),
+            ])
+            .args(["-accel", "kvm", "-cpu", "host", "-smp", "1"])
+            .args(["-m", &format!("{MEMORY}{}", hardware.memory_options)])
+            .args(["-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-no-reboot", "-bios", "qboot.rom"])
             .args([
                 "-kernel",
@@ -157,6 +169,7 @@ impl Vm {
                 "-device",
                 &format!("virtserialport,chardev=guest,name={PORT}"),
             ]);
+        command.args(&hardware.arguments);
         if hardware.iommufd {
             command.args(["-object", "iommufd,id=iommufd"]);
         }
@@ -167,13 +180,14 @@ impl Vm {
                 index + 1
             );
             let option = format!(
-                "vfio-pci,id=device{index},bus=port{index},sysfsdev={},{}",
+                "vfio-pci,id=device{index},bus=port{index},sysfsdev={},{}{}",
                 device.path().display(),
                 if hardware.iommufd {
                     "iommufd=iommufd"
                 } else {
                     hardware.qemu.migration_option()
-                }
+                },
+                hardware.device_options
             );
             command.args(["-device", &port, "-device", &option]);
             report::say(What::Opened {
@@ -181,7 +195,6 @@ impl Vm {
                 device: device.uuid().to_owned(),
             });
         }
-        command.args(&hardware.arguments);
         if incoming {
             command.args(["-incoming", "defer"]);
         }

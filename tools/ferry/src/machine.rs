@@ -97,10 +97,14 @@ const GUEST_PROGRAMS: [&str; 5] = [
     "usr/sbin/blkdiscard",
 ];
 
-/// Modules of the stock kernel that a guest with disks needs, with parameters. With queues of its
+/// Modules of the stock kernel that a guest with disks needs, or with a balloon, with parameters. With queues of its
 /// own for writes a guest with one processor has two pairs of them.
-const GUEST_MODULES: [(&str, &str); 3] =
-    [("nvme", "write_queues=1"), ("virtio_blk", ""), ("ext4", "")];
+const GUEST_MODULES: [(&str, &str); 4] = [
+    ("nvme", "write_queues=1"),
+    ("virtio_blk", ""),
+    ("ext4", ""),
+    ("virtio_balloon", ""),
+];
 
 /// Where the guest's first process finds the order in which they are loaded.
 const GUEST_MODULES_ORDER: &str = "/lib/modules/order";

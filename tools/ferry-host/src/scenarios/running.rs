@@ -127,6 +127,9 @@ impl Running {
             mdevs,
             iommufd: self.hardware.iommufd,
             kernel_options: self.hardware.kernel_options,
+            machine_options: self.hardware.machine_options,
+            memory_options: self.hardware.memory_options,
+            device_options: self.hardware.device_options,
             arguments: self.hardware.arguments.clone(),
         };
         let mut vm = Vm::start(name, &self.guest, &hardware, true)?;
