@@ -196,8 +196,9 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
     fn reset(&mut self) {
         let reset = self.0.with_live(|live| {
             live.reset();
-            self.take_posted(live);
+            // Before the device may interrupt again, which it may not have in its power state.
             self.0.interrupts.forget();
+            self.take_posted(live);
             self.0.drive_interrupts(&mut live.model);
         });
 

@@ -43,6 +43,7 @@ pub const CASES: &[Case] = cases![
     nvme_d3hot_moves,
     nvme_d3hot_the_pin_is_quiet,
     nvme_d3hot_a_message_waits_for_d0,
+    nvme_d3hot_a_message_does_not_outlive_a_reset,
     nvme_status_bit_is_0_while_msix_is_enabled,
     nvme_memory_space_off_work_goes_on,
 ];
@@ -219,9 +220,9 @@ fn nvme_d3hot_the_pin_is_quiet(context: &Context) -> Outcome {
     Ok(())
 }
 
-/// A message that had no eventfd waits for one, and for D0.
-fn nvme_d3hot_a_message_waits_for_d0(context: &Context) -> Outcome {
-    let mut disk = connected(context)?;
+/// Has a message wait in D3hot that had no eventfd before, and gives it one.
+#[track_caller]
+fn message_waits(disk: &mut Disk) -> Outcome<EventFd> {
     let device = disk.card.device().clone();
     let set = |event: Option<&EventFd>| -> Outcome {
         let data = Data::EventFd(&[event]);
@@ -233,14 +234,29 @@ fn nvme_d3hot_a_message_waits_for_d0(context: &Context) -> Outcome {
     while disk.driver.peek(1).is_none() {
         std::thread::yield_now();
     }
-    // The admin command's message comes after that one was raised.
-    disk.driver.succeed(0, harmless())?;
-    set_power(&disk, D3HOT)?;
+    // Whatever completed before was announced before.
+    set_power(disk, D3HOT)?;
     let event = EventFd::new()?;
     set(Some(&event))?;
     same("messages in D3hot", event.take()?, 0)?;
+    Ok(event)
+}
+
+/// A message that had no eventfd waits for one, and for D0.
+fn nvme_d3hot_a_message_waits_for_d0(context: &Context) -> Outcome {
+    let mut disk = connected(context)?;
+    let event = message_waits(&mut disk)?;
     set_power(&disk, D0)?;
     same("messages in D0", event.wait(PATIENCE)?, 1)
+}
+
+/// The function is in D0 after a reset, and has nothing to tell of what was before.
+fn nvme_d3hot_a_message_does_not_outlive_a_reset(context: &Context) -> Outcome {
+    let mut disk = connected(context)?;
+    let event = message_waits(&mut disk)?;
+    disk.card.reset()?;
+    same("messages after a reset", event.take()?, 0)?;
+    disk.expect_recovers()
 }
 
 /// Whichever way it was enabled: by the guest in configuration space, or by whoever listens.
