@@ -126,6 +126,8 @@ struct Machine {
     config_on: bool,
     /// Where the MSI-X capability is.
     msix: u64,
+    /// Where the control and status of power management is.
+    power: u64,
 }
 
 fn sq(queue: u16) -> u64 {
@@ -140,6 +142,7 @@ impl Machine {
     /// A guest that has one I/O queue and no interrupts yet.
     fn new() -> Self {
         let msix = Bench::new(parameters(9)).capability(0x11);
+        let power = Bench::new(parameters(9)).capability(0x01);
         // No test looks at its content.
         let mut disk = Disk::new(1 << 20, 512);
         disk.bytes = Vec::new();
@@ -152,6 +155,7 @@ impl Machine {
             heads: [0; QUEUES as usize],
             config_on: false,
             msix: msix.expect("there is MSI-X"),
+            power: power.expect("there is power management") + 4,
         };
         let last = u32::from(ENTRIES - 1);
         machine.write_config(0x04, 0x0006);
@@ -192,6 +196,7 @@ impl Machine {
 
     /// What the kernel's side does after each access.
     fn drive(&mut self) {
+        self.routing.set_asleep(!self.controller.may_interrupt());
         self.routing
             .set_line(self.controller.intx_asserted(), false);
         self.routing.deliver_intx();
@@ -437,6 +442,49 @@ fn explore(machine: &Machine, history: &mut Vec<Step>, depth: usize) {
 fn no_interrupt_is_lost_in_any_sequence_of_steps() {
     for machine in [Machine::new(), Machine::with_intx()] {
         explore(&machine, &mut Vec::new(), 4);
+    }
+}
+
+#[test]
+fn in_d3hot_nothing_is_signalled_and_in_d0_nothing_is_lost() {
+    // A doorbell that is rung in D3hot does not reach the controller.
+    let quiet = STEPS.map(|step| (!matches!(step, Complete(_))).then_some(step));
+    for start in [Machine::new(), Machine::with_intx()] {
+        for before in STEPS {
+            for completions in [
+                &[Complete(0)][..],
+                &[Complete(1)],
+                &[Complete(1), Complete(0)],
+            ] {
+                let mut asleep = start.clone();
+                if !asleep.step(before) {
+                    continue;
+                }
+                for completion in completions {
+                    asleep.step(*completion);
+                }
+                let waiting = [asleep.waiting(0), asleep.waiting(1)];
+                asleep.write_config(asleep.power, 3);
+                for first in quiet.into_iter().flatten() {
+                    for second in quiet.into_iter().flatten() {
+                        let history = [&[before][..], completions, &[first, second]].concat();
+                        let mut machine = asleep.clone();
+                        // The VMM may be refused, and goes on.
+                        machine.step(first);
+                        machine.step(second);
+                        assert_eq!(
+                            [machine.waiting(0), machine.waiting(1)],
+                            waiting,
+                            "completions that wait in D3hot after {history:?}"
+                        );
+                        machine.write_config(machine.power, 0);
+                        machine.handle();
+                        machine.expect_delivered(&history);
+                        machine.expect_ends_well(&history);
+                    }
+                }
+            }
+        }
     }
 }
 
