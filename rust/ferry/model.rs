@@ -5,6 +5,7 @@
 use core::fmt::Display;
 use kernel::prelude::*;
 use migration::{
+    Dirty,
     Errno,
     Storage,
     BLOCK_SIZE,
@@ -57,7 +58,7 @@ impl Storage for NoStorage {
         match *self {}
     }
 
-    fn dirty_blocks(&self) -> u64 {
+    fn dirty(&self, _from: u64) -> Dirty {
         match *self {}
     }
 

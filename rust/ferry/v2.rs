@@ -18,7 +18,8 @@ use kernel::prelude::*;
 use migration::{
     v2::{
         FsmState,
-        Read, //
+        Read,
+        Unread, //
     },
     Observer,
     Refusal,
@@ -42,18 +43,15 @@ use vfio::{
 /// The session whose data flows through a file.
 pub(crate) struct FileSession {
     id: u64,
-    /// Bytes that the file has and the user has not read.
-    buffered: u64,
-    /// How many of them at most are of what there was when pre-copy began.
-    buffered_initial: u64,
+    /// What the file has and the user has not read.
+    unread: Unread,
 }
 
 impl FileSession {
     fn new(id: u64) -> Self {
         Self {
             id,
-            buffered: 0,
-            buffered_initial: 0,
+            unread: Unread::default(),
         }
     }
 }
@@ -241,38 +239,27 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
 
     fn data_size(device: &Device<Self>) -> Result<u64> {
         device.with_migration(|migration| {
-            let buffered = migration.file.as_ref().map_or(0, |file| file.buffered);
+            let file = migration.file.as_ref();
+            let unread = file.map_or(0, |file| file.unread.bytes());
             let region = migration.region.as_mut().ok_or(ENODEV)?;
 
             Ok(region
                 .stop_copy_size(&mut Engaged(device), BUFFER_SIZE)
-                .saturating_add(buffered))
+                .saturating_add(unread))
         })
     }
 
     fn read_data(device: &Device<Self>, session: u64, into: &mut [u8]) -> Result<Available> {
         device.with_session(session, |region, file| {
-            let initial = |region: &Region| {
-                region
-                    .precopy_info(&mut Engaged(device), BUFFER_SIZE)
-                    .map_or(0, |info| info.initial_bytes)
-            };
-            let before = initial(region);
             let read = region.read_file(
                 &mut Engaged(device),
                 &mut Reporter(device),
                 &mut FileWindow(into),
+                &mut file.unread,
             )?;
-            // What is read counts as it did before, so that the initial bytes never become more: users
-            // wait for them to come to nothing.
-            file.buffered_initial = before.saturating_sub(initial(region));
             Ok(match read {
-                Read::Bytes(bytes) => {
-                    // Now, so that nobody sees them neither there nor here.
-                    file.buffered = bytes;
-                    // No more than the buffer has.
-                    Available::Bytes(bytes as usize)
-                }
+                // No more than the buffer has.
+                Read::Bytes(bytes) => Available::Bytes(bytes as usize),
                 Read::Later => Available::Later,
                 Read::Ended => Available::Ended,
             })
@@ -292,7 +279,7 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
 
     fn is_readable(device: &Device<Self>, session: u64) -> Result<bool> {
         device.with_session(session, |region, file| {
-            Ok(file.buffered > 0 || region.has_data(&mut Engaged(device), BUFFER_SIZE))
+            Ok(file.unread.bytes() > 0 || region.has_data(&mut Engaged(device), BUFFER_SIZE))
         })
     }
 
@@ -302,31 +289,29 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
 
     fn precopy_info(device: &Device<Self>, session: u64) -> Result<PrecopyInfo> {
         device.with_migration(|migration| {
-            let region = migration.region.as_ref().ok_or(ENODEV)?;
+            let region = migration.region.as_mut().ok_or(ENODEV)?;
             // The state comes first: outside of pre-copy the answer is the same for every file.
-            let info = region
-                .precopy_info(&mut Engaged(device), BUFFER_SIZE)
-                .map_err(error)?;
+            region.check_pre_copy().map_err(error)?;
             let file = migration
                 .file
                 .as_ref()
                 .filter(|file| file.id == session)
                 .ok_or(ENODEV)?;
-            let initial = file.buffered.min(file.buffered_initial);
-            let dirty = file.buffered.saturating_sub(initial);
-            let info = PrecopyInfo {
-                initial_bytes: info.initial_bytes.saturating_add(initial),
-                dirty_bytes: info.dirty_bytes.saturating_add(dirty),
-            };
+            let info = region
+                .precopy_info(&mut Engaged(device), BUFFER_SIZE, &file.unread)
+                .map_err(error)?;
             let pending = info.initial_bytes.saturating_add(info.dirty_bytes);
             Reporter(device).pending(region.state(), pending);
-            Ok(info)
+            Ok(PrecopyInfo {
+                initial_bytes: info.initial_bytes,
+                dirty_bytes: info.dirty_bytes,
+            })
         })
     }
 
     fn buffered(device: &Device<Self>, session: u64, bytes: usize) {
         let told = device.with_session(session, |_, file| {
-            file.buffered = bytes as u64;
+            file.unread.keep(bytes as u64);
             Ok(())
         });
 

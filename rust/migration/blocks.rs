@@ -15,6 +15,8 @@ use crate::{
     },
     save::pieces,
     storage::{
+        is_zero,
+        Dirty,
         Storage,
         BLOCK_SIZE, //
     },
@@ -67,6 +69,79 @@ struct Partial {
     index: u64,
     /// Bytes that have been given: more than none, less than all.
     done: usize,
+    /// Whether it is of the initial part.
+    initial: bool,
+}
+
+impl Partial {
+    /// Returns how many bytes of stream the rest comes to at most, if the block has content.
+    fn pending(self, piece_max: usize) -> u64 {
+        let left = BLOCK_SIZE.saturating_sub(self.done);
+
+        pieces(left, piece_max)
+            .saturating_mul(HEADER_SIZE)
+            .saturating_add(left) as u64
+    }
+}
+
+/// An amount of blocks, as the stream has them.
+#[derive(Clone, Copy, Default)]
+struct Amount {
+    /// Blocks that are not empty.
+    blocks: u64,
+    /// Records that tell of empty blocks.
+    zeroes: u64,
+}
+
+impl Amount {
+    /// Returns the amount for blocks that are dirty, with as many records as it takes at most.
+    fn of(dirty: Dirty) -> Self {
+        // A run of `n` blocks takes one record, and one more for every `ZEROES_MAX` of `n - 1`.
+        let further = dirty.empty.saturating_sub(dirty.runs) / ZEROES_MAX;
+
+        Self {
+            blocks: dirty.data,
+            zeroes: dirty.runs.saturating_add(further),
+        }
+    }
+
+    fn at_most(self, other: Self) -> Self {
+        Self {
+            blocks: self.blocks.min(other.blocks),
+            zeroes: self.zeroes.min(other.zeroes),
+        }
+    }
+
+    /// Returns how many bytes of stream these come to at most.
+    fn pending(self, piece_max: usize) -> u64 {
+        let zeroes = Writer::size_of(ZEROES_SIZE) as u64;
+
+        block_size(piece_max)
+            .saturating_mul(self.blocks)
+            .saturating_add(zeroes.saturating_mul(self.zeroes))
+    }
+}
+
+/// Returns how many bytes of stream a block that is not empty comes to at most, in records with up to
+/// `piece_max` bytes of it.
+///
+/// Where the window ends it is cut, so it has a header of its own and one for each of the pieces that
+/// follow the first. Less comes where blocks follow one on the other and share a record.
+pub(crate) fn block_size(piece_max: usize) -> u64 {
+    let headers = pieces(BLOCK_SIZE.saturating_sub(1), piece_max).saturating_add(1);
+
+    headers
+        .saturating_mul(HEADER_SIZE)
+        .saturating_add(BLOCK_SIZE) as u64
+}
+
+/// What there is to be given of a storage, in bytes of stream; rather too much than too little.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Estimate {
+    /// Of what there was when the initial part began.
+    pub(crate) initial: u64,
+    /// All of it.
+    pub(crate) all: u64,
 }
 
 /// What came of an attempt to give blocks.
@@ -88,8 +163,11 @@ pub(crate) struct Blocks {
     /// Where to look for the next dirty block.
     cursor: u64,
     partial: Option<Partial>,
-    /// How many blocks have been given.
-    given: u64,
+    /// What has not been given of the initial part: the blocks that were dirty when it began.
+    ///
+    /// Any block that is given counts as one of them, as long as there are some, be it that or one
+    /// that was changed since. So the initial part comes to an end however busy the device is.
+    initial: Amount,
     /// Whether it is noted which blocks a chunk has.
     noting: bool,
     /// How many runs of blocks of the last chunk are in the notes, and the run after those.
@@ -98,40 +176,56 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// Begins at the first block.
+    /// Begins at the first block. There is no initial part yet.
     pub(crate) const fn new() -> Self {
         Self {
             cursor: 0,
             partial: None,
-            given: 0,
+            initial: Amount {
+                blocks: 0,
+                zeroes: 0,
+            },
             noting: false,
             noted: 0,
             run: None,
         }
     }
 
-    /// Returns how many bytes of stream `dirty` blocks come to, with a header for each of the pieces
-    /// of up to `piece_max` bytes.
-    ///
-    /// Less of it will come where blocks follow one on the other or are all zeros. Where the end of
-    /// a chunk cuts a block there is one header more.
-    pub(crate) fn pending(&self, dirty: u64, piece_max: usize) -> u64 {
-        let pieces = pieces(BLOCK_SIZE, piece_max);
-        let size = pieces
-            .saturating_mul(HEADER_SIZE)
-            .saturating_add(BLOCK_SIZE);
-        let left = self.partial.map_or(0, |partial| {
-            Writer::size_of(BLOCK_SIZE.saturating_sub(partial.done))
-        });
+    /// Returns what there is to be given of `storage`, in records with up to `piece_max` bytes of
+    /// blocks.
+    pub(crate) fn estimate(&self, storage: &dyn Storage, piece_max: usize) -> Estimate {
+        let dirty = Amount::of(storage.dirty(self.cursor));
+        let mut estimate = Estimate {
+            initial: self.initial.at_most(dirty).pending(piece_max),
+            all: dirty.pending(piece_max),
+        };
 
-        dirty
-            .saturating_mul(size as u64)
-            .saturating_add(left as u64)
+        if let Some(partial) = self.partial {
+            let left = partial.pending(piece_max);
+            if partial.initial {
+                estimate.initial = estimate.initial.saturating_add(left);
+            }
+            // It may have been emptied since, which takes a record of its own.
+            let least = match storage.block(partial.index) {
+                Some(_) => 0,
+                None => Writer::size_of(ZEROES_SIZE) as u64,
+            };
+            estimate.all = estimate.all.saturating_add(left.max(least));
+        }
+        estimate
     }
 
-    /// Returns how many blocks have been given, those twice that were dirty again.
-    pub(crate) const fn given(&self) -> u64 {
-        self.given
+    /// Forgets what cannot be left of the initial part, as less than that is dirty. So it does not
+    /// become more when the device writes again what it has emptied.
+    pub(crate) fn settle_initial(&mut self, storage: &dyn Storage) {
+        let dirty = Amount::of(storage.dirty(self.cursor));
+
+        self.initial = self.initial.at_most(dirty);
+    }
+
+    /// Makes all that is to be given of `storage` the initial part.
+    pub(crate) fn begin_initial(&mut self, storage: &dyn Storage) {
+        self.initial = Amount::of(storage.dirty(self.cursor));
     }
 
     /// Begins a chunk: the one before it is not in doubt. `noting` tells whether this one may be.
@@ -153,13 +247,18 @@ impl Blocks {
         room: usize,
         notes: &mut [u8],
     ) -> Given {
-        let next = match self.partial {
-            Some(partial) => Some((partial.index, partial.done)),
-            None => self.take(storage, self.cursor).map(|index| (index, 0)),
-        };
-        let Some((index, done)) = next else {
+        let next = self.partial.or_else(|| {
+            let index = storage.take_dirty(self.cursor)?;
+            Some(Partial {
+                index,
+                done: 0,
+                initial: false,
+            })
+        });
+        let Some(next) = next else {
             return Given::Nothing;
         };
+        let Partial { index, done, .. } = next;
 
         let zeros = content(storage, index).is_none();
         let least = Writer::size_of(if zeros { ZEROES_SIZE } else { 1 });
@@ -170,13 +269,13 @@ impl Blocks {
             return Given::Full;
         }
 
-        self.partial = None;
+        let begins = self.partial.take().is_none();
         let argument = index
             .saturating_mul(BLOCK_SIZE as u64)
             .saturating_add(done as u64);
         if zeros {
             let len = self
-                .take_zeros(storage, index, notes)
+                .take_zeros(storage, index, begins, notes)
                 .saturating_mul(BLOCK_SIZE as u64)
                 .saturating_sub(done as u64);
             writer.put(window, offset, Kind::Zeroes, argument, &len.to_le_bytes());
@@ -185,7 +284,7 @@ impl Blocks {
             }
         } else {
             let mut draft = Draft::new(window, offset, Kind::Block, argument);
-            self.append_blocks(storage, &mut draft, room, (index, done), notes);
+            self.append_blocks(storage, &mut draft, room, next, notes);
             let payload = draft.payload_len();
             writer.complete(draft);
             Given::Record { payload }
@@ -193,46 +292,73 @@ impl Blocks {
     }
 
     /// Takes the blocks of zeros that follow on block `first`, which has been taken, and returns how
-    /// many they are with it.
-    fn take_zeros(&mut self, storage: &mut dyn Storage, first: u64, notes: &mut [u8]) -> u64 {
+    /// many they are with it. `begins` tells whether nothing of `first` has been given.
+    fn take_zeros(
+        &mut self,
+        storage: &mut dyn Storage,
+        first: u64,
+        begins: bool,
+        notes: &mut [u8],
+    ) -> u64 {
         let mut count: u64 = 1;
         let mut last = first;
+        // Blocks that have content and are all zeros all the same are not counted as empty.
+        let mut blocks = u64::from(begins && storage.block(first).is_some());
 
         while count < ZEROES_MAX {
-            match self.take_after(storage, last, notes) {
-                Some(index) if content(storage, index).is_none() => last = index,
-                Some(index) => {
-                    self.put_back(storage, index);
-                    return count;
-                }
-                None => return count,
+            let Some(index) = self.take_after(storage, last, notes) else {
+                break;
+            };
+            if content(storage, index).is_some() {
+                self.put_back(storage, index);
+                break;
             }
+            blocks = blocks.saturating_add(u64::from(storage.block(index).is_some()));
+            last = index;
             count = count.saturating_add(1);
         }
 
-        self.cursor = last.saturating_add(1);
+        self.initial.blocks = self.initial.blocks.saturating_sub(blocks);
+        if begins && blocks == 0 {
+            self.initial.zeroes = self.initial.zeroes.saturating_sub(1);
+        }
+        if count == ZEROES_MAX {
+            self.cursor = last.saturating_add(1);
+        }
         count
     }
 
-    /// Appends block `next.0` from byte `next.1` on, and the blocks that follow on it, as far as
-    /// they fit into `room` bytes.
+    /// Appends what is left of block `next`, and the blocks that follow on it, as far as they fit into
+    /// `room` bytes.
     fn append_blocks<W: Window>(
         &mut self,
         storage: &mut dyn Storage,
         draft: &mut Draft<'_, W>,
         room: usize,
-        next: (u64, usize),
+        next: Partial,
         notes: &mut [u8],
     ) {
-        let (mut index, mut done) = next;
+        let Partial {
+            mut index,
+            mut done,
+            mut initial,
+        } = next;
 
         while let Some(block) = content(storage, index) {
+            if done == 0 {
+                initial = self.initial.blocks > 0;
+                self.initial.blocks = self.initial.blocks.saturating_sub(1);
+            }
             let left = BLOCK_SIZE.saturating_sub(done);
             let len = left.min(room.saturating_sub(draft.size()));
             let until = done.saturating_add(len);
             draft.append(block.get(done..until).unwrap_or_default());
             if len < left {
-                self.partial = Some(Partial { index, done: until });
+                self.partial = Some(Partial {
+                    index,
+                    done: until,
+                    initial,
+                });
                 return;
             }
 
@@ -259,7 +385,7 @@ impl Blocks {
     ) -> Option<u64> {
         let wanted = index.saturating_add(1);
         self.cursor = wanted;
-        let next = self.take(storage, wanted)?;
+        let next = storage.take_dirty(wanted)?;
 
         if next != wanted || !self.note(next, notes) {
             self.put_back(storage, next);
@@ -268,15 +394,8 @@ impl Blocks {
         Some(next)
     }
 
-    fn take(&mut self, storage: &mut dyn Storage, from: u64) -> Option<u64> {
-        let index = storage.take_dirty(from)?;
-        self.given = self.given.saturating_add(1);
-        Some(index)
-    }
-
     /// Makes a block dirty again that was taken and not given, and goes on with it.
     fn put_back(&mut self, storage: &mut dyn Storage, index: u64) {
-        self.given = self.given.saturating_sub(1);
         storage.mark_dirty(index);
         self.cursor = index;
     }
@@ -332,14 +451,5 @@ impl Blocks {
 
 /// Returns the content of a block that is not all zeros.
 fn content(storage: &dyn Storage, index: u64) -> Option<&[u8; BLOCK_SIZE]> {
-    storage.block(index).filter(|block| !is_zero(block))
-}
-
-/// Returns whether all bytes are zeros.
-fn is_zero(block: &[u8; BLOCK_SIZE]) -> bool {
-    /// So many bytes are looked at before it is decided whether to look on.
-    const STEP: usize = 64;
-
-    let mut steps = block.chunks_exact(STEP);
-    steps.all(|step| step.iter().fold(0, |seen, byte| seen | byte) == 0)
+    storage.block(index).filter(|block| !is_zero(&block[..]))
 }

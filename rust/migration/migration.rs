@@ -67,6 +67,7 @@ pub use crate::{
     region::MigrationRegion,
     state::State,
     storage::{
+        Dirty,
         DirtyBlocks,
         Storage,
         BLOCK_SIZE, //

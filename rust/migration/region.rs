@@ -430,6 +430,14 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
         }
     }
 
+    /// Returns the save session, to be changed.
+    pub(crate) fn save_mut(&mut self) -> Option<&mut Save> {
+        match &mut self.session {
+            Session::Save(save) => Some(save),
+            Session::None | Session::Resume(_) => None,
+        }
+    }
+
     /// Counts the generation that the save session has begun, so that no other save has its number.
     /// After four milliards of them the count stands still: then a stream that has two saves is
     /// refused by its reader, which is the user's own loss.

@@ -11,7 +11,9 @@
 
 use crate::{
     blocks::{
+        block_size,
         Blocks,
+        Estimate,
         Given, //
     },
     crc32c::crc32c,
@@ -102,8 +104,6 @@ pub struct Save {
     blocks: Option<Blocks>,
     /// Whether the storage is still to be tracked anew.
     untracked: bool,
-    /// How many blocks were dirty when the session began.
-    initial: u64,
     captured: Option<Captured>,
     /// Bytes of the device state that have been given.
     given: usize,
@@ -149,7 +149,7 @@ impl Save {
             })?;
         }
 
-        Ok(Self {
+        let mut save = Self {
             identity,
             generation,
             writer: Writer::new(),
@@ -159,15 +159,14 @@ impl Save {
             header: true,
             blocks,
             untracked: false,
-            initial: device
-                .with_storage(|storage| storage.dirty_blocks())
-                .unwrap_or(0),
             captured: None,
             given: 0,
             bytes: 0,
             ended: false,
             total: 0,
-        })
+        };
+        save.begin_initial(device);
+        Ok(save)
     }
 
     /// Ends the session; `device` is the one that it began with.
@@ -232,6 +231,13 @@ impl Save {
         let _ = self.track_anew(device);
     }
 
+    /// Makes all blocks that are dirty the initial part.
+    fn begin_initial<D: Device>(&mut self, device: &mut D) {
+        if let Some(blocks) = &mut self.blocks {
+            device.with_storage(|storage| blocks.begin_initial(storage));
+        }
+    }
+
     fn begin_generation(&mut self, generation: u32) {
         self.generation = generation;
         self.writer = Writer::new();
@@ -250,6 +256,7 @@ impl Save {
                 .unwrap_or(Ok(()))
                 .map_err(|errno| Reason::StorageFailed { errno })?;
             self.untracked = false;
+            self.begin_initial(device);
         }
         Ok(())
     }
@@ -283,59 +290,71 @@ impl Save {
     /// Returns how many bytes of stream can be read in the present state, headers of records and
     /// all. `window_size` is the size of the window in bytes.
     ///
-    /// For the blocks of a storage, which share headers and may be all zeros, that is an estimate;
-    /// it is zero exactly if there are none to read.
+    /// For the blocks of a storage, which share headers, that is an estimate. No more than that comes
+    /// if nothing changes; it is zero exactly if there is nothing to read.
     pub fn pending<D: Device>(&self, device: &mut D, window_size: usize) -> u64 {
-        let mut bytes: u64 = 0;
-        let mut add = |records: usize, payload: usize| {
-            let headers = records.saturating_mul(HEADER_SIZE);
-            bytes = bytes.saturating_add(headers.saturating_add(payload) as u64);
-        };
-
-        if self.resend.is_some() {
-            add(1, 0);
-        }
-        if self.restart {
-            add(1, 0);
-        }
-        if self.header {
-            add(1, self.identity.payload().len());
-        }
-        if let Some(captured) = self.captured {
-            let left = captured.len.saturating_sub(self.given);
-            add(pieces(left, piece_max(window_size)), left);
-            if !self.ended {
-                add(1, Totals::SIZE);
-            }
-        }
-        if let Some(blocks) = self.blocks.filter(|_| self.is_before_state()) {
-            let dirty = device.with_storage(|storage| storage.dirty_blocks());
-            let left = blocks.pending(dirty.unwrap_or(0), piece_max(window_size));
-            bytes = bytes.saturating_add(left);
-        }
-
-        bytes
+        self.estimate(device, window_size).all
     }
 
-    /// Returns how many of the [`pending`](Self::pending) bytes were so when the session began.
-    ///
-    /// A block that was given and is dirty again counts as given, so that this comes to zero however
-    /// busy the device is.
-    pub fn initial<D: Device>(&self, device: &mut D, window_size: usize) -> u64 {
-        let pending = self.pending(device, window_size);
-        let Some(blocks) = self.blocks else {
-            return pending;
+    /// Returns how many of the [`pending`](Self::pending) bytes are of the initial part, and how many
+    /// there are in all.
+    pub(crate) fn estimate<D: Device>(&self, device: &mut D, window_size: usize) -> Estimate {
+        let opening = self.opening_size();
+        let blocks = self
+            .blocks
+            .filter(|_| self.is_before_state())
+            .and_then(|blocks| {
+                device.with_storage(|storage| blocks.estimate(storage, piece_max(window_size)))
+            })
+            .unwrap_or_default();
+
+        Estimate {
+            initial: blocks.initial.saturating_add(opening),
+            all: blocks
+                .all
+                .saturating_add(opening)
+                .saturating_add(self.state_size(window_size)),
+        }
+    }
+
+    /// Returns the size of the records before the blocks that have not been given.
+    fn opening_size(&self) -> u64 {
+        let header = HEADER_SIZE.saturating_add(self.identity.payload().len());
+        let sizes = [
+            (self.resend.is_some(), HEADER_SIZE),
+            (self.restart, HEADER_SIZE),
+            (self.header, header),
+        ];
+
+        sizes
+            .into_iter()
+            .filter(|(due, _)| *due)
+            .fold(0, |sum: u64, (_, size)| sum.saturating_add(size as u64))
+    }
+
+    /// Returns the size of the records of the state that was taken and of END, as far as they have
+    /// not been given.
+    fn state_size(&self, window_size: usize) -> u64 {
+        let Some(captured) = self.captured else {
+            return 0;
+        };
+        let left = captured.len.saturating_sub(self.given);
+        let end = match self.ended {
+            true => 0,
+            false => Writer::size_of(Totals::SIZE),
         };
 
-        let left = self.initial.saturating_sub(blocks.given());
-        let dirty = device.with_storage(|storage| storage.dirty_blocks());
-        let changed = blocks.pending(
-            dirty.unwrap_or(0).saturating_sub(left),
-            piece_max(window_size),
-        );
-        match left {
-            0 if !self.header => 0,
-            _ => pending.saturating_sub(changed),
+        pieces(left, piece_max(window_size))
+            .saturating_mul(HEADER_SIZE)
+            .saturating_add(left)
+            .saturating_add(end) as u64
+    }
+
+    /// Sees to it that what the user is told of the initial part from now on is never more than it is
+    /// now, whatever the device writes.
+    pub(crate) fn settle_initial<D: Device>(&mut self, device: &mut D) {
+        if let Some(blocks) = &mut self.blocks {
+            device.with_storage(|storage| blocks.settle_initial(storage));
         }
     }
 
@@ -561,8 +580,8 @@ pub(crate) fn stop_copy_size<D: Device>(
         Some(save) => save.pending(device, window_size),
         None => {
             let written = device.with_storage(|storage| storage.written_blocks());
-            Blocks::new()
-                .pending(written.unwrap_or(0), piece_max(window_size))
+            block_size(piece_max(window_size))
+                .saturating_mul(written.unwrap_or(0))
                 // HEADER, after RESTART.
                 .saturating_add((HEADER_SIZE + HEADER_SIZE + identity::PAYLOAD_MAX) as u64)
         }

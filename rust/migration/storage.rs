@@ -2,9 +2,13 @@
 
 //! Storage of a device that moves block by block, most of it while the device still runs.
 //!
-//! The storage counts which of its blocks were written since they were last given to the stream. A
-//! save takes them one after the other in pre-copy, and what the running device writes in the
-//! meantime is taken again, until stop-and-copy gives the rest.
+//! The storage counts which of its blocks were written or emptied since they were last given to the
+//! stream. A save takes them one after the other in pre-copy, and what the running device changes in
+//! the meantime is taken again, until stop-and-copy gives the rest.
+//!
+//! A block is *empty* if the storage knows that it is all zeros: nothing was ever written there, or it
+//! was deallocated, or zeros were written. An empty block has no content to send, so it is counted
+//! apart from the others: a guest that trims leaves next to nothing to be sent.
 
 use crate::refusal::Errno;
 
@@ -20,14 +24,14 @@ pub trait Storage {
     /// Returns how many blocks there are. It never changes while the device is open.
     fn blocks(&self) -> u64;
 
-    /// Returns how many blocks may not be all zeros: those that a save has to give at first.
+    /// Returns how many blocks are not empty: those that a save has to give at first.
     fn written_blocks(&self) -> u64 {
         self.blocks()
     }
 
-    /// Begins to track: every block that may not be all zeros is dirty, and from now on whatever
-    /// changes blocks makes them dirty, be it a write or that they are dropped. Where the storage is
-    /// tracked already, all that holds anew.
+    /// Begins to track: every block that is not empty is dirty, and from now on whatever changes
+    /// blocks makes them dirty, be it a write or that they are emptied. Where the storage is tracked
+    /// already, all that holds anew.
     ///
     /// # Errors
     ///
@@ -37,8 +41,9 @@ pub trait Storage {
     /// Ends what [`track`](Self::track) has begun; without effect if nothing is tracked.
     fn untrack(&mut self);
 
-    /// Returns how many blocks are dirty, in constant time; 0 if nothing is tracked.
-    fn dirty_blocks(&self) -> u64;
+    /// Returns how much is dirty, in constant time; nothing if nothing is tracked. A run of empty
+    /// blocks that begins before block `from` and ends after it counts as two.
+    fn dirty(&self, from: u64) -> Dirty;
 
     /// Takes the first dirty block at or after `from`, or else the first of all, and returns its
     /// number. It is clean before the engine looks at its content: a write that comes after makes it
@@ -48,8 +53,7 @@ pub trait Storage {
     /// Makes a block dirty; without effect if there is no such block or nothing is tracked.
     fn mark_dirty(&mut self, index: u64);
 
-    /// Returns the content of a block; [`None`] if it is all zeros because nothing was written
-    /// there, or there is no such block.
+    /// Returns the content of a block; [`None`] if it is empty, or there is no such block.
     fn block(&self, index: u64) -> Option<&[u8; BLOCK_SIZE]>;
 
     /// Writes `bytes` at `offset`, in bytes, which need not be at the border of a block.
@@ -67,37 +71,73 @@ pub trait Storage {
     fn put_zeroes(&mut self, offset: u64, len: u64) -> Result<(), Errno>;
 }
 
-/// Blocks in one word of the bitmap.
+/// Returns whether all bytes are zeros.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    /// So many bytes are looked at before it is decided whether to look on.
+    const STEP: usize = 64;
+
+    let mut steps = bytes.chunks(STEP);
+    steps.all(|step| step.iter().fold(0, |seen, byte| seen | byte) == 0)
+}
+
+/// How much of a storage is dirty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    /// Blocks that are not empty.
+    pub data: u64,
+    /// Blocks that are empty.
+    pub empty: u64,
+    /// Runs of dirty empty blocks, each as long as it can be.
+    pub runs: u64,
+}
+
+/// Blocks that a pair of words of the bitmaps tells of.
 const WORD_BLOCKS: u64 = u64::BITS as u64;
 
-/// A bitmap of dirty blocks that knows how many they are.
+/// Words of a pair: 64 blocks in the one bitmap, the same blocks in the other.
+const PAIR: usize = 2;
+
+/// Two bitmaps, of the dirty blocks and of those among them that are empty, which know how much that
+/// is.
 ///
 /// # Invariants
 ///
-/// - `words` has a bit for every block, and no other bit is set.
-/// - `count` is the number of bits that are set.
+/// - `words` are pairs of one word of each bitmap, with a bit for every block; no other bit is set.
+/// - What is set in the second word of a pair is set in the first.
+/// - `dirty` counts the bits of the first words that are not set in the second, those of the second
+///   words, and the runs of the latter.
 pub struct DirtyBlocks<B: AsRef<[u64]> + AsMut<[u64]>> {
     words: B,
     blocks: u64,
-    count: u64,
+    dirty: Dirty,
 }
 
-/// Where a block is in the bitmap.
+/// Where a block is in the bitmaps.
 struct Place {
-    word: usize,
+    pair: usize,
     mask: u64,
 }
 
+/// What the bitmaps say about a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Block {
+    Clean,
+    Data,
+    Empty,
+}
+
 impl DirtyBlocks<[u64; 0]> {
-    /// Returns how many words the bitmap of `blocks` blocks has, or [`None`] if they are more than
-    /// memory can have.
+    /// Returns how many words the bitmaps of `blocks` blocks have, two bits a block, or [`None`] if
+    /// they are more than memory can have.
     pub fn words(blocks: u64) -> Option<usize> {
-        usize::try_from(blocks.div_ceil(WORD_BLOCKS)).ok()
+        usize::try_from(blocks.div_ceil(WORD_BLOCKS))
+            .ok()?
+            .checked_mul(PAIR)
     }
 }
 
 impl<B: AsRef<[u64]> + AsMut<[u64]>> DirtyBlocks<B> {
-    /// Returns the bitmap of `blocks` blocks, all clean, or [`None`] if `words` has fewer than
+    /// Returns the bitmaps of `blocks` blocks, all clean, or [`None`] if `words` has fewer than
     /// [`DirtyBlocks::words`] words. What is in them does not matter.
     pub fn new(words: B, blocks: u64) -> Option<Self> {
         let needed = DirtyBlocks::words(blocks)?;
@@ -108,7 +148,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> DirtyBlocks<B> {
         let mut dirty = Self {
             words,
             blocks,
-            count: 0,
+            dirty: Dirty::default(),
         };
         dirty.clear();
         Some(dirty)
@@ -119,52 +159,120 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> DirtyBlocks<B> {
         self.blocks
     }
 
-    /// Returns how many blocks are dirty.
-    pub fn count(&self) -> u64 {
-        self.count
+    /// Returns how much is dirty. A run of empty blocks that begins before block `from` and ends
+    /// after it counts as two.
+    pub fn dirty(&self, from: u64) -> Dirty {
+        let divides = self.is_empty(from) && self.is_empty_before(from);
+
+        Dirty {
+            runs: self.dirty.runs.saturating_add(u64::from(divides)),
+            ..self.dirty
+        }
     }
 
     /// Returns whether a block is dirty; one that does not exist is not.
     pub fn is_dirty(&self, index: u64) -> bool {
-        self.place(index).is_some_and(|place| {
-            let word = self.words.as_ref().get(place.word);
-            word.is_some_and(|word| word & place.mask != 0)
-        })
+        self.get(index) != Block::Clean
     }
 
-    /// Makes a block dirty; without effect if there is no such block.
-    pub fn mark(&mut self, index: u64) {
-        let Some(place) = self.place(index) else {
-            return;
-        };
+    /// Makes a block dirty that is not empty; without effect if there is no such block.
+    pub fn mark_data(&mut self, index: u64) {
+        self.set(index, Block::Data);
+    }
 
-        if let Some(word) = self.words.as_mut().get_mut(place.word) {
-            if *word & place.mask == 0 {
-                *word |= place.mask;
-                self.count = self.count.saturating_add(1);
-            }
-        }
+    /// Makes a block dirty that is empty; without effect if there is no such block.
+    pub fn mark_empty(&mut self, index: u64) {
+        self.set(index, Block::Empty);
     }
 
     /// Makes the first dirty block at or after `from` clean, or else the first of all, and returns
     /// its number.
     pub fn take_next(&mut self, from: u64) -> Option<u64> {
-        if self.count == 0 {
+        if self.dirty.data == 0 && self.dirty.empty == 0 {
             return None;
         }
 
         let index = self.find(from).or_else(|| self.find(0))?;
-        let place = self.place(index)?;
-        let word = self.words.as_mut().get_mut(place.word)?;
-        *word &= !place.mask;
-        self.count = self.count.saturating_sub(1);
+        self.set(index, Block::Clean);
         Some(index)
     }
 
     /// Makes all blocks clean.
     pub fn clear(&mut self) {
         self.words.as_mut().fill(0);
-        self.count = 0;
+        self.dirty = Dirty::default();
+    }
+
+    fn get(&self, index: u64) -> Block {
+        let pair = self
+            .place(index)
+            .and_then(|place| Some((self.words.as_ref().get(place.pair..)?, place.mask)));
+
+        match pair {
+            Some(([_, empty, ..], mask)) if empty & mask != 0 => Block::Empty,
+            Some(([dirty, ..], mask)) if dirty & mask != 0 => Block::Data,
+            _ => Block::Clean,
+        }
+    }
+
+    fn set(&mut self, index: u64, block: Block) {
+        let before = self.get(index);
+        let neighbours = u64::from(self.is_empty_before(index))
+            .saturating_add(u64::from(self.is_empty_after(index)));
+        let place = self.place(index);
+        let pair = place.and_then(|place| {
+            let pair = self.words.as_mut().get_mut(place.pair..)?;
+            Some((pair, place.mask))
+        });
+        let Some(([dirty, empty, ..], mask)) = pair else {
+            return;
+        };
+
+        let put = |word: &mut u64, set| {
+            if set {
+                *word |= mask;
+            } else {
+                *word &= !mask;
+            }
+        };
+        put(dirty, block != Block::Clean);
+        put(empty, block == Block::Empty);
+
+        let counts = &mut self.dirty;
+        match before {
+            Block::Clean => {}
+            Block::Data => counts.data = counts.data.saturating_sub(1),
+            Block::Empty => {
+                counts.empty = counts.empty.saturating_sub(1);
+                // The run is gone, shorter, or two.
+                counts.runs = counts.runs.saturating_add(neighbours).saturating_sub(1);
+            }
+        }
+        match block {
+            Block::Clean => {}
+            Block::Data => counts.data = counts.data.saturating_add(1),
+            Block::Empty => {
+                counts.empty = counts.empty.saturating_add(1);
+                // A run of its own, a longer one, or two that are one now.
+                counts.runs = counts.runs.saturating_add(1).saturating_sub(neighbours);
+            }
+        }
+    }
+
+    fn is_empty(&self, index: u64) -> bool {
+        self.get(index) == Block::Empty
+    }
+
+    fn is_empty_before(&self, index: u64) -> bool {
+        index
+            .checked_sub(1)
+            .is_some_and(|before| self.is_empty(before))
+    }
+
+    fn is_empty_after(&self, index: u64) -> bool {
+        index
+            .checked_add(1)
+            .is_some_and(|after| self.is_empty(after))
     }
 
     /// Returns the first dirty block at or after `from`.
@@ -173,8 +281,9 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> DirtyBlocks<B> {
         // The bits at and above that of `from`.
         let mut wanted = !first.mask.wrapping_sub(1);
 
-        for (word, bits) in self.words.as_ref().iter().enumerate().skip(first.word) {
-            let bits = bits & wanted;
+        let pairs = self.words.as_ref().chunks_exact(PAIR).enumerate();
+        for (word, pair) in pairs.skip(first.pair / PAIR) {
+            let bits = pair.first()? & wanted;
             if bits != 0 {
                 let bit = u64::from(bits.trailing_zeros());
                 return (word as u64).checked_mul(WORD_BLOCKS)?.checked_add(bit);
@@ -190,7 +299,9 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> DirtyBlocks<B> {
         }
 
         Some(Place {
-            word: usize::try_from(index / WORD_BLOCKS).ok()?,
+            pair: usize::try_from(index / WORD_BLOCKS)
+                .ok()?
+                .checked_mul(PAIR)?,
             mask: 1u64.rotate_left((index % WORD_BLOCKS) as u32),
         })
     }

@@ -112,6 +112,29 @@ pub struct PrecopyInfo {
     pub dirty_bytes: u64,
 }
 
+/// Bytes that a data file has taken from the device and its user has not read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    bytes: u64,
+    /// How many of them, the first ones, are of the initial part.
+    initial: u64,
+}
+
+impl Unread {
+    /// Returns how many they are.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Notes that the user has read all but the last `bytes` of them.
+    pub fn keep(&mut self, bytes: u64) {
+        let read = self.bytes.saturating_sub(bytes);
+
+        self.bytes = self.bytes.min(bytes);
+        self.initial = self.initial.saturating_sub(read);
+    }
+}
+
 /// What was read from a data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
@@ -158,7 +181,8 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
         Ok(())
     }
 
-    /// Reads the next bytes of the stream into `window`, which is the file's own.
+    /// Reads the next bytes of the stream into `window`, which is the file's own and has nothing in it
+    /// that the user has yet to read. `unread` then tells what it has.
     ///
     /// # Errors
     ///
@@ -168,16 +192,37 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
         device: &mut D,
         observer: &mut O,
         window: &mut F,
+        unread: &mut Unread,
     ) -> Result<Read, Refusal> {
         let state = self.state();
 
+        *unread = Unread::default();
+        let before = self.initial_bytes(device, window.size());
         let size = self
             .read_stream(device, observer, window)
             .inspect_err(|refusal| observer.refused(state, refusal))?;
+        let after = self.initial_bytes(device, window.size());
+        *unread = Unread {
+            bytes: size,
+            // What was read counts as it did before, so that the initial bytes never become more.
+            initial: before.saturating_sub(after).min(size),
+        };
         Ok(match (size, state) {
             (0, State::PreCopy) => Read::Later,
             (0, _) => Read::Ended,
             (size, _) => Read::Bytes(size),
+        })
+    }
+
+    /// Returns how many bytes of the initial part have not been read from the device.
+    fn initial_bytes<D: Device>(&mut self, device: &mut D, window_size: usize) -> u64 {
+        if self.state() != State::PreCopy {
+            return 0;
+        }
+
+        self.save_mut().map_or(0, |save| {
+            save.settle_initial(device);
+            save.estimate(device, window_size).initial
         })
     }
 
@@ -208,29 +253,41 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
             .inspect_err(|refusal| observer.refused(state, refusal))
     }
 
-    /// Returns what [`read_file`](Self::read_file) has yet to give in pre-copy, through a window of
-    /// `window_size` bytes.
+    /// Returns what the user of a data file has yet to read in pre-copy: what is `unread` in the file,
+    /// and what comes through its window of `window_size` bytes.
     ///
     /// # Errors
     ///
     /// [`Reason::NotSaving`] outside of pre-copy.
     pub fn precopy_info<D: Device>(
-        &self,
+        &mut self,
         device: &mut D,
         window_size: usize,
+        unread: &Unread,
     ) -> Result<PrecopyInfo, Refusal> {
-        let state = self.state();
+        self.check_pre_copy()?;
 
-        match (state, self.save()) {
-            (State::PreCopy, Some(save)) => {
-                let pending = save.pending(device, window_size);
-                let initial_bytes = save.initial(device, window_size).min(pending);
-                Ok(PrecopyInfo {
-                    initial_bytes,
-                    dirty_bytes: pending.saturating_sub(initial_bytes),
-                })
-            }
-            _ => Err(Reason::NotSaving { state }.into()),
+        let state = self.state();
+        let save = self.save_mut().ok_or(Reason::NotSaving { state })?;
+        save.settle_initial(device);
+        let estimate = save.estimate(device, window_size);
+        let left = |all: u64, initial| all.saturating_sub(initial);
+        Ok(PrecopyInfo {
+            initial_bytes: estimate.initial.saturating_add(unread.initial),
+            dirty_bytes: left(estimate.all, estimate.initial)
+                .saturating_add(left(unread.bytes, unread.initial)),
+        })
+    }
+
+    /// Checks that the device is in one of the states for [`precopy_info`](Self::precopy_info).
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NotSaving`] outside of pre-copy.
+    pub fn check_pre_copy(&self) -> Result<(), Refusal> {
+        match self.state() {
+            State::PreCopy => Ok(()),
+            state => Err(Reason::NotSaving { state }.into()),
         }
     }
 

@@ -2,14 +2,16 @@
 
 //! The content of a namespace in the host's memory.
 //!
-//! A block takes memory from when it is written until it is deallocated, and nothing before and
-//! afterwards: blocks hang off leaves, which hang off a root, and a leaf without blocks is no leaf.
+//! A block takes memory as long as it is not all zeros, and nothing before and afterwards, be it
+//! deallocated or written with zeros: blocks hang off leaves, which hang off a root, and a leaf without
+//! blocks is no leaf.
 //! All of it is charged to the memory cgroup of the process that opened the device, whichever thread
 //! executes the command. A guest that writes more than the group or the host has gets an error;
 //! nothing is killed for it.
 //!
 //! While a migration is under way, each block that is or becomes present is in a bitmap of dirty
-//! blocks, and so is each that ceases to be. So a block that was never written is never looked at.
+//! blocks, and so is each that ceases to be, which another bitmap tells of. So a block that was never
+//! written is never looked at, and one that is empty costs a migration next to nothing.
 
 use core::ops::Range;
 use kernel::{
@@ -17,6 +19,8 @@ use kernel::{
     prelude::*, //
 };
 use migration::{
+    storage::is_zero,
+    Dirty,
     DirtyBlocks,
     Errno,
     Storage,
@@ -61,24 +65,57 @@ impl Leaf {
         })
     }
 
-    /// Makes a part of a block zeros; the block ceases to be present if it is the whole. Returns
-    /// whether it was.
-    fn zero(&mut self, piece: &Piece) -> bool {
-        let Some(slot) = self.blocks.get_mut(piece.slot) else {
-            return false;
-        };
-        let Some(block) = slot else {
-            return false;
+    /// Returns a block that is about to be written.
+    fn block(&mut self, slot: usize, group: &MemoryCgroup) -> Result<&mut Block, AllocError> {
+        let slot = self.blocks.get_mut(slot).ok_or(AllocError)?;
+
+        match slot {
+            Some(block) => Ok(block),
+            None => {
+                let block = slot.insert(group.try_zeroed()?);
+                // INVARIANT: There is one more.
+                self.present += 1;
+                Ok(block)
+            }
+        }
+    }
+
+    fn is_present(&self, slot: usize) -> bool {
+        self.blocks.get(slot).is_some_and(Option::is_some)
+    }
+
+    /// Makes a part of a block zeros, if there is the block.
+    fn zero(&mut self, piece: &Piece) {
+        if piece.range.len() == BLOCK_SIZE {
+            self.remove(piece.slot);
+            return;
+        }
+
+        let block = self.blocks.get_mut(piece.slot).and_then(Option::as_mut);
+        if let Some(part) = block.and_then(|block| block.get_mut(piece.range.clone())) {
+            part.fill(0);
+            self.settle(piece);
+        }
+    }
+
+    /// Gives a block up of which a part was written, if it is all zeros.
+    fn settle(&mut self, piece: &Piece) {
+        let Some(Some(block)) = self.blocks.get(piece.slot) else {
+            return;
         };
 
-        if piece.range.len() == BLOCK_SIZE {
-            // INVARIANT: There is one less.
-            *slot = None;
-            self.present = self.present.saturating_sub(1);
-        } else if let Some(part) = block.get_mut(piece.range.clone()) {
-            part.fill(0);
+        // Most writes are of something else, which shows at once.
+        let part = block.get(piece.range.clone()).unwrap_or_default();
+        if is_zero(part) && is_zero(&block[..]) {
+            self.remove(piece.slot);
         }
-        true
+    }
+
+    fn remove(&mut self, slot: usize) {
+        if self.blocks.get_mut(slot).and_then(Option::take).is_some() {
+            // INVARIANT: There is one less.
+            self.present = self.present.saturating_sub(1);
+        }
     }
 }
 
@@ -204,29 +241,41 @@ impl RamStore {
         leaf.blocks.get(slot)?.as_deref()
     }
 
-    /// Returns the bytes of `piece`, which are about to be written.
-    fn write_piece(&mut self, piece: &Piece) -> Result<&mut [u8], AllocError> {
-        let leaf = self.root.get_mut(piece.leaf).ok_or(AllocError)?;
-        let leaf = match leaf {
+    /// Has `fill` write the bytes of `piece`, all of them or some if it fails. Without memory that is
+    /// the error `full`.
+    fn write_piece<E>(
+        &mut self,
+        piece: &Piece,
+        full: E,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(place) = self.root.get_mut(piece.leaf) else {
+            return Err(full);
+        };
+        let leaf = match place {
             Some(leaf) => leaf,
-            None => leaf.insert(Leaf::new(&self.group)?),
+            None => match Leaf::new(&self.group) {
+                Ok(leaf) => place.insert(leaf),
+                Err(AllocError) => return Err(full),
+            },
         };
+        let was_present = leaf.is_present(piece.slot);
 
-        let slot = leaf.blocks.get_mut(piece.slot).ok_or(AllocError)?;
-        let block = match slot {
-            Some(block) => block,
-            None => {
-                let block = slot.insert(self.group.try_zeroed()?);
-                // INVARIANT: There is one more.
-                leaf.present += 1;
-                block
-            }
+        let filled = match leaf.block(piece.slot, &self.group) {
+            Ok(block) => fill(block.get_mut(piece.range.clone()).unwrap_or_default()),
+            Err(AllocError) => Err(full),
         };
-
-        if let Some(dirty) = &mut self.dirty {
-            dirty.mark(piece.index);
+        leaf.settle(piece);
+        mark(
+            &mut self.dirty,
+            piece.index,
+            was_present,
+            leaf.is_present(piece.slot),
+        );
+        if leaf.present == 0 {
+            *place = None;
         }
-        block.get_mut(piece.range.clone()).ok_or(AllocError)
+        filled
     }
 
     /// Makes `[at, end)`, which is in the store, zeros. It takes its time only where blocks are
@@ -242,10 +291,10 @@ impl RamStore {
             if let Some(slot @ Some(_)) = slot {
                 if let Some(leaf) = slot {
                     for piece in (Pieces { at, end: leaf_end }) {
-                        let was_present = leaf.zero(&piece);
-                        if let (true, Some(dirty)) = (was_present, &mut self.dirty) {
-                            dirty.mark(piece.index);
-                        }
+                        let was_present = leaf.is_present(piece.slot);
+                        leaf.zero(&piece);
+                        let is_present = leaf.is_present(piece.slot);
+                        mark(&mut self.dirty, piece.index, was_present, is_present);
                     }
                 }
                 *slot = slot.take().filter(|leaf| leaf.present > 0);
@@ -253,6 +302,15 @@ impl RamStore {
             }
             at = leaf_end;
         }
+    }
+}
+
+/// Makes a block dirty that was, or is, present.
+fn mark(dirty: &mut Option<DirtyBlocks<Words>>, index: u64, was_present: bool, is_present: bool) {
+    match (dirty, was_present, is_present) {
+        (Some(dirty), _, true) => dirty.mark_data(index),
+        (Some(dirty), true, false) => dirty.mark_empty(index),
+        _ => {}
     }
 }
 
@@ -289,8 +347,7 @@ impl Store for RamStore {
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
     ) -> Result<(), StoreError> {
         for piece in self.pieces(offset, len as u64).ok_or(StoreError::Medium)? {
-            let bytes = self.write_piece(&piece).map_err(|_| StoreError::Full)?;
-            source(bytes)?;
+            self.write_piece(&piece, StoreError::Full, |bytes| Ok(source(bytes)?))?;
         }
 
         Ok(())
@@ -351,7 +408,7 @@ impl Storage for RamStore {
             };
             for (index, block) in (first..).zip(leaf.blocks.iter()) {
                 if block.is_some() {
-                    dirty.mark(index);
+                    dirty.mark_data(index);
                 }
             }
             cond_resched();
@@ -365,8 +422,10 @@ impl Storage for RamStore {
         self.dirty = None;
     }
 
-    fn dirty_blocks(&self) -> u64 {
-        self.dirty.as_ref().map_or(0, DirtyBlocks::count)
+    fn dirty(&self, from: u64) -> Dirty {
+        let dirty = self.dirty.as_ref();
+
+        dirty.map_or(Dirty::default(), |dirty| dirty.dirty(from))
     }
 
     fn take_dirty(&mut self, from: u64) -> Option<u64> {
@@ -374,9 +433,9 @@ impl Storage for RamStore {
     }
 
     fn mark_dirty(&mut self, index: u64) {
-        if let Some(dirty) = &mut self.dirty {
-            dirty.mark(index);
-        }
+        let is_present = self.block(index).is_some();
+
+        mark(&mut self.dirty, index, true, is_present);
     }
 
     fn block(&self, index: u64) -> Option<&[u8; BLOCK_SIZE]> {
@@ -392,9 +451,16 @@ impl Storage for RamStore {
             .pieces(offset, bytes.len() as u64)
             .ok_or(Errno::EINVAL)?
         {
-            let into = self.write_piece(&piece).map_err(|_| Errno::ENOMEM)?;
-            let (bytes, behind) = rest.split_at_checked(into.len()).ok_or(Errno::EINVAL)?;
-            into.copy_from_slice(bytes);
+            let (bytes, behind) = rest
+                .split_at_checked(piece.range.len())
+                .ok_or(Errno::EINVAL)?;
+            self.write_piece(&piece, Errno::ENOMEM, |into| {
+                // It is as long as the piece.
+                if into.len() == bytes.len() {
+                    into.copy_from_slice(bytes);
+                }
+                Ok(())
+            })?;
             rest = behind;
         }
 

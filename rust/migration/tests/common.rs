@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use migration::header::Field;
 use migration::region::MigrationRegion;
 use migration::state::State;
+use migration::v2::Unread;
 use migration::Device;
+use migration::Dirty;
 use migration::DirtyBlocks;
 use migration::Errno;
 use migration::Observer;
@@ -128,18 +130,18 @@ impl Disk {
             let block = block.or_insert_with(|| Box::new([0; BLOCK_SIZE]));
             block[start..start + here.len()].copy_from_slice(here);
             if let Some(dirty) = &mut self.dirty {
-                dirty.mark(index);
+                dirty.mark_data(index);
             }
             offset += here.len() as u64;
             rest = later;
         }
     }
 
-    /// The device drops a block, which reads as zeros from then on.
+    /// The device drops a block, which is empty from then on.
     pub fn discard(&mut self, index: u64) {
         if self.written.remove(&index).is_some() {
             if let Some(dirty) = &mut self.dirty {
-                dirty.mark(index);
+                dirty.mark_empty(index);
             }
         }
     }
@@ -152,8 +154,10 @@ impl Disk {
             .collect()
     }
 
+    /// How many blocks are dirty, empty or not.
     pub fn dirty_count(&self) -> u64 {
-        self.dirty.as_ref().map_or(0, DirtyBlocks::count)
+        let dirty = self.dirty(0);
+        dirty.data + dirty.empty
     }
 }
 
@@ -168,7 +172,9 @@ impl Storage for Disk {
         }
         let words = DirtyBlocks::words(self.blocks).expect("a small disk");
         let mut dirty = DirtyBlocks::new(vec![!0; words], self.blocks).expect("enough words");
-        self.written.keys().for_each(|index| dirty.mark(*index));
+        self.written
+            .keys()
+            .for_each(|index| dirty.mark_data(*index));
         self.dirty = Some(dirty);
         Ok(())
     }
@@ -177,8 +183,9 @@ impl Storage for Disk {
         self.dirty = None;
     }
 
-    fn dirty_blocks(&self) -> u64 {
-        self.dirty_count()
+    fn dirty(&self, from: u64) -> Dirty {
+        let dirty = self.dirty.as_ref();
+        dirty.map_or(Dirty::default(), |dirty| dirty.dirty(from))
     }
 
     fn take_dirty(&mut self, from: u64) -> Option<u64> {
@@ -190,7 +197,12 @@ impl Storage for Disk {
     fn mark_dirty(&mut self, index: u64) {
         self.calls.mark_dirty += 1;
         assert!(index < self.blocks, "block {index} does not exist");
-        self.dirty.as_mut().expect("tracking").mark(index);
+        let is_empty = !self.written.contains_key(&index);
+        let dirty = self.dirty.as_mut().expect("tracking");
+        match is_empty {
+            true => dirty.mark_empty(index),
+            false => dirty.mark_data(index),
+        }
     }
 
     fn block(&self, index: u64) -> Option<&[u8; BLOCK_SIZE]> {
@@ -420,6 +432,8 @@ pub struct Rig {
     pub region: MigrationRegion<Memory, Vec<u8>>,
     pub unit: Unit,
     pub seen: Recorder,
+    /// What the data file has that was not read.
+    pub unread: Unread,
 }
 
 impl Rig {
@@ -431,6 +445,7 @@ impl Rig {
             region: MigrationRegion::new(memory, vec![0; STATE_SIZE]),
             unit: Unit::new(live),
             seen: Recorder::default(),
+            unread: Unread::default(),
         }
     }
 

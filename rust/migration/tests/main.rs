@@ -6,6 +6,7 @@
 mod common;
 mod crc32c;
 mod device_state;
+mod estimate;
 mod golden;
 mod handshake;
 mod header;

@@ -8,6 +8,7 @@
 use migration::{
     stream::crc32c,
     Device,
+    Dirty,
     DirtyBlocks,
     Errno,
     MigrationRegion,
@@ -117,7 +118,7 @@ struct Disk {
     fills: [u8; BLOCKS],
     /// How much of a block came.
     done: usize,
-    dirty: Option<DirtyBlocks<[u64; 1]>>,
+    dirty: Option<DirtyBlocks<[u64; 2]>>,
 }
 
 impl Disk {
@@ -144,7 +145,7 @@ impl Storage for Disk {
     }
 
     fn track(&mut self) -> Result<(), Errno> {
-        self.dirty = DirtyBlocks::new([u64::MAX], self.blocks());
+        self.dirty = DirtyBlocks::new([u64::MAX; 2], self.blocks());
         for index in 0..self.blocks() {
             if self.block(index).is_some() {
                 self.mark_dirty(index);
@@ -157,8 +158,9 @@ impl Storage for Disk {
         self.dirty = None;
     }
 
-    fn dirty_blocks(&self) -> u64 {
-        self.dirty.as_ref().map_or(0, DirtyBlocks::count)
+    fn dirty(&self, from: u64) -> Dirty {
+        let dirty = self.dirty.as_ref();
+        dirty.map_or(Dirty::default(), |dirty| dirty.dirty(from))
     }
 
     fn take_dirty(&mut self, from: u64) -> Option<u64> {
@@ -166,8 +168,11 @@ impl Storage for Disk {
     }
 
     fn mark_dirty(&mut self, index: u64) {
-        if let Some(dirty) = &mut self.dirty {
-            dirty.mark(index);
+        let is_empty = self.block(index).is_none();
+        match &mut self.dirty {
+            Some(dirty) if is_empty => dirty.mark_empty(index),
+            Some(dirty) => dirty.mark_data(index),
+            None => {}
         }
     }
 
@@ -506,21 +511,31 @@ fn crc32c_of_known_bytes() -> Outcome {
 }
 
 fn dirty_blocks() -> Outcome {
-    let Some(mut dirty) = DirtyBlocks::new([u64::MAX; 2], 100) else {
-        return Err("two words to be enough for 100 blocks");
+    let Some(mut dirty) = DirtyBlocks::new([u64::MAX; 4], 100) else {
+        return Err("four words to be enough for 100 blocks");
     };
-    for index in [0, 63, 64, 99, 63, 100, u64::MAX] {
-        dirty.mark(index);
+    for index in [0, 64, 99, 100, u64::MAX] {
+        dirty.mark_data(index);
     }
-    expect(dirty.count() == 4, "four dirty blocks")?;
+    for index in [63, 64, 63, 100, u64::MAX] {
+        dirty.mark_empty(index);
+    }
+    for (from, runs) in [(0, 1), (63, 1), (64, 2), (65, 1), (u64::MAX, 1)] {
+        let expected = Dirty {
+            data: 2,
+            empty: 2,
+            runs,
+        };
+        expect(dirty.dirty(from) == expected, "two blocks and a run of two")?;
+    }
     for (from, expected) in [(64, 64), (65, 99), (65, 0), (u64::MAX, 63)] {
         let seen = dirty.take_next(from);
         expect(seen == Some(expected), "the next dirty block, or the first")?;
     }
     expect(dirty.take_next(0).is_none(), "no more dirty blocks")?;
     expect(
-        DirtyBlocks::new([0; 1], 65).is_none(),
-        "one word to be too few for 65 blocks",
+        DirtyBlocks::new([0; 3], 65).is_none(),
+        "three words to be too few for 65 blocks",
     )
 }
 

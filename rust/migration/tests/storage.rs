@@ -2,7 +2,7 @@
 
 //! Storage that moves block by block while the device runs.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::common::errno;
 use crate::common::pattern;
@@ -24,6 +24,7 @@ use crate::common::RUNNING;
 use crate::common::STOP;
 use crate::common::STOP_COPY;
 use migration::Device;
+use migration::Dirty;
 use migration::DirtyBlocks;
 use migration::Errno;
 use migration::MigrationRegion;
@@ -1266,40 +1267,59 @@ proptest! {
     }
 
     #[test]
-    fn dirty_blocks_are_a_set(
+    fn dirty_blocks_are_sets_that_are_counted(
         blocks in prop_oneof![0..200u64, 60..70u64],
-        acts in vec((0..3, 0..260u64), 0..200),
+        acts in vec((0..5, 0..260u64), 0..300),
     ) {
         let words = DirtyBlocks::words(blocks).expect("few blocks");
-        prop_assert_eq!(words as u64, blocks.div_ceil(64));
+        prop_assert_eq!(words as u64, 2 * blocks.div_ceil(64));
         let mut dirty = DirtyBlocks::new(vec![!0; words], blocks).expect("enough words");
-        let mut set = BTreeSet::new();
+        // Whether each of the dirty blocks is empty.
+        let mut set = BTreeMap::new();
         for (act, index) in acts {
             match act {
-                0 | 1 => {
-                    dirty.mark(index);
-                    if index < blocks {
-                        set.insert(index);
-                    }
-                }
+                0 | 1 => dirty.mark_data(index),
+                2 | 3 => dirty.mark_empty(index),
                 _ => {
-                    let expected = set.range(index..).chain(set.iter()).next().copied();
+                    let mut next = set.range(index..).chain(set.iter());
+                    let expected = next.next().map(|(index, _)| *index);
                     prop_assert_eq!(dirty.take_next(index), expected, "from {}", index);
                     expected.map(|index| set.remove(&index));
                 }
             }
-            prop_assert_eq!(dirty.count(), set.len() as u64);
-            prop_assert_eq!(dirty.is_dirty(index), set.contains(&index));
+            if act < 4 && index < blocks {
+                set.insert(index, act > 1);
+            }
+            prop_assert_eq!(dirty.is_dirty(index), set.contains_key(&index));
+            for from in [0, index, index + 1] {
+                prop_assert_eq!(dirty.dirty(from), count(&set, from), "from {}", from);
+            }
         }
         dirty.clear();
-        prop_assert_eq!((dirty.count(), dirty.take_next(0)), (0, None));
+        prop_assert_eq!((dirty.dirty(0), dirty.take_next(0)), (Dirty::default(), None));
         prop_assert_eq!(dirty.blocks(), blocks);
     }
 }
 
+/// Counts dirty blocks, which are empty or not.
+fn count(set: &BTreeMap<u64, bool>, from: u64) -> Dirty {
+    let mut dirty = Dirty::default();
+    let mut before = None;
+    for (index, is_empty) in set {
+        let goes_on = before == index.checked_sub(1) && before.is_some() && *index != from;
+        before = is_empty.then_some(*index);
+        match is_empty {
+            true => dirty.empty += 1,
+            false => dirty.data += 1,
+        }
+        dirty.runs += u64::from(*is_empty && !goes_on);
+    }
+    dirty
+}
+
 #[test]
 fn dirty_blocks_need_enough_words() {
-    for (blocks, words) in [(0, 0), (1, 1), (64, 1), (65, 2), (1 << 24, 1 << 18)] {
+    for (blocks, words) in [(0, 0), (1, 2), (64, 2), (65, 4), (1 << 24, 1 << 19)] {
         assert_eq!(DirtyBlocks::words(blocks), Some(words), "{blocks} blocks");
         assert!(DirtyBlocks::new(vec![0; words], blocks).is_some());
         if words > 0 {

@@ -113,8 +113,14 @@ impl Rig {
         let mut window = memory(size);
         let read = self
             .region
-            .read_file(&mut self.unit, &mut self.seen, &mut window)
+            .read_file(
+                &mut self.unit,
+                &mut self.seen,
+                &mut window,
+                &mut self.unread,
+            )
             .expect("reading the file");
+        self.unread.keep(0);
         if let Read::Bytes(len) = read {
             window.bytes.truncate(len as usize);
         } else {
@@ -160,7 +166,8 @@ impl Rig {
     }
 
     fn info(&mut self) -> Result<PrecopyInfo, Refusal> {
-        self.region.precopy_info(&mut self.unit, WINDOW)
+        self.region
+            .precopy_info(&mut self.unit, WINDOW, &self.unread)
     }
 
     fn data_size(&mut self) -> u64 {
@@ -405,9 +412,10 @@ fn files_of_other_states_are_refused() {
     for state in STATES {
         let mut rig = rig_in(state, &good_stream());
         let mut window = memory(WINDOW);
+        let unread = &mut rig.unread;
         let read = rig
             .region
-            .read_file(&mut rig.unit, &mut rig.seen, &mut window);
+            .read_file(&mut rig.unit, &mut rig.seen, &mut window, unread);
         assert_eq!(read.is_ok(), saves(state), "read in {state}");
         if !saves(state) {
             let state = state.state();

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a user is told there is to be read, against what comes.
+
+use std::sync::LazyLock;
+
+use crate::common::pattern;
+use crate::common::Memory;
+use crate::common::Rig;
+use crate::common::PRE_COPY;
+use migration::v2::FsmState;
+use migration::v2::PrecopyInfo;
+use migration::v2::Read;
+use migration::BLOCK_SIZE;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const BLOCK: u64 = BLOCK_SIZE as u64;
+
+/// The size of a record that tells of zeros: its header, and a length.
+const ZEROES: u64 = 32 + 8;
+
+/// The most blocks of zeros that one such record tells of.
+const ZEROES_MAX: u64 = 256;
+
+/// The most headers and payload of a stream besides its blocks: RESTART and HEADER.
+const OPENING: u64 = 32 + 32 + 86;
+
+fn fill(rig: &mut Rig, index: u64) {
+    static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| pattern(BLOCK_SIZE));
+
+    let mut bytes = PATTERN.clone();
+    bytes[..8].copy_from_slice(&(index + 1).to_le_bytes());
+    rig.disk().write(index * BLOCK, &bytes);
+}
+
+/// A device with `blocks` blocks, of which those in `written` have something in them.
+fn source(window: usize, blocks: u64, written: impl IntoIterator<Item = u64>) -> Rig {
+    let mut rig = Rig::with_disk(&pattern(100), window, blocks);
+    for index in written {
+        fill(&mut rig, index);
+    }
+    rig
+}
+
+/// A user of a data file, as the kernel serves it: what the file takes from the device at once is its
+/// window, and the user reads that in pieces of its own.
+struct File {
+    rig: Rig,
+    window: usize,
+    /// What was read.
+    read: u64,
+}
+
+impl File {
+    fn new(rig: Rig, window: usize) -> Self {
+        let mut file = Self {
+            rig,
+            window,
+            read: 0,
+        };
+        file.arc(FsmState::PreCopy);
+        file
+    }
+
+    fn arc(&mut self, to: FsmState) {
+        let Rig {
+            region, unit, seen, ..
+        } = &mut self.rig;
+        region.do_arc(unit, seen, to).expect("an arc");
+    }
+
+    fn info(&mut self) -> PrecopyInfo {
+        let Rig {
+            region,
+            unit,
+            unread,
+            ..
+        } = &mut self.rig;
+        region
+            .precopy_info(unit, self.window, unread)
+            .expect("in pre-copy")
+    }
+
+    /// Reads up to `most` bytes. Returns whether there were any.
+    fn read(&mut self, most: u64) -> bool {
+        let Rig {
+            region,
+            unit,
+            seen,
+            unread,
+        } = &mut self.rig;
+        let mut left = most;
+        while left > 0 {
+            if unread.bytes() == 0 {
+                let mut window = Memory {
+                    bytes: vec![0; self.window],
+                };
+                let read = region.read_file(unit, seen, &mut window, unread);
+                match read.expect("reading the file") {
+                    Read::Bytes(bytes) => assert_eq!(bytes, unread.bytes(), "bytes in the file"),
+                    Read::Later | Read::Ended => break,
+                }
+            }
+            let piece = left.min(unread.bytes());
+            unread.keep(unread.bytes() - piece);
+            left -= piece;
+        }
+        self.read += most - left;
+        left < most
+    }
+
+    /// Reads all that there is.
+    fn read_all(&mut self) {
+        while self.read(1 << 20) {}
+    }
+}
+
+/// The most bytes that it may take to send blocks with content: a block has a header of its own, and
+/// one for each piece of it after the first.
+fn price(window: usize) -> u64 {
+    let pieces = (BLOCK - 1).div_ceil(window as u64 - 32);
+    BLOCK + 32 * (1 + pieces)
+}
+
+#[test]
+fn empty_blocks_count_as_what_is_sent_of_them() {
+    let blocks = 100_000;
+    let mut rig = source(1 << 16, blocks, (0..blocks).step_by(25));
+    rig.go(&[PRE_COPY]);
+    rig.drain();
+    // One run of 4,000 blocks that had something in them, alone; and 100 that adjoin.
+    for index in 0..blocks {
+        rig.disk().discard(index);
+    }
+    assert_eq!(
+        rig.pending(),
+        blocks / 25 * ZEROES,
+        "blocks that stand alone"
+    );
+    assert_eq!(rig.drain().len() as u64, blocks / 25 * ZEROES);
+    assert_eq!(rig.pending(), 0);
+
+    for (len, records) in [(1, 1), (256, 1), (257, 2), (512, 2), (513, 3), (2000, 8)] {
+        for index in 0..len {
+            fill(&mut rig, 500 + index);
+        }
+        rig.drain();
+        // From the front.
+        fill(&mut rig, 0);
+        rig.drain();
+        for index in 0..len {
+            rig.disk().discard(500 + index);
+        }
+        assert_eq!(rig.pending(), records * ZEROES, "{len} blocks that adjoin");
+        assert_eq!(rig.drain().len() as u64, records * ZEROES);
+    }
+}
+
+#[test]
+fn a_run_of_empty_blocks_that_is_begun_in_its_middle_takes_one_record_more() {
+    let mut rig = source(1 << 16, 100, 0..100);
+    rig.go(&[PRE_COPY]);
+    // To the middle, and no further.
+    while rig.disk().dirty_count() > 50 {
+        rig.look();
+        rig.pending();
+    }
+    let mut rest = rig.drain();
+    fill(&mut rig, 49);
+    rest.extend(rig.drain());
+    for index in 0..100 {
+        rig.disk().discard(index);
+    }
+    assert_eq!(rig.pending(), 2 * ZEROES, "pending, from block 50 on");
+    assert_eq!(rig.drain().len() as u64, 2 * ZEROES);
+}
+
+#[test]
+fn pre_copy_converges_though_the_device_trims_all_the_time() {
+    let blocks = 20_000;
+    let mut file = File::new(source(4096, blocks, 0..blocks), 1 << 16);
+    file.read_all();
+    for round in 0..50 {
+        // A fifth of it, trimmed; some of it is written, and a bit of that stays.
+        let first = round * 397 % blocks;
+        for index in (first..first + blocks / 5).map(|index| index % blocks) {
+            file.rig.disk().discard(index);
+        }
+        fill(&mut file.rig, first);
+        let info = file.info();
+        let most = price(1 << 16) + 2 * (1 + blocks / 5 / ZEROES_MAX) * ZEROES + 2 * ZEROES;
+        assert!(
+            info.dirty_bytes <= most,
+            "round {round}: {info:?}, expected {most} at most"
+        );
+        let size = file.rig.region.stop_copy_size(&mut file.rig.unit, 1 << 16);
+        assert!(
+            size <= most + 7000,
+            "round {round}: {size} in stop-and-copy"
+        );
+        file.read_all();
+        assert_eq!(file.info(), PrecopyInfo::default(), "round {round}");
+    }
+}
+
+#[test]
+fn what_was_never_written_costs_nothing_and_what_is_written_with_zeros_is_not_empty() {
+    let mut rig = source(1 << 16, 1000, []);
+    rig.go(&[PRE_COPY]);
+    rig.drain();
+    for index in 0..1000 {
+        rig.disk().discard(index);
+    }
+    assert_eq!(rig.pending(), 0, "nothing was there");
+    // This storage does not look at what is written.
+    rig.disk().write(0, &vec![0; 100 * BLOCK_SIZE]);
+    assert_eq!(rig.pending(), 100 * price(1 << 16));
+    assert_eq!(rig.drain().len() as u64, ZEROES, "one record of zeros");
+}
+
+/// What happens to the storage.
+#[derive(Clone, Debug)]
+enum Act {
+    Write { first: u64, count: u64 },
+    WriteZeros { index: u64 },
+    WritePart { index: u64 },
+    Discard { first: u64, count: u64 },
+    Read { bytes: u64 },
+}
+
+const BLOCKS: u64 = 1200;
+
+fn act(reads: u64) -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => (0..BLOCKS, 1..40u64).prop_map(|(first, count)| Act::Write { first, count }),
+        1 => (0..BLOCKS).prop_map(|index| Act::WriteZeros { index }),
+        1 => (0..BLOCKS).prop_map(|index| Act::WritePart { index }),
+        3 => (0..BLOCKS, 1..600u64).prop_map(|(first, count)| Act::Discard { first, count }),
+        4 => (1..reads).prop_map(|bytes| Act::Read { bytes }),
+    ]
+}
+
+fn windows() -> impl Strategy<Value = usize> {
+    prop_oneof![256..600usize, 600..9000usize, Just(1 << 16)]
+}
+
+impl File {
+    fn act(&mut self, act: &Act) {
+        let disk = self.rig.disk();
+        match *act {
+            Act::Write { first, count } => {
+                let blocks = first..BLOCKS.min(first + count);
+                blocks.for_each(|index| fill(&mut self.rig, index));
+            }
+            Act::WriteZeros { index } => disk.write(index * BLOCK, &[0; BLOCK_SIZE]),
+            Act::WritePart { index } => disk.write(index * BLOCK + 700, &[7; 100]),
+            Act::Discard { first, count } => {
+                let blocks = first..BLOCKS.min(first + count);
+                blocks.for_each(|index| disk.discard(index));
+            }
+            Act::Read { bytes } => drop(self.read(bytes)),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_more_comes_than_was_pending_and_not_much_less(
+        written in vec(0..BLOCKS, 0..50),
+        acts in vec(act(300_000), 0..40),
+        window in windows(),
+    ) {
+        let mut file = File::new(source(4096, BLOCKS, written), window);
+        for act in acts {
+            file.act(&act);
+        }
+        let info = file.info();
+        let pending = info.initial_bytes + info.dirty_bytes;
+        let before = file.read;
+        let dirty = file.rig.disk().dirty_count();
+        file.read_all();
+        let came = file.read - before;
+        prop_assert!(came <= pending, "{} bytes came where {} were pending", came, pending);
+        // Blocks that follow one on the other share headers, and those that this storage does not
+        // know to be empty come as zeros.
+        let zeros = 300 * price(window);
+        let headers = dirty * (price(window) - BLOCK) + 64;
+        prop_assert!(
+            pending <= came + headers + zeros,
+            "{} bytes came where {} were pending", came, pending
+        );
+        prop_assert_eq!(file.info(), PrecopyInfo::default());
+    }
+
+    #[test]
+    fn nothing_is_dirty_while_the_initial_part_is_read_and_nothing_written(
+        written in vec((0..BLOCKS, 1..30u64), 0..8),
+        window in windows(),
+        reads in vec(prop_oneof![1..5000u64, 5000..200_000u64], 1..8),
+    ) {
+        let written = written
+            .into_iter()
+            .flat_map(|(first, count)| first..BLOCKS.min(first + count));
+        let mut file = File::new(source(4096, BLOCKS, written), window);
+        let first = file.info();
+        prop_assert!(first.initial_bytes > 0, "{:?}: at first", first);
+        prop_assert!(first.initial_bytes <= first.initial_bytes + OPENING);
+        let mut last = first;
+        for bytes in reads.iter().cycle() {
+            let before = file.read;
+            let more = file.read(*bytes);
+            let info = file.info();
+            prop_assert_eq!(info.dirty_bytes, 0, "{:?} after {:?}", info, last);
+            prop_assert!(
+                last.initial_bytes - info.initial_bytes >= file.read - before,
+                "{:?} after {:?} and {} bytes", info, last, file.read - before
+            );
+            last = info;
+            if !more {
+                break;
+            }
+        }
+        prop_assert_eq!(last, PrecopyInfo::default());
+    }
+
+    #[test]
+    fn the_initial_part_never_grows_and_comes_to_an_end_whatever_is_written(
+        written in vec(0..BLOCKS, 0..300),
+        acts in vec(act(40_000), 0..60),
+        window in windows(),
+    ) {
+        let mut file = File::new(source(4096, BLOCKS, written.iter().copied()), window);
+        let mut last = file.info().initial_bytes;
+        for act in acts {
+            file.act(&act);
+            let info = file.info();
+            prop_assert!(info.initial_bytes <= last, "{:?} after {} and {:?}", info, last, act);
+            last = info.initial_bytes;
+        }
+        // It is read to the end though all of it is written all the time.
+        let most = price(window) * written.len() as u64 + OPENING;
+        let mut read = 0;
+        while last > 0 {
+            prop_assert!(read <= most, "{} bytes read of {}, {} left", read, most, last);
+            written.iter().for_each(|index| fill(&mut file.rig, *index));
+            prop_assert!(file.read(20_000), "there is always something");
+            read += 20_000;
+            let info = file.info();
+            prop_assert!(info.initial_bytes <= last, "{:?} after {}", info, last);
+            last = info.initial_bytes;
+        }
+    }
+}
