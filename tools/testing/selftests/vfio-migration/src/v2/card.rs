@@ -491,6 +491,47 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes pages in a row, filled with a byte, in commands as large as they may be.
+    #[track_caller]
+    pub fn write_run(&mut self, first: u64, count: u64, byte: u8) -> Outcome {
+        const MOST: u64 = 128;
+        let buffer = self.driver.data(0);
+        let most = count.min(MOST);
+        let bytes = vec![byte; (most * PAGE) as usize];
+        self.driver.memory().write(buffer, &bytes);
+        for page in (first..first + count).step_by(MOST as usize) {
+            let pages = (first + count - page).min(MOST);
+            let blocks = (pages * PAGE >> self.shift) as u32;
+            let place = page * PAGE >> self.shift;
+            let queue = self.queue;
+            let command =
+                self.driver
+                    .transfer(queue, nvm::WRITE, self.shift, place, blocks, buffer);
+            self.driver.succeed(queue, command)?;
+        }
+        Ok(())
+    }
+
+    /// Deallocates pages in a row.
+    #[track_caller]
+    pub fn deallocate(&mut self, first: u64, count: u64) -> Outcome {
+        const DEALLOCATE: u32 = 1 << 2;
+        let range = self.driver.data(0);
+        let blocks = (count * PAGE >> self.shift) as u32;
+        let place = first * PAGE >> self.shift;
+        let memory = self.driver.memory();
+        memory.write(range, &[0; 16]);
+        memory.write(range + 4, &blocks.to_le_bytes());
+        memory.write(range + 8, &place.to_le_bytes());
+        let command = Command::new(nvm::DATASET)
+            .namespace(1)
+            .prp(range, 0)
+            .word(10, 0)
+            .word(11, DEALLOCATE);
+        self.driver.succeed(self.queue, command)?;
+        Ok(())
+    }
+
     /// Reads a page to an address.
     #[track_caller]
     pub fn read(&mut self, page: u64, address: u64) -> Outcome {

@@ -67,6 +67,8 @@ pub const CASES: &[Case] = cases![
     nvme_moves_zeros_for_next_to_nothing,
     nvme_moves_data_that_became_zeros,
     nvme_pending_bytes_are_an_honest_estimate,
+    nvme_pending_bytes_count_nothing_for_what_is_empty,
+    nvme_memory_is_freed_where_zeros_are_written,
     nvme_resume_replaces_the_whole_namespace,
     nvme_chunks_in_doubt_are_sent_again,
     nvme_cancel_in_the_middle_changes_nothing,
@@ -587,6 +589,88 @@ fn nvme_pending_bytes_are_an_honest_estimate(context: &Context) -> Outcome {
     Ok(())
 }
 
+fn nvme_pending_bytes_count_nothing_for_what_is_empty(context: &Context) -> Outcome {
+    const PAGES: u64 = 2048;
+    // A record of zeros for each of up to 256 pages, and one where reading went on in the middle.
+    const ZEROES: u64 = 40;
+    let mut disk = Disk::new(context)?;
+    let mut expected = Expected::default();
+    expected.write_run(&mut disk, 0, PAGES, 1)?;
+    let mut stream = pre_copy(&disk)?;
+    let len = PAGES * PAGE;
+    let zeros = vec![0; len as usize];
+    type Empty = fn(&mut Disk, u64, &[u8]) -> Outcome;
+    let ways: [(&str, Empty); 4] = [
+        ("deallocated", |disk, len, _| disk.deallocate(0, len)),
+        ("Write Zeroes", |disk, len, _| {
+            disk.write_zeroes(0, len, false)
+        }),
+        ("written with zeros", |disk, _, zeros| disk.write(0, zeros)),
+        ("block by block", |disk, _, zeros| {
+            let block = disk.block();
+            for (place, zeros) in (0..)
+                .step_by(block as usize)
+                .zip(zeros.chunks(block as usize))
+            {
+                disk.write(place, zeros)?;
+            }
+            Ok(())
+        }),
+    ];
+    for (seed, (what, empty)) in (2..).zip(ways) {
+        // The last page stays.
+        let all = len - PAGE;
+        empty(&mut disk, all, &zeros[..all as usize])?;
+        let pending = disk.card.migration.pending()?;
+        let most = (1 + PAGES.div_ceil(256)) * ZEROES;
+        holds(
+            pending <= most,
+            format_args!("{what}: expected {most} bytes pending at most, seen {pending}"),
+        )?;
+        let chunks = disk.card.migration.drain()?;
+        let came: u64 = chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum();
+        holds(
+            came <= pending,
+            format_args!("{what}: {pending} bytes promised, {came} came"),
+        )?;
+        stream.extend(chunks.into_iter().flat_map(|chunk| chunk.bytes));
+        if seed < 5 {
+            expected.write_run(&mut disk, 0, PAGES, seed)?;
+            stream.extend(disk.card.migration.save()?);
+        }
+    }
+    disk.card.set(State::STOP_COPY)?;
+    stream.extend(disk.card.migration.save()?);
+    let mut disk = disk.arrive(context, &[], &stream)?;
+    expected.0.retain(|page, _| *page == PAGES - 1);
+    expected.check(&mut disk, 0, PAGES)
+}
+
+fn nvme_memory_is_freed_where_zeros_are_written(context: &Context) -> Outcome {
+    const EACH: u64 = 32 * MIB;
+    // What is freed may stay with a processor, but is not the slab's any more.
+    let taken = || memory("SUnreclaim:");
+    let mut disk = Disk::new(context)?;
+    let before = taken()?;
+    disk.write(0, &vec![0x5a; EACH as usize])?;
+    let full = taken()?;
+    holds(
+        full > before + EACH / 2,
+        format_args!("expected {EACH} bytes more than {before} in use, seen {full}"),
+    )?;
+    disk.write(0, &vec![0; EACH as usize])?;
+    let after = taken()?;
+    holds(
+        after + EACH / 2 < full,
+        format_args!("expected {EACH} bytes less than {full} in use, seen {after}"),
+    )?;
+    same_bytes(
+        "read back",
+        &disk.read(EACH / 2, PAGE)?,
+        &[0; PAGE as usize],
+    )
+}
+
 fn nvme_resume_replaces_the_whole_namespace(context: &Context) -> Outcome {
     let mut source = Disk::new(context)?;
     let mut expected = Expected::default();
@@ -898,13 +982,19 @@ fn nvme_file_is_handed_over(context: &Context) -> Outcome {
 
 /// Returns how much memory could be had, in bytes.
 fn available() -> Outcome<u64> {
+    memory("MemAvailable:")
+}
+
+/// Returns one of the kernel's counts of memory, in bytes.
+#[track_caller]
+fn memory(name: &str) -> Outcome<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").map_err(Stop::failed)?;
     text.lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))
+        .find_map(|line| line.strip_prefix(name))
         .and_then(|rest| rest.trim().strip_suffix(" kB"))
         .and_then(|number| number.trim().parse::<u64>().ok())
         .map(|kib| kib << 10)
-        .ok_or_else(|| Stop::failed("expected MemAvailable in /proc/meminfo"))
+        .ok_or_else(|| Stop::failed(format_args!("expected {name} in /proc/meminfo")))
 }
 
 fn nvme_memory_is_freed_at_close(context: &Context) -> Outcome {

@@ -10,6 +10,7 @@ use crate::card::Writer;
 use crate::card::PIECE;
 use crate::check::holds;
 use crate::check::same;
+use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::random::Random;
 use crate::tests::cases;
@@ -28,7 +29,12 @@ pub const CASES: &[Case] = cases![
 pub const STORAGE: &[Case] = cases![
     precopy_info_initial_bytes_come_to_nothing_however_busy_the_device,
     size_counts_what_the_device_writes,
+    size_counts_nothing_for_what_is_empty,
+    precopy_info_nothing_is_dirty_while_nothing_is_written,
 ];
+
+/// Many pages.
+const LARGE: u64 = 2048;
 
 /// By how much an estimate may be too high: blocks that share the headers of their records, and one
 /// header that is the device's own.
@@ -208,4 +214,92 @@ fn size_counts_what_the_device_writes(target: &Target) -> Outcome {
         given + 32 * 4096 <= after,
         format_args!("expected 32 pages less than {after}, seen {given}"),
     )
+}
+
+fn size_counts_nothing_for_what_is_empty(target: &Target) -> Outcome {
+    // Eight records of zeros, one more where reading goes on in the middle, and what there is of the
+    // opening of a stream.
+    const MOST: u64 = 9 * 40 + 200;
+    let card = Card::new(target)?;
+    let mut writer = Writer::new(&card)?;
+    let idle = card.migration.data_size()?;
+    writer.write_run(0, LARGE, 1)?;
+    let file = card.begin(State::PRE_COPY)?;
+    let mut stream = file.read_all(PIECE)?;
+    for way in ["deallocated", "written with zeros"] {
+        match way {
+            "deallocated" => writer.deallocate(0, LARGE)?,
+            _ => writer.write_run(0, LARGE, 0)?,
+        }
+        let info = file.precopy_info()?;
+        holds(
+            info.initial_bytes == 0 && info.dirty_bytes <= MOST,
+            format_args!("{way}: expected {MOST} dirty bytes at most, seen {info:?}"),
+        )?;
+        let size = card.migration.data_size()?;
+        holds(
+            size <= idle + MOST,
+            format_args!("{way}: expected {MOST} bytes more than {idle} at most, seen {size}"),
+        )?;
+        let read = file.read_all(PIECE)?;
+        holds(
+            read.len() as u64 <= info.dirty_bytes,
+            format_args!("{way}: {} bytes read, seen {info:?} before", read.len()),
+        )?;
+        stream.extend(read);
+        writer.write_run(0, LARGE, 2)?;
+        stream.extend(file.read_all(PIECE)?);
+    }
+    writer.deallocate(1, LARGE - 2)?;
+    card.set(State::STOP_COPY)?;
+    stream.extend(file.read_all(PIECE)?);
+
+    let card = Card::new(target)?;
+    card.resume(&stream)?;
+    let mut writer = Writer::new(&card)?;
+    let buffer = writer.driver.data(0);
+    for (page, byte) in [
+        (0, 2),
+        (1, 0),
+        (LARGE / 2, 0),
+        (LARGE - 2, 0),
+        (LARGE - 1, 2),
+    ] {
+        writer.read(page, buffer)?;
+        let seen = writer.driver.memory().bytes(buffer, 4096);
+        same_bytes(format_args!("page {page}"), &seen, &[byte; 4096])?;
+    }
+    Ok(())
+}
+
+fn precopy_info_nothing_is_dirty_while_nothing_is_written(target: &Target) -> Outcome {
+    const PAGES: u64 = 100;
+    let card = Card::new(target)?;
+    let mut writer = Writer::new(&card)?;
+    // Each with a header of its own.
+    for page in 0..PAGES {
+        writer.write(2 * page, 7)?;
+    }
+    let mut random = Random::new(9);
+    let mut bytes = vec![0; PIECE];
+    for most in [5000, 70_000, PIECE] {
+        let file = card.begin(State::PRE_COPY)?;
+        let mut last = file.precopy_info()?;
+        holds(
+            last.initial_bytes > PAGES * 4096 && last.dirty_bytes == 0,
+            format_args!("expected only initial bytes, seen {last:?}"),
+        )?;
+        while last.bytes() > 0 {
+            let piece = 1 + random.below(most);
+            let read = file.read(&mut bytes[..piece])? as u64;
+            let info = file.precopy_info()?;
+            holds(
+                info.dirty_bytes == 0 && info.initial_bytes + read <= last.initial_bytes,
+                format_args!("expected {read} bytes less than {last:?}, seen {info:?}"),
+            )?;
+            last = info;
+        }
+        card.set(State::RUNNING)?;
+    }
+    Ok(())
 }
