@@ -287,24 +287,30 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
         device.with_session(session, |_, _| Ok(true))
     }
 
-    fn precopy_info(device: &Device<Self>, session: u64) -> Result<PrecopyInfo> {
+    fn precopy_info(device: &Device<Self>, session: u64, may_reinit: bool) -> Result<PrecopyInfo> {
         device.with_migration(|migration| {
             let region = migration.region.as_mut().ok_or(ENODEV)?;
             // The state comes first: outside of pre-copy the answer is the same for every file.
             region.check_pre_copy().map_err(error)?;
             let file = migration
                 .file
-                .as_ref()
+                .as_mut()
                 .filter(|file| file.id == session)
                 .ok_or(ENODEV)?;
             let info = region
-                .precopy_info(&mut Engaged(device), BUFFER_SIZE, &file.unread)
+                .precopy_info(
+                    &mut Engaged(device),
+                    BUFFER_SIZE,
+                    &mut file.unread,
+                    may_reinit,
+                )
                 .map_err(error)?;
             let pending = info.initial_bytes.saturating_add(info.dirty_bytes);
             Reporter(device).pending(region.state(), pending);
             Ok(PrecopyInfo {
                 initial_bytes: info.initial_bytes,
                 dirty_bytes: info.dirty_bytes,
+                reinit: info.reinit,
             })
         })
     }

@@ -226,6 +226,9 @@ impl Blocks {
     /// Makes all that is to be given of `storage` the initial part.
     pub(crate) fn begin_initial(&mut self, storage: &dyn Storage) {
         self.initial = Amount::of(storage.dirty(self.cursor));
+        if let Some(partial) = &mut self.partial {
+            partial.initial = true;
+        }
     }
 
     /// Begins a chunk: the one before it is not in doubt. `noting` tells whether this one may be.

@@ -87,6 +87,26 @@ struct Chunk {
     introduces: bool,
 }
 
+/// The most initial parts that a session has after the first because of what the device writes. Were
+/// there no limit, a device that writes faster than its blocks are read would keep a user waiting for
+/// the end of an initial part for ever.
+const REINITS_MAX: u32 = 3;
+
+/// The fewest dirty blocks that make a new initial part, 4 MiB: for fewer it is not worth while that
+/// both ends agree once more that stop-and-copy may begin.
+const REINIT_BLOCKS_MIN: u64 = 1024;
+
+/// When there is a new initial part.
+#[derive(Clone, Copy, Default)]
+struct Reinit {
+    /// A new generation has begun, of which the user has not been told.
+    due: bool,
+    /// How many initial parts there were because of what the device wrote.
+    count: u32,
+    /// Blocks with content that the initial part had when it began.
+    blocks: u64,
+}
+
 /// A save session.
 pub struct Save {
     identity: Identity,
@@ -104,6 +124,7 @@ pub struct Save {
     blocks: Option<Blocks>,
     /// Whether the storage is still to be tracked anew.
     untracked: bool,
+    reinit: Reinit,
     captured: Option<Captured>,
     /// Bytes of the device state that have been given.
     given: usize,
@@ -159,6 +180,7 @@ impl Save {
             header: true,
             blocks,
             untracked: false,
+            reinit: Reinit::default(),
             captured: None,
             given: 0,
             bytes: 0,
@@ -227,15 +249,22 @@ impl Save {
         self.given = 0;
         self.ended = false;
         self.untracked = true;
+        self.reinit.due = true;
         // If it fails, which it should not, the user hears of it when the next chunk is due.
         let _ = self.track_anew(device);
     }
 
     /// Makes all blocks that are dirty the initial part.
     fn begin_initial<D: Device>(&mut self, device: &mut D) {
-        if let Some(blocks) = &mut self.blocks {
-            device.with_storage(|storage| blocks.begin_initial(storage));
-        }
+        let Some(blocks) = &mut self.blocks else {
+            return;
+        };
+        let begun = device.with_storage(|storage| {
+            blocks.begin_initial(storage);
+            storage.dirty(0).data
+        });
+
+        self.reinit.blocks = begun.unwrap_or(0);
     }
 
     fn begin_generation(&mut self, generation: u32) {
@@ -356,6 +385,31 @@ impl Save {
         if let Some(blocks) = &mut self.blocks {
             device.with_storage(|storage| blocks.settle_initial(storage));
         }
+    }
+
+    /// Begins a new initial part if one is due, and returns whether it did. All that is pending is of
+    /// it then.
+    ///
+    /// One is due when a new generation has begun. If the user has read the initial part and does not
+    /// rely on that, as `is_read` tells, one is also due when more than half as many blocks as it had
+    /// are dirty again, [`REINIT_BLOCKS_MIN`] at least; but no more than [`REINITS_MAX`] times.
+    pub(crate) fn begin_anew<D: Device>(&mut self, device: &mut D, is_read: bool) -> bool {
+        if !self.reinit.due {
+            let is_read = is_read && self.estimate(device, WINDOW_MIN).initial == 0;
+            if !is_read || !self.is_rewritten(device) || self.reinit.count >= REINITS_MAX {
+                return false;
+            }
+            self.reinit.count = self.reinit.count.saturating_add(1);
+        }
+        self.reinit.due = false;
+        self.begin_initial(device);
+        true
+    }
+
+    fn is_rewritten<D: Device>(&self, device: &mut D) -> bool {
+        let dirty = device.with_storage(|storage| storage.dirty(0).data);
+
+        dirty.is_some_and(|data| data >= REINIT_BLOCKS_MIN && data > self.reinit.blocks / 2)
     }
 
     /// Puts the next records into `window`, as many as fit, and returns their size in bytes; zero

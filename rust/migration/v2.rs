@@ -106,10 +106,13 @@ impl fmt::Display for FsmState {
 /// What can be read in pre-copy, `struct vfio_precopy_info`. In bytes; an estimate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrecopyInfo {
-    /// Of what there was when pre-copy began.
+    /// Of what there was when pre-copy began, or when it began anew.
     pub initial_bytes: u64,
     /// Of what has changed since.
     pub dirty_bytes: u64,
+    /// Whether pre-copy has begun anew, `VFIO_PRECOPY_INFO_REINIT`: there is a new initial part, of
+    /// which the user was not told before.
+    pub reinit: bool,
 }
 
 /// Bytes that a data file has taken from the device and its user has not read.
@@ -118,6 +121,8 @@ pub struct Unread {
     bytes: u64,
     /// How many of them, the first ones, are of the initial part.
     initial: u64,
+    /// Whether the user has asked what there is since it last tried to read.
+    asked: bool,
 }
 
 impl Unread {
@@ -132,6 +137,7 @@ impl Unread {
 
         self.bytes = self.bytes.min(bytes);
         self.initial = self.initial.saturating_sub(read);
+        self.asked = false;
     }
 }
 
@@ -206,6 +212,7 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
             bytes: size,
             // What was read counts as it did before, so that the initial bytes never become more.
             initial: before.saturating_sub(after).min(size),
+            asked: false,
         };
         Ok(match (size, state) {
             (0, State::PreCopy) => Read::Later,
@@ -256,6 +263,11 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
     /// Returns what the user of a data file has yet to read in pre-copy: what is `unread` in the file,
     /// and what comes through its window of `window_size` bytes.
     ///
+    /// `may_reinit` tells whether the user understands that pre-copy begins anew. Because of what the
+    /// device has written it does not while the device is quiet, nor where the user has not read since
+    /// it last asked: it is about to stop the device, as what it was told then was little enough. QEMU
+    /// asks once more at that point, and gives the migration up if there is a new initial part.
+    ///
     /// # Errors
     ///
     /// [`Reason::NotSaving`] outside of pre-copy.
@@ -263,12 +275,20 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
         &mut self,
         device: &mut D,
         window_size: usize,
-        unread: &Unread,
+        unread: &mut Unread,
+        may_reinit: bool,
     ) -> Result<PrecopyInfo, Refusal> {
         self.check_pre_copy()?;
 
         let state = self.state();
+        let is_read = unread.initial == 0 && !unread.asked && !self.is_quiet();
         let save = self.save_mut().ok_or(Reason::NotSaving { state })?;
+        let reinit = may_reinit && save.begin_anew(device, is_read);
+        unread.asked = true;
+        if reinit {
+            // They are read before the new initial part, so they are of it.
+            unread.initial = unread.bytes;
+        }
         save.settle_initial(device);
         let estimate = save.estimate(device, window_size);
         let left = |all: u64, initial| all.saturating_sub(initial);
@@ -276,6 +296,7 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
             initial_bytes: estimate.initial.saturating_add(unread.initial),
             dirty_bytes: left(estimate.all, estimate.initial)
                 .saturating_add(left(unread.bytes, unread.initial)),
+            reinit,
         })
     }
 

@@ -157,10 +157,12 @@ pub enum Available {
 /// An estimate of what can be read in pre-copy, `struct vfio_precopy_info`. In bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct PrecopyInfo {
-    /// Of what there was when pre-copy began.
+    /// Of what there was when pre-copy began, or when it began anew.
     pub initial_bytes: u64,
     /// Of what has changed since it was read.
     pub dirty_bytes: u64,
+    /// Pre-copy has begun anew, which the user has not been told before.
+    pub reinit: bool,
 }
 
 /// What a driver implements whose devices migrate by protocol v2, `struct vfio_migration_ops`.
@@ -219,12 +221,13 @@ pub trait MigrationOperations: Operations {
     /// `ENODEV` if that session is over.
     fn is_writable(device: &Device<Self>, session: u64) -> Result<bool>;
 
-    /// Estimates what [`Self::read_data`] has yet to give in pre-copy.
+    /// Estimates what the user has yet to read in pre-copy. `may_reinit` tells whether the user has
+    /// opted in to [`PrecopyInfo::reinit`], which is never set otherwise.
     ///
     /// # Errors
     ///
     /// `EINVAL` outside of pre-copy, `ENODEV` if the session is over.
-    fn precopy_info(device: &Device<Self>, session: u64) -> Result<PrecopyInfo>;
+    fn precopy_info(device: &Device<Self>, session: u64, may_reinit: bool) -> Result<PrecopyInfo>;
 
     /// Tells how many of the bytes that [`Self::read_data`] gave last still wait in the file to be
     /// read; all of them before it is told anything.
@@ -316,7 +319,7 @@ struct DataOperations {
     write: unsafe fn(NonNull<vfio_bindings::vfio_device>, u64, &[u8]) -> Result,
     is_readable: unsafe fn(NonNull<vfio_bindings::vfio_device>, u64) -> Result<bool>,
     is_writable: unsafe fn(NonNull<vfio_bindings::vfio_device>, u64) -> Result<bool>,
-    precopy_info: unsafe fn(NonNull<vfio_bindings::vfio_device>, u64) -> Result<PrecopyInfo>,
+    precopy_info: unsafe fn(NonNull<vfio_bindings::vfio_device>, u64, bool) -> Result<PrecopyInfo>,
     buffered: unsafe fn(NonNull<vfio_bindings::vfio_device>, u64, usize),
 }
 
@@ -444,9 +447,10 @@ impl<T: MigrationOperations> VTable<T> {
     unsafe fn precopy_info(
         vdev: NonNull<vfio_bindings::vfio_device>,
         session: u64,
+        may_reinit: bool,
     ) -> Result<PrecopyInfo> {
         // SAFETY: By the function's requirement.
-        T::precopy_info(unsafe { Self::device(vdev) }, session)
+        T::precopy_info(unsafe { Self::device(vdev) }, session, may_reinit)
     }
 
     /// # Safety
@@ -739,16 +743,19 @@ impl DataStream {
         }
 
         let (info, flags_are_ours) = self.link.with(|data, device| {
-            // SAFETY: As in `fill()`.
-            let info = unsafe { (data.precopy_info)(device, self.session) }?;
             // SAFETY: The device is open; the core sets the byte once, and any value will do.
             let opted_in =
-                unsafe { (&raw const (*device.as_ptr()).precopy_info_v2).read_volatile() };
-            Ok((info, opted_in != 0))
+                unsafe { (&raw const (*device.as_ptr()).precopy_info_v2).read_volatile() } != 0;
+            // SAFETY: As in `fill()`.
+            let info = unsafe { (data.precopy_info)(device, self.session, opted_in) }?;
+            Ok((info, opted_in))
         })?;
-        // Without PRECOPY_INFOv2 the flags are the user's own. With it they say whether there is new
-        // initial data, which here never is.
-        let flags = if flags_are_ours { 0 } else { flags };
+        // Without PRECOPY_INFOv2 the flags are the user's own.
+        let flags = match (flags_are_ours, info.reinit) {
+            (false, _) => flags,
+            (true, false) => 0,
+            (true, true) => vfio_bindings::VFIO_PRECOPY_INFO_REINIT,
+        };
         writer.write(&argsz)?;
         writer.write(&flags)?;
         writer.write(&info.initial_bytes)?;

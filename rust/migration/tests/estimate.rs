@@ -26,6 +26,9 @@ const ZEROES_MAX: u64 = 256;
 /// The most headers and payload of a stream besides its blocks: RESTART and HEADER.
 const OPENING: u64 = 32 + 32 + 86;
 
+/// Fewer dirty blocks than these do not make pre-copy begin anew.
+const REINIT_MIN: u64 = 1024;
+
 fn fill(rig: &mut Rig, index: u64) {
     static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| pattern(BLOCK_SIZE));
 
@@ -48,6 +51,8 @@ fn source(window: usize, blocks: u64, written: impl IntoIterator<Item = u64>) ->
 struct File {
     rig: Rig,
     window: usize,
+    /// Whether the user has opted in to new initial parts.
+    opted_in: bool,
     /// What was read.
     read: u64,
 }
@@ -57,6 +62,7 @@ impl File {
         let mut file = Self {
             rig,
             window,
+            opted_in: false,
             read: 0,
         };
         file.arc(FsmState::PreCopy);
@@ -78,7 +84,7 @@ impl File {
             ..
         } = &mut self.rig;
         region
-            .precopy_info(unit, self.window, unread)
+            .precopy_info(unit, self.window, unread, self.opted_in)
             .expect("in pre-copy")
     }
 
@@ -219,6 +225,188 @@ fn what_was_never_written_costs_nothing_and_what_is_written_with_zeros_is_not_em
     assert_eq!(rig.drain().len() as u64, ZEROES, "one record of zeros");
 }
 
+#[test]
+fn a_new_initial_part_is_told_once_to_who_has_opted_in() {
+    let blocks = 5000;
+    for opted_in in [false, true] {
+        let mut file = File::new(source(4096, blocks, 0..4000), 1 << 16);
+        file.opted_in = opted_in;
+        let first = file.info();
+        assert!(!first.reinit, "the first initial part is no new one");
+        file.read_all();
+        (0..2000).for_each(|index| fill(&mut file.rig, index));
+        let half = file.info();
+        assert!(
+            !half.reinit && half.initial_bytes == 0,
+            "{half:?}: half of it"
+        );
+        assert!(file.read(1), "a byte of it");
+        file.read(file.rig.unread.bytes());
+        (0..20).for_each(|index| fill(&mut file.rig, index));
+        fill(&mut file.rig, 4500);
+        let info = file.info();
+        assert_eq!(info.reinit, opted_in, "{info:?}: more than half of it");
+        let bytes = info.initial_bytes + info.dirty_bytes;
+        assert!(bytes > 2000 * BLOCK, "{info:?}: more than half of it");
+        let expected = if opted_in { (bytes, 0) } else { (0, bytes) };
+        assert_eq!((info.initial_bytes, info.dirty_bytes), expected);
+        let again = file.info();
+        assert!(!again.reinit, "{again:?}: told once");
+        assert_eq!((again.initial_bytes, again.dirty_bytes), expected);
+        if opted_in {
+            // It is relative to the new part.
+            fill(&mut file.rig, 4600);
+            let info = file.info();
+            assert_eq!(info.dirty_bytes, price(1 << 16), "{info:?}");
+            assert_eq!(info.initial_bytes, bytes, "{info:?}");
+        }
+        file.read_all();
+        assert_eq!(file.info(), PrecopyInfo::default());
+    }
+}
+
+#[test]
+fn there_is_no_new_initial_part_where_that_is_not_worth_while() {
+    let rewrite = |file: &mut File, blocks: u64| {
+        (0..blocks).for_each(|index| fill(&mut file.rig, index));
+        file.info().reinit
+    };
+    // Too little, though all of it and more.
+    for (blocks, expected) in [(REINIT_MIN - 1, false), (REINIT_MIN, true)] {
+        let mut file = File::new(source(4096, 5000, 0..10), 1 << 16);
+        file.opted_in = true;
+        file.read_all();
+        assert_eq!(
+            rewrite(&mut file, blocks),
+            expected,
+            "{blocks} were written"
+        );
+    }
+
+    // Not where the user relies on what it was told.
+    let mut file = File::new(source(4096, 5000, 0..5000), 1 << 16);
+    file.opted_in = true;
+    file.read_all();
+    assert_eq!(file.info(), PrecopyInfo::default(), "what it was told");
+    assert!(!rewrite(&mut file, 5000), "nothing was read since");
+    assert!(!file.info().reinit, "nor since then");
+    assert!(file.read(1), "the user goes on reading");
+    assert!(file.info().reinit, "it was told of much, and has read");
+
+    // An attempt to read is enough, if there is nothing.
+    let mut file = File::new(source(4096, 5000, 0..5000), 1 << 16);
+    file.opted_in = true;
+    file.read_all();
+    assert_eq!(file.info(), PrecopyInfo::default(), "what it was told");
+    assert!(!file.read(1), "there is nothing to read");
+    assert!(rewrite(&mut file, 5000), "the user has tried to read");
+
+    // Not before the initial part was read, to the last byte.
+    let mut file = File::new(source(4096, 5000, 0..5000), 1 << 16);
+    file.opted_in = true;
+    while file.info().initial_bytes > 100 {
+        assert!(!rewrite(&mut file, 2600), "it is not read");
+        let some = file.info().initial_bytes;
+        file.read(some.saturating_sub(100).clamp(1, 1 << 20));
+    }
+    (0..2600).for_each(|index| fill(&mut file.rig, index));
+    let begins = loop {
+        let info = file.info();
+        if info.reinit || info.initial_bytes == 0 {
+            break info.reinit;
+        }
+        file.read(1);
+    };
+    assert!(begins, "it is read, and more than half of it is written");
+
+    // Blocks that were emptied are nothing to be sent.
+    let mut file = File::new(source(4096, 5000, 0..5000), 1 << 16);
+    file.opted_in = true;
+    file.read_all();
+    (0..5000).for_each(|index| file.rig.disk().discard(index));
+    assert!(!file.info().reinit, "it is empty");
+
+    // Not while the device is quiet: it is about to be stopped.
+    let mut file = File::new(source(4096, 5000, 0..5000), 1 << 16);
+    file.opted_in = true;
+    file.read_all();
+    (0..5000).for_each(|index| fill(&mut file.rig, index));
+    file.arc(FsmState::PreCopyP2p);
+    assert!(!file.info().reinit, "it is quiet");
+    file.arc(FsmState::PreCopy);
+    assert!(file.read(1), "the user goes on reading");
+    assert!(file.info().reinit, "it is not any more");
+}
+
+#[test]
+fn new_initial_parts_come_to_an_end_however_busy_the_device_is() {
+    let mut file = File::new(source(4096, 2000, 0..2000), 1 << 16);
+    file.opted_in = true;
+    let mut parts = 0;
+    for _ in 0..20 {
+        // All of it, each time that it has been read.
+        file.read_all();
+        (0..2000).for_each(|index| fill(&mut file.rig, index));
+        parts += u32::from(file.info().reinit);
+    }
+    assert_eq!(parts, 3, "new initial parts");
+    assert_eq!(file.info().initial_bytes, 0);
+
+    // The next session has its own.
+    file.arc(FsmState::Running);
+    file.arc(FsmState::PreCopy);
+    assert!(!file.info().reinit, "the first part of a session");
+    file.read_all();
+    (0..2000).for_each(|index| fill(&mut file.rig, index));
+    assert!(file.info().reinit, "a new part of the next session");
+}
+
+#[test]
+fn a_new_generation_is_a_new_initial_part() {
+    for blocks in [None, Some(10)] {
+        let mut rig = Rig::new(&pattern(100), 4096);
+        if let Some(blocks) = blocks {
+            rig = source(4096, blocks, 0..3);
+        }
+        let mut file = File::new(rig, 1 << 16);
+        file.opted_in = true;
+        let first = file.info();
+        file.read_all();
+        file.arc(FsmState::StopCopy);
+        file.read_all();
+        // The kernel does not ask for this.
+        file.arc(FsmState::PreCopy);
+        let info = file.info();
+        assert!(info.reinit, "{info:?} after a restart");
+        assert_eq!(info.initial_bytes, first.initial_bytes + 32, "RESTART");
+        assert_eq!(info.dirty_bytes, 0, "{info:?} after a restart");
+        assert!(!file.info().reinit, "told once");
+    }
+}
+
+#[test]
+fn what_waits_in_the_file_is_of_the_new_initial_part() {
+    let blocks = 4000;
+    let mut file = File::new(source(4096, blocks, 0..blocks), 1 << 16);
+    file.opted_in = true;
+    file.read_all();
+    (0..blocks / 2).for_each(|index| fill(&mut file.rig, index));
+    assert!(!file.info().reinit, "half of it");
+    assert!(file.read(1), "a byte of what was changed");
+    (0..blocks).for_each(|index| fill(&mut file.rig, index));
+    assert!(file.read(1), "another byte");
+    let waiting = file.rig.unread.bytes();
+    let info = file.info();
+    assert!(info.reinit, "{info:?}");
+    // A part of a block besides.
+    let expected = waiting + blocks * price(1 << 16);
+    assert!(
+        (expected..expected + price(1 << 16)).contains(&info.initial_bytes),
+        "{info:?}, {waiting} bytes wait"
+    );
+    assert_eq!(info.dirty_bytes, 0);
+}
+
 /// What happens to the storage.
 #[derive(Clone, Debug)]
 enum Act {
@@ -338,6 +526,7 @@ proptest! {
             file.act(&act);
             let info = file.info();
             prop_assert!(info.initial_bytes <= last, "{:?} after {} and {:?}", info, last, act);
+            prop_assert!(!info.reinit, "nobody has opted in");
             last = info.initial_bytes;
         }
         // It is read to the end though all of it is written all the time.

@@ -166,8 +166,9 @@ impl Rig {
     }
 
     fn info(&mut self) -> Result<PrecopyInfo, Refusal> {
+        let unread = &mut self.unread;
         self.region
-            .precopy_info(&mut self.unit, WINDOW, &self.unread)
+            .precopy_info(&mut self.unit, WINDOW, unread, false)
     }
 
     fn data_size(&mut self) -> u64 {

@@ -3,15 +3,18 @@
 //! What the device says of how much there is, against what is then read.
 
 use vfio_client::v2::State;
+use vfio_client::Errno;
 
 use crate::card::Card;
 use crate::card::Target;
 use crate::card::Writer;
 use crate::card::PIECE;
+use crate::check::bare;
 use crate::check::holds;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
+use crate::check::Stop;
 use crate::random::Random;
 use crate::tests::cases;
 use crate::tests::Case;
@@ -31,9 +34,13 @@ pub const STORAGE: &[Case] = cases![
     size_counts_what_the_device_writes,
     size_counts_nothing_for_what_is_empty,
     precopy_info_nothing_is_dirty_while_nothing_is_written,
+    precopy_info_a_rewritten_disk_begins_anew_with_the_opt_in,
+    precopy_info_a_rewritten_disk_is_dirty_without_the_opt_in,
+    precopy_info_beginning_anew_comes_to_an_end,
+    precopy_info_does_not_begin_anew_where_it_is_invalid,
 ];
 
-/// Many pages.
+/// Pages of a disk that is large enough to begin anew: half of these are 4 MiB.
 const LARGE: u64 = 2048;
 
 /// By how much an estimate may be too high: blocks that share the headers of their records, and one
@@ -302,4 +309,116 @@ fn precopy_info_nothing_is_dirty_while_nothing_is_written(target: &Target) -> Ou
         card.set(State::RUNNING)?;
     }
     Ok(())
+}
+
+/// `VFIO_PRECOPY_INFO_REINIT`
+const REINIT: u32 = 1;
+
+fn precopy_info_a_rewritten_disk_begins_anew_with_the_opt_in(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    card.migration.use_precopy_info_v2()?;
+    let mut writer = Writer::new(&card)?;
+    writer.write_run(0, LARGE, 1)?;
+    let file = card.begin(State::PRE_COPY)?;
+    let first = file.precopy_info()?;
+    same("flags at first", first.flags, 0)?;
+    let mut stream = file.read_all(PIECE)?;
+    writer.write_run(0, LARGE / 2, 2)?;
+    let half = file.precopy_info()?;
+    same("flags with half of it written", half.flags, 0)?;
+    same("initial bytes then", half.initial_bytes, 0)?;
+    writer.write_run(LARGE / 2, 100, 2)?;
+    // Who asks again and has not read in between relies on what it was told.
+    let more = file.precopy_info()?;
+    same("flags where nothing was read", more.flags, 0)?;
+    let mut bytes = [0; 4096];
+    let len = file.read(&mut bytes)?;
+    stream.extend(&bytes[..len]);
+    let info = file.precopy_info()?;
+    same("flags when something was read", info.flags, REINIT)?;
+    same("dirty bytes then", info.dirty_bytes, 0)?;
+    holds(
+        info.initial_bytes > half.dirty_bytes,
+        format_args!("expected more than {half:?}, seen {info:?}"),
+    )?;
+    let again = file.precopy_info()?;
+    same("flags after it was told", again.flags, 0)?;
+    same(
+        "initial bytes then",
+        again.initial_bytes,
+        info.initial_bytes,
+    )?;
+    stream.extend(file.read_all(PIECE)?);
+    same("what is left", file.precopy_info()?.bytes(), 0)?;
+    card.set(State::STOP_COPY)?;
+    stream.extend(file.read_all(PIECE)?);
+
+    let card = Card::new(target)?;
+    card.resume(&stream)?;
+    let mut writer = Writer::new(&card)?;
+    let buffer = writer.driver.data(0);
+    for (page, byte) in [(0, 2), (LARGE / 2, 2), (LARGE / 2 + 100, 1), (LARGE - 1, 1)] {
+        writer.read(page, buffer)?;
+        let seen = writer.driver.memory().bytes(buffer, 4096);
+        same_bytes(format_args!("page {page}"), &seen, &[byte; 4096])?;
+    }
+    Ok(())
+}
+
+fn precopy_info_a_rewritten_disk_is_dirty_without_the_opt_in(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    let mut writer = Writer::new(&card)?;
+    writer.write_run(0, LARGE, 1)?;
+    let file = card.begin(State::PRE_COPY)?;
+    file.read_all(PIECE)?;
+    writer.write_run(0, LARGE, 2)?;
+    for flags in [0, REINIT, u32::MAX] {
+        let info = file.precopy_info_with(24, flags).map_err(Stop::failed)?;
+        same("flags", info.flags, flags)?;
+        same("initial bytes", info.initial_bytes, 0)?;
+        holds(
+            info.dirty_bytes > LARGE * 4096,
+            format_args!("expected {LARGE} dirty pages, seen {info:?}"),
+        )?;
+    }
+    Ok(())
+}
+
+fn precopy_info_beginning_anew_comes_to_an_end(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    card.migration.use_precopy_info_v2()?;
+    let mut writer = Writer::new(&card)?;
+    writer.write_run(0, LARGE, 1)?;
+    let file = card.begin(State::PRE_COPY)?;
+    let mut begun = 0;
+    for round in 0..8 {
+        file.read_all(PIECE)?;
+        writer.write_run(0, LARGE, round)?;
+        begun += u32::from(file.precopy_info()?.flags == REINIT);
+    }
+    same("how often a busy disk began anew", begun, 3)
+}
+
+fn precopy_info_does_not_begin_anew_where_it_is_invalid(target: &Target) -> Outcome {
+    let card = Card::new(target)?;
+    card.migration.use_precopy_info_v2()?;
+    let mut writer = Writer::new(&card)?;
+    writer.write_run(0, LARGE, 1)?;
+    let file = card.begin(State::PRE_COPY)?;
+    file.read_all(PIECE)?;
+    writer.write_run(0, LARGE, 2)?;
+    // Quiet, it is about to be stopped.
+    card.set(State::PRE_COPY_P2P)?;
+    same("flags in PRE_COPY_P2P", file.precopy_info()?.flags, 0)?;
+    card.set(State::STOP_COPY)?;
+    bare("in STOP_COPY", file.precopy_info_with(24, 0), Errno::INVAL)?;
+    card.set(State::RUNNING)?;
+    bare("in RUNNING", file.precopy_info_with(24, 0), Errno::INVAL)?;
+    let file = card.begin(State::PRE_COPY)?;
+    let info = file.precopy_info()?;
+    same("flags of the next session", info.flags, 0)?;
+    holds(
+        info.initial_bytes > LARGE * 4096 && info.dirty_bytes == 0,
+        format_args!("expected only initial bytes, seen {info:?}"),
+    )
 }
