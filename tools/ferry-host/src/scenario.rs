@@ -63,6 +63,9 @@ pub enum Scenario {
     /// It moves there and back, and only stands still when the destination has the first part of
     /// the device's state.
     SwitchoverAck,
+    /// The guest rewrites most of its disk while it moves there and back, so that there is a new first
+    /// part, and stands still only when the destination has that, too.
+    RewrittenDisk,
     /// A guest with a serial card and a disk moves there and back.
     TwoDevices,
     /// A guest moves from QEMU 7.2 to this one: the state of its device is saved through protocol
@@ -75,7 +78,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::LiveMigration,
         Self::ThereAndBack,
         Self::SmallerWindow,
@@ -101,6 +104,7 @@ impl Scenario {
         Self::OnItsPin,
         Self::Memory,
         Self::Iommu,
+        Self::RewrittenDisk,
         Self::TwoDevices,
         Self::FromOldQemu,
         Self::DeviceLog,
@@ -108,7 +112,7 @@ impl Scenario {
 
     /// What is run with each QEMU that uses protocol v2: what such a QEMU does in another way than
     /// QEMU 7.2.
-    const OF_V2: [Self; 9] = [
+    const OF_V2: [Self; 10] = [
         Self::ThereAndBack,
         Self::Multifd,
         Self::SwitchoverAck,
@@ -116,6 +120,7 @@ impl Scenario {
         Self::PausedGuest,
         Self::DestinationKilled,
         Self::Memory,
+        Self::RewrittenDisk,
         Self::TwoDevices,
         Self::FromOldQemu,
     ];
@@ -137,7 +142,13 @@ impl Scenario {
         } else {
             // It takes its time, and the QEMUs do the same.
             let new = |scenario: &Self| *scenario != Self::Memory || qemu == Qemu::V11_1;
-            Self::OF_V2.into_iter().filter(new).filter(fits).collect()
+            let known = |scenario: &Self| *scenario != Self::RewrittenDisk || qemu.begins_anew();
+            Self::OF_V2
+                .into_iter()
+                .filter(new)
+                .filter(known)
+                .filter(fits)
+                .collect()
         }
     }
 
@@ -147,6 +158,7 @@ impl Scenario {
             self,
             Self::Multifd
                 | Self::SwitchoverAck
+                | Self::RewrittenDisk
                 | Self::TwoDevices
                 | Self::FromOldQemu
                 | Self::DeviceLog
@@ -181,6 +193,7 @@ impl Scenario {
                 | Self::OnItsPin
                 | Self::Memory
                 | Self::Iommu
+                | Self::RewrittenDisk
                 | Self::TwoDevices
         )
     }
@@ -194,6 +207,7 @@ impl Scenario {
                 | Self::OnItsPin
                 | Self::Memory
                 | Self::Iommu
+                | Self::RewrittenDisk
                 | Self::TwoDevices
                 | Self::DeviceLog
         )
@@ -226,6 +240,7 @@ impl Scenario {
             Self::Iommu => "iommu",
             Self::Multifd => "multifd",
             Self::SwitchoverAck => "switchover-ack",
+            Self::RewrittenDisk => "rewritten-disk",
             Self::TwoDevices => "two-devices",
             Self::FromOldQemu => "from-qemu-7.2",
             Self::DeviceLog => "device-log",

@@ -137,6 +137,7 @@ fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<R
         Scenario::Iommu => machine::iommu(bench),
         Scenario::Multifd => newer::multifd(bench),
         Scenario::SwitchoverAck => newer::switchover_ack(bench),
+        Scenario::RewrittenDisk => newer::rewritten_disk(bench),
         Scenario::TwoDevices => newer::two_devices(bench),
         Scenario::FromOldQemu => newer::from_old_qemu(bench),
         Scenario::DeviceLog => newer::device_log(bench),

@@ -26,6 +26,9 @@ use rustix::event::poll;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::event::Timespec;
+use rustix::process::kill_process;
+use rustix::process::Pid;
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::guest::Guest;
@@ -281,6 +284,12 @@ impl Vm {
         read_log(&self.directory)
     }
 
+    /// Has QEMU do nothing, or go on; a QEMU that sends it something has to wait meanwhile.
+    pub fn freeze(&mut self, frozen: bool) -> Result<()> {
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(&self.child), signal).context("stopping QEMU's process")
+    }
+
     /// Kills QEMU outright and waits until it is gone.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -289,7 +298,7 @@ impl Vm {
 
     /// Waits until QEMU ends by itself.
     pub fn wait_end(&mut self, limit: Duration) -> Result<()> {
-        let pid = rustix::process::Pid::from_child(&self.child);
+        let pid = Pid::from_child(&self.child);
         let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
             .context("pidfd_open")?;
         let timeout = Timespec {

@@ -67,6 +67,12 @@ impl Qemu {
         matches!(self, Self::V7_2)
     }
 
+    /// Whether it has a device say that there is a new first part of its state in pre-copy, as
+    /// `VFIO_PRECOPY_INFO_REINIT` does.
+    pub const fn begins_anew(self) -> bool {
+        matches!(self, Self::V11_1)
+    }
+
     /// The option of `vfio-pci` with which a device migrates. Later versions do so by themselves
     /// only when the device logs its own DMA.
     pub const fn migration_option(self) -> &'static str {

@@ -9,8 +9,10 @@ use ferry_host::vmm::Qemu;
 use serde_json::json;
 
 use super::running::Running;
+use super::running::DOWNTIME_LIMIT;
 use super::running::FAST;
 use super::running::STEP_LIMIT;
+use super::running::USUAL_DOWNTIME;
 use super::Bench;
 use crate::mdev::Recipe;
 use crate::report;
@@ -102,6 +104,123 @@ fn expect_ack(from: &Running, to: &Running) -> Result<()> {
             "expected that {} took a chunk before the source was stopped, saw until then: {before_stop:?}",
             mdev.uuid()
         );
+    }
+    Ok(())
+}
+
+/// What QEMU is told besides: to say which states its devices are in, to load what it keeps of a
+/// device itself when all else is loaded, and to log what it hears of a device in pre-copy.
+const EVENTS: [&str; 8] = [
+    "-global",
+    "vfio-pci.migration-events=on",
+    "-global",
+    "vfio-pci.x-migration-load-config-after-iter=on",
+    "-trace",
+    "vfio_query_precopy_size",
+    "-trace",
+    "vfio_send_init_data_flag",
+];
+
+/// QEMU's event of a state of a device; what its log has of a new first part, and of a first part that
+/// was sent as a whole, which the destination then has to say that it has.
+const STATE_EVENT: &str = "VFIO_MIGRATION";
+const BEGUN_ANEW: &str = "reinit 1";
+const FIRST_PART_SENT: &str = "vfio_send_init_data_flag";
+
+/// The part of the disk that is rewritten, more than half of what is written on it: where it begins
+/// and how long it is, in MiB.
+const REWRITTEN: (u64, u64) = (32, 28);
+
+pub fn rewritten_disk(bench: &mut Bench<'_>) -> Result<Running> {
+    let recipe = Recipe::new(bench.kind()?);
+    let mut running = bench.boot_with(Hardware {
+        arguments: EVENTS.map(str::to_owned).to_vec(),
+        ..Bench::hardware(bench.qemu, &[recipe])?
+    })?;
+    rewrite(&running)?;
+    running.start_load()?;
+    // Through one connection, and through several.
+    for multifd in [false, true] {
+        let prepare = |vm: &mut Vm| {
+            vm.set_capability(SWITCHOVER_ACK, true)?;
+            set_multifd(vm, 1, multifd)
+        };
+        prepare(&mut running.vm)?;
+        let (mut to, uri) =
+            running.destination_in(running.hardware.qemu, running.twins()?, prepare)?;
+        doing("starting a migration that gives the whole disk and does not come to an end");
+        running.set(DOWNTIME_LIMIT, 0)?;
+        running.tracer.forget();
+        running.begin(&uri, FAST)?;
+        wait_event(&mut running, "pre-copy")?;
+        running.wait_little_left()?;
+        // So that what is written is not read at once.
+        to.vm.freeze(true)?;
+        rewrite(&running)?;
+        doing("letting the migration come to its end");
+        running.set(DOWNTIME_LIMIT, USUAL_DOWNTIME)?;
+        to.vm.freeze(false)?;
+        running.completed(&to.vm.name, report::now())?;
+        wait_event(&mut to, "resuming")?;
+        to.vm.qmp.wait_name("RESUME", STEP_LIMIT)?;
+        let log = running.vm.log();
+        let count = |what| log.matches(what).count();
+        let (anew, sent) = (count(BEGUN_ANEW), count(FIRST_PART_SENT));
+        ensure!(
+            anew > 0 && sent == anew + 1,
+            "expected new first parts and each of them sent, saw {anew} and {sent}:\n{log}"
+        );
+        to.wait_alive("after the migration")?;
+        to.expect_state("RUNNING")?;
+        check_rewritten(&to)?;
+        running = to;
+    }
+    set_multifd(&mut running.vm, 1, false)?;
+    running.vm.set_capability(SWITCHOVER_ACK, false)?;
+    Ok(running)
+}
+
+/// Waits until QEMU has said that a device of its is in this state.
+fn wait_event(running: &mut Running, state: &str) -> Result<()> {
+    let what = format!("the event {STATE_EVENT} with {state}");
+    running.vm.qmp.wait(STEP_LIMIT, &what, |event| {
+        (event.name == STATE_EVENT && event.data["device-state"] == state).then_some(())
+    })
+}
+
+/// Has the guest rewrite most of its disk, each MiB with the same bytes, which are new each time.
+fn rewrite(running: &Running) -> Result<()> {
+    let (first, len) = REWRITTEN;
+    for disk in running.guest.found().disks {
+        doing(format!("rewriting {}", disk.name));
+        let name = &disk.name;
+        running.script(&format!(
+            "set -e
+             dd if=/dev/urandom of=/tmp/new-{name} bs=1M count=1 2>/dev/null
+             for at in $(seq {first} {last}); do
+               dd if=/tmp/new-{name} of=/dev/{name} bs=1M seek=$at conv=notrunc 2>/dev/null
+             done
+             sync",
+            last = first + len - 1
+        ))?;
+    }
+    Ok(())
+}
+
+/// Checks what was written, past the page cache.
+fn check_rewritten(running: &Running) -> Result<()> {
+    let (first, len) = REWRITTEN;
+    for disk in running.guest.found().disks {
+        let name = &disk.name;
+        running.script(&format!(
+            "echo 1 > /proc/sys/vm/drop_caches
+             for at in $(seq {first} {last}); do
+               dd if=/dev/{name} bs=1M skip=$at count=1 2>/dev/null | cmp - /tmp/new-{name} && continue
+               echo \"{name}, MiB $at: expected what was written, saw something else\"
+               exit 1
+             done",
+            last = first + len - 1
+        ))?;
     }
     Ok(())
 }

@@ -250,21 +250,31 @@ impl Running {
             })?;
             // A disk has more than one chunk, and goes on being written to. Most of it is to move
             // while the guest runs, however long QEMU would have it stand still.
-            self.tracer.wait(
-                MIGRATION_LIMIT,
-                "the end of pre-copy",
-                |trace| match trace {
-                    Trace::Pending {
-                        device, pending, ..
-                    } => *device == uuid && *pending <= LITTLE_LEFT,
-                    Trace::State { device, to, .. } => *device == uuid && to == "STOP_COPY",
-                    _ => false,
-                },
-            )?;
+            self.wait_little_left()?;
             self.set(DOWNTIME_LIMIT, USUAL_DOWNTIME)?;
         } else {
             self.begin(uri, FAST)?;
         }
+        Ok(())
+    }
+
+    /// Waits until little is left of the first device's state in pre-copy, if there is one, or until
+    /// it is stopped.
+    pub fn wait_little_left(&self) -> Result<()> {
+        let Some(uuid) = self.hardware.mdevs.first().map(|mdev| mdev.uuid()) else {
+            return Ok(());
+        };
+        self.tracer.wait(
+            MIGRATION_LIMIT,
+            "the end of pre-copy",
+            |trace| match trace {
+                Trace::Pending {
+                    device, pending, ..
+                } => *device == uuid && *pending <= LITTLE_LEFT,
+                Trace::State { device, to, .. } => *device == uuid && to == "STOP_COPY",
+                _ => false,
+            },
+        )?;
         Ok(())
     }
 
