@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Protocol v2 on the machine of the migration region.
+//! Protocol v2, driven by the same state machine as the v1 region.
 
 use crate::{
     driver::Driver,
@@ -16,6 +16,7 @@ use crate::{
 };
 use kernel::prelude::*;
 use migration::{
+    request::Path,
     v2::{
         FsmState,
         Read,
@@ -166,6 +167,80 @@ impl<D: Driver> Mediated<D> {
     }
 }
 
+/// What a request needs of the device, and what has come of it.
+struct Way<'a, D: Driver> {
+    device: &'a Device<Mediated<D>>,
+    /// The protocol in use, the session of the data file and the number of sessions so far.
+    protocol: &'a mut Option<Protocol>,
+    session: &'a mut Option<FileSession>,
+    sessions: &'a mut u64,
+    /// The file for the session that the next arc begins.
+    prepared: Option<(u64, DataFile)>,
+    /// The file of the session that has begun.
+    file: Option<DataFile>,
+}
+
+impl<D: Driver> Path for Way<'_, D> {
+    type Error = Error;
+
+    fn next(&mut self, from: FsmState, to: FsmState) -> Result<FsmState> {
+        self.device
+            .next_state(to_state(from), to_state(to))
+            .map(from_state)
+            .inspect_err(|error| {
+                self.device.refused(
+                    Subject::Transition,
+                    "migration",
+                    &format_args!("there is no way from {from} to {to}"),
+                    *error,
+                );
+            })
+    }
+
+    fn prepare(&mut self, from: FsmState, to: FsmState) -> Result {
+        self.prepared = None;
+        if from.begins_session(to) {
+            let direction = if to.is_saving() {
+                Direction::Saving
+            } else {
+                Direction::Resuming
+            };
+            *self.sessions += 1;
+            let id = *self.sessions;
+            self.prepared = Some((id, self.device.data_file(id, direction)?));
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, _from: FsmState, to: FsmState) {
+        *self.protocol = Some(Protocol::V2);
+        match self.prepared.take() {
+            Some((id, file)) => {
+                *self.session = Some(FileSession::new(id));
+                self.file = Some(file);
+            }
+            None if !to.is_saving() => *self.session = None,
+            None => {}
+        }
+        self.device.notify_data();
+    }
+
+    fn failed(&mut self, _reached: FsmState, refusal: Refusal) -> Error {
+        // Whoever waits for data may wait for what will not come.
+        self.device.notify_data();
+        error(refusal)
+    }
+
+    fn gave_up(&mut self, from: FsmState, reached: FsmState, error: &Error) {
+        self.device.refused(
+            Subject::Transition,
+            "migration",
+            &format_args!("a change of state that began in {from} leaves the device in {reached}"),
+            *error,
+        );
+    }
+}
+
 impl<D: Driver> MigrationOperations for Mediated<D> {
     const FLAGS: Flags = Flags::STOP_COPY.and(Flags::P2P).and(Flags::PRE_COPY);
 
@@ -175,56 +250,22 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
                 .may_use(Protocol::V2)
                 .map_err(|refusal| refusal.report(device))?;
 
-            let mut file = None;
-            loop {
-                let current = migration.region.as_ref().ok_or(ENODEV)?.fsm_state();
-                if to_state(current) == new {
-                    return Ok(file);
-                }
-                let next = device
-                    .next_state(to_state(current), new)
-                    .map(from_state)
-                    .map_err(|error| {
-                        let to = from_state(new);
-                        device.refused(
-                            Subject::Transition,
-                            "migration",
-                            &format_args!("there is no way from {current} to {to}"),
-                            error,
-                        )
-                    })?;
-
-                // Before the arc, for nothing must fail after it.
-                let begun = if current.begins_session(next) {
-                    let direction = if next.is_saving() {
-                        Direction::Saving
-                    } else {
-                        Direction::Resuming
-                    };
-                    migration.sessions += 1;
-                    let id = migration.sessions;
-                    Some((id, device.data_file(id, direction)?))
-                } else {
-                    None
-                };
-                let region = migration.region.as_mut().ok_or(ENODEV)?;
-                let arc = region.do_arc(&mut Engaged(device), &mut Reporter(device), next);
-                if let Err(refusal) = arc {
-                    // Whoever waits for data may wait for what will not come.
-                    device.notify_data();
-                    return Err(error(refusal));
-                }
-                migration.protocol = Some(Protocol::V2);
-                match begun {
-                    Some((id, begun)) => {
-                        migration.file = Some(FileSession::new(id));
-                        file = Some(begun);
-                    }
-                    None if !next.is_saving() => migration.file = None,
-                    None => {}
-                }
-                device.notify_data();
-            }
+            let mut way = Way {
+                device,
+                protocol: &mut migration.protocol,
+                session: &mut migration.file,
+                sessions: &mut migration.sessions,
+                prepared: None,
+                file: None,
+            };
+            let region = migration.region.as_mut().ok_or(ENODEV)?;
+            region.request(
+                &mut Engaged(device),
+                &mut Reporter(device),
+                &mut way,
+                from_state(new),
+            )?;
+            Ok(way.file)
         })
     }
 

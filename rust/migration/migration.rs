@@ -16,6 +16,7 @@
 //! writer      puts records               reader      takes records, trusts nothing
 //! record      header of a record         identity    what both ends must have in common
 //! v2          protocol v2 on the same machine
+//! request     a state of protocol v2 that takes several arcs
 //! storage     blocks of a device that move while it runs
 //! ```
 //!
@@ -42,6 +43,7 @@ mod reader;
 mod record;
 pub mod refusal;
 pub mod region;
+pub mod request;
 pub mod resume;
 pub mod save;
 pub mod state;

@@ -74,6 +74,11 @@ impl FsmState {
         matches!(to, Self::Resuming) || (to.is_saving() && !self.is_saving())
     }
 
+    /// Returns whether data ceases to flow on the arc from here to `to`.
+    pub const fn ends_session(self, to: Self) -> bool {
+        matches!(self, Self::Resuming) || (self.is_saving() && !to.is_saving())
+    }
+
     const fn of(state: State, quiet: bool) -> Self {
         match (state, quiet) {
             (State::Error, _) => Self::Error,

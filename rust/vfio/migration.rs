@@ -177,8 +177,8 @@ pub trait MigrationOperations: Operations {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is no way, or why the device cannot. The state is the one before the arc
-    /// that failed.
+    /// `EINVAL` if there is no way, or why the device cannot. The state is the one before, or that
+    /// before the arc that failed if there is no way back.
     fn set_state(device: &Device<Self>, new: State) -> Result<Option<DataFile>>;
 
     /// The present state.

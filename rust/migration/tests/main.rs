@@ -12,6 +12,7 @@ mod handshake;
 mod header;
 mod hostile;
 mod refusal;
+mod request;
 mod round_trip;
 mod shared;
 mod storage;

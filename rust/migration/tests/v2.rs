@@ -32,7 +32,7 @@ use proptest::prelude::*;
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
 /// The states that can be set.
-const STATES: [FsmState; 7] = [
+pub const STATES: [FsmState; 7] = [
     FsmState::Stop,
     FsmState::Running,
     FsmState::StopCopy,
@@ -69,21 +69,21 @@ const ARCS: [(FsmState, FsmState, &[&str]); 15] = [
 /// The window of the files, as large as blocks and state want it to be more than one.
 const WINDOW: usize = 2000;
 
-fn runs(state: FsmState) -> bool {
+pub fn runs(state: FsmState) -> bool {
     matches!(
         state,
         FsmState::Running | FsmState::RunningP2p | FsmState::PreCopy | FsmState::PreCopyP2p
     )
 }
 
-fn saves(state: FsmState) -> bool {
+pub fn saves(state: FsmState) -> bool {
     matches!(
         state,
         FsmState::StopCopy | FsmState::PreCopy | FsmState::PreCopyP2p
     )
 }
 
-fn quiet(state: FsmState) -> bool {
+pub fn quiet(state: FsmState) -> bool {
     matches!(state, FsmState::RunningP2p | FsmState::PreCopyP2p)
 }
 
@@ -94,12 +94,12 @@ fn memory(size: usize) -> Memory {
 }
 
 impl Rig {
-    fn arc(&mut self, to: FsmState) -> Result<(), Refusal> {
+    pub fn arc(&mut self, to: FsmState) -> Result<(), Refusal> {
         self.region.do_arc(&mut self.unit, &mut self.seen, to)
     }
 
     /// Does arcs that must succeed.
-    fn arcs(&mut self, states: &[FsmState]) {
+    pub fn arcs(&mut self, states: &[FsmState]) {
         for to in states {
             let from = self.region.fsm_state();
             if let Err(refusal) = self.arc(*to) {
@@ -206,7 +206,7 @@ fn arrives(stream: &[u8], sizes: &[usize]) -> (Vec<u8>, Content) {
 }
 
 /// Brings a device to a state; in RESUMING it has a whole stream.
-fn rig_in(state: FsmState, stream: &[u8]) -> Rig {
+pub fn rig_in(state: FsmState, stream: &[u8]) -> Rig {
     let mut rig = source(2);
     rig.arcs(&[state]);
     if state == FsmState::Resuming {
@@ -216,7 +216,7 @@ fn rig_in(state: FsmState, stream: &[u8]) -> Rig {
     rig
 }
 
-fn good_stream() -> Vec<u8> {
+pub fn good_stream() -> Vec<u8> {
     let mut rig = source(2);
     rig.arcs(&[FsmState::StopCopy]);
     rig.read_all(&[WINDOW])
@@ -328,7 +328,7 @@ fn error_is_neither_entered_nor_left_by_an_arc() {
 }
 
 #[test]
-fn a_session_begins_where_the_state_is_begun_to_be_moved() {
+fn a_session_begins_and_ends_where_the_state_does_to_be_moved() {
     for from in STATES {
         for to in STATES {
             if from == to {
@@ -336,6 +336,8 @@ fn a_session_begins_where_the_state_is_begun_to_be_moved() {
             }
             let expected = to == FsmState::Resuming || saves(to) && !saves(from);
             assert_eq!(from.begins_session(to), expected, "{from} to {to}");
+            let expected = from == FsmState::Resuming || saves(from) && !saves(to);
+            assert_eq!(from.ends_session(to), expected, "{from} to {to}");
         }
     }
 }

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A user's request for a state of protocol v2, arc by arc.
+//!
+//! The kernel's state machine takes a request apart into arcs, each of which the device does or does
+//! not. A request that fails half way must not leave the device in a state that nobody asked for and
+//! in which it does not work: a disk that initiates no DMA looks like one that has hung. So the device
+//! goes back to the state in which the request began. That is possible as long as no session has begun
+//! or ended on the way: what was moved of a state cannot be taken back. A device that ran and lost its
+//! session on the way runs again.
+
+use crate::{
+    device::{
+        Device,
+        Window, //
+    },
+    observer::Observer,
+    refusal::Refusal,
+    region::MigrationRegion,
+    v2::FsmState, //
+};
+
+/// What a request needs of whoever passes it on.
+pub trait Path {
+    /// Why a request fails.
+    type Error;
+
+    /// Returns the state after `from` on the way to `to`.
+    ///
+    /// # Errors
+    ///
+    /// There is no way.
+    fn next(&mut self, from: FsmState, to: FsmState) -> Result<FsmState, Self::Error>;
+
+    /// Prepares the arc from `from` to `to`. Nothing may fail after it but the device.
+    ///
+    /// # Errors
+    ///
+    /// Why the arc cannot be done.
+    fn prepare(&mut self, from: FsmState, to: FsmState) -> Result<(), Self::Error>;
+
+    /// The arc from `from` to `to` has been done.
+    fn done(&mut self, from: FsmState, to: FsmState);
+
+    /// The arc that was prepared has failed, and the device is in the state `reached`.
+    fn failed(&mut self, reached: FsmState, refusal: Refusal) -> Self::Error;
+
+    /// The request has failed because of `error` after some of its arcs had been done. It began in the
+    /// state `from`, and `reached` is the state in which the device is now.
+    fn gave_up(&mut self, from: FsmState, reached: FsmState, error: &Self::Error);
+}
+
+/// How far a request is.
+#[derive(Clone, Copy)]
+struct Progress {
+    /// The state in which it began.
+    from: FsmState,
+    /// Whether an arc has been done.
+    moved: bool,
+    /// Whether a session has begun or ended.
+    session: bool,
+}
+
+impl Progress {
+    const fn new(from: FsmState) -> Self {
+        Self {
+            from,
+            moved: false,
+            session: false,
+        }
+    }
+
+    fn done(&mut self, from: FsmState, to: FsmState) {
+        self.moved = true;
+        self.session |= from.begins_session(to) || from.ends_session(to);
+    }
+
+    /// Returns the state that the device goes back to from `reached`.
+    const fn home(self, reached: FsmState) -> Option<FsmState> {
+        match (self.from, reached) {
+            (_, FsmState::Error) => None,
+            (from, _) if !self.session => Some(from),
+            (FsmState::Running | FsmState::PreCopy, reached) if !reached.is_saving() => {
+                Some(FsmState::Running)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
+    /// Brings the device to the state `to`, by the arcs that `path` knows.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not get there. It is in the state in which it was before; or, if that is not
+    /// possible, where [`Path::gave_up`] says.
+    pub fn request<D: Device, O: Observer, P: Path>(
+        &mut self,
+        device: &mut D,
+        observer: &mut O,
+        path: &mut P,
+        to: FsmState,
+    ) -> Result<(), P::Error> {
+        let mut progress = Progress::new(self.fsm_state());
+
+        self.walk(device, observer, path, to, &mut progress)
+            .inspect_err(|error| {
+                if !progress.moved {
+                    return;
+                }
+                if let Some(home) = progress.home(self.fsm_state()) {
+                    // If that fails, too, the device stays where it is.
+                    let _ = self.walk(device, observer, path, home, &mut progress);
+                }
+                path.gave_up(progress.from, self.fsm_state(), error);
+            })
+    }
+
+    fn walk<D: Device, O: Observer, P: Path>(
+        &mut self,
+        device: &mut D,
+        observer: &mut O,
+        path: &mut P,
+        to: FsmState,
+        progress: &mut Progress,
+    ) -> Result<(), P::Error> {
+        loop {
+            let from = self.fsm_state();
+            if from == to {
+                return Ok(());
+            }
+            let next = path.next(from, to)?;
+            path.prepare(from, next)?;
+            self.do_arc(device, observer, next)
+                .map_err(|refusal| path.failed(self.fsm_state(), refusal))?;
+            progress.done(from, next);
+            path.done(from, next);
+        }
+    }
+}
