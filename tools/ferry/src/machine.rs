@@ -406,6 +406,9 @@ fn write_host(components: &Components, plan: &Plan, directory: &Path) -> Result<
     let on_slow_disk = |stage: &Stage| matches!(stage, Stage::SpeedOnSlowDisk { .. });
     if plan.stages.iter().any(on_slow_disk) {
         wanted.push((job::SLOW_DISK, job::SLOW_DISK_PARAMETERS, false));
+    } else if plan.driver {
+        // Tests make disks of their own.
+        wanted.push((job::SLOW_DISK, "nr_devices=0", true));
     }
     let mut modules: Vec<job::Module> = Vec::new();
     for (name, parameters, optional) in wanted {

@@ -4,6 +4,7 @@
 
 mod cdev;
 pub mod cdev_dma;
+mod failing;
 mod feature;
 mod file;
 mod lifetime;
@@ -50,6 +51,7 @@ const FERRY: [&[Case]; 5] = [
 /// Those of a device with storage.
 const STORAGE: [&[Case]; 7] = [
     state::STORAGE,
+    failing::CASES,
     file::STORAGE,
     size::STORAGE,
     logging::STORAGE,
