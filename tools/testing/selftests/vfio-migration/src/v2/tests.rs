@@ -49,7 +49,7 @@ const FERRY: [&[Case]; 5] = [
     cdev::SECOND,
 ];
 /// Those of a device with storage.
-const STORAGE: [&[Case]; 7] = [
+const STORAGE: [&[Case]; 8] = [
     state::STORAGE,
     failing::CASES,
     file::STORAGE,
