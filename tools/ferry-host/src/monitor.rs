@@ -6,6 +6,7 @@
 
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::ErrorKind;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -39,9 +40,12 @@ impl Monitor {
 
     fn message(&mut self) -> Result<Value> {
         let mut line = String::new();
-        if self.0.read_line(&mut line).context("reading")? == 0 {
-            bail!("QEMU has gone");
-        }
+        match self.0.read_line(&mut line) {
+            Ok(0) => bail!("QEMU has gone"),
+            // It has, with a command that it did not read.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => bail!("QEMU has gone"),
+            read => read.context("reading")?,
+        };
         serde_json::from_str(&line).context("not JSON on the monitor")
     }
 
