@@ -305,7 +305,7 @@ pub struct Mediated<D: Driver> {
     window: SpinLock<Option<Arc<SharedPages>>>,
     #[pin]
     refusals: Refusals,
-    /// The process whose mapping was refused last, by its identifier.
+    /// The process that was refused a mapping of a BAR last, by its identifier; none since the open is 0.
     last_not_mapped: Atomic<i32>,
     #[pin]
     dma_log: DmaLog,
@@ -390,24 +390,28 @@ impl<D: Driver> Mediated<D> {
     ///
     /// # Errors
     ///
-    /// `EBUSY` while the device is open, or why there is no new VFIO device.
+    /// `EBUSY` while somebody has the device open, or why there is no new VFIO device.
     pub(crate) fn set_protocols(mdev: &Instance<Self>, protocols: Protocols) -> Result {
         // Until it is not in use any more nobody can open it.
         let before = mdev.with_migration(|migration| {
             migration.take()?;
             Ok::<_, Error>(migration.protocols)
         })?;
-        let result = if protocols.offer(Protocol::V2) == before.offer(Protocol::V2) {
-            Ok(())
-        } else {
-            mdev.register_anew(protocols.support::<D>())
-        };
-        mdev.with_migration(|migration| {
-            migration.in_use = false;
-            if result.is_ok() {
+        // Whoever sees the new VFIO device can open it.
+        let choose = |protocols| {
+            mdev.with_migration(|migration| {
+                migration.in_use = false;
                 migration.protocols = protocols;
-            }
-        });
+            });
+        };
+        if protocols.offer(Protocol::V2) == before.offer(Protocol::V2) && mdev.is_registered() {
+            choose(protocols);
+            return Ok(());
+        }
+        let result = mdev.register_anew(protocols.support::<D>(), || choose(protocols));
+        if result.is_err() {
+            choose(before);
+        }
         result
     }
 
@@ -558,6 +562,7 @@ impl<D: Driver> Mediated<D> {
         migration.protocol = None;
         migration.file = None;
         migration.sessions = 0;
+        device.last_not_mapped.store(0, Relaxed);
         if migration.protocols.offer(Protocol::V1) {
             *device.window.lock() = Some(pages);
         }
@@ -937,7 +942,9 @@ impl<D: Driver> Operations for Mediated<D> {
                 };
                 // A driver in user space tries each BAR, and some try again and again.
                 let process = current!().group_leader().pid();
-                if device.last_not_mapped.xchg(process, Relaxed) != process {
+                let told = (pci::BAR0..=pci::BAR5).contains(&index)
+                    && device.last_not_mapped.xchg(process, Relaxed) == process;
+                if !told {
                     device.refused(Subject::Mapping, "mmap", &refused, *error);
                 }
             })
@@ -1020,7 +1027,7 @@ impl<D: Driver> Operations for Mediated<D> {
         } else if !asked && count == 0 {
             dev_warn!(
                 device,
-                "the user cannot be asked to release the device, so its removal waits until it is closed\n"
+                "nobody can be asked to release the device, which is waited for until it is closed\n"
             );
         }
     }

@@ -104,6 +104,8 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
                 self.0.refused(Subject::Backend, what, reason, error);
             })?;
             live.running = false;
+            // A write of configuration space may have come between.
+            self.0.follow_config(live);
             self.0.drive_interrupts(&mut live.model);
             Ok(())
         });

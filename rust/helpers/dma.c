@@ -127,6 +127,9 @@ int ferry_dma_rw(struct ferry_dma_gate *gate, struct vfio_device *vdev,
 
 	spin_lock(&gate->lock);
 	gate->worker = NULL;
+	/* What ended the access was the close, whatever it looks like. */
+	if (ret && gate->closed)
+		ret = -EINTR;
 	spin_unlock(&gate->lock);
 	return ret;
 }

@@ -43,13 +43,21 @@ EXPORT_SYMBOL_GPL(ferry_get_current_cred);
 /*
  * Opens what @path is, as somebody else would: with the checks of an open() by
  * name, and without looking the name up once more.
+ *
+ * The node of a block device has but a number, which is another device's when
+ * this one has gone. The node is unlinked then, and not opened any more.
  */
 struct file *ferry_file_open(const struct path *path, const struct cred *cred,
 			     int flags)
 {
-	const struct cred *old = override_creds(cred);
-	struct file *file = file_open_root(path, "", flags, 0);
+	const struct cred *old;
+	struct file *file;
 
+	if (S_ISBLK(ferry_path_kind(path)) && d_unlinked(path->dentry))
+		return ERR_PTR(-ENXIO);
+
+	old = override_creds(cred);
+	file = file_open_root(path, "", flags, 0);
 	revert_creds(old);
 	return file;
 }

@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/poll.h>
+#include <linux/vfio.h>
 
 #include "helpers.h"
 
@@ -17,6 +18,13 @@ void ferry_ratelimit_state_init(struct ratelimit_state *rs)
 	ratelimit_set_flags(rs, RATELIMIT_MSG_ON_RELEASE);
 }
 EXPORT_SYMBOL_GPL(ferry_ratelimit_state_init);
+
+/* The registration itself is one reference. */
+bool ferry_vfio_is_held(struct vfio_device *vdev)
+{
+	return refcount_read(&vdev->refcount) > 1;
+}
+EXPORT_SYMBOL_GPL(ferry_vfio_is_held);
 
 /* Rust, in rust/vfio/migration.rs. */
 ssize_t ferry_data_read(struct file *file, char __user *buf, size_t count,

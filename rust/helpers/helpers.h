@@ -9,6 +9,11 @@
 
 void ferry_ratelimit_state_init(struct ratelimit_state *rs);
 
+struct vfio_device;
+
+/* Whether somebody has @vdev open, even if only its character device. */
+bool ferry_vfio_is_held(struct vfio_device *vdev);
+
 /* An anonymous file whose private data is @stream, for rust/vfio/migration.rs. */
 struct file *ferry_data_file(void *stream, int flags);
 

@@ -16,6 +16,8 @@
  * the host decides which processors it may take. With WQ_FREEZABLE no device
  * executes anything while the system is suspended: a command that was executed
  * after a hibernation image was taken would be executed once more by the image.
+ * The price: a suspend waits for the command that is under way, and fails if
+ * that waits for a page that a frozen process would have to serve.
  */
 static struct workqueue_struct *ferry_wq;
 

@@ -151,8 +151,9 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// The device's refusals.
     fn refusals(&self) -> &Refusals;
 
-    /// The device is to be taken away and is still open: ask the user to release it. Called again every
-    /// ten seconds, `count` times before this one, while whoever takes it away waits.
+    /// The device is to be taken away and somebody still has it open, or has its character device open
+    /// without having bound it: ask the user to release it. Called again every ten seconds, `count` times
+    /// before this one, while whoever takes it away waits.
     fn request(_device: &Device<Self>, _count: u32) {}
 
     /// The user unmapped `[iova, iova + length)`: drop every pin in it before returning.
@@ -338,6 +339,20 @@ impl<T: Operations> Registration<T> {
         core::mem::forget(put_on_error);
         // INVARIANT: The device is registered, and we own the allocation's reference.
         Ok(Self(this))
+    }
+}
+
+impl<T: Operations> Registration<T> {
+    /// Whether somebody has the device open, even if only its character device.
+    pub(crate) fn is_held(&self) -> bool {
+        // SAFETY: By the type invariants the device is registered.
+        unsafe { vfio_bindings::ferry_vfio_is_held(self.0.as_ptr().cast()) }
+    }
+
+    /// What users are told of protocol v2.
+    pub(crate) fn migration(&self) -> migration::Support {
+        // SAFETY: By the type invariants the device is valid, and this never changes.
+        unsafe { self.0.as_ref() }.migration
     }
 }
 
@@ -616,7 +631,7 @@ impl<T: Operations> VTable<T> {
 
     /// # Safety
     ///
-    /// Called by the VFIO core with an open device of this vtable that is being unregistered.
+    /// Called by the VFIO core with a device of this vtable that is being unregistered.
     unsafe extern "C" fn request_callback(vdev: *mut vfio_bindings::vfio_device, count: c_uint) {
         // SAFETY: By the function's requirement; the data outlives the unregistration.
         T::request(unsafe { Device::<T>::from_raw(vdev) }, count);

@@ -122,7 +122,8 @@ impl Drop for Path {
 /// file it is: that user needs no access to the file, and cannot have the name lead elsewhere by a
 /// mount namespace or a root directory of its own. What was named stays named when another file takes
 /// its name and when the mount namespace is gone. The file's file system cannot be unmounted
-/// meanwhile.
+/// meanwhile. A block device is named by its node: when the node has been removed, as it is with the
+/// device, it is not opened, since its number may be another device's by then.
 pub struct FileName {
     name: CString,
     path: Path,
@@ -227,7 +228,7 @@ impl File {
     ///
     /// # Errors
     ///
-    /// What `open()` returns.
+    /// `ENXIO` if the node of the block device has been removed, else what `open()` returns.
     pub fn open(name: &FileName, access: Access) -> Result<Self> {
         let flags = match access {
             Access::ReadOnly => bindings::O_RDONLY,

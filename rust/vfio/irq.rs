@@ -331,6 +331,7 @@ impl Interrupts {
         let new = match &set.data {
             Data::EventFd(fds) => match *fds.first().ok_or(EINVAL)? {
                 -1 => None,
+                fd if fd < 0 => return Err(EINVAL),
                 fd => Some(EventFd::from_fd(fd)?),
             },
             Data::Bool(wanted) => {

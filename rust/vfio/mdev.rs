@@ -114,22 +114,38 @@ impl<T: Operations> Instance<T> {
         unsafe { self.mdev.cast().as_ref() }
     }
 
-    /// Takes the VFIO device away, which waits until nobody has it open, and makes one with another
-    /// `migration`. Called by a sysfs attribute of the mdev.
+    /// Whether there is a VFIO device.
+    pub fn is_registered(&self) -> bool {
+        self.vfio.lock().is_some()
+    }
+
+    /// Takes the VFIO device away, calls `between`, and makes one with another `migration`. Called by a
+    /// sysfs attribute of the mdev.
     ///
     /// # Errors
     ///
-    /// As [`VfioRegistration::new`]. Where it could not even be registered there is no VFIO device until
-    /// this is called once more.
-    pub fn register_anew(&self, migration: migration::Support) -> Result {
+    /// `EBUSY` if somebody has the VFIO device open, be it a character device that is not bound: to wait
+    /// for that can take for ever, and no signal ends it. As [`VfioRegistration::new`]; then there is a
+    /// VFIO device as before, or none if that cannot be registered either.
+    pub fn register_anew(&self, migration: migration::Support, between: impl FnOnce()) -> Result {
         let mut vfio = self.vfio.lock();
 
+        let former = match &*vfio {
+            Some(registration) if registration.is_held() => return Err(EBUSY),
+            Some(registration) => registration.migration(),
+            None => migration,
+        };
+        // Whoever opens the character device just now finds it gone when it is bound.
         drop(vfio.take());
-        *vfio = Some(VfioRegistration::new(
-            self.mdev(),
-            self.data.clone(),
-            migration,
-        )?);
+        between();
+        let register = |migration| VfioRegistration::new(self.mdev(), self.data.clone(), migration);
+        match register(migration) {
+            Ok(registration) => *vfio = Some(registration),
+            Err(error) => {
+                *vfio = register(former).ok();
+                return Err(error);
+            }
+        }
         Ok(())
     }
 

@@ -176,7 +176,22 @@ fn log_a_refused_mapping_of_registers_once_per_process(context: &Context) -> Out
         }
         Ok(())
     })?;
-    same("lines", lines.len(), 1)
+    same("lines", lines.len(), 1)?;
+    // What is wrong with another mapping is told all the same, and to whoever opens the device anew.
+    let lines = lines_of(&[card.mdev.uuid(), "cannot be mapped so"], || {
+        let header = card.migration.region().map(0, 4096);
+        holds(
+            header.is_err(),
+            "expected no mapping of the header, seen one",
+        )
+    })?;
+    same("lines of the header", lines.len(), 1)?;
+    let card = card.reopen()?;
+    let lines = lines_of(&[card.mdev.uuid(), "BAR 0 cannot be mapped"], || {
+        let mapped = Mapping::new(card.device(), 0, 4096);
+        holds(mapped.is_err(), "expected no mapping of BAR 0, seen one")
+    })?;
+    same("lines after another open", lines.len(), 1)
 }
 
 /// Returns where tracefs is mounted.

@@ -161,11 +161,14 @@ fn request_without_anybody_to_ask_is_logged(context: &Context) -> Outcome {
     let card = Card::new(context)?;
     let uuid = card.mdev.uuid().to_string();
     let mut remover = None;
-    let logged = await_line(&[context.kind.driver(), &uuid, "cannot be asked"], || {
-        let uuid = uuid.clone();
-        remover.get_or_insert_with(|| thread::spawn(move || Mdev::existing(&uuid).remove()));
-        Ok(())
-    });
+    let logged = await_line(
+        &[context.kind.driver(), &uuid, "nobody can be asked"],
+        || {
+            let uuid = uuid.clone();
+            remover.get_or_insert_with(|| thread::spawn(move || Mdev::existing(&uuid).remove()));
+            Ok(())
+        },
+    );
     drop(card);
     if let Some(remover) = remover {
         remover

@@ -8,14 +8,23 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command as Process;
 use std::process::Output;
 
+use rustix::fs::mknodat;
+use rustix::fs::FileType;
+use rustix::fs::Mode;
+use rustix::fs::CWD;
+use vfio_client::mdev::random_uuid;
 use vfio_client::migration::State;
 use vfio_client::nvme::PAGE;
+use vfio_client::Errno;
+use vfio_client::Session;
 
 use crate::card::content;
 use crate::card::Context;
+use crate::check::refused;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
@@ -35,7 +44,51 @@ pub const CASES: &[Case] = cases![
     nvme_block_device_refuses_two_writers,
     nvme_block_device_is_handed_over_to_another_host,
     nvme_block_device_is_discarded,
+    nvme_block_device_that_has_gone_is_not_another_one,
 ];
+
+/// A device node of the test's own, where nodes of devices work.
+struct Node(String);
+
+impl Node {
+    /// Makes one for the device that `like` is a node of.
+    #[track_caller]
+    fn new(like: &str) -> Outcome<Node> {
+        let device = fs::metadata(like).map_err(Stop::failed)?.rdev();
+        let node = Node(format!("/dev/ferry-{}", random_uuid()?));
+        mknodat(
+            CWD,
+            &node.0,
+            FileType::BlockDevice,
+            Mode::RUSR | Mode::WUSR,
+            device,
+        )
+        .map_err(Stop::failed)?;
+        Ok(node)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The test may have removed it.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn nvme_block_device_that_has_gone_is_not_another_one(context: &Context) -> Outcome {
+    let shared = Shared::find()?;
+    let node = Node::new(&shared.here)?;
+    let attributes: &[(&str, &str)] = &[(STORE, "file"), (FILE, &node.0)];
+    let disk = Disk::with(context, attributes)?;
+    drop(disk.driver);
+    let mdev = disk.card.close();
+    // So it goes with the device, whose number the kernel gives to the next one.
+    fs::remove_file(&node.0).map_err(Stop::failed)?;
+    refused("the device", Session::open(&mdev), Errno::NXIO)?;
+    // A node of that name is named anew.
+    mdev.set_attribute(FILE, shared.here.as_bytes())?;
+    Disk::open(context, mdev).map(drop)
+}
 
 /// The serial number of both disks.
 const SERIAL: &str = "ferry-shared";

@@ -68,6 +68,7 @@ pub const CASES: &[Case] = cases![
     cdev_attach_whose_answer_cannot_be_told_leaves_nothing,
     cdev_mapped_window_keeps_the_device_open,
     cdev_removal_waits_for_a_file_that_is_not_bound,
+    cdev_protocol_is_busy_while_a_file_is_open,
     cdev_streams_go_to_and_come_from_a_device_of_a_group,
     cdev_protocol_v1_moves_the_state_through_a_mapped_window,
     cdev_detach_while_saving_loses_nothing,
@@ -546,6 +547,26 @@ fn cdev_mapped_window_keeps_the_device_open(target: &Target) -> Outcome {
     mapping.read(0, &mut seen);
     same_bytes("window of the next user", &seen, &[0; 21])?;
     card.expect_works()
+}
+
+fn cdev_protocol_is_busy_while_a_file_is_open(target: &Target) -> Outcome {
+    const PROTOCOL: &str = "migration/protocol";
+    let mdev = target.mdev_type().create()?;
+    let file = cdev(&mdev)?;
+    // It takes another VFIO device, and to wait for who has this one can take for ever.
+    refused(
+        "v1 while a file is open that is not bound",
+        mdev.set_attribute(PROTOCOL, b"v1"),
+        Errno::BUSY,
+    )?;
+    same(PROTOCOL, mdev.attribute(PROTOCOL)?, "any".to_string())?;
+    // This does not.
+    mdev.set_attribute(PROTOCOL, b"v2")?;
+    drop(file);
+    mdev.set_attribute(PROTOCOL, b"v1")?;
+    same(PROTOCOL, mdev.attribute(PROTOCOL)?, "v1".to_string())?;
+    // The new one has a character device, too.
+    cdev(&mdev).map(drop)
 }
 
 fn cdev_removal_waits_for_a_file_that_is_not_bound(target: &Target) -> Outcome {
