@@ -745,7 +745,8 @@ impl DataStream {
         let (info, flags_are_ours) = self.link.with(|data, device| {
             // SAFETY: The device is open; the core sets the byte once, and any value will do.
             let opted_in =
-                unsafe { (&raw const (*device.as_ptr()).precopy_info_v2).read_volatile() } != 0;
+                unsafe { (&raw const (*device.as_ptr()).precopy_info_v2).read_volatile() };
+            let opted_in = opted_in != 0;
             // SAFETY: As in `fill()`.
             let info = unsafe { (data.precopy_info)(device, self.session, opted_in) }?;
             Ok((info, opted_in))

@@ -501,8 +501,8 @@ impl Writer {
         self.driver.memory().write(buffer, &bytes);
         for page in (first..first + count).step_by(MOST as usize) {
             let pages = (first + count - page).min(MOST);
-            let blocks = (pages * PAGE >> self.shift) as u32;
-            let place = page * PAGE >> self.shift;
+            let blocks = ((pages * PAGE) >> self.shift) as u32;
+            let place = (page * PAGE) >> self.shift;
             let queue = self.queue;
             let command =
                 self.driver
@@ -517,8 +517,8 @@ impl Writer {
     pub fn deallocate(&mut self, first: u64, count: u64) -> Outcome {
         const DEALLOCATE: u32 = 1 << 2;
         let range = self.driver.data(0);
-        let blocks = (count * PAGE >> self.shift) as u32;
-        let place = first * PAGE >> self.shift;
+        let blocks = ((count * PAGE) >> self.shift) as u32;
+        let place = (first * PAGE) >> self.shift;
         let memory = self.driver.memory();
         memory.write(range, &[0; 16]);
         memory.write(range + 4, &blocks.to_le_bytes());
