@@ -462,7 +462,7 @@ impl<D: Driver> Mediated<D> {
             .fold(0, |set, bar| set | 1 << bar);
 
         self.takes_posted.store(answering, Relaxed);
-        self.interrupts.set_asleep(!live.model.may_interrupt());
+        self.interrupts.set_asleep(!live.model.may_send_messages());
     }
 
     /// Drives the interrupts as `model` wants them.

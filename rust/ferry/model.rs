@@ -183,9 +183,9 @@ pub trait Model: Sized + Send + Unpin + 'static {
     /// As for [`Self::read_config`].
     fn write_config(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Self::AccessError>;
 
-    /// Whether the device may interrupt, which it may not in a power state other than D0. Messages that
-    /// nobody has been given yet wait until it may.
-    fn may_interrupt(&self) -> bool {
+    /// Whether the device may send messages, which it may not in a power state other than D0, nor without
+    /// the bus master bit. Messages that nobody has been given yet wait until it may.
+    fn may_send_messages(&self) -> bool {
         true
     }
 

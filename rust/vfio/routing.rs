@@ -55,7 +55,7 @@ pub struct Routing<T, V> {
     mode: Option<Index>,
     /// Nothing is delivered: the device is not running.
     held: bool,
-    /// No message is delivered: the device is in a power state in which it may not interrupt.
+    /// No message is delivered: the device may not send any, for its power state or the bus master bit.
     asleep: bool,
     intx_trigger: Option<T>,
     intx_level: bool,

@@ -300,13 +300,18 @@ impl Controller {
         self.config.is_in_d0()
     }
 
+    /// Returns whether the controller may send messages: they are writes to memory, which take the bus
+    /// master bit and D0.
+    pub fn may_send_messages(&self) -> bool {
+        self.config.may_access_memory()
+    }
+
     /// Returns the MSI-X vectors to send messages for since the last call, as a set of bits.
     ///
-    /// It is empty while MSI-X is disabled, and while the controller may not interrupt, of which the
-    /// messages are kept. Masks are left to whoever owns the vectors: it gets the
-    /// message, and keeps it pending.
+    /// It is empty while MSI-X is disabled, and while the controller may not send messages, which are
+    /// kept then. Masks are left to whoever owns the vectors: it gets the message, and keeps it pending.
     pub fn take_raised(&mut self) -> u32 {
-        if !self.may_interrupt() {
+        if !self.may_send_messages() {
             return 0;
         }
         let raised = core::mem::take(&mut self.raised);

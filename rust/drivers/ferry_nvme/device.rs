@@ -300,8 +300,8 @@ impl Model for NvmeDevice {
         self.controller.write_config(offset, bytes)
     }
 
-    fn may_interrupt(&self) -> bool {
-        self.controller.may_interrupt()
+    fn may_send_messages(&self) -> bool {
+        self.controller.may_send_messages()
     }
 
     fn intx_asserted(&self) -> bool {

@@ -196,7 +196,8 @@ impl Machine {
 
     /// What the kernel's side does after each access.
     fn drive(&mut self) {
-        self.routing.set_asleep(!self.controller.may_interrupt());
+        self.routing
+            .set_asleep(!self.controller.may_send_messages());
         self.routing
             .set_line(self.controller.intx_asserted(), false);
         self.routing.deliver_intx();

@@ -136,6 +136,35 @@ fn a_message_that_was_not_sent_before_d3hot_is_sent_after_it() {
 }
 
 #[test]
+fn messages_wait_for_the_bus_master_bit() {
+    for moved in [false, true] {
+        let mut driver = Driver::with_queues(Setup::default(), 1, 8);
+        driver.good(1, flush());
+        driver.bench.raised = 0;
+        // A completion that nobody has taken, announced when MSI-X is enabled anew.
+        driver.submit(1, flush());
+        driver.bench.settle();
+        driver.bench.raised = 0;
+        let msix = driver.bench.capability(MSIX).expect("there is MSI-X");
+        let command = driver.bench.config16(COMMAND);
+        driver
+            .bench
+            .write_config16(COMMAND, command & !COMMAND_MASTER);
+        driver.bench.write_config16(msix + 2, 0);
+        driver.bench.write_config16(msix + 2, 0x8000);
+        if moved {
+            driver.bench.relocate();
+        }
+        driver.bench.raised |= driver.bench.controller.take_raised();
+        assert_eq!(driver.bench.raised, 0, "no bus master, moved: {moved}");
+        driver.bench.write_config16(COMMAND, command);
+        driver.bench.raised |= driver.bench.controller.take_raised();
+        let vectors = driver.bench.raised & 1 << 1;
+        assert_eq!(vectors, 1 << 1, "bus master again, moved: {moved}");
+    }
+}
+
+#[test]
 fn the_pin_is_quiet_in_d3hot_and_asserted_again_in_d0() {
     let mut driver = Driver::with_queues(setups()[1], 1, 8);
     driver.submit(1, flush());
