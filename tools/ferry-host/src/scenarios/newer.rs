@@ -12,6 +12,7 @@ use super::running::Running;
 use super::running::DOWNTIME_LIMIT;
 use super::running::FAST;
 use super::running::STEP_LIMIT;
+use super::running::SWITCHOVER_BANDWIDTH;
 use super::running::USUAL_DOWNTIME;
 use super::Bench;
 use crate::mdev::Recipe;
@@ -158,6 +159,9 @@ pub fn rewritten_disk(bench: &mut Bench<'_>) -> Result<Running> {
         to.vm.freeze(true)?;
         rewrite(&running)?;
         doing("letting the migration come to its end");
+        // Whatever the bandwidth was while nothing was taken: so that QEMU asks the device before it
+        // reads much more.
+        running.set(SWITCHOVER_BANDWIDTH, FAST)?;
         running.set(DOWNTIME_LIMIT, USUAL_DOWNTIME)?;
         to.vm.freeze(false)?;
         running.completed(&to.vm.name, report::now())?;
