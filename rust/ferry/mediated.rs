@@ -1018,7 +1018,7 @@ impl<D: Driver> Operations for Mediated<D> {
     }
 
     fn request(device: &Device<Self>, count: u32) {
-        /// A line for each so many requests.
+        /// How many requests have one line of the log.
         const REQUESTS_PER_LINE: u32 = 10;
 
         let asked = device.interrupts.request_release();

@@ -146,7 +146,7 @@ pub(crate) struct Estimate {
 
 /// What came of an attempt to give blocks.
 pub(crate) enum Given {
-    /// A record with a payload of so many bytes.
+    /// A record, with the length of its payload.
     Record {
         /// Length of the payload, in bytes.
         payload: usize,

@@ -108,7 +108,7 @@ impl Writer {
         };
 
         draft.window.write(draft.offset, &header.encode());
-        // No save has so many records, see `save::PRE_COPY_RECORDS`.
+        // No save has as many records as the number can count, see `save::PRE_COPY_RECORDS`.
         self.sequence = self.sequence.saturating_add(1);
     }
 }

@@ -173,7 +173,7 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// INTx and so many vectors, none of them enabled.
+    /// INTx and `counts` vectors, none of them enabled.
     pub fn new(counts: VectorCounts) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             router: {

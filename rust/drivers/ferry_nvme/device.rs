@@ -37,7 +37,7 @@ use nvme::{
 };
 
 /// How many commands are executed while the device's lock is held: whoever accesses a register
-/// meanwhile waits for so many.
+/// meanwhile waits for them.
 const COMMANDS_AT_ONCE: u32 = 16;
 
 /// The controller's view of the guest's memory.

@@ -1095,7 +1095,7 @@ impl Device for Stateless {
     }
 }
 
-/// Sends the storage of one such device to another, with buffers of so many bytes.
+/// Sends the storage of one such device to another, with buffers of this size in bytes.
 fn send_stateless(source_buffer: usize, destination_buffer: usize) -> Result<(), Refusal> {
     const WINDOW: usize = 1000;
     let region = |size| {

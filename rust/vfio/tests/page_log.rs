@@ -96,7 +96,7 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Cells are written, from here on so many.
+    /// Cells are written: the first of them, and their number.
     Write(u64, u64),
     /// They are asked for.
     Report(u64, u64),
@@ -197,7 +197,7 @@ proptest! {
         cuts in prop::collection::btree_set(1..4 * SPACE, 0..100),
         again in prop::collection::btree_set(1..4 * SPACE, 0..100),
     ) {
-        // One for each range that begins in the midst of a page would do.
+        // One for each range that begins inside a page would do.
         let (mut log, page) = log(&ranges, page_size, most, 1);
         let mut model = Model { ranges, page, dirty: BTreeSet::new(), ever: BTreeSet::new() };
         for (cell, count) in writes {

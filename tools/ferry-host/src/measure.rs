@@ -243,7 +243,7 @@ fn measure_workloads(
     Ok(())
 }
 
-/// Measures what it costs to move a guest with a disk of so many bytes; one that is not QEMU's is of
+/// Measures what it costs to move a guest with a disk of `capacity` bytes; one that is not QEMU's is of
 /// the type `device`.
 pub fn cost(tracer: &Tracer, device: &str, disk: MovedDisk, capacity: u64, round: usize) {
     let name = format!(

@@ -22,7 +22,7 @@ pub enum Scenario {
     CancelInPreCopy,
     /// The guest is paused when it is migrated, and goes on afterwards.
     PausedGuest,
-    /// The guest is paused and goes on in the midst of pre-copy.
+    /// The guest is paused and goes on during pre-copy.
     StopAndContinueInPreCopy,
     /// An internal snapshot is taken, and the guest goes back to it.
     Snapshot,
@@ -31,7 +31,7 @@ pub enum Scenario {
     /// The same, but before that the client library takes the state of the device out of the file
     /// and loads it through protocol v2, and what it saves then through protocol v1.
     FileThroughV2,
-    /// The destination is killed in the midst of the migration; the source goes on.
+    /// The destination is killed during the migration; the source goes on.
     DestinationKilled,
     /// The destination's device is another one and refuses; the source goes on.
     DestinationRefuses,

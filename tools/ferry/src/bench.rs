@@ -56,7 +56,7 @@ pub struct Options {
     #[arg(long, value_name = "WHAT", value_parser = ["speed", "slow-disk", "cost"])]
     only: Option<String>,
 
-    /// Measure everything so many times
+    /// How many times everything is measured
     #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = rounds)]
     rounds: usize,
 

@@ -227,7 +227,7 @@ fn parts(options: &Options) -> Vec<Part> {
 /// was injected into a guest in EXITINTINFO, without its valid bit, and KVM looks at the type alone
 /// (`svm_handle_exit()`).
 ///
-/// A guest's timer interrupt comes in the midst of the handler of the same interrupt: TCG delivered it
+/// A guest's timer interrupt comes during the handler of the same interrupt: TCG delivered it
 /// twice, see `Accelerator::processors()`. Handlers run with interrupts off. The guest either warns of
 /// it, or waits for a lock that it holds.
 const EMULATION_BROKE: [&str; 3] = [

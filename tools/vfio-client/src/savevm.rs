@@ -5,14 +5,14 @@
 //!
 //! Mirrors `migration/savevm.c`, `migration/ram.c` and `hw/vfio/migration.c` of QEMU 7.2, which read
 //! and write the stream. Numbers are big endian, `u8` to `u64`; a *name* is its length as a `u8` and
-//! so many bytes.
+//! its bytes.
 //!
 //! ```text
 //! stream         "QEVM", u32: 3, configuration, (command | section)...
 //! configuration  u8: 7, u32: length, the machine type's name, subsection...
 //! subsection     u8: 5, name, u32: version, fields
 //!                  "configuration/uuid": 16 bytes
-//! command        u8: 8, u16: command, u16: length, so many bytes
+//! command        u8: 8, u16: command, u16: length, the bytes
 //!                  1: opens a return path, 0 bytes
 //!                  2: ping, 4 bytes
 //! section        u8: type, u32: section, [name, u32: instance, u32: version,] content, footer
@@ -28,7 +28,7 @@
 //!
 //! content of "DEVICE/vfio", version 1: words of u64
 //!   start        0xffffffffef100003, 0xffffffffef100001
-//!   part, end    (0xffffffffef100004, u64: length, so many bytes)..., 0xffffffffef100001
+//!   part, end    (0xffffffffef100004, u64: length, the bytes)..., 0xffffffffef100001
 //! ```
 //!
 //! The state of a device is the data in its parts and in its end, one after the other: what QEMU
@@ -121,7 +121,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The stream ends in the midst of something.
+    /// The stream ends inside a section or a field.
     #[error("offset {offset:#x}: the stream ends in {what}")]
     Truncated {
         /// Where that begins.

@@ -443,7 +443,7 @@ pub fn dma_logging_report(
     page: u64,
 ) -> Result<Vec<u64>, Errno> {
     let mut bitmap = vec![0u64; bitmap_words(length, page)?];
-    // SAFETY: The bitmap has so many words, and is exclusively borrowed for the call.
+    // SAFETY: The bitmap has as many words as the length takes, and is exclusively borrowed for the call.
     unsafe { dma_logging_report_to(device, iova, length, page, bitmap.as_mut_ptr()) }?;
     Ok(bitmap)
 }
@@ -463,7 +463,7 @@ pub fn dma_logging_report_into(
     if bitmap_words(length, page)? > bitmap.len / size_of::<u64>() {
         return Err(Errno::INVAL);
     }
-    // SAFETY: The mapping has so many words, and its bytes are shared with the kernel.
+    // SAFETY: The mapping has as many words as the length takes, and its bytes are shared with the kernel.
     unsafe { dma_logging_report_to(device, iova, length, page, bitmap.start.cast().as_ptr()) }
 }
 

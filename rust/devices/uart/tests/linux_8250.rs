@@ -391,7 +391,7 @@ fn a_stream_arrives_whole_with_a_move_before_every_access() {
 /// What happens next on the driver's machine.
 #[derive(Clone, Debug)]
 enum Event {
-    /// The program writes so many more lines.
+    /// The program writes this number of further lines.
     Write(usize),
     /// The interrupt is served, if it is asserted.
     Serve,

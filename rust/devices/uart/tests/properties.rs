@@ -21,7 +21,7 @@ use crate::serial_reg::*;
 pub enum Step {
     Read(u64),
     Write(u64, u8),
-    /// Writes so many characters in a row, beginning with this one.
+    /// Writes a number of characters in a row, beginning with this one.
     Burst(u8, u8),
     Move,
 }

@@ -55,7 +55,7 @@ const CHECK_IN_DIMM: &str = r#"
     echo "what was read into the DIMM: expected $expected, saw $seen"
     exit 1"#;
 
-/// Has the balloon leave so many bytes to the guest.
+/// Has the balloon leave a number of bytes to the guest.
 fn balloon(qmp: &mut Qmp, bytes: u64) -> Result<()> {
     doing(format!("leaving {} MiB to the guest", bytes >> 20));
     qmp.forget_events();

@@ -10,7 +10,7 @@ use nvme::{
 
 use crate::spec::PAGE;
 
-/// Of a larger disk only so many bytes are kept, the last ones.
+/// The bytes at the end of a larger disk that are kept.
 const KEPT: u64 = 1 << 30;
 
 /// What a store refuses with, when it is told to.

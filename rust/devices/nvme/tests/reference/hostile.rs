@@ -52,7 +52,7 @@ pub enum Attack {
         offset: u64,
         bytes: Vec<u8>,
     },
-    /// The so many next accesses work, the one after that does not.
+    /// How many accesses work before one fails.
     Fail(u64),
     Break(Place),
     Repair,

@@ -32,7 +32,7 @@ pub enum Step {
     Pump,
     Move,
     Admin(Admin),
-    /// Deletes and creates a queue pair with so many entries.
+    /// Deletes and creates a queue pair with this number of entries.
     Recreate(u16, u16),
     Reset,
 }

@@ -27,7 +27,7 @@ pub enum Kind {
     WriteZeroes {
         deallocate: bool,
     },
-    /// Dataset Management of ranges of so many blocks, each so far behind the one before.
+    /// Dataset Management of ranges: how many blocks each has, and how far it is behind the one before.
     Deallocate(Vec<(u8, u8)>),
     Flush,
     Unknown,
@@ -38,7 +38,7 @@ pub enum Kind {
 pub enum Flaw {
     Namespace(u32),
     Flags(u8),
-    /// It reaches so many blocks past the end.
+    /// It reaches this number of blocks past the end.
     PastEnd(u64),
     /// A block far away from everything.
     FarAway(u64),

@@ -65,7 +65,7 @@ struct Options {
     #[arg(long, hide = true, num_args = 2)]
     hold: Option<Vec<String>>,
 
-    /// As does that of a user that is gone in the midst of a page fault
+    /// As does that of a user that is gone during a page fault
     #[arg(long, hide = true, num_args = 2)]
     stall: Option<Vec<String>>,
 }

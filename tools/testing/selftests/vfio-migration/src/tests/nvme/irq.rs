@@ -181,7 +181,7 @@ enum Step {
     Control { masked: bool },
     /// `VFIO_DEVICE_SET_IRQS` that disables an index, enabled or not.
     Disable(Index),
-    /// Eventfds for so many vectors from the first on.
+    /// How many vectors get eventfds, from the first on.
     Vectors(usize),
     /// No eventfd for the first vector, which enables MSI-X all the same.
     NoVector,
