@@ -190,7 +190,7 @@ pub struct Migrated {
     pub setup_ms: u64,
     /// QEMU's `downtime` in milliseconds.
     pub downtime_ms: u64,
-    /// Bytes of guest memory.
+    /// Bytes of guest memory, with QEMU 7.2; all bytes that were sent, with later ones.
     pub ram_bytes: u64,
     /// Of these, bytes moved while the guest ran.
     pub precopy_bytes: u64,

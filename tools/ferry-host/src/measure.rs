@@ -213,12 +213,14 @@ fn measure_workloads(
 ) -> Result<()> {
     let mut disks = running.guest.found().disks;
     for round in 0..rounds {
-        for (workload, its) in workloads {
+        for (number, (workload, its)) in workloads.iter().enumerate() {
+            // All disks get the same blocks, and no round those of another: they may be in a cache.
+            let seed = format!("--randseed={}", round * workloads.len() + number + 1);
             for disk in &disks {
                 let name = disk_name(&disk.pci);
                 doing(format!("round {}: {name}: {workload}", round + 1));
                 let file = format!("--filename=/dev/{}", disk.name);
-                let arguments = [&[&*file], common, its].concat();
+                let arguments = [&[&*file, &*seed], common, its].concat();
                 let load = running
                     .guest
                     .measure(&running.vm.link, "measure", &arguments)?;

@@ -215,7 +215,8 @@ fn speed_table(speeds: &[Speed]) -> String {
         "{:30}{:>12}   {:26}{OURS} to it, and spread",
         "", "median", "spread"
     );
-    let disks = distinct(speeds.iter().map(|speed| &*speed.disk));
+    let mut disks = distinct(speeds.iter().map(|speed| &*speed.disk));
+    disks.sort_by_key(|disk| *disk != OURS);
     for workload in distinct(speeds.iter().map(|speed| &*speed.workload)) {
         text.push_str(&format!("\n{workload}"));
         let of = |disk: &str| {
@@ -441,8 +442,8 @@ mod tests {
         let rounds = [100.0, 900.0, 110.0];
         let mut speeds = Vec::new();
         for (round, value) in rounds.into_iter().enumerate() {
-            speeds.push(speed("ferry_nvme", "small", round, value, 4096.0));
             speeds.push(speed("nvme", "small", round, 100.0, 4096.0));
+            speeds.push(speed("ferry_nvme", "small", round, value, 4096.0));
         }
         let expected = [
             "small",
