@@ -73,7 +73,7 @@ pub trait Storage {
 
 /// Returns whether all bytes are zeros.
 pub fn is_zero(bytes: &[u8]) -> bool {
-    /// So many bytes are looked at before it is decided whether to look on.
+    /// How many bytes are looked at before it is decided whether to look on.
     const STEP: usize = 64;
 
     let mut steps = bytes.chunks(STEP);

@@ -179,7 +179,7 @@ impl Runs {
 pub struct Question {
     first: u64,
     last: u64,
-    /// So many fragments were not looked at yet.
+    /// How many fragments have not been looked at yet.
     fragments: usize,
 }
 
