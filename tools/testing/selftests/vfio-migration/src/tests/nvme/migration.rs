@@ -648,21 +648,30 @@ fn nvme_pending_bytes_count_nothing_for_what_is_empty(context: &Context) -> Outc
 
 fn nvme_memory_is_freed_where_zeros_are_written(context: &Context) -> Outcome {
     const EACH: u64 = 32 * MIB;
-    // What is freed may stay with a processor, but is not the slab's any more.
+    const ROUNDS: u64 = 10;
+    // What is freed may stay with a processor, but is not the slab's any more. A kernel with KASAN keeps
+    // a part of it, which is why there are several rounds, each at another place.
     let taken = || memory("SUnreclaim:");
-    let mut disk = Disk::new(context)?;
+    let capacity = (ROUNDS * EACH).to_string();
+    let mut disk = Disk::with(context, &[(CAPACITY, &capacity)])?;
     let before = taken()?;
-    disk.write(0, &vec![0x5a; EACH as usize])?;
-    let full = taken()?;
-    holds(
-        full > before + EACH / 2,
-        format_args!("expected {EACH} bytes more than {before} in use, seen {full}"),
-    )?;
-    disk.write(0, &vec![0; EACH as usize])?;
+    for place in (0..ROUNDS).map(|round| round * EACH) {
+        let empty = taken()?;
+        disk.write(place, &vec![0x5a; EACH as usize])?;
+        let full = taken()?;
+        if place == 0 {
+            holds(
+                full > empty + EACH / 2,
+                format_args!("expected {EACH} bytes more than {empty} in use, seen {full}"),
+            )?;
+        }
+        disk.write(place, &vec![0; EACH as usize])?;
+    }
     let after = taken()?;
+    let most = before + ROUNDS * EACH * 5 / 8;
     holds(
-        after + EACH / 2 < full,
-        format_args!("expected {EACH} bytes less than {full} in use, seen {after}"),
+        after < most,
+        format_args!("expected less than {most} bytes in use, {before} before, seen {after}"),
     )?;
     same_bytes(
         "read back",
