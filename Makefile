@@ -14,7 +14,7 @@ cargo := $(CARGO) --locked
 cargo_jobs := $(addprefix -j,$(shell nproc))
 
 # Where static programs for the virtual machines go.
-programs := $(CURDIR)/tools/target/static
+programs := $(CURDIR)/target/static
 programs_target := x86_64-unknown-linux-gnu
 
 # Options of the kernel's build that pass through; the first few, as there, from the command line only.
@@ -42,13 +42,13 @@ debug-modules: ## build the modules for the debug kernel, in build/debug
 
 .PHONY: programs
 programs: ## build the static programs that run in the virtual machines
-	cd tools && RUSTFLAGS='-Ctarget-feature=+crt-static' \
+	RUSTFLAGS='-Ctarget-feature=+crt-static' \
 		$(cargo) build $(cargo_jobs) --target-dir $(programs) --target $(programs_target) \
 		-p ferry-host -p ferry-guest -p vfio-migration-selftests
 
 .PHONY: tools
 tools: ## build the command line tools
-	cd tools && $(cargo) build $(cargo_jobs) -p ferry
+	$(cargo) build $(cargo_jobs) -p ferry
 
 .PHONY: demo
 demo: ## live-migrate a guest with a Ferry device from one QEMU to another and back, and show how it went
@@ -68,7 +68,7 @@ test-debug: ## run the kselftests and a live migration on the debug kernel; any 
 
 .PHONY: host-test
 host-test: ## run the tests that need no virtual machine
-	cd tools && $(cargo) test $(cargo_jobs) --workspace
+	$(cargo) test $(cargo_jobs) --workspace
 
 .PHONY: fmt
 fmt: ## format all Rust code as the kernel does
@@ -80,13 +80,13 @@ check-fmt: ## check the format of all Rust code
 
 .PHONY: clippy
 clippy: ## lint the Rust code of the host and of the pure crates; a warning is an error
-	cd tools && $(cargo) clippy $(cargo_jobs) --workspace --all-targets -- -D warnings
+	$(cargo) clippy $(cargo_jobs) --workspace --all-targets -- -D warnings
 
 .PHONY: rustdoc
-rustdoc: ## document the crates: of the modules in build/doc, of the tools in tools/target/doc
+rustdoc: ## document the crates: of the modules in build/doc, of the tools in target/doc
 	scripts/kernel-make modules $(kernel_options)
 	scripts/rustdoc
-	cd tools && RUSTDOCFLAGS='-D warnings' $(cargo) doc $(cargo_jobs) --no-deps --document-private-items --workspace \
+	RUSTDOCFLAGS='-D warnings' $(cargo) doc $(cargo_jobs) --no-deps --document-private-items --workspace \
 		--exclude migration --exclude nvme --exclude uart --exclude pci_config
 
 .PHONY: rust-analyzer
@@ -110,7 +110,7 @@ clean: ## remove what was built in the source tree, except for cargo's directori
 .PHONY: distclean
 distclean: clean ## remove all that was built in the source tree
 	$(MAKE) -C tools/testing/selftests/vfio-migration clean
-	rm -rf tools/target rust-project.json
+	rm -rf target rust-project.json
 
 .PHONY: clean-cache
 clean-cache: ## remove what is out of date from the cache, and say what is left

@@ -24,7 +24,7 @@ const LICENCE: &str = "SPDX-License-Identifier: GPL-2.0";
 const UNSAFE_PLACES: [&str; 3] = ["rust/vfio/", "rust/bindings/", "tools/vfio-client/"];
 
 /// The files without a place for a licence line: texts of licences, and what cargo writes.
-const WITHOUT_LICENCE: [&str; 3] = ["COPYING", "LICENSES/", "tools/Cargo.lock"];
+const WITHOUT_LICENCE: [&str; 3] = ["COPYING", "LICENSES/", "Cargo.lock"];
 
 /// Statements of the protocol that have to be named by a test.
 const STATEMENTS: std::ops::RangeInclusive<u32> = 1..=48;
