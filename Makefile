@@ -44,11 +44,11 @@ debug-modules: ## build the modules for the debug kernel, in build/debug
 programs: ## build the static programs that run in the virtual machines
 	RUSTFLAGS='-Ctarget-feature=+crt-static' \
 		$(cargo) build $(cargo_jobs) --target-dir $(programs) --target $(programs_target) \
-		-p ferry-host -p ferry-guest -p vfio-migration-selftests
+		-p lab-host -p lab-guest -p vfio-migration-selftests
 
 .PHONY: tools
 tools: ## build the command line tools
-	$(cargo) build $(cargo_jobs) -p ferry
+	$(cargo) build $(cargo_jobs) -p lab
 
 .PHONY: demo
 demo: ## live-migrate a guest with a Ferry device from one QEMU to another and back, and show how it went

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest's disks, as its stock drivers offer them.
+
+use std::ffi::CString;
+use std::fs;
+use std::fs::File;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::bail;
+use anyhow::Context;
+use anyhow::Result;
+use lab_guest::report::Disk;
+use lab_guest::report::DiskCounters;
+use rustix::io::Errno;
+
+/// Lists the modules that a guest with a disk needs, a file and the module's parameters a line, in
+/// the order in which they have to be loaded.
+const MODULES: &str = "/lib/modules/order";
+
+/// PCI classes of the controllers that have one disk: NVMe, and what virtio's block device says of
+/// itself. A PC has others, with nothing behind them.
+const DISK_CLASSES: [u32; 2] = [0x0108, 0x0100];
+
+/// What the statistics of the block layer count in, in bytes, whatever the disk's blocks are.
+const SECTOR: u64 = 512;
+
+/// How long all disks may take to appear once their drivers are there.
+const APPEAR_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often it is looked for them: sysfs tells of no new disk.
+const APPEAR_SLICE: Duration = Duration::from_millis(20);
+
+/// A number in a file, written as C has it.
+fn number(path: &Path) -> Option<u32> {
+    let text = fs::read_to_string(path).ok()?;
+    u32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
+}
+
+/// How many disks there have to be.
+fn controllers() -> Result<usize> {
+    let mut count = 0;
+    for device in fs::read_dir("/sys/bus/pci/devices").context("listing PCI devices")? {
+        let class = device.context("listing PCI devices")?.path().join("class");
+        let of_disk = |class: u32| DISK_CLASSES.contains(&(class >> 8));
+        count += usize::from(number(&class).is_some_and(of_disk));
+    }
+    Ok(count)
+}
+
+fn load_modules() -> Result<()> {
+    let Ok(list) = fs::read_to_string(MODULES) else {
+        return Ok(());
+    };
+    for line in list.lines() {
+        let (path, parameters) = line.split_once(' ').unwrap_or((line, ""));
+        let parameters = CString::new(parameters).context("module parameters")?;
+        let file = File::open(path).with_context(|| format!("opening {path}"))?;
+        match rustix::system::finit_module(&file, &parameters, 0) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno).with_context(|| format!("loading {path}")),
+        }
+    }
+    Ok(())
+}
+
+/// Loads the drivers, and waits until every controller has shown its disk.
+pub fn find_all() -> Result<Vec<Disk>> {
+    let wanted = controllers()?;
+    if wanted == 0 {
+        return Ok(Vec::new());
+    }
+    load_modules()?;
+    let deadline = Instant::now() + APPEAR_LIMIT;
+    loop {
+        let disks = list()?;
+        if disks.len() >= wanted {
+            return Ok(disks);
+        }
+        if Instant::now() >= deadline {
+            bail!("{wanted} controllers have shown these disks: {disks:?}");
+        }
+        thread::sleep(APPEAR_SLICE);
+    }
+}
+
+/// The disks that there are now, in the order of their names.
+fn list() -> Result<Vec<Disk>> {
+    let mut disks = Vec::new();
+    for entry in fs::read_dir("/sys/block").context("listing /sys/block")? {
+        let path = entry.context("listing /sys/block")?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        let Some(pci) = identity(&path) else {
+            continue;
+        };
+        let field = |file: &str| {
+            let text = fs::read_to_string(path.join(file)).unwrap_or_default();
+            text.trim().parse::<u64>().ok()
+        };
+        // One that goes away meanwhile is none.
+        let (Some(sectors), Some(block)) = (field("size"), field("queue/logical_block_size"))
+        else {
+            continue;
+        };
+        disks.push(Disk {
+            name: name.to_owned(),
+            pci,
+            bytes: sectors.saturating_mul(SECTOR),
+            block,
+        });
+    }
+    disks.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(disks)
+}
+
+/// Vendor and device of the PCI function that a disk belongs to.
+fn identity(disk: &Path) -> Option<String> {
+    let device = fs::canonicalize(disk.join("device")).ok()?;
+    device.ancestors().find_map(|directory| {
+        // A virtio device has files of these names, too, which are not PCI's.
+        let _ = number(&directory.join("subsystem_device"))?;
+        let vendor = number(&directory.join("vendor"))?;
+        let device = number(&directory.join("device"))?;
+        Some(format!("{vendor:04x}:{device:04x}"))
+    })
+}
+
+/// What the disks called `names` have done.
+pub fn counters(names: &[String]) -> Vec<DiskCounters> {
+    let counted = |name: &String| {
+        // A disk whose driver is being unbound has done nothing.
+        let stat = fs::read_to_string(format!("/sys/block/{name}/stat")).unwrap_or_default();
+        parse_stat(name, &stat)
+    };
+    names.iter().map(counted).collect()
+}
+
+/// Takes a line of the kernel's `Documentation/block/stat.rst` apart.
+fn parse_stat(name: &str, stat: &str) -> DiskCounters {
+    let fields: Vec<u64> = stat
+        .split_whitespace()
+        .map_while(|field| field.parse().ok())
+        .collect();
+    let field = |index: usize| fields.get(index).copied().unwrap_or(0);
+    DiskCounters {
+        name: name.to_owned(),
+        reads: field(0),
+        read_bytes: field(2).saturating_mul(SECTOR),
+        writes: field(4),
+        written_bytes: field(6).saturating_mul(SECTOR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_block_layers_statistics_are_read_by_column() {
+        let counters = parse_stat("vda", "   446 1 5672 10 81 2 648 20 0 30 40 0 0 0 0 0 0\n");
+        let expected = DiskCounters {
+            name: "vda".to_owned(),
+            reads: 446,
+            read_bytes: 5672 * 512,
+            writes: 81,
+            written_bytes: 648 * 512,
+        };
+        assert_eq!(counters, expected);
+        assert_eq!(parse_stat("vda", "").reads, 0, "a disk that is gone");
+    }
+}

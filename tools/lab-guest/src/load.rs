@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Loads on disks: runs of fio, each in a process of its own, which verify what they write.
+//!
+//! Locks: a load's state, alone.
+
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::thread;
+
+use anyhow::bail;
+use anyhow::Context;
+use anyhow::Result;
+use lab_guest::report::Io;
+use lab_guest::report::Load;
+use lab_guest::report::LoadOrder;
+use lab_guest::report::Report;
+use serde_json::Value;
+
+use crate::host::Host;
+use crate::shell;
+
+const FIO: &str = "/usr/bin/fio";
+
+/// What every run of fio is told: one process is enough for a job, and results are for programs.
+const ARGUMENTS: [&str; 3] = ["--output-format=json", "--thread", "--group_reporting"];
+
+/// A load that was begun.
+pub struct Running {
+    order: LoadOrder,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// No round may follow this one.
+    ending: bool,
+    /// No round follows.
+    ended: bool,
+    load: Load,
+}
+
+impl Running {
+    /// Begins a load.
+    pub fn begin(order: LoadOrder, host: &Arc<Host>) -> Arc<Self> {
+        let load = Load {
+            name: order.name.clone(),
+            ..Load::default()
+        };
+        let running = Arc::new(Self {
+            order,
+            state: Mutex::new(State {
+                load,
+                ..State::default()
+            }),
+            changed: Condvar::new(),
+        });
+        let (its, host) = (running.clone(), host.clone());
+        thread::spawn(move || its.run(&host));
+        running
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, host: &Host) {
+        loop {
+            let round = self.round();
+            let mut state = self.lock();
+            match &round {
+                Ok((read, written)) => {
+                    state.load.rounds += 1;
+                    add(&mut state.load.read, read);
+                    add(&mut state.load.written, written);
+                }
+                Err(error) => state.load.error = Some(format!("{error:#}")),
+            }
+            if state.ending || !self.order.repeat || round.is_err() {
+                state.ended = true;
+                let load = state.load.clone();
+                drop(state);
+                self.changed.notify_all();
+                if let Err(error) = round {
+                    host.complain(&error);
+                }
+                if !self.order.repeat {
+                    host.say(&Report::Loaded { load });
+                }
+                return;
+            }
+        }
+    }
+
+    /// One run of fio.
+    fn round(&self) -> Result<(Io, Io)> {
+        let name = &self.order.name;
+        let output = Command::new(FIO)
+            .args(ARGUMENTS)
+            .arg(format!("--name={name}"))
+            .args(&self.order.arguments)
+            .env("PATH", shell::SEARCH_PATH)
+            .current_dir("/tmp")
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("{name}: starting fio"))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            // fio's complaints go to either.
+            bail!(
+                "{name}: fio: {}: {} {}",
+                output.status,
+                complaint.trim(),
+                shell::end_of(said.split("\n{").next().unwrap_or_default().trim())
+            );
+        }
+        parse(&said).with_context(|| format!("{name}: reading fio's report: {complaint}"))
+    }
+
+    /// Lets the round that is under way be the last one.
+    pub fn end(&self) {
+        self.lock().ending = true;
+    }
+
+    /// Waits until it is over, and tells how it went.
+    pub fn wait(&self) -> Load {
+        let mut state = self.lock();
+        while !state.ended {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.load.clone()
+    }
+
+    /// How it goes.
+    pub fn so_far(&self) -> Load {
+        self.lock().load.clone()
+    }
+}
+
+/// Adds a round to the sum; rates are those of the last round.
+fn add(sum: &mut Io, round: &Io) {
+    *sum = Io {
+        operations: sum.operations + round.operations,
+        bytes: sum.bytes + round.bytes,
+        ..*round
+    };
+}
+
+/// What fio read and wrote, out of its report. Notes may stand before the report's beginning.
+fn parse(said: &str) -> Result<(Io, Io)> {
+    let start = said.find('{').context("no report")?;
+    let mut reports = serde_json::Deserializer::from_str(&said[start..]).into_iter::<Value>();
+    let report = reports.next().context("no report")??;
+    let jobs = report["jobs"].as_array().context("no jobs")?;
+    let (mut read, mut written) = (Io::default(), Io::default());
+    for job in jobs {
+        if let Some(error) = job["error"].as_i64().filter(|&error| error != 0) {
+            bail!("error {error}");
+        }
+        for (sum, name) in [(&mut read, "read"), (&mut written, "write")] {
+            let part = &job[name];
+            let count = |field: &str| part[field].as_u64().unwrap_or(0);
+            let rate = |field: &str| part[field].as_f64().unwrap_or(0.0);
+            sum.operations += count("total_ios");
+            sum.bytes += count("io_bytes");
+            sum.per_second += rate("iops");
+            sum.bytes_per_second += rate("bw_bytes");
+            // Jobs are reported as a group: there is one, and no mean of means.
+            sum.latency_ns = part["clat_ns"]["mean"].as_f64().unwrap_or(0.0);
+        }
+    }
+    Ok((read, written))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: &str = r#"note: both iodepth >= 1 and synchronous I/O engine are selected
+{ "fio version": "fio-3.39", "jobs": [ { "jobname": "a", "error": 0,
+  "read": { "total_ios": 7, "io_bytes": 28672, "iops": 3.5, "bw_bytes": 14336, "clat_ns": { "mean": 9.5 } },
+  "write": { "total_ios": 0, "io_bytes": 0, "iops": 0.0, "bw_bytes": 0 } } ] }
+"#;
+
+    #[test]
+    fn fios_report_is_found_and_read() {
+        let (read, written) = parse(REPORT).expect("a report");
+        let expected = Io {
+            operations: 7,
+            bytes: 28672,
+            per_second: 3.5,
+            bytes_per_second: 14336.0,
+            latency_ns: 9.5,
+        };
+        assert_eq!((read, written), (expected, Io::default()));
+    }
+
+    #[test]
+    fn a_job_that_failed_is_an_error() {
+        let report = REPORT.replace("\"error\": 0", "\"error\": 84");
+        let error = parse(&report).expect_err("expected an error");
+        assert_eq!(error.to_string(), "error 84");
+        assert!(
+            parse("fio: no").is_err(),
+            "expected no report to be an error"
+        );
+    }
+
+    #[test]
+    fn rounds_add_up_and_the_last_rates_stay() {
+        let (round, _) = parse(REPORT).expect("a report");
+        let mut sum = Io::default();
+        add(&mut sum, &round);
+        add(&mut sum, &round);
+        assert_eq!(
+            (sum.operations, sum.bytes, sum.per_second),
+            (14, 57344, 3.5)
+        );
+    }
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The first process of the guest that is migrated.
+//!
+//! It keeps the guest's devices busy: it streams numbered lines through every port of the serial
+//! card ([`stream`]), and puts what load the host wants on its disks ([`load`]). It runs the scripts
+//! that the host sends ([`shell`]), watches its kernel's log ([`watch`]), and reports over a
+//! virtio-serial port. It knows nothing of migration: whatever the hosts do to it, its data has to
+//! stay whole.
+//!
+//! Locks: each stream and each load has its own, and the report port has one, which is taken last
+//! and alone.
+
+#![forbid(unsafe_code)]
+
+mod disk;
+mod host;
+mod load;
+mod serial;
+mod shell;
+mod stream;
+mod watch;
+
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use anyhow::Result;
+use host::Host;
+use lab_guest::init;
+use lab_guest::report::Report;
+use lab_guest::report::Request;
+use lab_guest::report::PORT;
+use load::Running;
+use stream::Stream;
+
+/// How often progress is reported.
+const BEAT: Duration = Duration::from_millis(250);
+
+fn report_progress(streams: &[Arc<Stream>], disks: &[String], host: &Host) {
+    for beat in 0.. {
+        let totals = stream::totals(streams);
+        host.say(&Report::Progress {
+            beat,
+            sent: totals.sent,
+            received: totals.received,
+            faults: totals.faults,
+            disks: disk::counters(disks),
+        });
+        thread::sleep(BEAT);
+    }
+}
+
+/// What the guest is doing.
+struct Guest {
+    host: Arc<Host>,
+    streams: Vec<Arc<Stream>>,
+    loads: Vec<Arc<Running>>,
+}
+
+impl Guest {
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Start => stream::set_running(&self.streams, true),
+            Request::Stop => {
+                stream::set_running(&self.streams, false);
+                for load in &self.loads {
+                    load.end();
+                }
+                stream::flush(&self.streams);
+                let loads = self.loads.drain(..).map(|load| load.wait()).collect();
+                let ports = self.streams.iter().map(|stream| stream.verdict()).collect();
+                self.host.say(&Report::Verdict {
+                    last: true,
+                    ports,
+                    loads,
+                });
+            }
+            Request::Verdict => {
+                let ports = self.streams.iter().map(|stream| stream.verdict()).collect();
+                let loads = self.loads.iter().map(|load| load.so_far()).collect();
+                self.host.say(&Report::Verdict {
+                    last: false,
+                    ports,
+                    loads,
+                });
+            }
+            Request::Load(order) => {
+                let repeated = order.repeat;
+                let load = Running::begin(order, &self.host);
+                // The other kind has an answer of its own.
+                if repeated {
+                    self.loads.push(load);
+                }
+            }
+            Request::Run { id, script } => shell::begin(id, script, &self.host),
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    init::mount_all()?;
+    init::mount_at("tmpfs", "/tmp")?;
+    let port = init::open_virtio_port(PORT, Duration::from_secs(60))?;
+    let requests = BufReader::new(port.try_clone().context("duplicating the report port")?);
+    let host = Arc::new(Host::new(port));
+    watch::begin(&host)?;
+
+    let ports = serial::find_ports()?;
+    let streams = ports
+        .iter()
+        .map(|name| Stream::open(name, &host))
+        .collect::<Result<Vec<_>>>()?;
+    let disks = disk::find_all().inspect_err(|error| host.complain(error))?;
+    let names: Vec<_> = disks.iter().map(|disk| disk.name.clone()).collect();
+
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    host.say(&Report::Ready {
+        ports,
+        disks,
+        kernel: kernel.trim_end().to_owned(),
+    });
+    let (its_streams, its_host) = (streams.clone(), host.clone());
+    thread::spawn(move || report_progress(&its_streams, &names, &its_host));
+
+    let mut guest = Guest {
+        host: host.clone(),
+        streams,
+        loads: Vec::new(),
+    };
+    for request in requests.lines() {
+        let request = request.context("reading requests")?;
+        if request.is_empty() {
+            continue;
+        }
+        match serde_json::from_str(&request) {
+            Ok(request) => guest.answer(request),
+            Err(error) => host.say(&Report::Problem {
+                text: format!(
+                    "a request that is none: \"{}\": {error}",
+                    request.escape_default()
+                ),
+            }),
+        }
+    }
+    anyhow::bail!("the report port was closed")
+}
+
+fn main() {
+    // A first process that returns is a kernel panic, which ends the VM: that is what is wanted.
+    if let Err(error) = run() {
+        eprintln!("lab-guest: {error:#}");
+    }
+}

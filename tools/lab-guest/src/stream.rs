@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Streams of numbered lines ([`lab_guest::line`]) through the ports of the serial card, whose
+//! loop-back plugs return them.
+//!
+//! Locks: a stream's state, alone.
+
+use std::fs::File;
+use std::io::Read;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context;
+use anyhow::Result;
+use lab_guest::line;
+use lab_guest::line::Judge;
+use lab_guest::report::Port;
+use lab_guest::report::Report;
+
+use crate::host::Host;
+use crate::serial;
+
+/// Lines that are under way in a port at any time. They are more than the FIFOs of the chip hold,
+/// which so are full whenever the machine stops. They are not many more, for the card's line is
+/// infinitely fast: the driver stays in its interrupt handler until all of them are through.
+const LINES_IN_FLIGHT: u64 = 6;
+
+/// How long the lines in flight may take to come back once the streams are stopped.
+const FLUSH_LIMIT: Duration = Duration::from_secs(60);
+
+/// The stream through one port.
+pub struct Stream {
+    state: Mutex<StreamState>,
+    changed: Condvar,
+}
+
+struct StreamState {
+    name: String,
+    running: bool,
+    sent: u64,
+    judge: Judge,
+    last_line: Option<Instant>,
+    longest_stall: Duration,
+}
+
+/// What all streams have done together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Lines sent.
+    pub sent: u64,
+    /// Lines received.
+    pub received: u64,
+    /// Faults found.
+    pub faults: u64,
+}
+
+/// Adds up what the streams have done.
+pub fn totals(streams: &[Arc<Stream>]) -> Totals {
+    let mut totals = Totals::default();
+    for stream in streams {
+        let state = stream.lock();
+        totals.sent += state.sent;
+        totals.received += state.judge.received;
+        let found = &state.judge.faults;
+        totals.faults += found.lost + found.doubled + found.reordered + found.corrupt;
+    }
+    totals
+}
+
+impl Stream {
+    /// Opens the port `name` and makes a stream through it, which does not run yet.
+    pub fn open(name: &str, host: &Arc<Host>) -> Result<Arc<Self>> {
+        let tty = Arc::new(serial::open(name)?);
+        let stream = Arc::new(Self {
+            state: Mutex::new(StreamState {
+                name: name.to_owned(),
+                running: false,
+                sent: 0,
+                judge: Judge::new(name),
+                last_line: None,
+                longest_stall: Duration::ZERO,
+            }),
+            changed: Condvar::new(),
+        });
+        let (sender, its_tty, its_host) = (stream.clone(), tty.clone(), host.clone());
+        thread::spawn(move || {
+            if let Err(error) = sender.send(&its_tty) {
+                its_host.complain(&error);
+            }
+        });
+        let (receiver, its_host) = (stream.clone(), host.clone());
+        thread::spawn(move || {
+            if let Err(error) = receiver.receive(&tty, &its_host) {
+                its_host.complain(&error);
+            }
+        });
+        Ok(stream)
+    }
+
+    /// What is known of the port.
+    pub fn verdict(&self) -> Port {
+        self.lock().verdict()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, StreamState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, mut tty: &File) -> Result<()> {
+        loop {
+            let (name, number) = {
+                let mut state = self.lock();
+                while !state.running || state.in_flight() >= LINES_IN_FLIGHT {
+                    state = self
+                        .changed
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+                let number = state.sent;
+                state.sent += 1;
+                (state.name.clone(), number)
+            };
+            tty.write_all(&line::build(&name, number))
+                .with_context(|| format!("writing {name}"))?;
+        }
+    }
+
+    fn receive(&self, mut tty: &File, host: &Host) -> Result<()> {
+        let mut bytes = [0u8; 4096];
+        loop {
+            let length = tty.read(&mut bytes).context("reading a serial port")?;
+            let faults = {
+                let mut state = self.lock();
+                let before = state.judge.received;
+                let faults = state.judge.take(&bytes[..length]);
+                if state.judge.received > before {
+                    let now = Instant::now();
+                    if let Some(last) = state.last_line.replace(now) {
+                        state.longest_stall = state.longest_stall.max(now - last);
+                    }
+                }
+                faults
+            };
+            self.changed.notify_all();
+            for text in faults {
+                host.say(&Report::Problem { text });
+            }
+        }
+    }
+}
+
+impl StreamState {
+    /// Lines that were sent and are neither back nor known to be lost.
+    fn in_flight(&self) -> u64 {
+        self.sent
+            .saturating_sub(self.judge.received + self.judge.faults.lost)
+    }
+
+    fn verdict(&self) -> Port {
+        Port {
+            name: self.name.clone(),
+            sent: self.sent,
+            received: self.judge.received,
+            bytes: self.judge.bytes,
+            faults: self.judge.faults.clone(),
+            longest_stall_us: self.longest_stall.as_micros() as u64,
+            driver: serial::counters(&self.name),
+        }
+    }
+}
+
+/// Has the streams go on, or pause.
+pub fn set_running(streams: &[Arc<Stream>], running: bool) {
+    for stream in streams {
+        let mut state = stream.lock();
+        state.running = running;
+        // A pause is no stall.
+        state.last_line = None;
+        drop(state);
+        stream.changed.notify_all();
+    }
+}
+
+/// Waits until nothing is in flight, or not for longer than [`FLUSH_LIMIT`].
+pub fn flush(streams: &[Arc<Stream>]) {
+    let deadline = Instant::now() + FLUSH_LIMIT;
+    for stream in streams {
+        let mut state = stream.lock();
+        while state.in_flight() > 0 || state.judge.partial() > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            state = stream
+                .changed
+                .wait_timeout(state, left)
+                .map(|(state, _)| state)
+                .unwrap_or_else(|poisoned| poisoned.into_inner().0);
+        }
+    }
+}

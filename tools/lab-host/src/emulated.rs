@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Disks that QEMU itself emulates, on files in memory.
+
+use std::fs::File;
+
+use anyhow::Context;
+use anyhow::Result;
+use lab_host::vmm::Qemu;
+
+use crate::vm::Hardware;
+
+/// Bytes of a disk, as many as a Ferry disk has by itself.
+pub const SIZE: u64 = 64 << 20;
+
+/// What a virtio disk and an NVMe disk are called, and QEMU's devices.
+const VIRTIO: (&str, &str) = ("virtio", "virtio-blk-pci");
+const NVME: (&str, &str) = ("nvme", "nvme,serial=ferry");
+
+/// A disk of `qemu` whose content is `medium`, as QEMU's block layer has it.
+fn disk(qemu: Qemu, (name, device): (&str, &str), medium: &str) -> Hardware {
+    Hardware {
+        qemu,
+        machine: qemu,
+        arguments: vec![
+            "-blockdev".to_owned(),
+            format!("{medium},node-name={name}"),
+            "-device".to_owned(),
+            format!("{device},drive={name}"),
+        ],
+        ..Hardware::default()
+    }
+}
+
+/// A disk in a new file in memory.
+fn in_memory(qemu: Qemu, disk_of: (&str, &str)) -> Result<Hardware> {
+    let path = format!("/tmp/disk-{}", disk_of.0);
+    let file = File::create(&path).with_context(|| format!("creating {path}"))?;
+    file.set_len(SIZE)
+        .with_context(|| format!("creating {path}"))?;
+    let medium = format!("driver=file,filename={path},discard=unmap");
+    Ok(disk(qemu, disk_of, &medium))
+}
+
+/// A disk on a disk of the host, past its page cache.
+fn on_disk(qemu: Qemu, disk_of: (&str, &str), path: &str) -> Hardware {
+    let medium = format!("driver=host_device,filename={path},cache.direct=on,aio=threads");
+    disk(qemu, disk_of, &medium)
+}
+
+/// One virtio disk in memory.
+pub fn virtio_blk(qemu: Qemu) -> Result<Hardware> {
+    in_memory(qemu, VIRTIO)
+}
+
+/// One NVMe disk in memory.
+pub fn nvme(qemu: Qemu) -> Result<Hardware> {
+    in_memory(qemu, NVME)
+}
+
+/// One virtio disk on the host's disk `path`.
+pub fn virtio_blk_on(qemu: Qemu, path: &str) -> Hardware {
+    on_disk(qemu, VIRTIO, path)
+}
+
+/// One NVMe disk on the host's disk `path`.
+pub fn nvme_on(qemu: Qemu, path: &str) -> Hardware {
+    on_disk(qemu, NVME, path)
+}

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest, as the host sees it through the virtio-serial ports of the QEMUs that it lives in.
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::bail;
+use anyhow::ensure;
+use anyhow::Context;
+use anyhow::Result;
+use lab_guest::report::Disk;
+use lab_guest::report::DiskCounters;
+use lab_guest::report::Load;
+use lab_guest::report::LoadOrder;
+use lab_guest::report::Port;
+use lab_guest::report::Report;
+use lab_guest::report::Request;
+use lab_host::event::What;
+
+use crate::diagnosis;
+use crate::report;
+
+/// How long a guest may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+
+/// Lines that have to come back before a guest counts as streaming.
+const ENOUGH_LINES: u64 = 60;
+
+/// Reads and writes that each disk has to complete before a guest with load on its disks counts as
+/// running.
+const ENOUGH_IO: u64 = 40;
+
+/// Progress reports that have to come before a guest counts as running.
+const ENOUGH_BEATS: u64 = 3;
+
+/// One guest, in whichever QEMU it is.
+#[derive(Clone, Default)]
+pub struct Guest(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// What a guest has found of devices.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Serial ports of the card.
+    pub ports: Vec<String>,
+    /// Disks.
+    pub disks: Vec<Disk>,
+}
+
+/// A guest's verdict on its data.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// One for each serial port.
+    pub ports: Vec<Port>,
+    /// One for each load on a disk.
+    pub loads: Vec<Load>,
+}
+
+#[derive(Default)]
+struct State {
+    found: Option<Found>,
+    beats: u64,
+    sent: u64,
+    received: u64,
+    disks: Vec<DiskCounters>,
+    /// Whether load was put on the disks, and not yet ended.
+    loaded: bool,
+    problems: Vec<String>,
+    verdict: Option<Verdict>,
+    /// The loads that have ended by themselves.
+    ended_loads: Vec<Load>,
+    /// The script that was begun last, and those that have ended, as number, status and output.
+    last_script: u64,
+    ended_scripts: Vec<(u64, i32, String)>,
+    last_beat: Option<Instant>,
+    longest_stall: Duration,
+}
+
+impl Guest {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Listens to the guest through the QEMU called `vm`.
+    pub fn listen(&self, vm: &str, stream: UnixStream) {
+        let (guest, vm) = (self.clone(), vm.to_owned());
+        thread::spawn(move || {
+            for line in BufReader::new(stream).lines() {
+                let Ok(line) = line else { break };
+                // What is torn, as when QEMU is killed, is no report.
+                let Ok(report) = serde_json::from_str::<Report>(&line) else {
+                    continue;
+                };
+                guest.heard(&report);
+                report::say(What::Guest {
+                    vm: vm.clone(),
+                    report,
+                });
+            }
+        });
+    }
+
+    fn heard(&self, report: &Report) {
+        let mut state = self.lock();
+        match report {
+            Report::Ready {
+                ports,
+                disks,
+                kernel,
+            } => {
+                diagnosis::guest_runs(kernel);
+                state.found = Some(Found {
+                    ports: ports.clone(),
+                    disks: disks.clone(),
+                });
+            }
+            Report::Progress {
+                sent,
+                received,
+                disks,
+                ..
+            } => {
+                let now = Instant::now();
+                if let Some(last) = state.last_beat.replace(now) {
+                    state.longest_stall = state.longest_stall.max(now - last);
+                }
+                state.beats += 1;
+                state.sent = *sent;
+                state.received = *received;
+                state.disks.clone_from(disks);
+            }
+            Report::Problem { text } => state.problems.push(text.clone()),
+            Report::Verdict { last, ports, loads } => {
+                state.verdict = last.then(|| Verdict {
+                    ports: ports.clone(),
+                    loads: loads.clone(),
+                });
+            }
+            Report::Loaded { load } => state.ended_loads.push(load.clone()),
+            Report::Ran { id, status, output } => {
+                state.ended_scripts.push((*id, *status, output.clone()));
+            }
+        }
+        drop(state);
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until `done` makes something of the state.
+    fn wait<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut done: impl FnMut(&State) -> Option<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + limit;
+        let mut state = self.lock();
+        loop {
+            if let Some(result) = done(&state) {
+                return Ok(result);
+            }
+            if let Some(problem) = state.problems.first() {
+                bail!("the guest has a problem while {what} is awaited: {problem}");
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let last_beat = state.last_beat.map(|at| at.elapsed());
+                let seen = format!(
+                    "{} reports so far, the last {last_beat:?} ago, of {} lines sent and {} received",
+                    state.beats, state.sent, state.received
+                );
+                // The reports go on while we look.
+                drop(state);
+                diagnosis::look(what);
+                bail!("the guest: {what}: not within {limit:?}; {seen}");
+            }
+            state = self
+                .0
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Waits until the guest has booted, and tells what it has found.
+    pub fn wait_ready(&self, limit: Duration) -> Result<Found> {
+        self.wait(limit, "the guest's boot", |state| state.found.clone())
+    }
+
+    /// What the guest found when it booted.
+    pub fn found(&self) -> Found {
+        self.lock().found.clone().unwrap_or_default()
+    }
+
+    /// Waits until the guest has run, and streamed, for a while from now on.
+    pub fn wait_alive(&self) -> Result<()> {
+        let beats = self.lock().beats;
+        // A guest that was set back to an earlier state counts from there, hence the reference is
+        // the first report that comes now.
+        let mut reference = None;
+        self.wait(ANSWER_LIMIT, "signs of life", |state| {
+            if state.beats == beats {
+                return None;
+            }
+            let (received, disks) =
+                reference.get_or_insert_with(|| (state.received, state.disks.clone()));
+            let streams = state
+                .found
+                .as_ref()
+                .is_some_and(|found| !found.ports.is_empty());
+            let lines = state.received.saturating_sub(*received);
+            let io = state.disks.iter().zip(disks).all(|(now, then)| {
+                let done = |disk: &DiskCounters| disk.reads + disk.writes;
+                done(now).saturating_sub(done(then)) >= ENOUGH_IO
+            });
+            let enough = state.beats >= beats + ENOUGH_BEATS
+                && (!streams || lines >= ENOUGH_LINES)
+                && (!state.loaded || io);
+            enough.then_some(())
+        })
+    }
+
+    /// Puts load on a disk, which goes on until [`Self::stop`].
+    pub fn load(&self, link: &Link, name: &str, arguments: &[&str]) -> Result<()> {
+        self.lock().loaded = true;
+        link.ask(&Request::Load(order(name, arguments, true)))
+    }
+
+    /// Runs fio once, and returns what it did.
+    pub fn measure(&self, link: &Link, name: &str, arguments: &[&str]) -> Result<Load> {
+        self.lock().ended_loads.clear();
+        link.ask(&Request::Load(order(name, arguments, false)))?;
+        self.wait(ANSWER_LIMIT, name, |state| {
+            let mut loads = state.ended_loads.iter();
+            loads.find(|load| load.name == name).cloned()
+        })
+    }
+
+    /// Starts a script, which may end in whatever QEMU the guest is then; its number.
+    pub fn begin_script(&self, link: &Link, script: &str) -> Result<u64> {
+        let id = {
+            let mut state = self.lock();
+            state.last_script += 1;
+            state.last_script
+        };
+        let script = script.to_owned();
+        link.ask(&Request::Run { id, script })?;
+        Ok(id)
+    }
+
+    /// Waits until a script has ended, which has to be with exit status 0, and returns its output.
+    pub fn end_script(&self, id: u64) -> Result<String> {
+        let (status, output) = self.wait(ANSWER_LIMIT, "a script's end", |state| {
+            let mut scripts = state.ended_scripts.iter();
+            let (_, status, output) = scripts.find(|script| script.0 == id)?;
+            Some((*status, output.clone()))
+        })?;
+        ensure!(
+            status == 0,
+            "a script in the guest: expected exit status 0, saw {status}: {}",
+            output.trim_end()
+        );
+        Ok(output)
+    }
+
+    /// Runs a script and returns its output.
+    pub fn run(&self, link: &Link, script: &str) -> Result<String> {
+        let id = self.begin_script(link, script)?;
+        self.end_script(id)
+    }
+
+    /// Starts to measure the longest stall anew.
+    pub fn reset_stall(&self) {
+        self.lock().longest_stall = Duration::ZERO;
+    }
+
+    /// The longest time between two progress reports.
+    pub fn stall(&self) -> Duration {
+        self.lock().longest_stall
+    }
+
+    /// Stops the streams and loads through `link`, waits for what is in flight, and returns the
+    /// verdict.
+    pub fn stop(&self, link: &Link) -> Result<Verdict> {
+        self.lock().verdict = None;
+        link.ask(&Request::Stop)?;
+        let verdict = self.wait(ANSWER_LIMIT, "the verdict", |state| state.verdict.clone())?;
+        self.lock().loaded = false;
+        Ok(verdict)
+    }
+
+    /// What the guest has complained of.
+    pub fn problems(&self) -> Vec<String> {
+        self.lock().problems.clone()
+    }
+}
+
+fn order(name: &str, arguments: &[&str], repeat: bool) -> LoadOrder {
+    LoadOrder {
+        name: name.to_owned(),
+        arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
+        repeat,
+    }
+}
+
+/// The way to the guest through one QEMU.
+pub struct Link(UnixStream);
+
+impl Link {
+    /// Over this connection.
+    pub fn new(stream: UnixStream) -> Self {
+        Self(stream)
+    }
+
+    /// Asks the guest for something.
+    pub fn ask(&self, request: &Request) -> Result<()> {
+        let text = serde_json::to_string(request).context("writing a request")?;
+        (&self.0)
+            .write_all(format!("{text}\n").as_bytes())
+            .context("asking the guest")
+    }
+}

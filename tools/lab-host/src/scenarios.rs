@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The migration scenarios.
+//!
+//! Each boots a guest in a QEMU of its own, keeps its devices busy, does something to it, sees that it
+//! goes on, and asks for the guest's verdict on its data: nothing lost, doubled, reordered or changed.
+//!
+//! [`running`] is a guest and what can be done to it, [`load`] what keeps its disks busy.
+//! [`migration`] has the scenarios of all devices, [`disk`] those of disks, [`newer`] those of what
+//! QEMU has since protocol v2, and [`client`] that in which the client library takes over.
+
+mod client;
+mod disk;
+mod load;
+mod machine;
+mod migration;
+mod newer;
+mod running;
+
+use std::time::Instant;
+
+use anyhow::ensure;
+use anyhow::Context;
+use anyhow::Result;
+use lab_host::device::Kind;
+use lab_host::device::EMULATED_DISK;
+use lab_host::event::Outcome;
+use lab_host::event::What;
+use lab_host::scenario::Scenario;
+use lab_host::vmm::Qemu;
+
+use crate::diagnosis;
+use crate::emulated;
+use crate::kernel;
+use crate::kernel::Log;
+use crate::mdev::Mdev;
+use crate::mdev::Recipe;
+use crate::report;
+use crate::trace::Tracer;
+use crate::vm;
+use crate::vm::Hardware;
+pub use running::Running;
+
+/// What all scenarios share.
+pub struct Bench<'a> {
+    /// The mdev type; none runs the scenarios without a device.
+    pub device: Option<&'a str>,
+    /// What runs the guests.
+    pub qemu: Qemu,
+    /// The tracepoints.
+    pub tracer: Tracer,
+    /// The guest that the last scenario left running, if it went well: booting one takes longer
+    /// than most scenarios do.
+    pub running: Option<Running>,
+}
+
+/// Runs a scenario and reports how it went.
+pub fn run(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario, qemu: Qemu) {
+    let name = scenario.title();
+    report::say(What::Started { name: name.clone() });
+    let began = Instant::now();
+    bench.tracer.forget();
+    let _ = log.take();
+    if bench.qemu != qemu {
+        bench.running = None;
+        bench.qemu = qemu;
+    }
+    if bench.running.is_none() {
+        vm::forget_logs();
+    }
+    let result = perform(bench, log, scenario).and_then(|running| {
+        running.verdict()?;
+        Ok(running)
+    });
+    // What is wrong with the kernel may show only when QEMU is gone, so the log is looked at again
+    // before the next scenario; what is known now is this scenario's.
+    let lines = log.take();
+    let outcome = match (result, kernel::trouble(&lines)) {
+        (Ok(running), None) => {
+            // The next scenario takes it for a guest with the bench's device.
+            bench.running = (!scenario.has_own_devices()).then_some(running);
+            Outcome::Passed
+        }
+        (Ok(_), Some(text)) => Outcome::Failed(format!("the kernel reported:\n{text}")),
+        (Err(error), trouble) => {
+            let mut why = format!("{error:#}");
+            for (name, log) in vm::logs() {
+                why.push_str(&format!("\n{name}:\n{log}"));
+            }
+            if let Some(seen) = diagnosis::take() {
+                why.push_str(&format!("\n{seen}"));
+            }
+            let log = trouble.unwrap_or_else(|| lines.join("\n"));
+            if !log.is_empty() {
+                why.push_str(&format!("\nThe host's kernel log meanwhile:\n{log}"));
+            }
+            Outcome::Failed(why)
+        }
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    report::say(What::Ended {
+        name,
+        outcome,
+        seconds,
+    });
+}
+
+fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<Running> {
+    let disk = bench.device.and_then(Kind::of) == Some(Kind::Disk);
+    ensure!(disk || !scenario.needs_disk(), "this scenario needs a disk");
+    ensure!(
+        !scenario.needs_v2() || !bench.qemu.speaks_v1(),
+        "this scenario needs a QEMU that uses protocol v2"
+    );
+    match scenario {
+        Scenario::LiveMigration => migration::live_migration(bench),
+        Scenario::ThereAndBack => migration::there_and_back(bench),
+        Scenario::SmallerWindow => migration::smaller_window(bench),
+        Scenario::CancelInPreCopy => migration::cancel_in_pre_copy(bench),
+        Scenario::PausedGuest => migration::paused_guest(bench),
+        Scenario::StopAndContinueInPreCopy => migration::stop_and_continue(bench),
+        Scenario::Snapshot => migration::snapshot(bench),
+        Scenario::ToFileAndBack => migration::to_file_and_back(bench),
+        Scenario::FileThroughV2 => client::file_through_v2(bench, log),
+        Scenario::DestinationKilled => migration::destination_killed(bench),
+        Scenario::DestinationRefuses => migration::destination_refuses(bench, log),
+        Scenario::RoundTrips => disk::round_trips(bench),
+        Scenario::FileSystem => disk::file_system(bench),
+        Scenario::DiskCommands => disk::commands(bench),
+        Scenario::UnbindAndRebind => disk::unbind_and_rebind(bench),
+        Scenario::ResetWhileMigrating => disk::reset_while_migrating(bench),
+        Scenario::DiskMismatch => disk::mismatch(bench, log),
+        Scenario::TwoDisks => disk::two_disks(bench),
+        Scenario::SharedFile => disk::shared_file(bench),
+        Scenario::OnItsPin => disk::on_its_pin(bench),
+        Scenario::Memory => machine::memory(bench),
+        Scenario::Iommu => machine::iommu(bench),
+        Scenario::Multifd => newer::multifd(bench),
+        Scenario::SwitchoverAck => newer::switchover_ack(bench),
+        Scenario::RewrittenDisk => newer::rewritten_disk(bench),
+        Scenario::TwoDevices => newer::two_devices(bench),
+        Scenario::FromOldQemu => newer::from_old_qemu(bench),
+        Scenario::DeviceLog => newer::device_log(bench),
+    }
+}
+
+impl Bench<'_> {
+    /// The device's type, which a scenario needs.
+    fn kind(&self) -> Result<&str> {
+        self.device.context("this scenario needs a device")
+    }
+
+    /// A guest whose devices are busy: the one that is there, or else a new one.
+    fn guest(&mut self) -> Result<Running> {
+        let running = match self.running.take() {
+            Some(running) => running,
+            None if self.device == Some(EMULATED_DISK) => {
+                Running::boot(&self.tracer, emulated::nvme(self.qemu)?)?
+            }
+            None => {
+                let recipes: Vec<_> = self.device.map(Recipe::new).into_iter().collect();
+                self.boot(&recipes)?
+            }
+        };
+        running.start_load()?;
+        Ok(running)
+    }
+
+    /// A new guest with devices made like this. The one that is there ends.
+    fn boot(&mut self, recipes: &[Recipe]) -> Result<Running> {
+        self.boot_in(self.qemu, recipes)
+    }
+
+    /// The same in another QEMU than the one of the bench.
+    fn boot_in(&mut self, qemu: Qemu, recipes: &[Recipe]) -> Result<Running> {
+        self.boot_with(Self::hardware(qemu, recipes)?)
+    }
+
+    /// What such a guest has.
+    fn hardware(qemu: Qemu, recipes: &[Recipe]) -> Result<Hardware> {
+        Ok(Hardware {
+            qemu,
+            machine: qemu,
+            mdevs: recipes.iter().map(Mdev::create).collect::<Result<_>>()?,
+            ..Hardware::default()
+        })
+    }
+
+    /// The same with other hardware than the bench's.
+    fn boot_with(&mut self, hardware: Hardware) -> Result<Running> {
+        self.running = None;
+        Running::boot(&self.tracer, hardware)
+    }
+}

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A guest in a QEMU, and what can be done to it.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use anyhow::Context;
+use anyhow::Result;
+use lab_guest::report::Request;
+use lab_host::event::Migrated;
+use lab_host::event::Trace;
+use lab_host::event::What;
+use lab_host::vmm::Qemu;
+use serde_json::json;
+use serde_json::Value;
+
+use super::load;
+use crate::diagnosis;
+use crate::guest::Guest;
+use crate::mdev::Mdev;
+use crate::report;
+use crate::report::doing;
+use crate::trace::Tracer;
+use crate::vm::Hardware;
+use crate::vm::Vm;
+
+/// How long a guest may take to boot. On an emulated host with a debug kernel it takes two minutes, and
+/// more beside another. Nothing but a hang is to be ended by these limits.
+const BOOT_LIMIT: Duration = Duration::from_secs(600);
+
+/// How long a migration may take.
+pub const MIGRATION_LIMIT: Duration = Duration::from_secs(600);
+
+/// How long anything may take that needs no guest memory to be moved.
+pub const STEP_LIMIT: Duration = Duration::from_secs(180);
+
+/// QEMU's parameters of a migration.
+pub const BANDWIDTH: &str = "max-bandwidth";
+pub const DOWNTIME_LIMIT: &str = "downtime-limit";
+pub const SWITCHOVER_BANDWIDTH: &str = "avail-switchover-bandwidth";
+
+/// Milliseconds for which a guest may stand still: what QEMU takes by itself, and so few that it
+/// stays in pre-copy.
+pub const USUAL_DOWNTIME: u64 = 300;
+const SHORT_DOWNTIME: u64 = 1;
+
+/// Bytes per second at which pre-copy does not come to its end while we do something to it.
+pub const SLOW: u64 = 1 << 20;
+
+/// Bytes per second at which nothing waits for the network.
+pub const FAST: u64 = 1 << 30;
+
+/// Bytes of device state with which a migration may go over to stop-and-copy.
+const LITTLE_LEFT: u64 = 2 << 20;
+
+/// The mdev attribute that has the device's migration state.
+const DEVICE_STATE: &str = "migration/device_state";
+
+/// A guest in a QEMU with its devices. The devices go last, for QEMU holds them open.
+pub struct Running {
+    /// The tracepoints.
+    pub tracer: Tracer,
+    /// The guest.
+    pub guest: Guest,
+    /// The QEMU that it is in.
+    pub vm: Vm,
+    /// Its devices.
+    pub hardware: Hardware,
+}
+
+impl Running {
+    /// Boots a guest with this hardware, and lays out its disks.
+    pub fn boot(tracer: &Tracer, hardware: Hardware) -> Result<Self> {
+        doing("booting a guest in QEMU A");
+        let guest = Guest::default();
+        let vm = Vm::start("A", &guest, &hardware, false)?;
+        let found = guest.wait_ready(BOOT_LIMIT)?;
+        ensure!(
+            hardware.mdevs.is_empty() || !found.ports.is_empty() || !found.disks.is_empty(),
+            "the guest found nothing of its devices"
+        );
+        let running = Self {
+            tracer: tracer.clone(),
+            guest,
+            vm,
+            hardware,
+        };
+        load::lay_out(&running)?;
+        Ok(running)
+    }
+
+    /// Has the guest stream and its disks be busy, until the next verdict.
+    pub fn start_load(&self) -> Result<()> {
+        self.vm.link.ask(&Request::Start)?;
+        load::begin(self)?;
+        self.wait_alive("before anything was done")
+    }
+
+    /// Runs a script in the guest, and returns its output.
+    pub fn script(&self, script: &str) -> Result<String> {
+        self.guest.run(&self.vm.link, script)
+    }
+
+    /// Devices that are made in the same way as those of this guest.
+    pub fn twins(&self) -> Result<Vec<Mdev>> {
+        self.hardware.mdevs.iter().map(Mdev::twin).collect()
+    }
+
+    /// Starts a QEMU with the devices `mdevs` that waits for this guest at a socket, and the
+    /// socket's URI.
+    pub fn destination(&self, mdevs: Vec<Mdev>) -> Result<(Running, String)> {
+        self.destination_in(self.hardware.qemu, mdevs, |_| Ok(()))
+    }
+
+    /// The same in the QEMU `qemu`, which `prepare` gets before it waits.
+    pub fn destination_in(
+        &self,
+        qemu: Qemu,
+        mdevs: Vec<Mdev>,
+        prepare: impl FnOnce(&mut Vm) -> Result<()>,
+    ) -> Result<(Running, String)> {
+        let name = if self.vm.name == "A" { "B" } else { "A" };
+        let hardware = Hardware {
+            qemu,
+            machine: self.hardware.machine,
+            mdevs,
+            iommufd: self.hardware.iommufd,
+            kernel_options: self.hardware.kernel_options,
+            machine_options: self.hardware.machine_options,
+            memory_options: self.hardware.memory_options,
+            device_options: self.hardware.device_options,
+            arguments: self.hardware.arguments.clone(),
+        };
+        let mut vm = Vm::start(name, &self.guest, &hardware, true)?;
+        prepare(&mut vm)?;
+        let uri = vm.migration_socket();
+        vm.receive(&uri)?;
+        Ok((
+            Running {
+                tracer: self.tracer.clone(),
+                guest: self.guest.clone(),
+                vm,
+                hardware,
+            },
+            uri,
+        ))
+    }
+
+    /// Waits until the guest has run for a while, and its devices have done something.
+    pub fn wait_alive(&self, when: &str) -> Result<()> {
+        self.guest.wait_alive().with_context(|| when.to_owned())
+    }
+
+    /// Checks the state of all devices.
+    pub fn expect_state(&self, state: &str) -> Result<()> {
+        for mdev in &self.hardware.mdevs {
+            let seen = mdev.get(DEVICE_STATE)?;
+            ensure!(
+                seen == state,
+                "device_state of {}: expected {state}, saw {seen}",
+                mdev.uuid()
+            );
+        }
+        Ok(())
+    }
+
+    /// Waits until the first device, if there is one, has entered `state`.
+    pub fn wait_state(&self, state: &str) -> Result<()> {
+        let Some(mdev) = self.hardware.mdevs.first() else {
+            return Ok(());
+        };
+        self.tracer
+            .wait(STEP_LIMIT, &format!("the state {state}"), |trace| {
+                matches!(trace, Trace::State { device, to, result: 0, .. }
+                if device == mdev.uuid() && to == state)
+            })?;
+        Ok(())
+    }
+
+    /// Sets one of QEMU's parameters of a migration.
+    pub fn set(&mut self, parameter: &str, value: u64) -> Result<()> {
+        let parameters = json!({ parameter: value });
+        self.vm.qmp.execute("migrate-set-parameters", parameters)?;
+        Ok(())
+    }
+
+    /// Starts a migration to `uri` at such a speed.
+    pub fn begin(&mut self, uri: &str, bytes_per_second: u64) -> Result<()> {
+        self.set(BANDWIDTH, bytes_per_second)?;
+        self.vm.qmp.forget_events();
+        self.vm.qmp.execute("migrate", json!({ "uri": uri }))?;
+        Ok(())
+    }
+
+    /// Starts a migration and returns in the middle of pre-copy.
+    pub fn enter_pre_copy(&mut self, uri: &str) -> Result<()> {
+        doing("starting a migration that does not come to an end by itself");
+        self.tracer.forget();
+        self.begin(uri, SLOW)?;
+        self.vm.qmp.wait_migration(&["active"], STEP_LIMIT)?;
+        self.wait_state("PRE_COPY")
+    }
+
+    /// Waits for the end of a migration that has to succeed, and tells what QEMU says of it.
+    pub fn completed(&mut self, destination: &str, began: f64) -> Result<Migrated> {
+        let ends = ["completed", "failed", "cancelled"];
+        let status = self.vm.qmp.wait_migration(&ends, MIGRATION_LIMIT)?;
+        ensure!(
+            status == "completed",
+            "the migration: expected completed, saw {status}"
+        );
+        let ended = report::now();
+        let info = self.vm.qmp.execute("query-migrate", json!({}))?;
+        let number = |pointer: &str| info.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+        Ok(Migrated {
+            source: self.vm.name.clone(),
+            destination: destination.to_owned(),
+            began,
+            ended,
+            total_ms: number("/total-time"),
+            setup_ms: number("/setup-time"),
+            downtime_ms: number("/downtime"),
+            ram_bytes: number("/ram/transferred"),
+            precopy_bytes: number("/ram/precopy-bytes"),
+            downtime_bytes: number("/ram/downtime-bytes"),
+            stall_ms: self.guest.stall().as_millis() as u64,
+        })
+    }
+
+    /// Starts a migration at full speed in which the first device, if there is one, gives a part of
+    /// its state in pre-copy, and returns when little is left of it.
+    pub fn begin_through_pre_copy(&mut self, uri: &str) -> Result<()> {
+        let first = self.hardware.mdevs.first();
+        if let Some(uuid) = first.map(|mdev| mdev.uuid().to_owned()) {
+            // QEMU turns to the devices in pre-copy only when no memory is left to be moved. With
+            // the usual limit it goes over to stop-and-copy long before that.
+            self.set(DOWNTIME_LIMIT, SHORT_DOWNTIME)?;
+            self.tracer.forget();
+            self.begin(uri, FAST)?;
+            let chunk = |trace: &Trace| {
+                matches!(trace, Trace::Chunk { device, state, .. }
+                if *device == uuid && (state == "PRE_COPY" || state == "STOP_COPY"))
+            };
+            let (tracer, qmp) = (self.tracer.clone(), &mut self.vm.qmp);
+            tracer.wait_while(MIGRATION_LIMIT, "a chunk in pre-copy", chunk, || {
+                let info = qmp.execute("query-migrate", json!({}))?;
+                ensure!(info["status"] != "failed", "the migration failed: {info}");
+                Ok(())
+            })?;
+            // A disk has more than one chunk, and goes on being written to. Most of it is to move
+            // while the guest runs, however long QEMU would have it stand still.
+            self.wait_little_left()?;
+            self.set(DOWNTIME_LIMIT, USUAL_DOWNTIME)?;
+        } else {
+            self.begin(uri, FAST)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until little is left of the first device's state in pre-copy, if there is one, or until
+    /// it is stopped.
+    pub fn wait_little_left(&self) -> Result<()> {
+        let Some(uuid) = self.hardware.mdevs.first().map(|mdev| mdev.uuid()) else {
+            return Ok(());
+        };
+        self.tracer.wait(
+            MIGRATION_LIMIT,
+            "the end of pre-copy",
+            |trace| match trace {
+                Trace::Pending {
+                    device, pending, ..
+                } => *device == uuid && *pending <= LITTLE_LEFT,
+                Trace::State { device, to, .. } => *device == uuid && to == "STOP_COPY",
+                _ => false,
+            },
+        )?;
+        Ok(())
+    }
+
+    /// A whole migration at full speed, after which the guest has to go on in `to`.
+    pub fn migrate(&mut self, to: &mut Running, uri: &str) -> Result<Migrated> {
+        doing(format!(
+            "migrating from QEMU {} to QEMU {}",
+            self.vm.name, to.vm.name
+        ));
+        self.guest.reset_stall();
+        let began = report::now();
+        self.begin_through_pre_copy(uri)?;
+        let mut migrated = self.completed(&to.vm.name, began)?;
+        to.vm.qmp.wait_name("RESUME", STEP_LIMIT)?;
+        to.wait_alive("after the migration")?;
+        to.expect_state("RUNNING")?;
+        migrated.stall_ms = self.guest.stall().as_millis() as u64;
+        report::say(What::Migrated(migrated.clone()));
+        Ok(migrated)
+    }
+
+    /// Asks the guest for its verdict, which has to be good. Its streams and loads end.
+    pub fn verdict(&self) -> Result<()> {
+        doing("asking the guest for its verdict");
+        let verdict = self.guest.stop(&self.vm.link)?;
+        for port in &verdict.ports {
+            let good = port.good(true) && port.received > 0 && port.driver.interrupts > 0;
+            if !good {
+                diagnosis::look(&port.name);
+            }
+            ensure!(
+                good,
+                "{}: expected every line once, in order and whole, saw {:?}",
+                port.name,
+                verdict.ports
+            );
+        }
+        for load in &verdict.loads {
+            ensure!(
+                load.good(),
+                "{}: expected every block as it was written, saw {load:?}",
+                load.name
+            );
+        }
+        load::check(self)?;
+        let problems = self.guest.problems();
+        ensure!(
+            problems.is_empty(),
+            "the guest complains: {}",
+            problems.join("; ")
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `lab demo`: a guest that streams moves to another QEMU and back, and a person sees how.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use anyhow::Result;
+use lab_guest::report::DiskCounters;
+use lab_guest::report::Report;
+use lab_host::device::Kind;
+use lab_host::event::Event;
+use lab_host::event::Outcome;
+use lab_host::event::What;
+use lab_host::job::Stage;
+use lab_host::scenario::Scenario;
+use lab_host::vmm::Qemu;
+
+use crate::components::Components;
+use crate::drawing;
+use crate::machine::Accelerator;
+use crate::machine::Machine;
+use crate::machine::Plan;
+use crate::matrix::DISK;
+use crate::matrix::SERIAL;
+use crate::progress::Progress;
+use crate::run::qemu;
+use crate::timeline::size;
+use crate::timeline::Timeline;
+
+/// When the host VM is ended.
+const LIMIT: Duration = Duration::from_secs(400);
+
+/// The picture's name.
+const PICTURE: &str = "ferry-demo.svg";
+
+/// Options of `lab demo`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Where the picture goes [default: ferry-demo.svg in the build directory]
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+
+    /// The device: nvme, uart, or the type of a mediated device
+    #[arg(long, value_name = "DEVICE", default_value = "nvme", value_parser = device_type)]
+    device: String,
+
+    /// The QEMUs: 7.2, which uses protocol v1, or 10.0 or 11.1, which use v2
+    #[arg(long, value_name = "VERSION", default_value = Qemu::default().version(), value_parser = qemu)]
+    qemu: Qemu,
+
+    /// Print everything that happened as one JSON value instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// The type that is meant by the name of a device.
+fn device_type(name: &str) -> Result<String, String> {
+    let meant = match name {
+        "nvme" => DISK,
+        "uart" => SERIAL,
+        other => other,
+    };
+    match Kind::of(meant) {
+        Some(_) => Ok(meant.to_owned()),
+        None => Err("it is nvme, uart, or a type as in ferry_nvme-4096".to_owned()),
+    }
+}
+
+/// What the guest's data did until now, in words.
+fn told(sent: u64, received: u64, faults: u64, disks: &[DiskCounters]) -> String {
+    if disks.is_empty() {
+        return format!("{sent} lines sent, {received} back, {faults} faults");
+    }
+    let sum = |part: fn(&DiskCounters) -> u64| disks.iter().map(part).sum::<u64>();
+    format!(
+        "{} written, {} read back and verified",
+        size(sum(|disk| disk.written_bytes)),
+        size(sum(|disk| disk.read_bytes))
+    )
+}
+
+/// Tells a person of an event.
+fn tell(progress: &Progress, event: &Event) {
+    match &event.what {
+        What::Booted { kernel } => progress.doing(&format!("the host VM runs Linux {kernel}")),
+        What::Doing { text } => progress.doing(text),
+        What::Guest {
+            vm,
+            report:
+                Report::Ready {
+                    ports,
+                    disks,
+                    kernel,
+                },
+        } => progress.doing(&format!(
+            "the guest in QEMU {vm} runs Linux {kernel} and found {}",
+            disks
+                .iter()
+                .map(|disk| &*disk.name)
+                .chain(ports.iter().map(|port| &**port))
+                .collect::<Vec<_>>()
+                .join(", ")
+        )),
+        What::Guest {
+            vm,
+            report:
+                Report::Progress {
+                    sent,
+                    received,
+                    faults,
+                    disks,
+                    ..
+                },
+        } => {
+            let told = told(*sent, *received, *faults, disks);
+            progress.note(&format!("the guest in QEMU {vm}: {told}"));
+        }
+        What::Migrated(migrated) => progress.doing(&format!(
+            "the guest is in QEMU {} now; it stood still for {} ms",
+            migrated.destination, migrated.downtime_ms
+        )),
+        _ => {}
+    }
+}
+
+/// Shows it. The exit status is 1 when the guest lost something, or the kernel complained.
+pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
+    let progress = Progress::new()?;
+    let accelerator = Accelerator::probe(components, components.kernel(false)?)?;
+    progress.doing(&format!("starting the host VM ({})", accelerator.name()));
+    let plan = Plan {
+        stages: vec![Stage::Scenario {
+            scenario: Scenario::ThereAndBack,
+            qemu: options.qemu,
+        }],
+        driver: true,
+        nested: true,
+        device: Some(options.device.clone()),
+        limit: LIMIT,
+        ..Plan::default()
+    };
+    let mut machine = Machine::start(components, &plan, accelerator)?;
+    let mut events = Vec::new();
+    let mut troubles = Vec::new();
+    let mut passed = false;
+    let ran = machine.run(|event| {
+        tell(&progress, event);
+        match &event.what {
+            What::Ended {
+                outcome: Outcome::Passed,
+                ..
+            } => passed = true,
+            What::Ended {
+                outcome: Outcome::Failed(why),
+                ..
+            } => troubles.push(why.clone()),
+            What::Ended {
+                outcome: Outcome::Skipped(why),
+                ..
+            } => troubles.push(why.clone()),
+            What::Splat { text } => troubles.push(format!("the host's kernel reported:\n{text}")),
+            _ => {}
+        }
+        events.push(event.clone());
+        Ok(())
+    });
+    progress.finish();
+    ran?;
+
+    let timeline = Timeline::new(&events);
+    let picture = options
+        .svg
+        .clone()
+        .unwrap_or_else(|| components.output(PICTURE));
+    if let Some(directory) = picture
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("creating {}", directory.display()))?;
+    }
+    svg::save(&picture, &drawing::draw(&timeline))
+        .with_context(|| format!("writing {}", picture.display()))?;
+    let good = passed && troubles.is_empty();
+    if options.json {
+        let value = serde_json::json!({
+            "passed": good,
+            "troubles": troubles,
+            "timeline": timeline,
+            "picture": picture,
+        });
+        println!("{value}");
+    } else {
+        println!("{}", timeline.text());
+        println!("picture: {}", picture.display());
+        for trouble in &troubles {
+            println!("trouble: {trouble}");
+        }
+        if good {
+            let data = match Kind::of(&options.device) {
+                Some(Kind::Disk) => "every block is as it was written",
+                _ => "not one byte was lost, doubled or reordered",
+            };
+            println!("The guest went there and back: {data}.");
+        } else {
+            println!("The demonstration FAILED.");
+        }
+    }
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The results of a test run, as they come and as a table in the end.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::Result;
+use lab_host::event::Outcome;
+use serde::Serialize;
+
+use crate::matrix;
+use crate::progress::Progress;
+
+/// How many of the slowest tests are named.
+const SLOWEST: usize = 5;
+
+/// A test's result.
+#[derive(Serialize)]
+struct TestResult {
+    part: String,
+    name: String,
+    #[serde(flatten)]
+    outcome: Outcome,
+    seconds: f64,
+}
+
+impl TestResult {
+    /// The test's name, with its part's where another part has one of the same name: all devices and
+    /// QEMUs go through the same scenarios.
+    fn full_name(&self) -> String {
+        match self.name.strip_prefix("scenario: ") {
+            Some(scenario) => format!("{}: {scenario}", self.part),
+            None => self.name.clone(),
+        }
+    }
+}
+
+/// A row of the table.
+#[derive(Default, Serialize)]
+pub struct Row {
+    pub name: String,
+    pub seconds: f64,
+    pub passed: usize,
+    pub failed: usize,
+    pub skipped: usize,
+}
+
+/// Everything that is known so far.
+pub struct Report {
+    rows: Vec<Row>,
+    results: Vec<TestResult>,
+    progress: Progress,
+    json: bool,
+}
+
+/// A row of the table, while its part runs.
+#[derive(Clone, Copy)]
+pub struct RowId(usize);
+
+impl Report {
+    /// Begins with the stages that were run before.
+    pub fn new(rows: Vec<Row>, json: bool) -> Result<Self> {
+        // A stage is named when it failed, with those that are run here.
+        let failed = rows.iter().filter(|row| row.failed > 0);
+        let results = failed.map(|row| TestResult {
+            part: row.name.clone(),
+            name: row.name.clone(),
+            outcome: Outcome::Failed("see its output above".to_owned()),
+            seconds: row.seconds,
+        });
+        Ok(Self {
+            results: results.collect(),
+            rows,
+            progress: Progress::new()?,
+            json,
+        })
+    }
+
+    fn say(&self, text: &str) {
+        if self.json {
+            self.progress.remark(text);
+        } else {
+            self.progress.say(text);
+        }
+    }
+
+    /// What is being done now.
+    pub fn doing(&self, text: &str) {
+        self.progress.doing(text);
+    }
+
+    /// Begins a row. Several may be under way.
+    pub fn begin(&mut self, name: &str) -> RowId {
+        self.rows.push(Row {
+            name: name.to_owned(),
+            ..Row::default()
+        });
+        self.progress.doing(name);
+        RowId(self.rows.len() - 1)
+    }
+
+    /// Adds a result to a row.
+    pub fn add(&mut self, RowId(row): RowId, name: &str, outcome: Outcome, seconds: f64) {
+        let row = &mut self.rows[row];
+        let (word, why) = match &outcome {
+            Outcome::Passed => {
+                row.passed += 1;
+                ("passed", "")
+            }
+            Outcome::Failed(why) => {
+                row.failed += 1;
+                ("FAILED", why.as_str())
+            }
+            Outcome::Skipped(why) => {
+                row.skipped += 1;
+                ("skipped", why.as_str())
+            }
+        };
+        let lines: Vec<_> = why
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .map(|line| format!("           {line}"))
+            .collect();
+        let result = TestResult {
+            part: row.name.clone(),
+            name: name.to_owned(),
+            outcome,
+            seconds,
+        };
+        // Most tests take no time worth telling.
+        let time = if seconds >= 0.1 {
+            format!(" ({seconds:.1} s)")
+        } else {
+            String::new()
+        };
+        self.say(&format!("  {word:8} {}{time}", result.full_name()));
+        for line in lines {
+            self.say(&line);
+        }
+        self.results.push(result);
+    }
+
+    /// Ends a row.
+    pub fn end(&mut self, RowId(row): RowId, began: Instant) {
+        self.rows[row].seconds = began.elapsed().as_secs_f64();
+    }
+
+    /// Prints everything, as a table or as JSON. Returns whether all went well.
+    pub fn print(&self, timings: &[Vec<String>]) -> Result<bool> {
+        self.progress.finish();
+        if self.json {
+            let rows = serde_json::to_value(&self.rows)?;
+            let results = serde_json::to_value(&self.results)?;
+            println!(
+                "{}",
+                serde_json::json!({ "stages": rows, "results": results })
+            );
+        } else {
+            self.print_table(timings);
+        }
+        let failed: usize = self.rows.iter().map(|row| row.failed).sum();
+        let passed: usize = self.rows.iter().map(|row| row.passed).sum();
+        Ok(failed == 0 && passed > 0)
+    }
+
+    /// Prints where the time went, and the numbers.
+    fn print_table(&self, timings: &[Vec<String>]) {
+        let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+        println!();
+        println!(
+            "{:24} {:>8} {:>8} {:>8} {:>9}",
+            "stage", "passed", "failed", "skipped", "time"
+        );
+        println!("{}", "-".repeat(61));
+        for row in &self.rows {
+            println!(
+                "{:24} {:>8} {:>8} {:>8} {:>7.1} s",
+                row.name, row.passed, row.failed, row.skipped, row.seconds
+            );
+            passed += row.passed;
+            failed += row.failed;
+            skipped += row.skipped;
+        }
+        for words in timings {
+            if let [name, seconds, how] = words.as_slice() {
+                println!("{:51} {seconds:>7} s", format!("set-up: {name} ({how})"));
+            }
+        }
+        println!("{}", "-".repeat(61));
+        let mut slowest: Vec<_> = self
+            .results
+            .iter()
+            .filter(|result| result.seconds >= 1.0)
+            .collect();
+        slowest.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        if !slowest.is_empty() {
+            println!("the slowest tests:");
+            for result in slowest.iter().take(SLOWEST) {
+                println!("  {:49} {:>7.1} s", result.full_name(), result.seconds);
+            }
+        }
+        let of_scenarios: Vec<matrix::Seen<'_>> = self
+            .results
+            .iter()
+            .map(|result| (&*result.part, &*result.name, &result.outcome))
+            .collect();
+        print!("{}", matrix::seen(&of_scenarios));
+        let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for result in &self.results {
+            if let Outcome::Skipped(why) = &result.outcome {
+                reasons.entry(why).or_default().push(result.full_name());
+            }
+        }
+        for (why, names) in reasons {
+            println!("skipped, {why}: {}", names.join(", "));
+        }
+        for result in &self.results {
+            if let Outcome::Failed(why) = &result.outcome {
+                println!(
+                    "failed: {}: {}",
+                    result.full_name(),
+                    why.trim().lines().next().unwrap_or("")
+                );
+            }
+        }
+        println!();
+        let skips = if skipped > 0 {
+            format!(", {skipped} skipped")
+        } else {
+            String::new()
+        };
+        println!("{passed} passed, {failed} failed{skips}");
+    }
+}
