@@ -20,7 +20,7 @@ use ferry_core::{
     model::{
         Log,
         Model,
-        NoStorage,
+        NoMigratedBlocks,
         VectorCounts, //
     },
 };
@@ -37,7 +37,7 @@ module! {
     type: Module,
     name: "ferry_uart",
     authors: ["The Ferry authors"],
-    description: "Mediated PCI serial card that live-migrates",
+    description: "EmulatedDevice PCI serial card that live-migrates",
     license: "GPL",
     params: {
         window_size: usize {
@@ -54,7 +54,7 @@ impl Model for SerialCard {
     type AccessError = AccessError;
     type LoadError = LoadError;
     type Posted = ();
-    type Storage = NoStorage;
+    type MigratedBlocks = NoMigratedBlocks;
 
     const TYPE: &'static str = "ferry-uart";
     const STATE_SIZE: usize = Card::STATE_SIZE;

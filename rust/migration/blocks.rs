@@ -9,17 +9,17 @@
 
 use crate::{
     device::Window,
+    migrated_blocks::{
+        is_zero,
+        Dirty,
+        MigratedBlocks,
+        BLOCK_SIZE, //
+    },
     record::{
         Kind,
         HEADER_SIZE, //
     },
     save::pieces,
-    storage::{
-        is_zero,
-        Dirty,
-        Storage,
-        BLOCK_SIZE, //
-    },
     writer::{
         Draft,
         Writer, //
@@ -193,7 +193,7 @@ impl Blocks {
 
     /// Returns what there is to be given of `storage`, in records with up to `piece_max` bytes of
     /// blocks.
-    pub(crate) fn estimate(&self, storage: &dyn Storage, piece_max: usize) -> Estimate {
+    pub(crate) fn estimate(&self, storage: &dyn MigratedBlocks, piece_max: usize) -> Estimate {
         let dirty = Amount::of(storage.dirty(self.cursor));
         let mut estimate = Estimate {
             initial: self.initial.at_most(dirty).pending(piece_max),
@@ -217,14 +217,14 @@ impl Blocks {
 
     /// Forgets what cannot be left of the initial part, as less than that is dirty. So it does not
     /// become more when the device writes again what it has emptied.
-    pub(crate) fn settle_initial(&mut self, storage: &dyn Storage) {
+    pub(crate) fn settle_initial(&mut self, storage: &dyn MigratedBlocks) {
         let dirty = Amount::of(storage.dirty(self.cursor));
 
         self.initial = self.initial.at_most(dirty);
     }
 
     /// Makes all that is to be given of `storage` the initial part.
-    pub(crate) fn begin_initial(&mut self, storage: &dyn Storage) {
+    pub(crate) fn begin_initial(&mut self, storage: &dyn MigratedBlocks) {
         self.initial = Amount::of(storage.dirty(self.cursor));
         if let Some(partial) = &mut self.partial {
             partial.initial = true;
@@ -243,7 +243,7 @@ impl Blocks {
     /// and one.
     pub(crate) fn put<W: Window>(
         &mut self,
-        storage: &mut dyn Storage,
+        storage: &mut dyn MigratedBlocks,
         writer: &mut Writer,
         window: &mut W,
         offset: usize,
@@ -298,7 +298,7 @@ impl Blocks {
     /// many they are with it. `begins` tells whether nothing of `first` has been given.
     fn take_zeros(
         &mut self,
-        storage: &mut dyn Storage,
+        storage: &mut dyn MigratedBlocks,
         first: u64,
         begins: bool,
         notes: &mut [u8],
@@ -335,7 +335,7 @@ impl Blocks {
     /// `room` bytes.
     fn append_blocks<W: Window>(
         &mut self,
-        storage: &mut dyn Storage,
+        storage: &mut dyn MigratedBlocks,
         draft: &mut Draft<'_, W>,
         room: usize,
         next: Partial,
@@ -382,7 +382,7 @@ impl Blocks {
     /// Takes the block after `index` if it is dirty.
     fn take_after(
         &mut self,
-        storage: &mut dyn Storage,
+        storage: &mut dyn MigratedBlocks,
         index: u64,
         notes: &mut [u8],
     ) -> Option<u64> {
@@ -398,7 +398,7 @@ impl Blocks {
     }
 
     /// Makes a block dirty again that was taken and not given, and goes on with it.
-    fn put_back(&mut self, storage: &mut dyn Storage, index: u64) {
+    fn put_back(&mut self, storage: &mut dyn MigratedBlocks, index: u64) {
         storage.mark_dirty(index);
         self.cursor = index;
     }
@@ -434,7 +434,7 @@ impl Blocks {
     }
 
     /// Makes the blocks of the last chunk dirty again, for nobody knows whether it was taken.
-    pub(crate) fn doubt(&mut self, storage: &mut dyn Storage, notes: &[u8]) {
+    pub(crate) fn resend_unacknowledged(&mut self, storage: &mut dyn MigratedBlocks, notes: &[u8]) {
         let noted = notes
             .chunks_exact(NOTE_SIZE)
             .take(self.noted)
@@ -453,6 +453,6 @@ impl Blocks {
 }
 
 /// Returns the content of a block that is not all zeros.
-fn content(storage: &dyn Storage, index: u64) -> Option<&[u8; BLOCK_SIZE]> {
+fn content(storage: &dyn MigratedBlocks, index: u64) -> Option<&[u8; BLOCK_SIZE]> {
     storage.block(index).filter(|block| !is_zero(&block[..]))
 }

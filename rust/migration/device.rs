@@ -3,12 +3,12 @@
 //! What a device gives the engine, and what it is given.
 
 use crate::{
+    migrated_blocks::MigratedBlocks, //
     refusal::{
         Errno,
         Reason,
         Refusal, //
     },
-    storage::Storage, //
 };
 
 /// The most bytes that a device's configuration has.
@@ -50,8 +50,8 @@ pub trait Device {
 
     /// Has the device initiate no DMA from the return of this on, or initiate DMA again; in the former
     /// case it answers accesses as before. The device may run or be stopped, and a reset ends it.
-    fn set_quiet(&mut self, quiet: bool) {
-        let _ = quiet;
+    fn set_p2p(&mut self, p2p: bool) {
+        let _ = p2p;
     }
 
     /// Writes the whole state of the stopped device to `out`, which has
@@ -89,7 +89,7 @@ pub trait Device {
     ///
     /// In pre-copy the device runs. Whoever keeps it from its storage does so for one call, which
     /// copies no more than some 64 KiB.
-    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn Storage) -> R) -> Option<R> {
+    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
         let _ = f;
         None
     }
@@ -104,7 +104,7 @@ pub trait Device {
     /// There is no memory for it.
     fn with_staged_storage<R>(
         &mut self,
-        f: impl FnOnce(&mut dyn Storage) -> R,
+        f: impl FnOnce(&mut dyn MigratedBlocks) -> R,
     ) -> Result<Option<R>, Errno> {
         let _ = f;
         Ok(None)

@@ -38,6 +38,7 @@ pub mod device;
 mod handshake;
 pub mod header;
 mod identity;
+pub mod migrated_blocks;
 pub mod observer;
 mod reader;
 mod record;
@@ -47,7 +48,6 @@ pub mod request;
 pub mod resume;
 pub mod save;
 pub mod state;
-pub mod storage;
 pub mod stream;
 mod transition;
 pub mod v2;
@@ -59,6 +59,12 @@ pub use crate::{
         Window,
         CONFIGURATION_MAX, //
     },
+    migrated_blocks::{
+        Dirty,
+        DirtyBlocks,
+        MigratedBlocks,
+        BLOCK_SIZE, //
+    }, //
     observer::Observer,
     refusal::{
         Errno,
@@ -68,10 +74,4 @@ pub use crate::{
     },
     region::MigrationRegion,
     state::State,
-    storage::{
-        Dirty,
-        DirtyBlocks,
-        Storage,
-        BLOCK_SIZE, //
-    }, //
 };

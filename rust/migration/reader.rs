@@ -20,6 +20,7 @@ use crate::{
         self,
         Identity, //
     },
+    migrated_blocks::BLOCK_SIZE,
     record::{
         Kind,
         RecordHeader,
@@ -31,7 +32,6 @@ use crate::{
         Reason,
         Refusal, //
     },
-    storage::BLOCK_SIZE,
 };
 
 /// Bytes of a payload that are passed over at a time.
@@ -381,7 +381,7 @@ impl Reader {
             return Err(header.misplaced());
         }
         let Some(size) = limits.storage else {
-            return Err(Reason::NoStorage {
+            return Err(Reason::NoMigratedBlocks {
                 sequence: header.sequence,
             }
             .into());

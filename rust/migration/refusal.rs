@@ -297,7 +297,7 @@ pub enum Reason {
         most: usize,
     },
     /// The stream has blocks of storage, and the device has none.
-    NoStorage {
+    NoMigratedBlocks {
         /// The record's number in its generation.
         sequence: u32,
     },
@@ -413,7 +413,7 @@ impl Reason {
             Self::DeviceType { .. } => Errno::ENODEV,
             Self::ConfigurationLength { .. }
             | Self::Configuration { .. }
-            | Self::NoStorage { .. } => Errno::EXDEV,
+            | Self::NoMigratedBlocks { .. } => Errno::EXDEV,
             Self::Incomplete { .. } => Errno::ENODATA,
             Self::Magic { .. }
             | Self::HeaderChecksum { .. }
@@ -573,7 +573,7 @@ impl fmt::Display for Reason {
                 f,
                 "the stream has at least {end} bytes of device state, where {most} is the most"
             ),
-            Self::NoStorage { sequence } => write!(
+            Self::NoMigratedBlocks { sequence } => write!(
                 f,
                 "record {sequence} has blocks of storage, and this device has no storage"
             ),

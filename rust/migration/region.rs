@@ -74,7 +74,7 @@ pub struct MigrationRegion<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> {
     /// A session that a transition has ended and may yet have to put back.
     parked: Session,
     /// Whether the device initiates no DMA though it may run; only protocol v2 has that.
-    quiet: bool,
+    p2p: bool,
     /// The generation that the next save has.
     next_generation: u32,
     window: W,
@@ -103,7 +103,7 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
             handshake: Handshake::Idle,
             session: Session::None,
             parked: Session::None,
-            quiet: false,
+            p2p: false,
             next_generation: FIRST_GENERATION,
             window,
             buffer,
@@ -195,7 +195,7 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
         let from = self.state();
 
         self.end_sessions(device);
-        self.quiet = false;
+        self.p2p = false;
         device.reset();
         self.state = DeviceState::INITIAL;
         if from != State::Running {
@@ -358,15 +358,15 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
     }
 
     /// Returns whether the device initiates no DMA though it may run.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.quiet
+    pub(crate) fn is_p2p(&self) -> bool {
+        self.p2p
     }
 
     /// Has the device initiate no DMA, or initiate DMA again.
-    pub(crate) fn set_quiet<D: Device>(&mut self, device: &mut D, quiet: bool) {
-        if self.quiet != quiet {
-            device.set_quiet(quiet);
-            self.quiet = quiet;
+    pub(crate) fn set_p2p<D: Device>(&mut self, device: &mut D, p2p: bool) {
+        if self.p2p != p2p {
+            device.set_p2p(p2p);
+            self.p2p = p2p;
         }
     }
 
@@ -490,7 +490,7 @@ impl<D: Device, W: Window, B: AsMut<[u8]> + AsRef<[u8]>> Steps for Performer<'_,
                     // Before the state takes the place of the notes about the chunk. Should this
                     // step fail, some blocks are given twice.
                     if region.handshake.size() > 0 {
-                        save.doubt_blocks(*device, region.buffer.as_ref());
+                        save.resend_unacknowledged(*device, region.buffer.as_ref());
                     }
                     save.capture(*device, region.buffer.as_mut())?;
                 }

@@ -17,6 +17,10 @@ use crate::{
         Identity,
         MINOR, //
     },
+    migrated_blocks::{
+        MigratedBlocks,
+        BLOCK_SIZE, //
+    },
     reader::{
         Event,
         Limits,
@@ -27,10 +31,6 @@ use crate::{
         Errno,
         Reason,
         Refusal, //
-    },
-    storage::{
-        Storage,
-        BLOCK_SIZE, //
     },
 };
 
@@ -199,7 +199,7 @@ impl Resume {
 /// Calls `f` with the storage that `device` has staged, if it has storage.
 fn with_storage<D: Device, R>(
     device: &mut D,
-    f: impl FnOnce(&mut dyn Storage) -> Result<R, Errno>,
+    f: impl FnOnce(&mut dyn MigratedBlocks) -> Result<R, Errno>,
 ) -> Result<Option<R>, Refusal> {
     device
         .with_staged_storage(f)

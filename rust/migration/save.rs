@@ -293,14 +293,14 @@ impl Save {
     /// Makes the blocks dirty that the last chunk has, which the user may or may not have taken
     /// before it left pre-copy. `buffer` is the one of [`next_chunk`](Self::next_chunk), before a
     /// state is taken into it.
-    pub fn doubt_blocks<D: Device>(&mut self, device: &mut D, buffer: &[u8]) {
+    pub fn resend_unacknowledged<D: Device>(&mut self, device: &mut D, buffer: &[u8]) {
         if let Some(blocks) = &mut self.blocks {
-            device.with_storage(|storage| blocks.doubt(storage, buffer));
+            device.with_storage(|storage| blocks.resend_unacknowledged(storage, buffer));
         }
     }
 
     /// Covers the last chunk, which was not empty and which the user may or may not have taken
-    /// before it left pre-copy, by what follows; [`doubt_blocks`](Self::doubt_blocks) was called.
+    /// before it left pre-copy, by what follows; [`resend_unacknowledged`](Self::resend_unacknowledged) was called.
     /// `next_generation` is used if that takes a new generation.
     pub fn cover_chunk(&mut self, next_generation: u32) {
         let chunk = core::mem::take(&mut self.chunk);

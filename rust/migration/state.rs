@@ -37,7 +37,7 @@ pub enum State {
     /// 001b: running, which is where every open begins.
     Running,
     /// 010b: stopped, and all of its state can be read.
-    StopAndCopy,
+    StopCopy,
     /// 011b: running, and a part of its state can be read.
     PreCopy,
     /// 100b: stopped, and a state can be written.
@@ -51,7 +51,7 @@ impl State {
     pub const VALID: [State; 5] = [
         Self::Stop,
         Self::Running,
-        Self::StopAndCopy,
+        Self::StopCopy,
         Self::PreCopy,
         Self::Resuming,
     ];
@@ -61,7 +61,7 @@ impl State {
         match self {
             Self::Stop => 0,
             Self::Running => RUNNING,
-            Self::StopAndCopy => SAVING,
+            Self::StopCopy => SAVING,
             Self::PreCopy => SAVING | RUNNING,
             Self::Resuming => RESUMING,
             Self::Error => RESUMING | SAVING,
@@ -75,7 +75,7 @@ impl State {
 
     /// Returns whether a save session goes on.
     pub const fn is_saving(self) -> bool {
-        matches!(self, Self::StopAndCopy | Self::PreCopy)
+        matches!(self, Self::StopCopy | Self::PreCopy)
     }
 
     /// Returns whether a resume session goes on.
@@ -88,7 +88,7 @@ impl State {
         match self {
             Self::Stop => "STOP",
             Self::Running => "RUNNING",
-            Self::StopAndCopy => "STOP_COPY",
+            Self::StopCopy => "STOP_COPY",
             Self::PreCopy => "PRE_COPY",
             Self::Resuming => "RESUMING",
             Self::Error => "ERROR",

@@ -28,7 +28,7 @@
 //! |------------|-----------------------------------|----------------------------|
 //! | 1 HEADER   | generation, 32 bits               | see below                  |
 //! | 2 RESTART  | generation, 32 bits               | none                       |
-//! | 3 RESEND   | sequence of the first doubtful record | none                   |
+//! | 3 RESEND   | sequence of the first unacknowledged record | none                   |
 //! | 4 STATE    | offset of the piece in bytes      | a piece of the device state, not empty |
 //! | 5 BLOCK    | offset in the storage in bytes    | a piece of the storage, not empty |
 //! | 6 ZEROES   | offset in the storage in bytes    | u64 length of a part that is all zeros |

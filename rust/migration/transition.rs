@@ -118,7 +118,7 @@ impl Transition {
             Step::FinishResume => from.is_resuming() && !to.is_resuming(),
             Step::BeginResume => !from.is_resuming() && to.is_resuming(),
             Step::BeginSave => !from.is_saving() && to.is_saving(),
-            Step::Capture => from != State::StopAndCopy && to == State::StopAndCopy,
+            Step::Capture => from != State::StopCopy && to == State::StopCopy,
             Step::Start => !from.is_running() && to.is_running(),
         }
     }

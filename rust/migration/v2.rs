@@ -53,14 +53,14 @@ impl FsmState {
             Self::Error => State::Error,
             Self::Stop => State::Stop,
             Self::Running | Self::RunningP2p => State::Running,
-            Self::StopCopy => State::StopAndCopy,
+            Self::StopCopy => State::StopCopy,
             Self::Resuming => State::Resuming,
             Self::PreCopy | Self::PreCopyP2p => State::PreCopy,
         }
     }
 
     /// Returns whether the device runs without initiating DMA.
-    pub const fn is_quiet(self) -> bool {
+    pub const fn is_p2p(self) -> bool {
         matches!(self, Self::RunningP2p | Self::PreCopyP2p)
     }
 
@@ -79,13 +79,13 @@ impl FsmState {
         matches!(self, Self::Resuming) || (self.is_saving() && !to.is_saving())
     }
 
-    const fn of(state: State, quiet: bool) -> Self {
-        match (state, quiet) {
+    const fn of(state: State, p2p: bool) -> Self {
+        match (state, p2p) {
             (State::Error, _) => Self::Error,
             (State::Stop, _) => Self::Stop,
             (State::Running, false) => Self::Running,
             (State::Running, true) => Self::RunningP2p,
-            (State::StopAndCopy, _) => Self::StopCopy,
+            (State::StopCopy, _) => Self::StopCopy,
             (State::Resuming, _) => Self::Resuming,
             (State::PreCopy, false) => Self::PreCopy,
             (State::PreCopy, true) => Self::PreCopyP2p,
@@ -160,7 +160,7 @@ pub enum Read {
 impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
     /// Returns the state of protocol v2 that the device is in.
     pub fn fsm_state(&self) -> FsmState {
-        FsmState::of(self.state(), self.is_quiet())
+        FsmState::of(self.state(), self.is_p2p())
     }
 
     /// Does the arc from the present state to `to`, which the kernel's state machine has found.
@@ -176,18 +176,18 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
     ) -> Result<(), Refusal> {
         let from = self.fsm_state();
 
-        // Quiet before it runs, and loud only when it has stopped or runs anyway: in between nothing
+        // P2P before it runs, and left only when it has stopped or runs anyway: in between nothing
         // must be initiated.
-        if to.is_quiet() {
-            self.set_quiet(device, true);
+        if to.is_p2p() {
+            self.set_p2p(device, true);
         }
         self.set_state(device, observer, to.state())
             .inspect_err(|refusal| {
-                self.set_quiet(device, from.is_quiet() && self.state() != State::Error);
+                self.set_p2p(device, from.is_p2p() && self.state() != State::Error);
                 observer.refused(from.state(), refusal);
             })?;
-        if !to.is_quiet() {
-            self.set_quiet(device, false);
+        if !to.is_p2p() {
+            self.set_p2p(device, false);
         }
         Ok(())
     }
@@ -269,7 +269,7 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
     /// and what comes through its window of `window_size` bytes.
     ///
     /// `may_reinit` tells whether the user understands that pre-copy begins anew. Because of what the
-    /// device has written it does not while the device is quiet, nor where the user has not read since
+    /// device has written it does not while the device is in P2P, nor where the user has not read since
     /// it last asked: it is about to stop the device, as what it was told then was little enough. QEMU
     /// asks once more at that point, and gives the migration up if there is a new initial part.
     ///
@@ -286,7 +286,7 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
         self.check_pre_copy()?;
 
         let state = self.state();
-        let is_read = unread.initial == 0 && !unread.asked && !self.is_quiet();
+        let is_read = unread.initial == 0 && !unread.asked && !self.is_p2p();
         let save = self.save_mut().ok_or(Reason::NotSaving { state })?;
         let reinit = may_reinit && save.begin_anew(device, is_read);
         unread.asked = true;

@@ -181,7 +181,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
 ///   is open, and is cancelled before it is closed.
 /// - `gate` is initialised as soon as the allocation has succeeded, and open at most while the device
 ///   is, when it has an owner.
-/// - `link` and `user`, the address space of whoever opened the device, are initialised as soon as
+/// - `revocable` and `user`, the address space of whoever opened the device, are initialised as soon as
 ///   the allocation has succeeded, and only change while the device is being opened or closed, when
 ///   nothing else is called.
 /// - `migration` and `data` are initialised as soon as the allocation has succeeded, and never change.
@@ -190,7 +190,7 @@ pub struct Device<T: Operations> {
     vdev: Opaque<vfio_bindings::vfio_device>,
     work: Opaque<bindings::work_struct>,
     gate: Opaque<vfio_bindings::ferry_dma_gate>,
-    link: UnsafeCell<Option<Arc<migration::Link>>>,
+    revocable: UnsafeCell<Option<Arc<migration::RevocableDevice>>>,
     user: UnsafeCell<Option<ARef<Mm>>>,
     migration: migration::Support,
     data: Arc<T>,
@@ -217,12 +217,12 @@ impl<T: Operations> Device<T> {
         self.vdev.get()
     }
 
-    /// The link of the open device, if it migrates by protocol v2.
-    pub(crate) fn link(&self) -> Option<&Arc<migration::Link>> {
+    /// The revocable device of the open device, if it migrates by protocol v2.
+    pub(crate) fn revocable(&self) -> Option<&Arc<migration::RevocableDevice>> {
         // SAFETY: By the type invariants it does not change while it is borrowed: who has a
         // reference to an open device is called while it is neither opened nor closed, or is what
         // is called for that.
-        unsafe { (*self.link.get()).as_ref() }
+        unsafe { (*self.revocable.get()).as_ref() }
     }
 
     /// Has [`Operations::work`] called soon, once more if it is being called now. Can be called in
@@ -325,7 +325,7 @@ impl<T: Operations> Registration<T> {
         }
         // SAFETY: The allocation is ours, and what was there is zeros.
         unsafe {
-            (&raw mut (*this.as_ptr()).link).write(UnsafeCell::new(None));
+            (&raw mut (*this.as_ptr()).revocable).write(UnsafeCell::new(None));
             (&raw mut (*this.as_ptr()).user).write(UnsafeCell::new(None));
             (&raw mut (*this.as_ptr()).migration).write(migration);
             (&raw mut (*this.as_ptr()).data).write(data);
@@ -391,7 +391,7 @@ impl<T: Operations> Device<T> {
         // SAFETY: Nothing else is called then; the gate has an owner.
         unsafe {
             vfio_bindings::ferry_dma_gate_release(self.gate.get());
-            *self.link.get() = None;
+            *self.revocable.get() = None;
             *self.user.get() = None;
         }
     }
@@ -444,7 +444,7 @@ impl<T: Operations> VTable<T> {
         // they are not used again.
         unsafe {
             (&raw mut (*this).data).drop_in_place();
-            (*this).link.get().drop_in_place();
+            (*this).revocable.get().drop_in_place();
             (*this).user.get().drop_in_place();
         }
     }
@@ -460,11 +460,11 @@ impl<T: Operations> VTable<T> {
         from_result(|| {
             let vdev = NonNull::from(device).cast();
             // SAFETY: The device is of type `T` and stays open until `close_device_callback()`; should
-            // this open fail, nobody has got to know the link.
-            let link = unsafe { migration::Link::new(vdev, device.migration) }?;
+            // this open fail, nobody knows of the revocable device.
+            let revocable = unsafe { migration::RevocableDevice::new(vdev, device.migration) }?;
             // SAFETY: Nothing else is called while the device is being opened.
             unsafe {
-                *device.link.get() = link;
+                *device.revocable.get() = revocable;
                 *device.user.get() = current!().mm().map(|mm| {
                     let mm: &Mm = mm;
                     ARef::from(mm)
@@ -489,8 +489,8 @@ impl<T: Operations> VTable<T> {
         // SAFETY: The gate is initialised.
         unsafe { vfio_bindings::ferry_dma_gate_close(device.gate.get()) };
         // The data files that are left go on without us.
-        if let Some(link) = device.link() {
-            link.cut();
+        if let Some(revocable) = device.revocable() {
+            revocable.revoke();
         }
         T::close_device(device);
         // Nobody kicks a closed device, and no DMA is possible when this has returned.

@@ -11,7 +11,7 @@
 //! A message that finds no eventfd waits for one, as it would in the pending bit array of a real
 //! MSI-X table: QEMU 7.2 disables all of MSI-X for a moment whenever the guest adds a vector.
 //!
-//! A driver that takes writes and looks at them later says so ([`Interrupts::doubt_line`]): the line
+//! A driver that takes writes and looks at them later says so ([`Interrupts::mark_line_stale`]): the line
 //! may have to go down for them, and whoever unmasks INTx meanwhile is not to get it once more.
 //!
 //! # Lock order
@@ -130,7 +130,7 @@ struct Router {
     #[pin]
     routing: SpinLock<Routing>,
     /// The line's level may be out of date.
-    doubtful: Atomic<bool>,
+    stale: Atomic<bool>,
 }
 
 impl Signalled for Router {
@@ -149,7 +149,7 @@ impl Router {
     /// Delivers INTx unless its level is in doubt, in which case that of the next
     /// [`Interrupts::set_line`] counts.
     fn deliver_intx(&self, routing: &mut Routing) {
-        if !self.doubtful.load(Relaxed) {
+        if !self.stale.load(Relaxed) {
             routing.deliver_intx();
         }
     }
@@ -189,7 +189,7 @@ impl Interrupts {
                             c"Router::routing",
                             Routing::new(vectors)
                         ),
-                        doubtful: Atomic::new(false),
+                        stale: Atomic::new(false),
                     }),
                     GFP_KERNEL_ACCOUNT,
                 )?
@@ -241,8 +241,8 @@ impl Interrupts {
     /// [`Self::set_line`] the level of INTx may be an old one. Can be called with any lock held.
     ///
     /// The write has to be noted before.
-    pub fn doubt_line(&self) {
-        self.router.doubtful.store(true, Release);
+    pub fn mark_line_stale(&self) {
+        self.router.stale.store(true, Release);
     }
 
     /// Sets what the device drives: the INTx line's level, and the cause whose rising edge raises
@@ -253,9 +253,9 @@ impl Interrupts {
         routing.set_line(intx_level, cause);
 
         // In this order: a write that `unseen` does not see is doubted after it was forgotten here.
-        let doubtful = &self.router.doubtful;
-        if doubtful.load(Relaxed) && doubtful.xchg(false, Full) && unseen() {
-            doubtful.store(true, Relaxed);
+        let stale = &self.router.stale;
+        if stale.load(Relaxed) && stale.xchg(false, Full) && unseen() {
+            stale.store(true, Relaxed);
         }
         self.router.deliver_intx(&mut routing);
     }

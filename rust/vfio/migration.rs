@@ -10,12 +10,12 @@
 //! # Lifetime
 //!
 //! A data file outlives its session, the device and the driver's module, as long as the user keeps
-//! it. It holds a [`Link`] to the device, which is cut before the device is closed; from then on
+//! it. It holds a [`RevocableDevice`] to the device, which is revoked before the device is closed; from then on
 //! every operation on the file returns `ENODEV` and runs none of the driver's code.
 //!
 //! # Lock order
 //!
-//! `DataFile::buffer`, `Link::device`, then whatever locks the driver takes. The user's memory is
+//! `DataFile::buffer`, `RevocableDevice::device`, then whatever locks the driver takes. The user's memory is
 //! accessed with `DataFile::buffer` held alone: a user that lets a page fault hang holds up nobody
 //! but those who use the same file.
 //!
@@ -241,14 +241,14 @@ impl<T: MigrationOperations> Device<T> {
     ///
     /// `ENOMEM`, `ENFILE`.
     pub fn data_file(&self, session: u64, direction: Direction) -> Result<DataFile> {
-        DataFile::new(self.link().ok_or(ENODEV)?.clone(), session, direction)
+        DataFile::new(self.revocable().ok_or(ENODEV)?.clone(), session, direction)
     }
 
     /// Tells whoever polls a data file that there may be more to read. Can be called with any lock
     /// held, and in any context.
     pub fn notify_data(&self) {
-        if let Some(link) = self.link() {
-            link.notify();
+        if let Some(revocable) = self.revocable() {
+            revocable.notify();
         }
     }
 
@@ -464,10 +464,10 @@ impl<T: MigrationOperations> VTable<T> {
 
 /// The way from data files to the device that they belong to, until that is closed.
 #[pin_data]
-pub(crate) struct Link {
+pub(crate) struct RevocableDevice {
     #[pin]
     device: Mutex<Option<OpenDevice>>,
-    /// Notified when there may be more to read, and when the link is cut.
+    /// Notified when there may be more to read, and when the device is revoked.
     #[pin]
     changed: PollCondVar,
 }
@@ -484,12 +484,12 @@ struct OpenDevice {
 // SAFETY: A VFIO device may be used from any thread.
 unsafe impl Send for OpenDevice {}
 
-impl Link {
-    /// The link of a device that is being opened; [`None`] if it does not migrate by this protocol.
+impl RevocableDevice {
+    /// The revocable device of one that is being opened; [`None`] if it does not migrate by this protocol.
     ///
     /// # Safety
     ///
-    /// `vdev` must be of the type that `support` is for, and stay open until [`Self::cut`].
+    /// `vdev` must be of the type that `support` is for, and stay open until [`Self::revoke`].
     pub(crate) unsafe fn new(
         vdev: NonNull<vfio_bindings::vfio_device>,
         support: Support,
@@ -511,7 +511,7 @@ impl Link {
     }
 
     /// Waits until no operation on a data file uses the device; none will any more.
-    pub(crate) fn cut(&self) {
+    pub(crate) fn revoke(&self) {
         *self.device.lock() = None;
         self.changed.notify_all();
     }
@@ -550,7 +550,7 @@ pub const BUFFER_SIZE: usize = 64 << 10;
 /// What is behind a data file.
 #[pin_data]
 struct DataStream {
-    link: Arc<Link>,
+    revocable: Arc<RevocableDevice>,
     session: u64,
     direction: Direction,
     #[pin]
@@ -562,10 +562,14 @@ pub struct DataFile(ARef<File>);
 
 impl DataFile {
     /// Makes the file of `session`.
-    pub(crate) fn new(link: Arc<Link>, session: u64, direction: Direction) -> Result<Self> {
+    pub(crate) fn new(
+        revocable: Arc<RevocableDevice>,
+        session: u64,
+        direction: Direction,
+    ) -> Result<Self> {
         let stream = Arc::pin_init(
             try_pin_init!(DataStream {
-                link,
+                revocable,
                 session,
                 direction,
                 buffer <- new_mutex!(Buffer {
@@ -643,8 +647,8 @@ impl DataStream {
         buffer.start = 0;
         buffer.end = 0;
 
-        let available = self.link.with(|data, device| {
-            // SAFETY: The link's device is open, and of the table's type.
+        let available = self.revocable.with(|data, device| {
+            // SAFETY: The revocable device is open, and of the table's type.
             unsafe { (data.read)(device, self.session, &mut buffer.bytes) }
         })?;
         if let Available::Bytes(bytes) = available {
@@ -655,14 +659,14 @@ impl DataStream {
 
     /// Whether there is something to read now, or nothing any more.
     fn is_readable(&self) -> Result<bool> {
-        self.link.with(|data, device| {
+        self.revocable.with(|data, device| {
             // SAFETY: As in `fill()`.
             unsafe { (data.is_readable)(device, self.session) }
         })
     }
 
     fn tell_buffered(&self, buffer: &Buffer) {
-        let told = self.link.with(|data, device| {
+        let told = self.revocable.with(|data, device| {
             // SAFETY: As in `fill()`.
             unsafe { (data.buffered)(device, self.session, buffer.end - buffer.start) };
             Ok(())
@@ -682,7 +686,7 @@ impl DataStream {
             let len = (count - done).min(buffer.bytes.len());
             let bytes = &mut buffer.bytes[..len];
             let taken = reader.read_slice(bytes).and_then(|()| {
-                self.link.with(|data, device| {
+                self.revocable.with(|data, device| {
                     // SAFETY: As in `fill()`.
                     unsafe { (data.write)(device, self.session, bytes) }
                 })
@@ -705,10 +709,10 @@ impl DataStream {
         const READABLE: u32 = bindings::POLLIN | bindings::POLLRDNORM;
         const WRITABLE: u32 = bindings::POLLOUT | bindings::POLLWRNORM;
 
-        table.register_wait(file, &self.link.changed);
+        table.register_wait(file, &self.revocable.changed);
         let ready = match self.direction {
             Direction::Saving => self.is_readable(),
-            Direction::Resuming => self.link.with(|data, device| {
+            Direction::Resuming => self.revocable.with(|data, device| {
                 // SAFETY: As in `fill()`.
                 unsafe { (data.is_writable)(device, self.session) }
             }),
@@ -742,7 +746,7 @@ impl DataStream {
             return Err(EINVAL);
         }
 
-        let (info, flags_are_ours) = self.link.with(|data, device| {
+        let (info, flags_are_ours) = self.revocable.with(|data, device| {
             // SAFETY: The device is open; the core sets the byte once, and any value will do.
             let opted_in =
                 unsafe { (&raw const (*device.as_ptr()).precopy_info_v2).read_volatile() };

@@ -2,6 +2,7 @@
 
 //! Admin commands, section 5.
 
+use crate::backend::BlockBackend;
 use crate::command::{
     high,
     low,
@@ -47,7 +48,6 @@ use crate::registers::{
 };
 use crate::shadow::Shadows;
 use crate::status::Status;
-use crate::store::Store;
 use crate::window::{
     Window,
     WINDOW_SIZE, //
@@ -111,7 +111,7 @@ const NOT_ABORTED: u32 = 1 << 0;
 
 impl Controller {
     /// Executes a command of the admin queue.
-    pub(crate) fn execute_admin<M: GuestMemory, S: Store>(
+    pub(crate) fn execute_admin<M: GuestMemory, S: BlockBackend>(
         &mut self,
         command: &Command,
         memory: &mut M,
@@ -315,7 +315,7 @@ impl Controller {
     }
 
     /// Set Features, section 5.21.
-    fn set_features<S: Store>(&mut self, command: &Command, store: &mut S) -> Outcome {
+    fn set_features<S: BlockBackend>(&mut self, command: &Command, store: &mut S) -> Outcome {
         let feature = Feature::decode(command.cdw10())?;
         if command.cdw10() & FEATURE_SAVE != 0 {
             return Err(Status::NOT_SAVEABLE);

@@ -13,6 +13,7 @@ use pci_config::{
     EXTENDED_CONFIG_SPACE_SIZE, //
 };
 
+use crate::backend::BlockBackend;
 use crate::doorbells::{
     Doorbell,
     PAIRS, //
@@ -39,7 +40,6 @@ use crate::registers::{
     Registers, //
 };
 use crate::shadow::Shadows;
-use crate::store::Store;
 use crate::worker::ADMIN;
 
 /// Bytes of the words that registers take.
@@ -479,7 +479,7 @@ impl Controller {
     }
 
     /// Completes a shutdown. Software cannot be told that the medium failed, and waits for the end.
-    pub(crate) fn shut_down<S: Store>(&mut self, store: &mut S) {
+    pub(crate) fn shut_down<S: BlockBackend>(&mut self, store: &mut S) {
         if flush(store).is_err() {
             self.health.count_media_error();
         }

@@ -2,6 +2,10 @@
 
 //! Commands of the NVM command set, section 6.
 
+use crate::backend::{
+    BackendError, //
+    BlockBackend,
+};
 use crate::command::{
     low,
     Command,
@@ -13,10 +17,6 @@ use crate::identify::TRANSFER_MAX;
 use crate::memory::GuestMemory;
 use crate::prp::Prp;
 use crate::status::Status;
-use crate::store::{
-    Store,
-    StoreError, //
-};
 
 const FLUSH: u8 = 0x00;
 const WRITE: u8 = 0x01;
@@ -58,7 +58,7 @@ struct Extent {
 
 impl Controller {
     /// Executes a command of an I/O queue.
-    pub(crate) fn execute_io<M: GuestMemory, S: Store>(
+    pub(crate) fn execute_io<M: GuestMemory, S: BlockBackend>(
         &mut self,
         command: &Command,
         memory: &mut M,
@@ -95,7 +95,7 @@ impl Controller {
     }
 
     /// Tells the store of what a command of an I/O queue will read.
-    pub(crate) fn announce_read<S: Store>(&self, command: &Command, store: &mut S) {
+    pub(crate) fn announce_read<S: BlockBackend>(&self, command: &Command, store: &mut S) {
         if ![READ, COMPARE].contains(&command.opcode) {
             return;
         }
@@ -107,7 +107,7 @@ impl Controller {
 
     /// Whether a command of an I/O queue can take much longer than the largest transfer: it is about
     /// more bytes than that, or the medium has to have everything before it completes.
-    pub(crate) fn takes_long<S: Store>(&self, command: &Command, store: &S) -> bool {
+    pub(crate) fn takes_long<S: BlockBackend>(&self, command: &Command, store: &S) -> bool {
         let unit_access = command.cdw12() & FORCE_UNIT_ACCESS != 0;
         let flushes = match command.opcode {
             FLUSH => true,
@@ -123,7 +123,7 @@ impl Controller {
         large || flushes && store.has_to_wait()
     }
 
-    fn read<M: GuestMemory, S: Store>(
+    fn read<M: GuestMemory, S: BlockBackend>(
         &mut self,
         command: &Command,
         memory: &mut M,
@@ -147,7 +147,7 @@ impl Controller {
         read.map_err(|error| failure(error, &prp, Status::READ_ERROR))
     }
 
-    fn write<M: GuestMemory, S: Store>(
+    fn write<M: GuestMemory, S: BlockBackend>(
         &mut self,
         command: &Command,
         memory: &mut M,
@@ -160,7 +160,7 @@ impl Controller {
         self.persist(command, store)
     }
 
-    fn compare<M: GuestMemory, S: Store>(
+    fn compare<M: GuestMemory, S: BlockBackend>(
         &mut self,
         command: &Command,
         memory: &mut M,
@@ -172,7 +172,11 @@ impl Controller {
         compared.map_err(|error| failure(error, &prp, Status::READ_ERROR))
     }
 
-    fn write_zeroes<S: Store>(&mut self, command: &Command, store: &mut S) -> Result<(), Status> {
+    fn write_zeroes<S: BlockBackend>(
+        &mut self,
+        command: &Command,
+        store: &mut S,
+    ) -> Result<(), Status> {
         let extent = self.extent(command.cdw10_11(), block_count(command))?;
         let may_deallocate = command.cdw12() & WRITE_ZEROES_DEALLOCATE != 0;
         store
@@ -182,7 +186,7 @@ impl Controller {
     }
 
     /// Dataset Management. All but deallocation is a hint, which is of no use here.
-    fn manage_dataset<M: GuestMemory, S: Store>(
+    fn manage_dataset<M: GuestMemory, S: BlockBackend>(
         &mut self,
         command: &Command,
         memory: &mut M,
@@ -219,7 +223,7 @@ impl Controller {
     }
 
     /// Makes what a command wrote survive a loss of power if it has to.
-    fn persist<S: Store>(&self, command: &Command, store: &mut S) -> Result<(), Status> {
+    fn persist<S: BlockBackend>(&self, command: &Command, store: &mut S) -> Result<(), Status> {
         if command.cdw12() & FORCE_UNIT_ACCESS != 0 || !self.features.write_cache {
             flush(store)?;
         }
@@ -258,7 +262,7 @@ impl Controller {
 }
 
 /// Makes everything that was written survive a loss of power.
-pub(crate) fn flush<S: Store>(store: &mut S) -> Result<(), Status> {
+pub(crate) fn flush<S: BlockBackend>(store: &mut S) -> Result<(), Status> {
     store
         .flush()
         .map_err(|error| failure_of_store(error, Status::WRITE_FAULT))
@@ -285,19 +289,19 @@ fn decode_range(range: &[u8; RANGE_SIZE]) -> (u64, u32) {
 }
 
 /// The status for an error of a store that moved data.
-fn failure(error: StoreError, prp: &Prp, medium: Status) -> Status {
+fn failure(error: BackendError, prp: &Prp, medium: Status) -> Status {
     match error {
-        StoreError::Memory(_) => prp.failure(),
+        BackendError::Memory(_) => prp.failure(),
         _ => failure_of_store(error, medium),
     }
 }
 
 /// The status for an error of a store alone.
-fn failure_of_store(error: StoreError, medium: Status) -> Status {
+fn failure_of_store(error: BackendError, medium: Status) -> Status {
     match error {
         // It moved no data.
-        StoreError::Memory(_) => Status::INTERNAL,
-        StoreError::Full => Status::CAPACITY_EXCEEDED,
-        StoreError::Medium => medium,
+        BackendError::Memory(_) => Status::INTERNAL,
+        BackendError::Full => Status::CAPACITY_EXCEEDED,
+        BackendError::Medium => medium,
     }
 }

@@ -5,7 +5,7 @@
 //! [`Controller`] is the whole device but for the content of its namespace: configuration space,
 //! registers, queues, features and logs. A driver forwards the accesses of a virtual machine to it,
 //! has a worker call [`Controller::work`] with access to the guest's memory ([`GuestMemory`]) and to
-//! the namespace's content ([`Store`]), sends the messages that [`Controller::take_raised`] names or
+//! the namespace's content ([`BlockBackend`]), sends the messages that [`Controller::take_raised`] names or
 //! drives the pin as [`Controller::intx_asserted`] says, and moves the controller to another host
 //! with [`Controller::save`] and [`Controller::load`]. Nothing in here allocates, locks, sleeps or
 //! looks at a clock.
@@ -41,6 +41,7 @@
 #![warn(missing_docs)]
 
 mod admin;
+mod backend;
 mod command;
 mod controller;
 mod doorbells;
@@ -57,10 +58,13 @@ mod registers;
 mod shadow;
 mod state;
 mod status;
-mod store;
 mod window;
 mod worker;
 
+pub use backend::{
+    BackendError, //
+    BlockBackend,
+};
 pub use controller::{
     Controller,
     Work, //
@@ -89,7 +93,3 @@ pub use pci_config::{
     CONFIG_SPACE_SIZE,
 };
 pub use state::LoadError;
-pub use store::{
-    Store,
-    StoreError, //
-};

@@ -2,6 +2,7 @@
 
 //! What the worker does: it takes doorbells, fetches commands, and posts completions.
 
+use crate::backend::BlockBackend;
 use crate::command::{
     Command,
     ENTRY_SIZE, //
@@ -25,7 +26,6 @@ use crate::queue::{
 };
 use crate::registers as regs;
 use crate::status::Status;
-use crate::store::Store;
 
 /// The admin queue.
 pub(crate) const ADMIN: usize = 0;
@@ -59,7 +59,7 @@ impl Controller {
     /// again as long as it returns [`Work::More`].
     ///
     /// Before [`Work::Idle`], event indexes tell a guest with shadow doorbells that it has to ring.
-    pub fn work<M: GuestMemory, S: Store>(
+    pub fn work<M: GuestMemory, S: BlockBackend>(
         &mut self,
         doorbells: &Doorbells,
         memory: &mut M,
@@ -187,7 +187,7 @@ impl Controller {
     ///
     /// It goes on after the queue that was served last, so that none starves whatever the budget is.
     /// `first` says that nothing was executed before.
-    fn execute_round<M: GuestMemory, S: Store>(
+    fn execute_round<M: GuestMemory, S: BlockBackend>(
         &mut self,
         memory: &mut M,
         store: &mut S,
@@ -209,7 +209,7 @@ impl Controller {
 
     /// Executes commands of one queue, at most `budget`, and returns how much of the budget they used
     /// up: one that can take long takes the rest, and is executed only if nothing was before.
-    fn execute_burst<M: GuestMemory, S: Store>(
+    fn execute_burst<M: GuestMemory, S: BlockBackend>(
         &mut self,
         queue: usize,
         memory: &mut M,
@@ -265,7 +265,7 @@ impl Controller {
     }
 
     /// Executes a command and completes it.
-    fn execute<M: GuestMemory, S: Store>(
+    fn execute<M: GuestMemory, S: BlockBackend>(
         &mut self,
         queue: usize,
         command: &Command,

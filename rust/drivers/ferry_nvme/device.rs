@@ -3,8 +3,8 @@
 //! The controller with its store, as the framework sees it.
 
 use crate::{
-    file_store::FileStore,
-    ram_store::RamStore,
+    file_backend::FileBackend,
+    ram_backend::RamBackend,
     settings::{
         NvmeSettings,
         StoreKind, //
@@ -27,13 +27,13 @@ use ferry_core::{
 use kernel::prelude::*;
 use nvme::{
     AccessError,
+    BackendError, //
+    BlockBackend,
     Controller,
     Doorbells,
     GuestMemory,
     MemoryError,
     Parameters,
-    Store,
-    StoreError, //
 };
 
 /// How many commands are executed while the device's lock is held: whoever accesses a register
@@ -72,42 +72,42 @@ impl PostedWrites for Posted {
 }
 
 /// What keeps the content of the namespace.
-enum Content {
-    Ram(RamStore),
-    File(FileStore),
+enum Backend {
+    Ram(RamBackend),
+    File(FileBackend),
 }
 
 /// The content of the namespace, and the guest's memory, which a file reaches by itself.
-struct Namespace<'a> {
-    content: &'a mut Content,
+struct BackendWithDma<'a> {
+    backend: &'a mut Backend,
     dma: &'a Dma<'a>,
 }
 
-impl Store for Namespace<'_> {
+impl BlockBackend for BackendWithDma<'_> {
     fn read(
         &mut self,
         offset: u64,
         len: usize,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
-    ) -> Result<(), StoreError> {
-        match self.content {
-            Content::Ram(store) => store.read(offset, len, sink),
-            Content::File(store) => store.read(offset, len, sink),
+    ) -> Result<(), BackendError> {
+        match self.backend {
+            Backend::Ram(store) => store.read(offset, len, sink),
+            Backend::File(store) => store.read(offset, len, sink),
         }
     }
 
     fn has_to_wait(&self) -> bool {
-        match &*self.content {
+        match &*self.backend {
             // It has nothing to wait for.
-            Content::Ram(_) => false,
-            Content::File(store) => store.has_to_wait(),
+            Backend::Ram(_) => false,
+            Backend::File(store) => store.has_to_wait(),
         }
     }
 
     fn expect_read(&mut self, offset: u64, len: u64) {
-        match self.content {
-            Content::Ram(store) => store.expect_read(offset, len),
-            Content::File(store) => store.expect_read(offset, len),
+        match self.backend {
+            Backend::Ram(store) => store.expect_read(offset, len),
+            Backend::File(store) => store.expect_read(offset, len),
         }
     }
 
@@ -116,11 +116,11 @@ impl Store for Namespace<'_> {
         offset: u64,
         len: usize,
         place: &mut dyn FnMut(usize) -> Result<(u64, usize), MemoryError>,
-    ) -> Result<usize, StoreError> {
-        match self.content {
+    ) -> Result<usize, BackendError> {
+        match self.backend {
             // It lends its own memory.
-            Content::Ram(_) => Ok(0),
-            Content::File(store) => store.read_straight(offset, len, place, self.dma),
+            Backend::Ram(_) => Ok(0),
+            Backend::File(store) => store.read_straight(offset, len, place, self.dma),
         }
     }
 
@@ -129,10 +129,10 @@ impl Store for Namespace<'_> {
         offset: u64,
         len: usize,
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
-    ) -> Result<(), StoreError> {
-        match self.content {
-            Content::Ram(store) => store.write(offset, len, source),
-            Content::File(store) => store.write(offset, len, source),
+    ) -> Result<(), BackendError> {
+        match self.backend {
+            Backend::Ram(store) => store.write(offset, len, source),
+            Backend::File(store) => store.write(offset, len, source),
         }
     }
 
@@ -141,24 +141,24 @@ impl Store for Namespace<'_> {
         offset: u64,
         len: u64,
         may_deallocate: bool,
-    ) -> Result<(), StoreError> {
-        match self.content {
-            Content::Ram(store) => store.write_zeroes(offset, len, may_deallocate),
-            Content::File(store) => store.write_zeroes(offset, len, may_deallocate),
+    ) -> Result<(), BackendError> {
+        match self.backend {
+            Backend::Ram(store) => store.write_zeroes(offset, len, may_deallocate),
+            Backend::File(store) => store.write_zeroes(offset, len, may_deallocate),
         }
     }
 
-    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), StoreError> {
-        match self.content {
-            Content::Ram(store) => store.deallocate(offset, len),
-            Content::File(store) => store.deallocate(offset, len),
+    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), BackendError> {
+        match self.backend {
+            Backend::Ram(store) => store.deallocate(offset, len),
+            Backend::File(store) => store.deallocate(offset, len),
         }
     }
 
-    fn flush(&mut self) -> Result<(), StoreError> {
-        match self.content {
-            Content::Ram(store) => store.flush(),
-            Content::File(store) => store.flush(),
+    fn flush(&mut self) -> Result<(), BackendError> {
+        match self.backend {
+            Backend::Ram(store) => store.flush(),
+            Backend::File(store) => store.flush(),
         }
     }
 }
@@ -184,7 +184,7 @@ impl Display for LoadError {
 pub(crate) struct NvmeDevice {
     controller: KBox<Controller>,
     /// [`None`] is a staged device's whose content lies in the file that the live one has open.
-    content: Option<Content>,
+    backend: Option<Backend>,
 }
 
 impl NvmeDevice {
@@ -194,16 +194,16 @@ impl NvmeDevice {
     ///
     /// `ENOMEM`, or why the file cannot be used.
     pub(crate) fn open(settings: &NvmeSettings, log: Log<'_>) -> Result<Self> {
-        let content = match settings.store {
-            StoreKind::Ram => Content::Ram(RamStore::new(settings.capacity)?),
-            StoreKind::File => Content::File(settings.open_file().inspect_err(|error| {
+        let backend = match settings.store {
+            StoreKind::Ram => Backend::Ram(RamBackend::new(settings.capacity)?),
+            StoreKind::File => Backend::File(settings.open_file().inspect_err(|error| {
                 log("open", &"the file cannot be used", *error);
             })?),
         };
         let parameters = Parameters {
-            capacity: match &content {
-                Content::Ram(_) => settings.capacity,
-                Content::File(store) => store.capacity(),
+            capacity: match &backend {
+                Backend::Ram(_) => settings.capacity,
+                Backend::File(store) => store.capacity(),
             },
             lba_shift: settings.lba_shift,
             queue_pairs: settings.queues,
@@ -217,7 +217,7 @@ impl NvmeDevice {
 
         Ok(Self {
             controller: KBox::new(controller, GFP_KERNEL_ACCOUNT)?,
-            content: Some(content),
+            backend: Some(backend),
         })
     }
 
@@ -228,7 +228,7 @@ impl NvmeDevice {
     ///
     /// `EBUSY` if somebody else has locked it, or why it cannot be flushed.
     fn claim(&mut self, log: Log<'_>) -> Result {
-        let Some(Content::File(store)) = &mut self.content else {
+        let Some(Backend::File(store)) = &mut self.backend else {
             return Ok(());
         };
 
@@ -242,7 +242,7 @@ impl NvmeDevice {
     }
 
     /// Lets whoever has the file next read what was written.
-    fn yield_file(store: &mut FileStore, log: Log<'_>) -> Result {
+    fn yield_file(store: &mut FileBackend, log: Log<'_>) -> Result {
         store.release().inspect_err(|error| {
             log("store", &"the file cannot be flushed", *error);
         })
@@ -253,7 +253,7 @@ impl Model for NvmeDevice {
     type AccessError = AccessError;
     type LoadError = LoadError;
     type Posted = Posted;
-    type Storage = RamStore;
+    type MigratedBlocks = RamBackend;
 
     const TYPE: &'static str = "ferry-nvme";
     const STATE_SIZE: usize = Controller::STATE_SIZE;
@@ -330,14 +330,14 @@ impl Model for NvmeDevice {
         if !self.controller.has_failed() && self.claim(log).is_err() {
             self.controller.fail();
         }
-        let Some(content) = &mut self.content else {
+        let Some(backend) = &mut self.backend else {
             return Work::Done;
         };
 
         let work = self.controller.work(
             &posted.0,
             &mut Memory(dma),
-            &mut Namespace { content, dma },
+            &mut BackendWithDma { backend, dma },
             COMMANDS_AT_ONCE,
         );
         match work {
@@ -352,7 +352,7 @@ impl Model for NvmeDevice {
 
     fn stop(&mut self, posted: &Posted, log: Log<'_>) -> Result {
         self.controller.drain(&posted.0);
-        if let Some(Content::File(store)) = &mut self.content {
+        if let Some(Backend::File(store)) = &mut self.backend {
             Self::yield_file(store, log)?;
         }
         Ok(())
@@ -375,33 +375,33 @@ impl Model for NvmeDevice {
 
         Ok(Self {
             controller,
-            content: storage.map(Content::Ram),
+            backend: storage.map(Backend::Ram),
         })
     }
 
     fn adopt(&mut self, mut staged: Self) -> Self {
         core::mem::swap(&mut self.controller, &mut staged.controller);
-        if staged.content.is_some() {
-            core::mem::swap(&mut self.content, &mut staged.content);
+        if staged.backend.is_some() {
+            core::mem::swap(&mut self.backend, &mut staged.backend);
         }
         staged
     }
 
-    fn storage(&mut self) -> Option<&mut RamStore> {
-        match &mut self.content {
-            Some(Content::Ram(store)) => Some(store),
+    fn storage(&mut self) -> Option<&mut RamBackend> {
+        match &mut self.backend {
+            Some(Backend::Ram(store)) => Some(store),
             _ => None,
         }
     }
 
-    fn new_storage(&self) -> Result<Option<RamStore>> {
-        match &self.content {
-            Some(Content::Ram(store)) => store.new_alike().map(Some),
+    fn new_storage(&self) -> Result<Option<RamBackend>> {
+        match &self.backend {
+            Some(Backend::Ram(store)) => store.new_alike().map(Some),
             _ => Ok(None),
         }
     }
 
-    fn set_storage(&mut self, storage: RamStore) {
-        self.content = Some(Content::Ram(storage));
+    fn set_storage(&mut self, storage: RamBackend) {
+        self.backend = Some(Backend::Ram(storage));
     }
 }

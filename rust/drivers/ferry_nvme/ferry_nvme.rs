@@ -9,8 +9,8 @@
 #![forbid(unsafe_code)]
 
 mod device;
-mod file_store;
-mod ram_store;
+mod file_backend;
+mod ram_backend;
 mod settings;
 
 use crate::{
@@ -32,7 +32,7 @@ module! {
     type: Module,
     name: "ferry_nvme",
     authors: ["The Ferry authors"],
-    description: "Mediated NVMe controller that live-migrates",
+    description: "EmulatedDevice NVMe controller that live-migrates",
     license: "GPL",
     params: {
         window_size: usize {

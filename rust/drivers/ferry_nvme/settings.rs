@@ -6,9 +6,9 @@
 //! Described in `Documentation/ABI/testing/sysfs-bus-mdev-ferry`.
 
 use crate::{
-    file_store::{
+    file_backend::{
         measure,
-        FileStore, //
+        FileBackend, //
     },
     NvmeDriver, //
 };
@@ -124,9 +124,9 @@ impl NvmeSettings {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if none has been chosen, or what [`FileStore::open`] returns.
-    pub(crate) fn open_file(&self) -> Result<FileStore> {
-        FileStore::open(self.file.as_ref().ok_or(ENOENT)?)
+    /// `ENOENT` if none has been chosen, or what [`FileBackend::open`] returns.
+    pub(crate) fn open_file(&self) -> Result<FileBackend> {
+        FileBackend::open(self.file.as_ref().ok_or(ENOENT)?)
     }
 }
 
@@ -143,15 +143,15 @@ impl SettingDirectory for Directory {
         setting::<FilePath>(),
         setting::<Queues>(),
         setting::<Serial>(),
-        setting::<Store>(),
+        setting::<StoreAttribute>(),
         Entry::END,
     ];
 }
 
 /// `store`: what keeps the content, `ram` or `file`.
-struct Store;
+struct StoreAttribute;
 
-impl Setting for Store {
+impl Setting for StoreAttribute {
     type Driver = NvmeDriver;
     type Shown = StoreKind;
     type Parsed = StoreKind;

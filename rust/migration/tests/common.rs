@@ -14,10 +14,10 @@ use migration::Device;
 use migration::Dirty;
 use migration::DirtyBlocks;
 use migration::Errno;
+use migration::MigratedBlocks;
 use migration::Observer;
 use migration::Reason;
 use migration::Refusal;
-use migration::Storage;
 use migration::Window;
 use migration::BLOCK_SIZE;
 
@@ -161,7 +161,7 @@ impl Disk {
     }
 }
 
-impl Storage for Disk {
+impl MigratedBlocks for Disk {
     fn blocks(&self) -> u64 {
         self.blocks
     }
@@ -246,7 +246,7 @@ pub struct Unit {
     pub staged_disk: Option<Disk>,
     pub running: bool,
     /// Whether it initiates no DMA.
-    pub quiet: bool,
+    pub p2p: bool,
     pub configuration: Vec<u8>,
     pub faults: Faults,
     pub calls: Vec<&'static str>,
@@ -268,7 +268,7 @@ impl Unit {
             disk: None,
             staged_disk: None,
             running: true,
-            quiet: false,
+            p2p: false,
             configuration: b"two ports".to_vec(),
             faults: Faults::default(),
             calls: Vec::new(),
@@ -313,10 +313,10 @@ impl Device for Unit {
         Ok(())
     }
 
-    fn set_quiet(&mut self, quiet: bool) {
-        assert_ne!(self.quiet, quiet, "quiet or loud for the second time");
-        self.calls.push(if quiet { "quiet" } else { "loud" });
-        self.quiet = quiet;
+    fn set_p2p(&mut self, p2p: bool) {
+        assert_ne!(self.p2p, p2p, "P2P set or left for the second time");
+        self.calls.push(if p2p { "p2p" } else { "not p2p" });
+        self.p2p = p2p;
     }
 
     fn save(&mut self, out: &mut [u8]) -> Result<usize, Errno> {
@@ -370,10 +370,10 @@ impl Device for Unit {
         assert!(dirty.is_none(), "reset with a storage that is tracked");
         self.live.clear();
         self.running = true;
-        self.quiet = false;
+        self.p2p = false;
     }
 
-    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn Storage) -> R) -> Option<R> {
+    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
         let disk = self.disk.as_mut()?;
         disk.fail_track = self.faults.track;
         Some(f(disk))
@@ -381,7 +381,7 @@ impl Device for Unit {
 
     fn with_staged_storage<R>(
         &mut self,
-        f: impl FnOnce(&mut dyn Storage) -> R,
+        f: impl FnOnce(&mut dyn MigratedBlocks) -> R,
     ) -> Result<Option<R>, Errno> {
         let Some(disk) = &self.disk else {
             return Ok(None);

@@ -326,7 +326,7 @@ fn there_is_no_new_initial_part_where_that_is_not_worth_while() {
     (0..5000).for_each(|index| file.rig.disk().discard(index));
     assert!(!file.info().reinit, "it is empty");
 
-    // Not while the device is quiet: it is about to be stopped.
+    // Not while the device is in P2P: it is about to be stopped.
     let mut file = File::new(source(4096, 5000, 0..5000), 1 << 16);
     file.opted_in = true;
     file.read_all();

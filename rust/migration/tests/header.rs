@@ -451,7 +451,7 @@ fn the_observer_sees_chunks_with_their_totals() {
     for told in &source.seen.0 {
         if let Told::Chunk(state, size, seen) = told {
             total += size;
-            assert_eq!((*state, *seen), (migration::State::StopAndCopy, total));
+            assert_eq!((*state, *seen), (migration::State::StopCopy, total));
         }
     }
     assert_eq!(total, stream.len() as u64, "bytes told of the save");

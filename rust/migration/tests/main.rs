@@ -11,11 +11,11 @@ mod golden;
 mod handshake;
 mod header;
 mod hostile;
+mod migrated_blocks;
 mod refusal;
 mod request;
 mod round_trip;
 mod shared;
-mod storage;
 mod transition;
 mod v2;
 

@@ -5,7 +5,7 @@
 use crate::common::Faults;
 use crate::common::Rig;
 use crate::v2::good_stream;
-use crate::v2::quiet;
+use crate::v2::is_p2p;
 use crate::v2::rig_in;
 use crate::v2::runs;
 use crate::v2::saves;
@@ -150,11 +150,11 @@ fn a_stop_that_fails_leaves_the_device_as_it_was() {
         let expected = Why::Device(crate::common::FAIL_STOP);
         assert_eq!(result, Err(expected), "{from} to {to}");
         assert_eq!(rig.region.fsm_state(), from, "{from} to {to}");
-        assert_eq!(rig.unit.quiet, quiet(from), "{from} to {to}");
+        assert_eq!(rig.unit.p2p, is_p2p(from), "{from} to {to}");
         assert!(rig.unit.running, "{from} to {to}");
         // A single arc needs no more than its own refusal.
         let told = kernel.gave_up.map(|(from, reached, _)| (from, reached));
-        let moved = quiet(from).then_some(()).is_none();
+        let moved = is_p2p(from).then_some(()).is_none();
         assert_eq!(told, moved.then_some((from, from)), "{from} to {to}");
         rig.unit.faults = Faults::default();
         assert_eq!(request(&mut rig, &mut kernel, to), Ok(()), "a second try");
@@ -240,7 +240,7 @@ fn whatever_fails_on_the_way_the_device_goes_back_or_stays() {
                 (Err(_), false) => expected(from, reached, session, faults),
             };
             assert_eq!(rig.region.fsm_state(), expected, "{what}");
-            assert_eq!(rig.unit.quiet, quiet(expected), "{what}: quiet");
+            assert_eq!(rig.unit.p2p, is_p2p(expected), "{what}: P2P");
             let told = result
                 .err()
                 .filter(|_| moved)

@@ -77,8 +77,12 @@ fn v1_38_a_chunk_in_doubt_is_covered_whether_it_was_taken_or_not() {
         let mut source = Rig::new(&pattern(500), 512);
         source.go(&[PRE_COPY]);
         source.pending();
-        let doubtful = source.look();
-        assert_eq!(kinds(&doubtful), [wire::HEADER], "the chunk of pre-copy");
+        let unacknowledged = source.look();
+        assert_eq!(
+            kinds(&unacknowledged),
+            [wire::HEADER],
+            "the chunk of pre-copy"
+        );
         source.go(&[STOP_COPY]);
         let rest = source.drain();
         assert_eq!(
@@ -87,7 +91,7 @@ fn v1_38_a_chunk_in_doubt_is_covered_whether_it_was_taken_or_not() {
             "what follows"
         );
 
-        let mut stream = if taken { doubtful } else { Vec::new() };
+        let mut stream = if taken { unacknowledged } else { Vec::new() };
         stream.extend(rest);
         assert_eq!(
             arrives(&stream, 512, &[512]),
@@ -117,14 +121,14 @@ fn v1_38_a_chunk_in_doubt_that_begins_with_a_restart_is_covered_by_another() {
         let mut stream = source.drain();
         source.go(&[RUNNING, PRE_COPY]);
         source.pending();
-        let doubtful = source.look();
-        assert_eq!(kinds(&doubtful), [wire::RESTART, wire::HEADER]);
+        let unacknowledged = source.look();
+        assert_eq!(kinds(&unacknowledged), [wire::RESTART, wire::HEADER]);
         source.go(&[STOP_COPY]);
         let rest = source.drain();
         assert_eq!(kinds(&rest)[..2], [wire::RESTART, wire::HEADER]);
 
         if taken {
-            stream.extend(doubtful);
+            stream.extend(unacknowledged);
         }
         stream.extend(rest);
         assert_eq!(
@@ -314,7 +318,7 @@ proptest! {
     ) {
         let mut source = Rig::new(&pattern(1000), source_window);
         let mut stream = Vec::new();
-        // A chunk that was looked at and dropped is doubtful only until the user looks again.
+        // A chunk that was looked at and dropped is unacknowledged only until the user looks again.
         for act in acts {
             match act {
                 Act::Go { word } => source.go(&[word]),

@@ -11,9 +11,9 @@ use migration::{
     Dirty,
     DirtyBlocks,
     Errno,
+    MigratedBlocks,
     MigrationRegion,
     Refusal,
-    Storage,
     Window,
     BLOCK_SIZE,
     CONFIGURATION_MAX, //
@@ -139,7 +139,7 @@ impl Disk {
     }
 }
 
-impl Storage for Disk {
+impl MigratedBlocks for Disk {
     fn blocks(&self) -> u64 {
         BLOCKS as u64
     }
@@ -281,13 +281,13 @@ impl Device for Unit {
         self.running = true;
     }
 
-    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn Storage) -> R) -> Option<R> {
+    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
         self.disk.as_mut().map(|disk| f(disk))
     }
 
     fn with_staged_storage<R>(
         &mut self,
-        f: impl FnOnce(&mut dyn Storage) -> R,
+        f: impl FnOnce(&mut dyn MigratedBlocks) -> R,
     ) -> Result<Option<R>, Errno> {
         let has_storage = self.disk.is_some();
         let staged = &mut self.staged_disk;
@@ -813,16 +813,16 @@ fn v1_38_chunk_in_doubt() -> Outcome {
 
 fn v1_38_blocks_in_doubt() -> Outcome {
     // Blocks are cut, as no window of the tests holds one. Which of the chunks is in doubt.
-    for doubtful in 0..24 {
+    for unacknowledged in 0..24 {
         for taken in [false, true] {
             let mut source = Rig::with_disk(3, &[1]);
             let mut destination = Rig::with_disk(99, &[0]);
             source.go(&[PRE_COPY])?;
             destination.go(&[RESUMING])?;
-            for chunk in 0..=doubtful {
+            for chunk in 0..=unacknowledged {
                 source.pending()?;
                 let bytes = source.look()?;
-                if chunk < doubtful || taken {
+                if chunk < unacknowledged || taken {
                     let given = destination.give(bytes, WINDOW_SIZE);
                     given.map_err(|_| "a good stream to be taken")?;
                 }

@@ -49,20 +49,20 @@ const ARCS: [(FsmState, FsmState, &[&str]); 15] = [
     (FsmState::Stop, FsmState::Resuming, &[]),
     (FsmState::Stop, FsmState::StopCopy, &["save"]),
     (FsmState::StopCopy, FsmState::Stop, &[]),
-    (FsmState::Running, FsmState::RunningP2p, &["quiet"]),
-    (FsmState::RunningP2p, FsmState::Running, &["loud"]),
-    (FsmState::RunningP2p, FsmState::Stop, &["stop", "loud"]),
-    (FsmState::Stop, FsmState::RunningP2p, &["quiet", "start"]),
+    (FsmState::Running, FsmState::RunningP2p, &["p2p"]),
+    (FsmState::RunningP2p, FsmState::Running, &["not p2p"]),
+    (FsmState::RunningP2p, FsmState::Stop, &["stop", "not p2p"]),
+    (FsmState::Stop, FsmState::RunningP2p, &["p2p", "start"]),
     (FsmState::Running, FsmState::PreCopy, &[]),
     (FsmState::PreCopy, FsmState::Running, &[]),
-    (FsmState::PreCopy, FsmState::PreCopyP2p, &["quiet"]),
-    (FsmState::PreCopyP2p, FsmState::PreCopy, &["loud"]),
+    (FsmState::PreCopy, FsmState::PreCopyP2p, &["p2p"]),
+    (FsmState::PreCopyP2p, FsmState::PreCopy, &["not p2p"]),
     (FsmState::PreCopyP2p, FsmState::RunningP2p, &[]),
     (FsmState::RunningP2p, FsmState::PreCopyP2p, &[]),
     (
         FsmState::PreCopyP2p,
         FsmState::StopCopy,
-        &["stop", "save", "loud"],
+        &["stop", "save", "not p2p"],
     ),
 ];
 
@@ -83,7 +83,7 @@ pub fn saves(state: FsmState) -> bool {
     )
 }
 
-pub fn quiet(state: FsmState) -> bool {
+pub fn is_p2p(state: FsmState) -> bool {
     matches!(state, FsmState::RunningP2p | FsmState::PreCopyP2p)
 }
 
@@ -242,7 +242,7 @@ fn a_state_is_entered_from_every_other_though_the_kernel_does_not_ask() {
             assert_eq!(rig.arc(to), Ok(()), "{from} to {to}");
             assert_eq!(rig.region.fsm_state(), to, "{from} to {to}");
             assert_eq!(rig.unit.running, runs(to), "{from} to {to}: running");
-            assert_eq!(rig.unit.quiet, quiet(to), "{from} to {to}: quiet");
+            assert_eq!(rig.unit.p2p, is_p2p(to), "{from} to {to}: P2P");
         }
     }
 }
@@ -284,7 +284,7 @@ fn whatever_steps_fail_the_device_is_where_it_was_or_in_error() {
                 (true, true) => FsmState::Error,
             };
             assert_eq!(rig.region.fsm_state(), expected, "{arc}");
-            assert_eq!(rig.unit.quiet, quiet(expected), "{arc}: quiet");
+            assert_eq!(rig.unit.p2p, is_p2p(expected), "{arc}: P2P");
             if !breaks {
                 assert_eq!(rig.unit.running, runs(expected), "{arc}: running");
             }
@@ -301,7 +301,7 @@ fn whatever_steps_fail_the_device_is_where_it_was_or_in_error() {
                 }
                 rig.reset();
                 assert_eq!(rig.region.fsm_state(), FsmState::Running, "{arc}: reset");
-                assert!(!rig.unit.quiet, "{arc}: quiet after a reset");
+                assert!(!rig.unit.p2p, "{arc}: p2p after a reset");
             }
             // It was only delayed. A resume that has just begun cannot be left so.
             if !fails && to == FsmState::Resuming && from != to {
@@ -361,11 +361,11 @@ fn a_device_is_quiet_before_it_starts_and_until_it_has_stopped() {
         let mut rig = rig_in(from, &stream);
         rig.arcs(&[to]);
         let place = |call| rig.unit.calls.iter().position(|seen| *seen == call);
-        if let (Some(start), true) = (place("start"), quiet(to)) {
-            assert!(place("quiet") < Some(start), "{from} to {to}");
+        if let (Some(start), true) = (place("start"), is_p2p(to)) {
+            assert!(place("p2p") < Some(start), "{from} to {to}");
         }
-        if let (Some(stop), Some(loud)) = (place("stop"), place("loud")) {
-            assert!(stop < loud, "{from} to {to}");
+        if let (Some(stop), Some(not_p2p)) = (place("stop"), place("not p2p")) {
+            assert!(stop < not_p2p, "{from} to {to}");
         }
     }
 }
@@ -381,7 +381,7 @@ fn a_reset_ends_quiet() {
             "reset in {state}"
         );
         rig.arcs(&[FsmState::RunningP2p]);
-        assert!(rig.unit.quiet, "quiet after a reset in {state}");
+        assert!(rig.unit.p2p, "p2p after a reset in {state}");
     }
 }
 

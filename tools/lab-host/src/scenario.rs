@@ -235,7 +235,7 @@ impl Scenario {
             Self::DiskMismatch => "disk-mismatch",
             Self::TwoDisks => "two-disks",
             Self::SharedFile => "shared-file",
-            Self::OnItsPin => "on-its-pin",
+            Self::OnItsPin => "intx-only",
             Self::Memory => "memory",
             Self::Iommu => "iommu",
             Self::Multifd => "multifd",

@@ -132,7 +132,7 @@ fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<R
         Scenario::DiskMismatch => disk::mismatch(bench, log),
         Scenario::TwoDisks => disk::two_disks(bench),
         Scenario::SharedFile => disk::shared_file(bench),
-        Scenario::OnItsPin => disk::on_its_pin(bench),
+        Scenario::OnItsPin => disk::intx_only(bench),
         Scenario::Memory => machine::memory(bench),
         Scenario::Iommu => machine::iommu(bench),
         Scenario::Multifd => newer::multifd(bench),

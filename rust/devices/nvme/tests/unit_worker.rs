@@ -3,13 +3,13 @@
 //! What the worker costs, and what stops it: accesses of memory, large pages, bus mastering, resets.
 
 use nvme::{
+    BackendError,
+    BlockBackend,
     Controller,
     Doorbells,
     GuestMemory,
     MemoryError,
     Parameters,
-    Store,
-    StoreError,
     Work, //
 };
 
@@ -99,13 +99,13 @@ struct Disk {
     places: Vec<(u64, usize)>,
 }
 
-impl Store for Disk {
+impl BlockBackend for Disk {
     fn read(
         &mut self,
         offset: u64,
         len: usize,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), BackendError> {
         Ok(sink(&self.bytes[offset as usize..][..len])?)
     }
 
@@ -114,7 +114,7 @@ impl Store for Disk {
         _offset: u64,
         len: usize,
         place: &mut dyn FnMut(usize) -> Result<(u64, usize), MemoryError>,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<usize, BackendError> {
         let most = self.straight.min(len);
         let mut moved = 0;
         while moved < most {
@@ -135,20 +135,20 @@ impl Store for Disk {
         offset: u64,
         len: usize,
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), BackendError> {
         Ok(source(&mut self.bytes[offset as usize..][..len])?)
     }
 
-    fn write_zeroes(&mut self, offset: u64, len: u64, _: bool) -> Result<(), StoreError> {
+    fn write_zeroes(&mut self, offset: u64, len: u64, _: bool) -> Result<(), BackendError> {
         self.bytes[offset as usize..][..len as usize].fill(0);
         Ok(())
     }
 
-    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), StoreError> {
+    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), BackendError> {
         self.write_zeroes(offset, len, true)
     }
 
-    fn flush(&mut self) -> Result<(), StoreError> {
+    fn flush(&mut self) -> Result<(), BackendError> {
         Ok(())
     }
 }

@@ -322,7 +322,7 @@ const ON_ITS_PIN: &str = "
     *MSI* | '') echo \"expected the disk's pin, saw: $seen\"; exit 1 ;;
     esac";
 
-pub fn on_its_pin(bench: &mut Bench<'_>) -> Result<Running> {
+pub fn intx_only(bench: &mut Bench<'_>) -> Result<Running> {
     let recipe = Recipe::new(bench.kind()?);
     let mut running = bench.boot_with(Hardware {
         kernel_options: WITHOUT_MESSAGES,

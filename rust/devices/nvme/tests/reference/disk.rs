@@ -3,9 +3,9 @@
 //! A store in a `Vec`, which checks what the controller asks of it.
 
 use nvme::{
+    BackendError, //
+    BlockBackend,
     MemoryError,
-    Store,
-    StoreError, //
 };
 
 use crate::spec::PAGE;
@@ -83,16 +83,16 @@ impl Disk {
         assert_eq!(length % self.block as u64, 0, "{length} are whole blocks");
     }
 
-    fn check(&mut self, offset: u64, length: u64) -> Result<(), StoreError> {
+    fn check(&mut self, offset: u64, length: u64) -> Result<(), BackendError> {
         self.check_range(offset, length);
         self.requests += 1;
         self.trouble()
     }
 
-    fn trouble(&self) -> Result<(), StoreError> {
+    fn trouble(&self) -> Result<(), BackendError> {
         match self.trouble {
-            Some(Trouble::Full) => Err(StoreError::Full),
-            Some(Trouble::Medium) => Err(StoreError::Medium),
+            Some(Trouble::Full) => Err(BackendError::Full),
+            Some(Trouble::Medium) => Err(BackendError::Medium),
             None => Ok(()),
         }
     }
@@ -118,7 +118,7 @@ impl Disk {
     }
 }
 
-impl Store for Disk {
+impl BlockBackend for Disk {
     fn has_to_wait(&self) -> bool {
         self.has_to_wait
     }
@@ -133,10 +133,10 @@ impl Store for Disk {
         offset: u64,
         len: usize,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), BackendError> {
         self.check(offset, len as u64)?;
         for piece in self.pieces(offset, len) {
-            sink(&self.bytes[piece]).map_err(StoreError::Memory)?;
+            sink(&self.bytes[piece]).map_err(BackendError::Memory)?;
         }
         Ok(())
     }
@@ -146,11 +146,11 @@ impl Store for Disk {
         offset: u64,
         len: usize,
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), BackendError> {
         self.check(offset, len as u64)?;
         for piece in self.pieces(offset, len) {
             self.unflushed += piece.len() as u64;
-            source(&mut self.bytes[piece]).map_err(StoreError::Memory)?;
+            source(&mut self.bytes[piece]).map_err(BackendError::Memory)?;
         }
         Ok(())
     }
@@ -160,7 +160,7 @@ impl Store for Disk {
         offset: u64,
         len: u64,
         may_deallocate: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), BackendError> {
         self.check(offset, len)?;
         self.unflushed += len;
         if may_deallocate {
@@ -170,14 +170,14 @@ impl Store for Disk {
         Ok(())
     }
 
-    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), StoreError> {
+    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), BackendError> {
         self.check(offset, len)?;
         self.deallocated += len;
         self.zero(offset, len);
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), StoreError> {
+    fn flush(&mut self) -> Result<(), BackendError> {
         self.requests += 1;
         self.trouble()?;
         self.flushes += 1;

@@ -12,7 +12,6 @@
 
 #![forbid(unsafe_code)]
 
-mod card;
 mod check;
 mod kmsg;
 mod ktap;
@@ -20,6 +19,7 @@ mod options;
 mod random;
 mod second;
 mod statements;
+mod test_device;
 mod tests;
 
 use std::path::PathBuf;
@@ -29,13 +29,13 @@ use std::sync::Arc;
 use clap::Parser;
 use vfio_client::stream;
 
-use crate::card::Context;
-use crate::card::Target;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::ktap::Exit;
 use crate::ktap::Planned;
 use crate::options::Common;
+use crate::test_device::Context;
+use crate::test_device::Target;
 use crate::tests::Case;
 
 /// The types that are tested when none is named.

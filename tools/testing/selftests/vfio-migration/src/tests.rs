@@ -16,9 +16,9 @@ pub mod state;
 mod sysfs;
 mod uart;
 
-use crate::card::Context;
-use crate::card::Kind;
 use crate::ktap::Test;
+use crate::test_device::Context;
+use crate::test_device::Kind;
 
 /// A test of a device.
 pub type Case = Test<Context>;

@@ -7,15 +7,15 @@ use vfio_client::migration::State;
 use vfio_client::uart::PORT_SIZE;
 use vfio_client::Region;
 
-use crate::card::Card;
-use crate::card::Context;
-use crate::card::Kind;
 use crate::check::denied;
 use crate::check::holds;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::test_device::Context;
+use crate::test_device::Kind;
+use crate::test_device::TestDevice;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -118,7 +118,7 @@ fn enable_bit(kind: Kind) -> u16 {
 
 /// Returns the device's configuration space.
 #[track_caller]
-pub fn space(card: &Card) -> Outcome<Region> {
+pub fn space(card: &TestDevice) -> Outcome<Region> {
     Ok(card.device().region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?)
 }
 
@@ -140,7 +140,7 @@ fn msi(space: &Region) -> Outcome<u64> {
 
 /// Enables MSI, as the guest's PCI core does.
 #[track_caller]
-pub fn enable_msi(card: &Card) -> Outcome {
+pub fn enable_msi(card: &TestDevice) -> Outcome {
     let space = space(card)?;
     let control = msi(&space)? + MSI_CONTROL;
     let command = space.read_u16(COMMAND)? | COMMAND_MASTER;
@@ -150,7 +150,7 @@ pub fn enable_msi(card: &Card) -> Outcome {
 }
 
 fn config_identity_is_a_serial_card_for_experiments(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     same("size", space.size(), SIZE)?;
     same("vendor", space.read_u16(VENDOR)?, 0x1af4)?;
@@ -172,7 +172,7 @@ fn config_identity_is_a_serial_card_for_experiments(context: &Context) -> Outcom
 }
 
 fn config_bar0_tells_its_size(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     let size = PORT_SIZE as u32 * u32::from(context.ports());
     same(
@@ -196,7 +196,7 @@ fn config_bar0_tells_its_size(context: &Context) -> Outcome {
 }
 
 fn config_the_other_bars_are_not_there(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     for register in [0x14, 0x18, 0x1c, 0x20, 0x24, ROM] {
         space.write(register, &u32::MAX.to_le_bytes())?;
@@ -210,7 +210,7 @@ fn config_the_other_bars_are_not_there(context: &Context) -> Outcome {
 }
 
 fn config_the_capability_list_ends_and_has_msi(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     same(
         "capabilities bit of the status",
@@ -238,7 +238,7 @@ fn config_the_capability_list_ends_and_has_msi(context: &Context) -> Outcome {
 
 /// As for vfio-pci, which enables the device: a user that does not know of the bits finds registers.
 fn config_the_bars_answer_at_first(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     same(
         "command",
@@ -257,7 +257,7 @@ fn config_the_bars_answer_at_first(context: &Context) -> Outcome {
 
 /// Returns what the whole of the first base address register reads as.
 #[track_caller]
-fn bar0(card: &Card) -> Outcome<Vec<u8>> {
+fn bar0(card: &TestDevice) -> Outcome<Vec<u8>> {
     let region = card.device().region(vfio::VFIO_PCI_BAR0_REGION_INDEX)?;
     let mut bytes = vec![0; region.size() as usize];
     region.read(0, &mut bytes)?;
@@ -265,7 +265,7 @@ fn bar0(card: &Card) -> Outcome<Vec<u8>> {
 }
 
 fn config_a_bar_that_is_not_enabled_reads_as_ones_and_takes_nothing(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(3)?;
     let space = space(&card)?;
     let command = space.read_u16(COMMAND)?;
@@ -293,14 +293,14 @@ fn config_a_bar_that_is_not_enabled_reads_as_ones_and_takes_nothing(context: &Co
 }
 
 fn config_the_enable_bits_move(context: &Context) -> Outcome {
-    let source = Card::new(context)?;
+    let source = TestDevice::new(context)?;
     source.fill(4)?;
     let command = space(&source)?.read_u16(COMMAND)?;
     let disabled = command & !enable_bit(context.kind);
     space(&source)?.write(COMMAND, &disabled.to_le_bytes())?;
     let stream = source.save()?;
 
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.resume(&stream)?;
     let space = space(&card)?;
     same("command", space.read_u16(COMMAND)?, disabled)?;
@@ -312,7 +312,7 @@ fn config_the_enable_bits_move(context: &Context) -> Outcome {
 }
 
 fn config_every_width_and_alignment_reads_the_same(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     same("size", space.size(), size(context.kind))?;
     let mut whole = vec![0; size(context.kind) as usize];
@@ -337,7 +337,7 @@ fn config_every_width_and_alignment_reads_the_same(context: &Context) -> Outcome
 }
 
 fn config_read_only_fields_stay(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     let mut before = vec![0; 4];
     for at in [VENDOR, CLASS, CAPABILITIES, 0x2c] {
@@ -357,7 +357,7 @@ fn config_read_only_fields_stay(context: &Context) -> Outcome {
 }
 
 fn config_accesses_out_of_range_are_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     let size = size(context.kind);
     let before = space.read_u16(COMMAND)?;
@@ -385,7 +385,7 @@ fn config_accesses_out_of_range_are_refused(context: &Context) -> Outcome {
 }
 
 fn config_accesses_to_a_bad_address_are_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     for len in [1, 2, 4, 8, 256] {
         denied(
@@ -401,7 +401,7 @@ fn config_accesses_to_a_bad_address_are_refused(context: &Context) -> Outcome {
 }
 
 fn config_absent_regions_have_no_size_and_no_bytes(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for index in 0..vfio::VFIO_PCI_NUM_REGIONS {
         if matches!(
             index,

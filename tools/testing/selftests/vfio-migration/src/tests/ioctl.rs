@@ -12,12 +12,12 @@ use vfio_client::AddressSpace as _;
 use vfio_client::Device;
 use vfio_client::Errno;
 
-use crate::card::Card;
-use crate::card::Context;
 use crate::check::bare;
 use crate::check::holds;
 use crate::check::same;
 use crate::check::Outcome;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -65,7 +65,7 @@ fn ask(device: &Device, request: Request, argsz: u32, index: u32) -> Result<Vec<
 }
 
 fn ioctl_device_info(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let info = card.device().info()?;
     same(
         "flags",
@@ -87,7 +87,7 @@ fn ioctl_device_info(context: &Context) -> Outcome {
 }
 
 fn ioctl_info_with_a_short_argsz_is_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for (request, least) in INFOS {
         for argsz in [0, 1, 4, 8, least as u32 - 1] {
             bare(
@@ -101,7 +101,7 @@ fn ioctl_info_with_a_short_argsz_is_refused(context: &Context) -> Outcome {
 }
 
 fn ioctl_info_with_a_long_argsz_is_answered(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for (request, _) in INFOS {
         for argsz in [128, 4096, u32::MAX] {
             let answer = ask(card.device(), request, argsz, 0);
@@ -115,7 +115,7 @@ fn ioctl_info_with_a_long_argsz_is_answered(context: &Context) -> Outcome {
 }
 
 fn ioctl_info_of_an_index_that_is_not_there_is_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let has = card.device().info()?;
     for (request, count) in [
         (Request::DEVICE_GET_REGION_INFO, has.regions),
@@ -140,7 +140,7 @@ fn ioctl_info_of_an_index_that_is_not_there_is_refused(context: &Context) -> Out
 }
 
 fn ioctl_with_a_bad_address_is_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for request in [
         Request::DEVICE_GET_INFO,
         Request::DEVICE_GET_REGION_INFO,
@@ -160,7 +160,7 @@ fn ioctl_with_a_bad_address_is_refused(context: &Context) -> Outcome {
 }
 
 fn ioctl_into_read_only_memory_is_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let index = card.migration.region().info().index;
     for (request, index) in [
         (Request::DEVICE_GET_INFO, 0),
@@ -177,7 +177,7 @@ fn ioctl_into_read_only_memory_is_refused(context: &Context) -> Outcome {
 }
 
 fn ioctl_unknown_is_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     // Those of PCI that no mdev has, and some that nobody has.
     for distance in [12, 13, 15, 16, 30, 99, 150] {
         let request = Request::new(distance);
@@ -202,7 +202,7 @@ fn feature(flags: u32, argsz: u32) -> Vec<u8> {
 }
 
 fn ioctl_features_that_are_not_there_are_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     // What there is of the migration's second version, its own tests tell.
     for id in [
         vfio::VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
@@ -222,7 +222,7 @@ fn ioctl_features_that_are_not_there_are_refused(context: &Context) -> Outcome {
 }
 
 fn ioctl_malformed_features_are_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for (flags, argsz) in [
         (vfio::VFIO_DEVICE_FEATURE_GET, 0),
         (vfio::VFIO_DEVICE_FEATURE_GET, 7),
@@ -250,7 +250,7 @@ fn ioctl_malformed_features_are_refused(context: &Context) -> Outcome {
 
 fn ioctl_the_container_tracks_dirty_pages(context: &Context) -> Outcome {
     // QEMU 7.2 blocks migration without it.
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let memory = vfio_client::Mapping::anonymous(1 << 20).map_err(crate::check::Stop::failed)?;
     let memory = std::sync::Arc::new(memory);
     let container = &card.session.container;

@@ -24,12 +24,12 @@ use vfio_client::uart::MSR_DCTS;
 use vfio_client::Errno;
 use vfio_client::EventFd;
 
-use crate::card::Card;
-use crate::card::Context;
-use crate::card::PATIENCE;
 use crate::check::holds;
 use crate::check::same;
 use crate::check::Outcome;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
+use crate::test_device::PATIENCE;
 use crate::tests::cases;
 use crate::tests::config;
 use crate::tests::Case;
@@ -60,7 +60,7 @@ pub const CASES: &[Case] = cases![
 ];
 
 #[track_caller]
-fn intx(card: &Card) -> Outcome<EventFd> {
+fn intx(card: &TestDevice) -> Outcome<EventFd> {
     let event = EventFd::new()?;
     card.device().set_trigger(Index::Intx, Some(&event))?;
     Ok(event)
@@ -68,18 +68,18 @@ fn intx(card: &Card) -> Outcome<EventFd> {
 
 /// Has the first port ask for attention because its transmitter has room.
 #[track_caller]
-fn raise(card: &Card) -> Outcome {
+fn raise(card: &TestDevice) -> Outcome {
     Ok(card.port(0)?.write(Register::Ier, IER_THRI)?)
 }
 
 /// Takes the reason away.
 #[track_caller]
-fn lower(card: &Card) -> Outcome {
+fn lower(card: &TestDevice) -> Outcome {
     Ok(card.port(0)?.write(Register::Ier, 0)?)
 }
 
 fn irq_info_of_every_index(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let intx = card.device().irq_info(Index::Intx as u32)?;
     same("INTx", intx.count, 1)?;
     same(
@@ -102,7 +102,7 @@ fn irq_info_of_every_index(context: &Context) -> Outcome {
 }
 
 fn irq_intx_signals_once_and_masks_itself(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = intx(&card)?;
     raise(&card)?;
     same("interrupts", event.wait(PATIENCE)?, 1)?;
@@ -115,7 +115,7 @@ fn irq_intx_signals_once_and_masks_itself(context: &Context) -> Outcome {
 }
 
 fn irq_intx_comes_again_when_unmasked_while_the_line_is_up(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = intx(&card)?;
     raise(&card)?;
     for _ in 0..5 {
@@ -126,7 +126,7 @@ fn irq_intx_comes_again_when_unmasked_while_the_line_is_up(context: &Context) ->
 }
 
 fn irq_intx_does_not_come_again_when_the_line_is_down(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = intx(&card)?;
     raise(&card)?;
     same("interrupts", event.wait(PATIENCE)?, 1)?;
@@ -141,7 +141,7 @@ fn irq_intx_does_not_come_again_when_the_line_is_down(context: &Context) -> Outc
 }
 
 fn irq_intx_unmasked_by_eventfd(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = intx(&card)?;
     let unmask = EventFd::new()?;
     card.device().set_irqs(
@@ -167,7 +167,7 @@ fn irq_intx_unmasked_by_eventfd(context: &Context) -> Outcome {
 }
 
 fn irq_intx_masked_by_the_user_waits(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = intx(&card)?;
     card.device().mask(Index::Intx)?;
     raise(&card)?;
@@ -184,7 +184,7 @@ fn irq_intx_masked_by_the_user_waits(context: &Context) -> Outcome {
 }
 
 fn irq_intx_stays_masked_when_its_eventfd_is_replaced(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let device = card.device();
     let first = intx(&card)?;
     device.mask(Index::Intx)?;
@@ -202,14 +202,14 @@ fn irq_intx_stays_masked_when_its_eventfd_is_replaced(context: &Context) -> Outc
 }
 
 fn irq_intx_is_signalled_at_set_up_when_already_due(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     raise(&card)?;
     let event = intx(&card)?;
     same("interrupts", event.wait(PATIENCE)?, 1)
 }
 
 fn irq_intx_disable_bit_keeps_it_quiet(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = intx(&card)?;
     let space = config::space(&card)?;
     let command = config::COMMAND_IO | config::COMMAND_INTX_DISABLE;
@@ -221,7 +221,7 @@ fn irq_intx_disable_bit_keeps_it_quiet(context: &Context) -> Outcome {
 }
 
 fn irq_status_bit_shows_the_line(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = config::space(&card)?;
     let status = |what: &str, expected: u16| -> Outcome {
         same(
@@ -239,7 +239,7 @@ fn irq_status_bit_shows_the_line(context: &Context) -> Outcome {
 
 /// Whichever way it was enabled: by the guest in configuration space, or by whoever listens.
 fn irq_status_bit_is_0_while_msi_is_enabled(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = config::space(&card)?;
     let status = |what: &str, expected: u16| -> Outcome {
         same(
@@ -261,7 +261,7 @@ fn irq_status_bit_is_0_while_msi_is_enabled(context: &Context) -> Outcome {
 }
 
 fn irq_of_every_source(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = intx(&card)?;
     let port = card.byte_port(0)?;
 
@@ -294,7 +294,7 @@ fn irq_of_every_source(context: &Context) -> Outcome {
 }
 
 fn irq_of_every_port(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = intx(&card)?;
     for number in 0..context.ports() {
         let port = card.port(number)?;
@@ -311,7 +311,7 @@ fn irq_of_every_port(context: &Context) -> Outcome {
 }
 
 fn irq_msi_signals_every_edge(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = EventFd::new()?;
     config::enable_msi(&card)?;
     card.device().set_trigger(Index::Msi, Some(&event))?;
@@ -324,7 +324,7 @@ fn irq_msi_signals_every_edge(context: &Context) -> Outcome {
 }
 
 fn irq_msi_takes_the_place_of_intx(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let line = intx(&card)?;
     card.device().disable_irqs(Index::Intx)?;
     config::enable_msi(&card)?;
@@ -340,7 +340,7 @@ fn irq_msi_takes_the_place_of_intx(context: &Context) -> Outcome {
 }
 
 fn irq_triggered_by_the_user(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = intx(&card)?;
     let device = card.device();
     device.set_irqs(Index::Intx, Action::Trigger, 0, 1, Data::None)?;
@@ -355,7 +355,7 @@ fn irq_triggered_by_the_user(context: &Context) -> Outcome {
 }
 
 fn irq_not_signalled_after_its_eventfd_was_taken_away(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = intx(&card)?;
     card.device().set_trigger(Index::Intx, None)?;
     raise(&card)?;
@@ -381,7 +381,7 @@ fn irq_malformed_set_ups_change_nothing(context: &Context) -> Outcome {
     const TRIGGER: u32 = vfio::VFIO_IRQ_SET_ACTION_TRIGGER;
     const SIZE: u32 = size_of::<vfio::vfio_irq_set>() as u32;
 
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = intx(&card)?;
     let plain = std::fs::File::open("/proc/self/status").map_err(crate::check::Stop::failed)?;
     let plain = plain.as_raw_fd().to_ne_bytes();
@@ -570,7 +570,7 @@ fn irq_malformed_set_ups_change_nothing(context: &Context) -> Outcome {
 
 fn irq_set_ups_registers_and_states_from_many_threads(context: &Context) -> Outcome {
     const ROUNDS: usize = 300;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let device = card.device();
     let events = [EventFd::new()?, EventFd::new()?, EventFd::new()?];
     let [line, message, unmask] = &events;
@@ -641,14 +641,14 @@ fn irq_set_ups_registers_and_states_from_many_threads(context: &Context) -> Outc
 }
 
 fn irq_survives_a_migration_in_flight(context: &Context) -> Outcome {
-    let source = Card::new(context)?;
+    let source = TestDevice::new(context)?;
     let event = intx(&source)?;
     source.byte_port(0)?.write(Register::Ier, IER_RDI)?;
     source.port(0)?.send(b"in flight")?;
     same("interrupts at the source", event.wait(PATIENCE)?, 1)?;
     let stream = source.save()?;
 
-    let destination = Card::new(context)?;
+    let destination = TestDevice::new(context)?;
     destination.set(State::RESUMING)?;
     destination.migration.feed(&stream, usize::MAX)?;
     let event = intx(&destination)?;
@@ -666,7 +666,7 @@ fn irq_survives_a_migration_in_flight(context: &Context) -> Outcome {
 }
 
 fn irq_of_msi_survives_a_migration_in_flight(context: &Context) -> Outcome {
-    let source = Card::new(context)?;
+    let source = TestDevice::new(context)?;
     config::enable_msi(&source)?;
     source.set(State::STOP)?;
     source.set(State::RUNNING)?;
@@ -677,7 +677,7 @@ fn irq_of_msi_survives_a_migration_in_flight(context: &Context) -> Outcome {
     lower(&source)?;
     let stream = source.save()?;
 
-    let destination = Card::new(context)?;
+    let destination = TestDevice::new(context)?;
     destination.set(State::RESUMING)?;
     destination.migration.feed(&stream, usize::MAX)?;
     config::enable_msi(&destination)?;

@@ -8,10 +8,6 @@ use vfio_client::migration::State;
 use vfio_client::Errno;
 use vfio_client::Mapping;
 
-use crate::card::good_stream;
-use crate::card::Card;
-use crate::card::Context;
-use crate::card::WINDOW_SIZE;
 use crate::check::denied;
 use crate::check::holds;
 use crate::check::same;
@@ -23,6 +19,10 @@ use crate::kmsg::lines_of;
 use crate::kmsg::no_complaint;
 use crate::stream::identity;
 use crate::stream::HEADER_RECORD;
+use crate::test_device::good_stream;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
+use crate::test_device::WINDOW_SIZE;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -49,7 +49,7 @@ fn log_a_refused_stream_says_why(context: &Context) -> Outcome {
     }
     let mut corrupt = good.bytes();
     corrupt[40] ^= 1;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for (stream, errno) in [
         (newer.bytes(), Errno::PROTONOSUPPORT),
         (corrupt, Errno::BADMSG),
@@ -65,7 +65,7 @@ fn log_a_refused_stream_says_why(context: &Context) -> Outcome {
 }
 
 fn log_a_refused_state_says_why(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let code = format!("(-{})", Errno::INVAL.raw_os_error());
     expect_line(&[context.kind.driver(), card.mdev.uuid(), &code], || {
         denied(
@@ -76,7 +76,7 @@ fn log_a_refused_state_says_why(context: &Context) -> Outcome {
 }
 
 fn log_a_refused_access_says_why(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let code = format!("(-{})", Errno::INVAL.raw_os_error());
     expect_line(&[context.kind.driver(), card.mdev.uuid(), &code], || {
         denied(
@@ -95,7 +95,7 @@ fn log_a_refused_window_size_says_why(context: &Context) -> Outcome {
 }
 
 /// Malformed accesses, many more than the log takes at once.
-fn make_noise(card: &Card) -> Outcome {
+fn make_noise(card: &TestDevice) -> Outcome {
     for _ in 0..100 {
         denied(
             "a malformed access",
@@ -108,7 +108,7 @@ fn make_noise(card: &Card) -> Outcome {
 fn log_noise_hides_neither_a_refused_stream_nor_another_device(context: &Context) -> Outcome {
     let mut corrupt = good_stream(context, 1)?.bytes();
     corrupt[40] ^= 1;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let code = format!("(-{})", Errno::BADMSG.raw_os_error());
     let lines = lines_of(&[card.mdev.uuid(), &code], || {
         make_noise(&card)?;
@@ -132,7 +132,7 @@ fn log_noise_hides_neither_a_refused_stream_nor_another_device(context: &Context
     })?;
     same("lines of the second stream", lines.len(), 1)?;
 
-    let other = Card::new(context)?;
+    let other = TestDevice::new(context)?;
     let lines = lines_of(&[other.mdev.uuid()], || {
         make_noise(&card)?;
         denied(
@@ -144,7 +144,7 @@ fn log_noise_hides_neither_a_refused_stream_nor_another_device(context: &Context
 }
 
 fn log_tells_how_many_lines_were_suppressed(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let lines = lines_of(&[card.mdev.uuid()], || make_noise(&card))?;
     holds(
         (1..100).contains(&lines.len()),
@@ -168,7 +168,7 @@ fn log_tells_how_many_lines_were_suppressed(context: &Context) -> Outcome {
 }
 
 fn log_a_refused_mapping_of_registers_once_per_process(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let lines = lines_of(&[card.mdev.uuid(), "BAR 0 cannot be mapped"], || {
         for _ in 0..20 {
             let mapped = Mapping::new(card.device(), 0, 4096);
@@ -212,7 +212,7 @@ fn trace_a_migration_shows_in_tracefs(context: &Context) -> Outcome {
             .map_err(|error| Stop::failed(format_args!("{}: {error}", path.display())))
     };
     let stream = good_stream(context, 2)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     write(&trace, "")?;
     write(&events, "1")?;
     let moved = || -> Outcome {

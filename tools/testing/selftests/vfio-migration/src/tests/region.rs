@@ -24,10 +24,6 @@ use vfio_client::sys::Request;
 use vfio_client::Errno;
 use vfio_client::Mapping;
 
-use crate::card::good_stream;
-use crate::card::image;
-use crate::card::Card;
-use crate::card::Context;
 use crate::check::bare;
 use crate::check::denied;
 use crate::check::differs;
@@ -40,6 +36,10 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::random::Random;
 use crate::stream::MAGIC;
+use crate::test_device::good_stream;
+use crate::test_device::image;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -96,7 +96,7 @@ pub const CASES: &[Case] = cases![
 ];
 
 fn v1_01_exactly_one_region_has_the_migration_type(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let mut found = Vec::new();
     for index in 0..card.device().info()?.regions {
         let region = card.device().region(index)?;
@@ -113,7 +113,7 @@ fn v1_01_exactly_one_region_has_the_migration_type(context: &Context) -> Outcome
 
 fn v1_01_region_info_asks_for_more_room_and_then_gets_it(context: &Context) -> Outcome {
     const SIZE: usize = size_of::<vfio::vfio_region_info>();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let index = card.migration.region().info().index;
     let ask = |argsz: usize| {
         let mut answer = vec![0; argsz];
@@ -156,7 +156,7 @@ fn v1_01_region_info_asks_for_more_room_and_then_gets_it(context: &Context) -> O
 }
 
 fn v1_01_the_standard_regions_have_no_type(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for index in 0..vfio::VFIO_PCI_NUM_REGIONS {
         let region = card.device().region(index)?;
         same(
@@ -173,7 +173,7 @@ fn v1_01_the_standard_regions_have_no_type(context: &Context) -> Outcome {
 }
 
 fn v1_02_the_fields_are_where_the_header_has_them(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let region = card.migration.region();
     same("header size", HEADER_SIZE, 32)?;
     same("device_state at 0", region.read_u32(0)?, State::RUNNING.0)?;
@@ -193,7 +193,7 @@ fn v1_02_the_fields_are_where_the_header_has_them(context: &Context) -> Outcome 
 }
 
 fn v1_03_only_a_fields_own_width_and_alignment_is_accepted(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let region = card.migration.region();
     for offset in 0..HEADER_SIZE + 16 {
         for len in [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 33, 64] {
@@ -219,7 +219,7 @@ fn v1_03_only_a_fields_own_width_and_alignment_is_accepted(context: &Context) ->
 
 fn v1_03_a_refused_access_changes_nothing_in_any_state(context: &Context) -> Outcome {
     for state in State::VALID {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         card.set(state)?;
         let region = card.migration.region();
         if state.is_saving() {
@@ -268,7 +268,7 @@ fn v1_03_a_refused_access_changes_nothing_in_any_state(context: &Context) -> Out
 }
 
 fn v1_03_an_access_across_header_and_data_is_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let region = card.migration.region();
     let window = card.migration.window().offset;
     for (offset, len) in [
@@ -299,7 +299,7 @@ fn v1_03_an_access_across_header_and_data_is_refused(context: &Context) -> Outco
 }
 
 fn v1_03_an_access_past_the_region_is_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let region = card.migration.region();
     let end = region.size();
     for (offset, len) in [
@@ -327,7 +327,7 @@ fn v1_03_an_access_past_the_region_is_refused(context: &Context) -> Outcome {
 }
 
 fn v1_03_an_access_to_a_bad_address_changes_nothing(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let region = card.migration.region();
     for (offset, len) in FIELDS {
         refused(
@@ -363,7 +363,7 @@ fn v1_03_an_access_to_a_bad_address_changes_nothing(context: &Context) -> Outcom
 }
 
 fn v1_03_an_access_of_no_bytes_changes_nothing(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::STOP_COPY)?;
     card.migration.pending()?;
     let before = card.migration.presented()?;
@@ -377,7 +377,7 @@ fn v1_03_an_access_of_no_bytes_changes_nothing(context: &Context) -> Outcome {
 }
 
 fn v1_04_reserved_reads_zero_and_takes_any_write(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let region = card.migration.region();
     for state in [
         State::RUNNING,
@@ -402,7 +402,7 @@ fn v1_04_reserved_reads_zero_and_takes_any_write(context: &Context) -> Outcome {
 
 fn v1_05_pending_bytes_and_data_offset_are_read_only(context: &Context) -> Outcome {
     for state in State::VALID {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         card.set(state)?;
         let region = card.migration.region();
         for (field, name) in [
@@ -449,7 +449,7 @@ fn v1_05_pending_bytes_and_data_offset_are_read_only(context: &Context) -> Outco
 
 fn v1_06_two_threads_never_see_half_a_state_change(context: &Context) -> Outcome {
     const ROUNDS: usize = 300;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let migration = &card.migration;
     let cycle = |states: &[State]| -> Outcome {
         for _ in 0..ROUNDS {
@@ -491,7 +491,7 @@ fn v1_06_two_threads_never_see_half_a_state_change(context: &Context) -> Outcome
 }
 
 fn v1_06_a_polling_thread_does_not_disturb_a_save(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(6)?;
     let expected = card.image()?;
     let done = AtomicBool::new(false);
@@ -518,7 +518,7 @@ fn v1_06_a_polling_thread_does_not_disturb_a_save(context: &Context) -> Outcome 
 fn v1_06_header_data_and_reset_from_many_threads(context: &Context) -> Outcome {
     const ROUNDS: usize = 400;
     let good = good_stream(context, 66)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let mapping = card.migration.map_window()?;
     // A refusal is fine here, since the threads pull in different directions; the machine has to
     // survive it, and the device has to be usable afterwards.
@@ -563,7 +563,7 @@ fn v1_06_header_data_and_reset_from_many_threads(context: &Context) -> Outcome {
 }
 
 fn v1_07_errors_are_reported_while_the_window_is_mapped(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let mapping = card.migration.map_window()?;
     mapping.write(0, b"mapped");
     let region = card.migration.region();
@@ -602,7 +602,7 @@ fn v1_07_errors_are_reported_while_the_window_is_mapped(context: &Context) -> Ou
 fn v1_08_the_data_section_is_page_aligned_and_past_the_header(context: &Context) -> Outcome {
     let page = rustix::param::page_size() as u64;
     for window in WINDOWS {
-        let card = Card::with_window(context, window)?;
+        let card = TestDevice::with_window(context, window)?;
         for state in [State::STOP_COPY, State::PRE_COPY, State::RESUMING] {
             card.set(state)?;
             let offset = card.migration.data_offset()?;
@@ -617,7 +617,7 @@ fn v1_08_the_data_section_is_page_aligned_and_past_the_header(context: &Context)
 
 fn v1_09_the_sparse_capability_names_the_window_alone(context: &Context) -> Outcome {
     for window in WINDOWS {
-        let card = Card::with_window(context, window)?;
+        let card = TestDevice::with_window(context, window)?;
         let info = card.migration.region().info().clone();
         let flags = vfio::VFIO_REGION_INFO_FLAG_READ
             | vfio::VFIO_REGION_INFO_FLAG_WRITE
@@ -636,7 +636,7 @@ fn v1_09_the_sparse_capability_names_the_window_alone(context: &Context) -> Outc
 
 fn v1_09_nothing_but_the_window_can_be_mapped(context: &Context) -> Outcome {
     const PAGE: usize = 4096;
-    let card = Card::with_window(context, 4 * 4096)?;
+    let card = TestDevice::with_window(context, 4 * 4096)?;
     let region = card.migration.region();
     let window = card.migration.window();
     let size = window.size as usize;
@@ -674,7 +674,7 @@ fn v1_09_nothing_but_the_window_can_be_mapped(context: &Context) -> Outcome {
 }
 
 fn v1_09_a_mapping_cannot_grow(context: &Context) -> Outcome {
-    let card = Card::with_window(context, 4 * 4096)?;
+    let card = TestDevice::with_window(context, 4 * 4096)?;
     let region = card.migration.region();
     let mut mapping = region.map(card.migration.window().offset, 2 * 4096)?;
     bare(
@@ -685,7 +685,7 @@ fn v1_09_a_mapping_cannot_grow(context: &Context) -> Outcome {
 }
 
 fn v1_09_a_private_or_executable_mapping_is_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let region = card.migration.region().info().offset;
     let at = region + card.migration.window().offset;
     let read_write = ProtFlags::READ | ProtFlags::WRITE;
@@ -704,7 +704,7 @@ fn v1_09_a_private_or_executable_mapping_is_refused(context: &Context) -> Outcom
 }
 
 fn v1_09_a_part_of_the_window_can_be_mapped(context: &Context) -> Outcome {
-    let card = Card::with_window(context, 4 * 4096)?;
+    let card = TestDevice::with_window(context, 4 * 4096)?;
     let region = card.migration.region();
     let window = card.migration.window().offset;
     let parts = [(0, 1), (1, 2), (3, 1)];
@@ -724,7 +724,7 @@ fn v1_09_a_part_of_the_window_can_be_mapped(context: &Context) -> Outcome {
 }
 
 fn v1_10_data_moves_by_read_and_write_with_and_without_a_mapping(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let window = card.migration.window();
     let region = card.migration.region();
     let mut random = Random::new(10);
@@ -758,13 +758,13 @@ fn v1_10_a_migration_through_the_mapping(context: &Context) -> Outcome {
 }
 
 fn migrate(context: &Context, map_source: bool, map_destination: bool) -> Outcome {
-    let mut source = Card::new(context)?;
+    let mut source = TestDevice::new(context)?;
     if map_source {
         source.migration.map()?;
     }
     source.fill(10)?;
     let stream = source.save()?;
-    let mut destination = Card::new(context)?;
+    let mut destination = TestDevice::new(context)?;
     if map_destination {
         destination.migration.map()?;
     }
@@ -794,7 +794,7 @@ fn pieces(mut offset: u64, mut len: usize) -> Vec<(u64, usize)> {
 }
 
 fn v1_11_data_accesses_of_every_width_and_alignment(context: &Context) -> Outcome {
-    let card = Card::with_window(context, 4096)?;
+    let card = TestDevice::with_window(context, 4096)?;
     let region = card.migration.region();
     let window = card.migration.window();
     let mut expected = vec![0; window.size as usize];
@@ -821,7 +821,7 @@ fn v1_11_data_accesses_of_every_width_and_alignment(context: &Context) -> Outcom
 }
 
 fn v1_11_a_migration_in_the_pieces_that_qemu_makes(context: &Context) -> Outcome {
-    let source = Card::new(context)?;
+    let source = TestDevice::new(context)?;
     source.fill(11)?;
     source.set(State::STOP_COPY)?;
     let mut stream = Vec::new();
@@ -834,7 +834,7 @@ fn v1_11_a_migration_in_the_pieces_that_qemu_makes(context: &Context) -> Outcome
             stream.extend(bytes);
         }
     }
-    let destination = Card::new(context)?;
+    let destination = TestDevice::new(context)?;
     destination.set(State::RESUMING)?;
     let offset = destination.migration.data_offset()?;
     // An odd size, so that every chunk ends with each of the widths.
@@ -854,7 +854,7 @@ fn v1_11_a_migration_in_the_pieces_that_qemu_makes(context: &Context) -> Outcome
 
 fn v1_12_every_chunk_is_inside_the_region(context: &Context) -> Outcome {
     for window in WINDOWS {
-        let card = Card::with_window(context, window)?;
+        let card = TestDevice::with_window(context, window)?;
         card.fill(12)?;
         let size = card.migration.region().size();
         for state in [State::PRE_COPY, State::STOP_COPY] {
@@ -880,7 +880,7 @@ fn v1_12_every_chunk_is_inside_the_region(context: &Context) -> Outcome {
 }
 
 fn v1_13_data_offset_is_the_start_of_the_mappable_area(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let expected = card.migration.window().offset;
     for state in [State::PRE_COPY, State::STOP_COPY] {
         card.set(state)?;
@@ -899,7 +899,7 @@ fn v1_13_data_offset_is_the_start_of_the_mappable_area(context: &Context) -> Out
 fn v1_14_stores_by_a_second_thread_during_data_size_write(context: &Context) -> Outcome {
     const ROUNDS: usize = 150;
     let good = good_stream(context, 14)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let mapping = card.migration.map_window()?;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -951,7 +951,7 @@ fn v1_14_stores_by_a_second_thread_during_data_size_write(context: &Context) -> 
 
 fn v1_14_stores_after_a_chunk_was_consumed_change_nothing(context: &Context) -> Outcome {
     let good = good_stream(context, 41)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let mapping = card.migration.map_window()?;
     card.set(State::RESUMING)?;
     for chunk in good.chunks(100) {
@@ -966,7 +966,7 @@ fn v1_14_stores_after_a_chunk_was_consumed_change_nothing(context: &Context) -> 
 }
 
 fn v1_14_stores_while_saving_do_not_reach_the_device(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(24)?;
     let expected = card.image()?;
     let mapping = card.migration.map_window()?;
@@ -990,7 +990,7 @@ fn v1_14_stores_while_saving_do_not_reach_the_device(context: &Context) -> Outco
 
 /// Checks that a window shows nothing at all, both ways of looking at it.
 #[track_caller]
-fn expect_empty(card: &Card, what: &str) -> Outcome {
+fn expect_empty(card: &TestDevice, what: &str) -> Outcome {
     let window = card.migration.window();
     let mut bytes = vec![0xff; window.size as usize];
     let empty = vec![0; bytes.len()];
@@ -1002,14 +1002,14 @@ fn expect_empty(card: &Card, what: &str) -> Outcome {
 
 fn v1_15_a_first_open_shows_an_empty_window(context: &Context) -> Outcome {
     for window in WINDOWS {
-        let card = Card::with_window(context, window)?;
+        let card = TestDevice::with_window(context, window)?;
         expect_empty(&card, &format!("a window of {window}"))?;
     }
     Ok(())
 }
 
 fn v1_15_the_window_is_empty_after_reopen(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let mapping = card.migration.map_window()?;
     mapping.write(0, &vec![0x5a; mapping.len()]);
     drop(mapping);
@@ -1021,7 +1021,7 @@ fn v1_15_the_window_is_empty_after_reopen(context: &Context) -> Outcome {
 }
 
 fn v1_15_the_window_is_empty_after_reset(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(15)?;
     card.save()?;
     card.reset()?;
@@ -1029,8 +1029,8 @@ fn v1_15_the_window_is_empty_after_reset(context: &Context) -> Outcome {
 }
 
 fn v1_15_two_devices_do_not_share_a_window(context: &Context) -> Outcome {
-    let one = Card::new(context)?;
-    let other = Card::new(context)?;
+    let one = TestDevice::new(context)?;
+    let other = TestDevice::new(context)?;
     let mapping = one.migration.map_window()?;
     mapping.write(0, &vec![0x11; mapping.len()]);
     expect_empty(&other, "the other device's window")?;

@@ -15,15 +15,15 @@ use vfio_client::Errno;
 use vfio_client::EventFd;
 use vfio_client::Mdev;
 
-use crate::card::Card;
-use crate::card::Context;
-use crate::card::PATIENCE;
 use crate::check::holds;
 use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::kmsg::await_line;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
+use crate::test_device::PATIENCE;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -38,7 +38,7 @@ pub const CASES: &[Case] = cases![
 ];
 
 fn request_info(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let request = card.device().irq_info(Index::Request as u32)?;
     same("count", request.count, 1)?;
     same(
@@ -52,7 +52,7 @@ fn request_info(context: &Context) -> Outcome {
 }
 
 fn request_is_set_up_as_for_vfio_pci(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let set = |action, count, data: Data<'_>| {
         card.device()
             .set_irqs(Index::Request, action, 0, count, data)
@@ -113,7 +113,7 @@ fn asks(
     context: &Context,
     take_away: impl FnOnce(&Context, String) -> JoinHandle<Result<(), String>>,
 ) -> Outcome<Mdev> {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = EventFd::new()?;
     card.device().set_trigger(Index::Request, Some(&event))?;
     let taker = take_away(context, card.mdev.uuid().to_string());
@@ -158,7 +158,7 @@ fn request_by_the_unbinding_of_its_driver(context: &Context) -> Outcome {
 }
 
 fn request_without_anybody_to_ask_is_logged(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let uuid = card.mdev.uuid().to_string();
     let mut remover = None;
     let logged = await_line(
@@ -179,10 +179,10 @@ fn request_without_anybody_to_ask_is_logged(context: &Context) -> Outcome {
 }
 
 fn request_is_forgotten_when_the_device_is_closed(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = EventFd::new()?;
     card.device().set_trigger(Index::Request, Some(&event))?;
-    let card = Card::open(card.close())?;
+    let card = TestDevice::open(card.close())?;
     card.device()
         .set_irqs(Index::Request, Action::Trigger, 0, 1, Data::Bool(&[1]))?;
     same("signals to who had it open before", event.take()?, 0)

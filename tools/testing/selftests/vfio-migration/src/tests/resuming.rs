@@ -5,10 +5,6 @@
 use vfio_client::migration::State;
 use vfio_client::Errno;
 
-use crate::card::good_stream;
-use crate::card::image;
-use crate::card::Card;
-use crate::card::Context;
 use crate::check::denied;
 use crate::check::holds;
 use crate::check::one_of;
@@ -28,6 +24,10 @@ use crate::stream::OPTIONAL;
 use crate::stream::RESTART;
 use crate::stream::STATE;
 use crate::stream::ZEROES;
+use crate::test_device::good_stream;
+use crate::test_device::image;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
 use crate::tests::cases;
 use crate::tests::region::WINDOWS;
 use crate::tests::Case;
@@ -80,7 +80,7 @@ const CORRUPT: [Errno; 2] = [Errno::BADMSG, Errno::INVAL];
 /// Checks that a card refuses a stream when it is given to it, that it stays in RESUMING, and that
 /// a reset makes it usable.
 #[track_caller]
-fn refuses(card: &Card, what: &str, stream: &[u8], expected: &[Errno]) -> Outcome {
+fn refuses(card: &TestDevice, what: &str, stream: &[u8], expected: &[Errno]) -> Outcome {
     card.set(State::RESUMING)?;
     one_of(what, card.migration.feed(stream, usize::MAX), expected)?;
     card.expect(State::RESUMING)?;
@@ -94,7 +94,7 @@ fn refuses(card: &Card, what: &str, stream: &[u8], expected: &[Errno]) -> Outcom
 
 /// The same for whatever errno.
 #[track_caller]
-fn refuses_somehow(card: &Card, what: &str, stream: &[u8]) -> Outcome {
+fn refuses_somehow(card: &TestDevice, what: &str, stream: &[u8]) -> Outcome {
     card.set(State::RESUMING)?;
     denied(what, card.migration.feed(stream, usize::MAX))?;
     card.expect(State::RESUMING)?;
@@ -103,7 +103,7 @@ fn refuses_somehow(card: &Card, what: &str, stream: &[u8]) -> Outcome {
 
 /// Checks that a card takes a stream and is then what `fill` made of the source.
 #[track_caller]
-fn accepts(card: &Card, stream: &[u8], seed: u8) -> Outcome {
+fn accepts(card: &TestDevice, stream: &[u8], seed: u8) -> Outcome {
     card.resume(stream)?;
     card.expect_filled(seed)?;
     card.reset()
@@ -132,7 +132,7 @@ fn changed(good: &Stream, kind: u16, change: impl FnOnce(&mut Record)) -> Outcom
 
 fn v1_43_a_chunk_is_consumed_before_data_size_returns(context: &Context) -> Outcome {
     let good = good_stream(context, 43)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::RESUMING)?;
     let window = card.migration.window().offset;
     for chunk in good.chunks(61) {
@@ -147,7 +147,7 @@ fn v1_43_a_chunk_is_consumed_before_data_size_returns(context: &Context) -> Outc
 
 fn v1_44_a_stream_in_single_bytes(context: &Context) -> Outcome {
     let good = good_stream(context, 44)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::RESUMING)?;
     card.migration.feed(&good, 1)?;
     card.set(State::RUNNING)?;
@@ -156,7 +156,7 @@ fn v1_44_a_stream_in_single_bytes(context: &Context) -> Outcome {
 
 fn v1_44_a_stream_in_random_pieces(context: &Context) -> Outcome {
     let good = good_stream(context, 45)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let mut random = Random::new(44);
     for _ in 0..40 {
         let most = 1 + random.below(200);
@@ -176,12 +176,12 @@ fn v1_44_a_stream_in_random_pieces(context: &Context) -> Outcome {
 
 fn v1_44_windows_of_different_sizes_on_both_sides(context: &Context) -> Outcome {
     for from in WINDOWS {
-        let source = Card::with_window(context, from)?;
+        let source = TestDevice::with_window(context, from)?;
         source.fill(46)?;
         let stream = source.save()?;
         drop(source);
         for to in WINDOWS {
-            let destination = Card::with_window(context, to)?;
+            let destination = TestDevice::with_window(context, to)?;
             destination.resume(&stream)?;
             destination.expect_filled(46)?;
         }
@@ -191,7 +191,7 @@ fn v1_44_windows_of_different_sizes_on_both_sides(context: &Context) -> Outcome 
 
 fn v1_45_a_size_beyond_the_window_is_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 47)?.bytes();
-    let card = Card::with_window(context, 8192)?;
+    let card = TestDevice::with_window(context, 8192)?;
     card.set(State::RESUMING)?;
     let (first, second) = good.split_at(good.len() / 3);
     card.migration.feed_chunk(first)?;
@@ -219,7 +219,7 @@ fn v1_45_a_size_beyond_the_window_is_refused(context: &Context) -> Outcome {
 
 fn v1_45_a_size_of_zero_is_nothing(context: &Context) -> Outcome {
     let good = good_stream(context, 48)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::RESUMING)?;
     card.migration.set_data_size(0)?;
     for chunk in good.chunks(99) {
@@ -238,7 +238,7 @@ fn v1_45_data_size_in_another_state_is_refused(context: &Context) -> Outcome {
         State::PRE_COPY,
         State::STOP_COPY,
     ] {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         card.set(state)?;
         if state.is_saving() {
             card.migration.pending()?;
@@ -262,7 +262,7 @@ fn v1_45_data_size_in_another_state_is_refused(context: &Context) -> Outcome {
 
 fn v1_46_every_flipped_bit_is_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 46)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     // A flipped bit in each byte, another one each time; the host tests do all of them.
     for at in (0..good.len()).step_by(good.len().div_ceil(MOST_BYTES)) {
         let mut bad = good.clone();
@@ -280,7 +280,7 @@ fn v1_46_every_flipped_bit_is_refused(context: &Context) -> Outcome {
 
 fn v1_46_every_truncation_is_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 64)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::RESUMING)?;
     // The session takes it byte by byte, and at every byte it is not the end yet.
     for (at, byte) in good.iter().enumerate() {
@@ -297,7 +297,7 @@ fn v1_46_every_truncation_is_refused(context: &Context) -> Outcome {
 
 fn v1_46_records_missing_doubled_and_reordered_are_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 65)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for at in 0..good.0.len() {
         let mut missing = good.clone();
         missing.0.remove(at);
@@ -335,7 +335,7 @@ fn v1_46_records_missing_doubled_and_reordered_are_refused(context: &Context) ->
 
 fn v1_46_a_wrong_sequence_number_is_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 66)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for at in 0..good.0.len() {
         for difference in [1, 2, u32::MAX, 0x8000_0000] {
             let mut other = good.clone();
@@ -354,7 +354,7 @@ fn v1_46_a_wrong_sequence_number_is_refused(context: &Context) -> Outcome {
 
 fn v1_46_a_stream_twice_is_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 66)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let twice = [good.clone(), good.clone()].concat();
     refuses(&card, "a stream twice", &twice, &CORRUPT)?;
     // Also when the second comes in a chunk of its own.
@@ -367,7 +367,7 @@ fn v1_46_a_stream_twice_is_refused(context: &Context) -> Outcome {
 
 fn v1_46_data_after_the_end_is_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 67)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let mut trailing = good.bytes();
     trailing.push(0);
     trailing.extend([0; 31]);
@@ -381,7 +381,7 @@ fn v1_46_data_after_the_end_is_refused(context: &Context) -> Outcome {
 
 fn v1_46_another_device_type_is_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 68)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for name in [
         *b"ferry-nvme\0\0\0\0\0\0",
         *b"ferry-uart\0\0\0\0\0\0",
@@ -408,7 +408,7 @@ fn v1_46_another_device_type_is_refused(context: &Context) -> Outcome {
 
 fn v1_46_another_configuration_is_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 69)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let other = changed(&good, HEADER_RECORD, |record| {
         if let Some(byte) = record.payload.get_mut(identity::CONFIGURATION) {
             *byte ^= 0x10;
@@ -436,11 +436,11 @@ fn v1_46_a_device_of_another_type_refuses(context: &Context) -> Outcome {
     }
     let own = good_stream(context, 70)?.bytes();
     for other in others {
-        let source = Card::open(other.create()?)?;
+        let source = TestDevice::open(other.create()?)?;
         source.fill(70)?;
         let stream = source.save()?;
         drop(source);
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         refuses(
             &card,
             &format!("the stream of {}", other.name()),
@@ -448,7 +448,7 @@ fn v1_46_a_device_of_another_type_refuses(context: &Context) -> Outcome {
             &[Errno::XDEV],
         )?;
         accepts(&card, &own, 70)?;
-        let destination = Card::open(other.create()?)?;
+        let destination = TestDevice::open(other.create()?)?;
         refuses(
             &destination,
             &format!("our stream to {}", other.name()),
@@ -461,7 +461,7 @@ fn v1_46_a_device_of_another_type_refuses(context: &Context) -> Outcome {
 
 fn v1_46_a_newer_major_version_is_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 71)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for major in [2u16, 0, u16::MAX] {
         let other = changed(&good, HEADER_RECORD, |record| {
             record.payload[identity::MAJOR..identity::MINOR].copy_from_slice(&major.to_le_bytes());
@@ -478,7 +478,7 @@ fn v1_46_a_newer_major_version_is_refused(context: &Context) -> Outcome {
 
 fn v1_46_a_newer_minor_version_is_accepted(context: &Context) -> Outcome {
     let good = good_stream(context, 72)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for minor in [1u16, u16::MAX] {
         let other = changed(&good, HEADER_RECORD, |record| {
             record.payload[identity::MINOR..identity::NAME].copy_from_slice(&minor.to_le_bytes());
@@ -500,7 +500,7 @@ fn unknown(kind: u16, flags: u16) -> Record {
 
 fn v1_46_an_unknown_mandatory_record_is_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 73)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let before_end = place(&good, END)?;
     for kind in [0, 7, 15, 17, u16::MAX] {
         for at in [1, before_end] {
@@ -517,7 +517,7 @@ fn v1_46_an_unknown_mandatory_record_is_refused(context: &Context) -> Outcome {
 
 fn v1_46_an_unknown_optional_record_is_skipped(context: &Context) -> Outcome {
     let good = good_stream(context, 74)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let before_end = place(&good, END)?;
     for kind in [7, 17, u16::MAX] {
         for at in [1, before_end] {
@@ -536,7 +536,7 @@ fn v1_46_an_unknown_optional_record_is_skipped(context: &Context) -> Outcome {
 
 fn v1_46_reserved_record_flags_are_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 75)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for flags in [2, 0x8000, u16::MAX] {
         let other = changed(&good, STATE, |record| record.flags = flags)?;
         refuses_somehow(&card, &format!("record flags of {flags:#x}"), &other)?;
@@ -546,7 +546,7 @@ fn v1_46_reserved_record_flags_are_refused(context: &Context) -> Outcome {
 
 fn v1_46_hostile_lengths_are_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 76)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for at in 0..good.0.len() {
         for length in [
             u32::MAX,
@@ -585,7 +585,7 @@ fn v1_46_hostile_lengths_are_refused(context: &Context) -> Outcome {
 
 fn v1_46_hostile_state_offsets_are_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 77)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for offset in [1, 0x1000, 1 << 32, 1 << 63, u64::MAX, u64::MAX - 15] {
         let other = changed(&good, STATE, |record| record.argument = offset)?;
         refuses_somehow(&card, &format!("state at offset {offset:#x}"), &other)?;
@@ -619,7 +619,7 @@ fn v1_46_hostile_state_offsets_are_refused(context: &Context) -> Outcome {
 
 fn v1_46_a_block_of_a_device_without_blocks_is_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 78)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for kind in [BLOCK, ZEROES] {
         for before in [STATE, END] {
             let mut record = unknown(kind, 0);
@@ -634,7 +634,7 @@ fn v1_46_a_block_of_a_device_without_blocks_is_refused(context: &Context) -> Out
 
 fn v1_46_wrong_totals_are_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 79)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for (what, at) in [
         ("number of records", totals::RECORDS),
         ("number of bytes", totals::BYTES),
@@ -650,7 +650,7 @@ fn v1_46_wrong_totals_are_refused(context: &Context) -> Outcome {
 fn v1_46_a_hostile_device_state_does_no_harm(context: &Context) -> Outcome {
     let good = good_stream(context, 80)?;
     let state = good.device_state().map_err(Stop::failed)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let mut refusals = 0;
     let step = state.len().div_ceil(MOST_BYTES);
     // The framing is right, so it is for the device to judge. A byte without meaning of its own,
@@ -690,7 +690,7 @@ fn v1_46_a_hostile_device_state_does_no_harm(context: &Context) -> Outcome {
 }
 
 fn v1_46_noise_is_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let mut random = Random::new(46);
     for _ in 0..50 {
         let len = 32 + random.below(4096);
@@ -705,7 +705,7 @@ fn v1_46_noise_is_refused(context: &Context) -> Outcome {
 
 fn v1_46_after_a_refusal_nothing_more_is_taken(context: &Context) -> Outcome {
     let good = good_stream(context, 81)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::RESUMING)?;
     denied("noise", card.migration.feed_chunk(&[0xaa; 64]))?;
     for _ in 0..3 {
@@ -721,7 +721,7 @@ fn v1_46_after_a_refusal_nothing_more_is_taken(context: &Context) -> Outcome {
 
 fn v1_46_a_refused_stream_does_not_reach_the_device(context: &Context) -> Outcome {
     let good = good_stream(context, 82)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::RESUMING)?;
     let mut bad = good.clone();
     if let Some(end) = bad.find_mut(END) {
@@ -737,7 +737,7 @@ fn v1_46_a_refused_stream_does_not_reach_the_device(context: &Context) -> Outcom
 }
 
 fn v1_47_a_restarted_save_in_one_resuming_session(context: &Context) -> Outcome {
-    let source = Card::new(context)?;
+    let source = TestDevice::new(context)?;
     source.fill(83)?;
     source.set(State::PRE_COPY)?;
     let mut stream = source.migration.save()?;
@@ -761,27 +761,27 @@ fn v1_47_a_restarted_save_in_one_resuming_session(context: &Context) -> Outcome 
     stream.extend(&second);
 
     for chunk in [usize::MAX, 50] {
-        let destination = Card::new(context)?;
+        let destination = TestDevice::new(context)?;
         destination.set(State::RESUMING)?;
         destination.migration.feed(&stream, chunk)?;
         destination.set(State::RUNNING)?;
         destination.expect_filled(84)?;
     }
     // The second save alone is as good.
-    let destination = Card::new(context)?;
+    let destination = TestDevice::new(context)?;
     destination.resume(&second)?;
     destination.expect_filled(84)
 }
 
 fn v1_47_what_came_before_a_restart_is_void(context: &Context) -> Outcome {
-    let source = Card::new(context)?;
+    let source = TestDevice::new(context)?;
     source.fill(85)?;
     let first = source.save()?;
     source.set(State::RUNNING)?;
     source.empty()?;
     source.fill(86)?;
     let second = source.save()?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     // A complete first save, then the beginning of another: not complete any more.
     card.set(State::RESUMING)?;
     card.migration.feed(&first, usize::MAX)?;
@@ -812,19 +812,19 @@ fn v1_47_what_came_before_a_restart_is_void(context: &Context) -> Outcome {
 
 fn v1_47_a_second_header_without_a_restart_is_refused(context: &Context) -> Outcome {
     let good = good_stream(context, 87)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let at = place(&good, STATE)?;
     // Two saves that began alike, of which the first was cut off.
     let begun = Stream(good.0[..=at].to_vec()).bytes();
     let both = [begun, good.bytes()].concat();
     refuses(&card, "a second header", &both, &CORRUPT)?;
-    card.expect_reset("image after the reset", &Card::new(context)?.image()?)
+    card.expect_reset("image after the reset", &TestDevice::new(context)?.image()?)
 }
 
 fn v1_48_reset_and_a_good_stream_after_a_refusal(context: &Context) -> Outcome {
     let good = good_stream(context, 88)?;
     let bytes = good.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let truncated = &bytes[..bytes.len() - 5];
     let mut corrupt = bytes.clone();
     corrupt[bytes.len() / 2] ^= 0x20;

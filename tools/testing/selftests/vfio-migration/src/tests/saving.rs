@@ -5,9 +5,6 @@
 use vfio_client::migration::Migration;
 use vfio_client::migration::State;
 
-use crate::card::image;
-use crate::card::Card;
-use crate::card::Context;
 use crate::check::holds;
 use crate::check::same;
 use crate::check::same_bytes;
@@ -16,6 +13,9 @@ use crate::check::Stop;
 use crate::random::Random;
 use crate::stream::Stream;
 use crate::stream::END;
+use crate::test_device::image;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
 use crate::tests::cases;
 use crate::tests::region::WINDOWS;
 use crate::tests::Case;
@@ -43,7 +43,7 @@ pub const CASES: &[Case] = cases![
 ];
 
 fn v1_33_pending_read_has_no_side_effect(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(33)?;
     let expected = card.image()?;
     for state in [State::STOP_COPY, State::PRE_COPY] {
@@ -77,7 +77,7 @@ fn v1_33_pending_read_has_no_side_effect(context: &Context) -> Outcome {
 
 fn v1_34_pending_bytes_is_zero_outside_the_saving_states(context: &Context) -> Outcome {
     for state in [State::RUNNING, State::STOP, State::RESUMING] {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         card.fill(34)?;
         card.set(state)?;
         for _ in 0..3 {
@@ -93,7 +93,7 @@ fn v1_34_pending_bytes_is_zero_outside_the_saving_states(context: &Context) -> O
 }
 
 fn v1_34_pending_bytes_is_zero_after_a_cancel(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for from in [State::PRE_COPY, State::STOP_COPY] {
         for to in [State::RUNNING, State::STOP] {
             card.set(from)?;
@@ -112,7 +112,7 @@ fn v1_34_pending_bytes_is_zero_after_a_cancel(context: &Context) -> Outcome {
 }
 
 fn v1_35_data_offset_after_pending_bytes_prepares_a_chunk(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(35)?;
     card.set(State::STOP_COPY)?;
     let pending = card.migration.pending()?;
@@ -127,7 +127,7 @@ fn v1_35_data_offset_after_pending_bytes_prepares_a_chunk(context: &Context) -> 
 }
 
 fn v1_35_data_offset_without_pending_bytes_prepares_a_chunk(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(53)?;
     let expected = card.image()?;
     card.set(State::STOP_COPY)?;
@@ -138,7 +138,7 @@ fn v1_35_data_offset_without_pending_bytes_prepares_a_chunk(context: &Context) -
 }
 
 fn v1_36_offset_size_and_data_stay_until_pending_bytes_is_read(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(36)?;
     let mut stream = Vec::new();
     for state in [State::PRE_COPY, State::STOP_COPY] {
@@ -205,7 +205,7 @@ fn play(migration: &Migration, reads: &[Read]) -> vfio_client::Result<Vec<u8>> {
 /// them, the stream is whole and every record is there once.
 #[track_caller]
 fn consumes(context: &Context, reads: &[Read], chunks: usize) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(37)?;
     card.set(State::STOP_COPY)?;
     let before = card.migration.pending()?;
@@ -264,7 +264,7 @@ fn v1_37_without_data_offset_nothing_is_consumed(context: &Context) -> Outcome {
 }
 
 fn v1_37_any_sequence_of_reads_gives_one_whole_stream(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(73)?;
     let expected = card.image()?;
     let mut random = Random::new(37);
@@ -311,7 +311,7 @@ const CHANGES: [[State; 2]; 2] = [
 /// finishes. `taken` says whether the user did take it. What he has must make a destination whole.
 fn change_in_the_middle(context: &Context, taken: bool) -> Outcome {
     for [from, to] in CHANGES {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         card.fill(38)?;
         card.set(from)?;
         let mut stream = Vec::new();
@@ -326,7 +326,7 @@ fn change_in_the_middle(context: &Context, taken: bool) -> Outcome {
             card.set(State::STOP_COPY)?;
             stream.extend(card.migration.save()?);
         }
-        let destination = Card::new(context)?;
+        let destination = TestDevice::new(context)?;
         destination.set(State::RESUMING)?;
         destination
             .migration
@@ -348,7 +348,7 @@ fn v1_38_a_chunk_that_was_not_taken_before_the_state_changed(context: &Context) 
 
 fn v1_39_pending_bytes_never_comes_with_an_empty_chunk(context: &Context) -> Outcome {
     for window in WINDOWS {
-        let card = Card::with_window(context, window)?;
+        let card = TestDevice::with_window(context, window)?;
         for round in 0..4 {
             if round % 2 == 1 {
                 card.empty()?;
@@ -376,7 +376,7 @@ fn v1_39_pending_bytes_never_comes_with_an_empty_chunk(context: &Context) -> Out
 }
 
 fn v1_40_the_end_of_stop_and_copy_is_final(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(40)?;
     let stream = card.save()?;
     let records = Stream::parse(&stream).map_err(Stop::failed)?.0;
@@ -394,7 +394,7 @@ fn v1_40_the_end_of_stop_and_copy_is_final(context: &Context) -> Outcome {
 }
 
 fn v1_40_the_end_of_pre_copy_is_not_final(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(41)?;
     card.set(State::PRE_COPY)?;
     let mut stream = card.migration.save()?;
@@ -408,13 +408,13 @@ fn v1_40_the_end_of_pre_copy_is_not_final(context: &Context) -> Outcome {
         "expected pending_bytes in stop-and-copy, seen 0",
     )?;
     stream.extend(card.migration.save()?);
-    let destination = Card::new(context)?;
+    let destination = TestDevice::new(context)?;
     destination.resume(&stream)?;
     destination.expect_filled(42)
 }
 
 fn v1_41_pending_bytes_shrinks_as_data_is_taken(context: &Context) -> Outcome {
-    let card = Card::with_window(context, 4096)?;
+    let card = TestDevice::with_window(context, 4096)?;
     card.fill(41)?;
     for state in [State::PRE_COPY, State::STOP_COPY] {
         card.set(state)?;
@@ -431,7 +431,7 @@ fn v1_41_pending_bytes_shrinks_as_data_is_taken(context: &Context) -> Outcome {
 }
 
 fn v1_41_pending_bytes_is_an_honest_estimate(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(14)?;
     for state in [State::PRE_COPY, State::STOP_COPY] {
         card.set(state)?;
@@ -450,7 +450,7 @@ fn v1_41_pending_bytes_is_an_honest_estimate(context: &Context) -> Outcome {
 fn v1_42_the_stream_does_not_grow_with_the_window(context: &Context) -> Outcome {
     let mut first: Option<(usize, usize)> = None;
     for window in WINDOWS {
-        let card = Card::with_window(context, window)?;
+        let card = TestDevice::with_window(context, window)?;
         card.fill(42)?;
         card.set(State::STOP_COPY)?;
         let chunks = card.migration.drain()?;

@@ -11,13 +11,6 @@ use vfio_client::EventFd;
 use vfio_client::Group;
 use vfio_client::Migration;
 
-use crate::card::good_stream;
-use crate::card::image;
-use crate::card::Card;
-use crate::card::Context;
-use crate::card::DEVICE_STATE;
-use crate::card::PATIENCE;
-use crate::card::WINDOW_SIZE;
 use crate::check::denied;
 use crate::check::one_of;
 use crate::check::refused;
@@ -28,6 +21,13 @@ use crate::check::Stop;
 use crate::second;
 use crate::stream::Stream;
 use crate::stream::HEADER_RECORD;
+use crate::test_device::good_stream;
+use crate::test_device::image;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
+use crate::test_device::DEVICE_STATE;
+use crate::test_device::PATIENCE;
+use crate::test_device::WINDOW_SIZE;
 use crate::tests::cases;
 use crate::tests::config;
 use crate::tests::Case;
@@ -80,7 +80,7 @@ pub const CASES: &[Case] = cases![
 ];
 
 fn v1_16_reserved_bits_read_back_as_written(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for state in State::VALID {
         for reserved in [0xffff_fff8, 0x8, 0x8000_0000, 0x1234_5670] {
             // Reserved bits come with every state, also with a change of it.
@@ -95,7 +95,7 @@ fn v1_16_reserved_bits_read_back_as_written(context: &Context) -> Outcome {
 }
 
 fn v1_16_reserved_bits_survive_a_refused_write(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let state = State(State::STOP.0 | 0x1234_5670);
     card.set(state)?;
     refused(
@@ -108,7 +108,7 @@ fn v1_16_reserved_bits_survive_a_refused_write(context: &Context) -> Outcome {
 }
 
 fn v1_17_an_open_device_runs(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.expect(State::RUNNING)?;
     same(
         "device_state in sysfs",
@@ -119,7 +119,7 @@ fn v1_17_an_open_device_runs(context: &Context) -> Outcome {
 }
 
 fn v1_17_every_open_runs_whatever_state_it_was_closed_in(context: &Context) -> Outcome {
-    let mut card = Card::new(context)?;
+    let mut card = TestDevice::new(context)?;
     let fresh = card.image()?;
     for state in State::VALID {
         card = card.reopen()?;
@@ -138,7 +138,7 @@ fn v1_17_every_open_runs_whatever_state_it_was_closed_in(context: &Context) -> O
 
 fn v1_18_the_five_valid_states_are_accepted(context: &Context) -> Outcome {
     for state in State::VALID {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         card.set(state)?;
         same(
             "device_state in sysfs",
@@ -151,7 +151,7 @@ fn v1_18_the_five_valid_states_are_accepted(context: &Context) -> Outcome {
 
 fn v1_18_the_three_invalid_states_change_nothing(context: &Context) -> Outcome {
     for state in State::VALID {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         card.fill(18)?;
         card.set(state)?;
         let before = if state.is_saving() {
@@ -184,7 +184,7 @@ fn v1_18_the_three_invalid_states_change_nothing(context: &Context) -> Outcome {
 }
 
 /// Connects an eventfd to INTx and has the device ask for attention.
-fn raise(card: &Card) -> Outcome<EventFd> {
+fn raise(card: &TestDevice) -> Outcome<EventFd> {
     let event = EventFd::new()?;
     card.device().set_trigger(Index::Intx, Some(&event))?;
     card.raise()?;
@@ -194,7 +194,7 @@ fn raise(card: &Card) -> Outcome<EventFd> {
 
 fn v1_19_no_interrupt_after_stop(context: &Context) -> Outcome {
     for state in [State::STOP, State::STOP_COPY, State::RESUMING] {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         let event = raise(&card)?;
         card.set(state)?;
         // The line is still up, so in RUNNING this would signal at once.
@@ -218,7 +218,7 @@ fn v1_19_no_interrupt_after_stop(context: &Context) -> Outcome {
 }
 
 fn v1_19_no_state_advance_after_stop(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(19)?;
     let expected = card.image()?;
     for state in [State::STOP, State::STOP_COPY] {
@@ -235,7 +235,7 @@ fn v1_19_no_state_advance_after_stop(context: &Context) -> Outcome {
 }
 
 fn v1_19_an_interrupt_due_while_stopped_comes_when_it_runs(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let event = raise(&card)?;
     card.set(State::STOP)?;
     card.device().unmask(Index::Intx)?;
@@ -245,7 +245,7 @@ fn v1_19_an_interrupt_due_while_stopped_comes_when_it_runs(context: &Context) ->
 }
 
 fn v1_20_after_a_failed_write_the_previous_state_is_read(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for state in [
         State::RUNNING,
         State::STOP,
@@ -278,7 +278,7 @@ fn v1_20_after_a_failed_write_the_previous_state_is_read(context: &Context) -> O
 }
 
 fn v1_21_reset_works_from_any_state(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let fresh = card.image()?;
     for state in State::VALID {
         card.fill(21)?;
@@ -295,7 +295,7 @@ fn v1_21_reset_works_from_any_state(context: &Context) -> Outcome {
 }
 
 fn v1_21_reset_ends_a_saving_session(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(21)?;
     for state in [State::PRE_COPY, State::STOP_COPY] {
         for presented in [false, true] {
@@ -318,7 +318,7 @@ fn v1_21_reset_ends_a_saving_session(context: &Context) -> Outcome {
 
 fn v1_21_reset_ends_a_resuming_session(context: &Context) -> Outcome {
     let good = good_stream(context, 21)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let fresh = card.image()?;
     for part in [good.len() / 2, good.len()] {
         card.set(State::RESUMING)?;
@@ -348,7 +348,7 @@ fn v1_21_reset_ends_a_resuming_session(context: &Context) -> Outcome {
 
 fn v1_22_nothing_else_changes_the_state(context: &Context) -> Outcome {
     for state in State::VALID {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         let event = EventFd::new()?;
         card.set(state)?;
         let region = card.migration.region();
@@ -377,7 +377,7 @@ fn v1_22_nothing_else_changes_the_state(context: &Context) -> Outcome {
 }
 
 fn v1_23_running_stop(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(23)?;
     card.set(State::STOP)?;
     same("pending_bytes", card.migration.pending()?, 0)?;
@@ -388,13 +388,13 @@ fn v1_23_running_stop(context: &Context) -> Outcome {
 /// Checks that a stream makes a fresh card what `fill` made of the source.
 #[track_caller]
 fn expect_arrives(context: &Context, stream: &[u8], seed: u8) -> Outcome {
-    let destination = Card::new(context)?;
+    let destination = TestDevice::new(context)?;
     destination.resume(stream)?;
     destination.expect_filled(seed)
 }
 
 fn v1_23_running_stop_copy_stop(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(123)?;
     let stream = card.save()?;
     card.set(State::STOP)?;
@@ -402,7 +402,7 @@ fn v1_23_running_stop_copy_stop(context: &Context) -> Outcome {
 }
 
 fn v1_23_running_pre_copy_stop_copy_stop(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(124)?;
     card.set(State::PRE_COPY)?;
     let mut stream = card.migration.save()?;
@@ -417,7 +417,7 @@ fn v1_23_running_pre_copy_stop_copy_stop(context: &Context) -> Outcome {
 
 fn v1_23_running_resuming_running(context: &Context) -> Outcome {
     let stream = good_stream(context, 32)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::RESUMING)?;
     card.migration.feed(&stream, usize::MAX)?;
     card.set(State::RUNNING)?;
@@ -425,7 +425,7 @@ fn v1_23_running_resuming_running(context: &Context) -> Outcome {
 }
 
 fn v1_24_running_to_stop_copy_and_back_as_savevm_does(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(24)?;
     let stream = card.save()?;
     card.set(State::STOP)?;
@@ -438,13 +438,13 @@ fn v1_24_running_to_stop_copy_and_back_as_savevm_does(context: &Context) -> Outc
 }
 
 fn v1_24_stop_to_stop_copy_as_a_paused_migration_does(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(25)?;
     card.set(State::STOP)?;
     card.set(State::STOP_COPY)?;
     let stream = card.migration.save()?;
     card.set(State::STOP)?;
-    let destination = Card::new(context)?;
+    let destination = TestDevice::new(context)?;
     destination.set(State::RESUMING)?;
     destination.migration.feed(&stream, usize::MAX)?;
     // The destination stays paused, too, and is continued later.
@@ -455,7 +455,7 @@ fn v1_24_stop_to_stop_copy_as_a_paused_migration_does(context: &Context) -> Outc
 
 fn v1_24_stop_to_resuming_as_loadvm_does(context: &Context) -> Outcome {
     let stream = good_stream(context, 26)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(99)?;
     card.set(State::STOP)?;
     card.set(State::RESUMING)?;
@@ -467,7 +467,7 @@ fn v1_24_stop_to_resuming_as_loadvm_does(context: &Context) -> Outcome {
 
 fn v1_24_cancel_from_any_state_to_running(context: &Context) -> Outcome {
     for state in [State::PRE_COPY, State::STOP_COPY, State::STOP] {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         card.fill(27)?;
         card.set(state)?;
         card.migration.pending()?;
@@ -486,7 +486,7 @@ fn v1_24_cancel_from_any_state_to_running(context: &Context) -> Outcome {
 
 fn v1_24_saving_and_resuming_to_stop(context: &Context) -> Outcome {
     for state in [State::PRE_COPY, State::STOP_COPY] {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         card.fill(28)?;
         card.set(state)?;
         card.set(State::STOP)?;
@@ -494,7 +494,7 @@ fn v1_24_saving_and_resuming_to_stop(context: &Context) -> Outcome {
         card.expect_filled(28)?;
     }
     let stream = good_stream(context, 29)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::RESUMING)?;
     card.migration.feed(&stream, usize::MAX)?;
     card.set(State::STOP)?;
@@ -503,7 +503,7 @@ fn v1_24_saving_and_resuming_to_stop(context: &Context) -> Outcome {
 }
 
 fn v1_24_stop_and_continue_during_pre_copy(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(30)?;
     card.set(State::PRE_COPY)?;
     let mut stream = card.migration.save()?;
@@ -522,7 +522,7 @@ fn v1_24_stop_and_continue_during_pre_copy(context: &Context) -> Outcome {
 fn v1_25_every_pair_of_valid_states(context: &Context) -> Outcome {
     for from in State::VALID {
         for to in State::VALID {
-            let card = Card::new(context)?;
+            let card = TestDevice::new(context)?;
             card.fill(25)?;
             card.set(from)?;
             if from == State::RESUMING && to != State::RESUMING {
@@ -549,7 +549,7 @@ fn v1_25_every_pair_of_valid_states(context: &Context) -> Outcome {
 fn v1_25_every_state_after_a_complete_resume(context: &Context) -> Outcome {
     let stream = good_stream(context, 52)?.bytes();
     for to in State::VALID {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         card.set(State::RESUMING)?;
         card.migration.feed(&stream, usize::MAX)?;
         card.set(to)?;
@@ -573,7 +573,7 @@ fn v1_25_every_state_after_a_complete_resume(context: &Context) -> Outcome {
 
 fn v1_26_a_same_state_write_has_no_side_effect(context: &Context) -> Outcome {
     for state in State::VALID {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         card.fill(26)?;
         card.set(state)?;
         for reserved in [0, 0x70, 0] {
@@ -589,7 +589,7 @@ fn v1_26_a_same_state_write_has_no_side_effect(context: &Context) -> Outcome {
 }
 
 fn v1_26_a_second_stop_copy_does_not_restart_it(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(62)?;
     card.set(State::STOP_COPY)?;
     let mut stream = Vec::new();
@@ -624,7 +624,7 @@ fn v1_26_a_second_stop_copy_does_not_restart_it(context: &Context) -> Outcome {
 
 fn v1_26_a_second_resuming_does_not_restart_it(context: &Context) -> Outcome {
     let stream = good_stream(context, 63)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::RESUMING)?;
     for chunk in stream.chunks(97) {
         card.migration.feed_chunk(chunk)?;
@@ -636,14 +636,14 @@ fn v1_26_a_second_resuming_does_not_restart_it(context: &Context) -> Outcome {
 }
 
 fn v1_27_stop_is_supported(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::STOP)?;
     card.set(State::RUNNING)?;
     card.expect_works()
 }
 
 fn v1_27_pre_copy_is_accepted_with_nothing_to_send(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::PRE_COPY)?;
     // Whatever there may be, there is an end to it, and then there is nothing.
     card.migration.drain()?;
@@ -664,7 +664,7 @@ fn v1_28_a_saving_state_may_be_left_with_data_unread(context: &Context) -> Outco
     for from in [State::PRE_COPY, State::STOP_COPY] {
         for to in [State::RUNNING, State::STOP] {
             for (i, read) in reads.iter().enumerate() {
-                let card = Card::new(context)?;
+                let card = TestDevice::new(context)?;
                 card.fill(82)?;
                 card.set(from)?;
                 read(&card.migration)?;
@@ -683,7 +683,7 @@ fn v1_28_a_saving_state_may_be_left_with_data_unread(context: &Context) -> Outco
 }
 
 fn v1_28_a_cancelled_stream_is_discarded(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(83)?;
     for state in [State::PRE_COPY, State::STOP_COPY] {
         card.set(state)?;
@@ -698,7 +698,7 @@ fn v1_28_a_cancelled_stream_is_discarded(context: &Context) -> Outcome {
 }
 
 fn v1_29_munmap_comes_before_the_cancelling_state(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(92)?;
     for state in [State::PRE_COPY, State::STOP_COPY] {
         let mapping = card.migration.map_window()?;
@@ -713,7 +713,7 @@ fn v1_29_munmap_comes_before_the_cancelling_state(context: &Context) -> Outcome 
 }
 
 fn v1_30_an_empty_session_cannot_leave_resuming(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::RESUMING)?;
     for state in [State::RUNNING, State::STOP] {
         refused(
@@ -728,7 +728,7 @@ fn v1_30_an_empty_session_cannot_leave_resuming(context: &Context) -> Outcome {
 
 fn v1_30_an_incomplete_stream_cannot_leave_resuming(context: &Context) -> Outcome {
     let stream = good_stream(context, 30)?.bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for part in [1, 31, 32, 33, stream.len() / 2, stream.len() - 1] {
         card.set(State::RESUMING)?;
         card.migration.feed(&stream[..part], usize::MAX)?;
@@ -755,7 +755,7 @@ fn v1_30_a_bad_stream_is_refused_at_data_size(context: &Context) -> Outcome {
     // A state that no device can be in, in a stream that is otherwise faultless.
     let bad = good.with_state(&vec![0xff; state.len()]).bytes();
     let short = good.with_state(&state[..state.len() - 1]).bytes();
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for (what, stream) in [("all ones", bad), ("a byte short", short)] {
         card.set(State::RESUMING)?;
         one_of(
@@ -770,11 +770,11 @@ fn v1_30_a_bad_stream_is_refused_at_data_size(context: &Context) -> Outcome {
 }
 
 fn v1_31_config_writes_and_interrupt_set_up_while_resuming(context: &Context) -> Outcome {
-    let source = Card::new(context)?;
+    let source = TestDevice::new(context)?;
     source.raise()?;
     let stream = source.save()?;
 
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.set(State::RESUMING)?;
     card.migration.feed(&stream, usize::MAX)?;
     // The order of QEMU's vfio_load_state: device data, then config space, then interrupts.
@@ -812,7 +812,7 @@ fn v1_31_config_writes_and_interrupt_set_up_while_resuming(context: &Context) ->
 
 fn v1_31_config_writes_and_interrupt_set_up_while_stopped(context: &Context) -> Outcome {
     for state in [State::STOP, State::STOP_COPY] {
-        let card = Card::new(context)?;
+        let card = TestDevice::new(context)?;
         card.raise()?;
         card.set(state)?;
         let space = config::space(&card)?;
@@ -836,7 +836,7 @@ fn v1_31_config_writes_and_interrupt_set_up_while_stopped(context: &Context) -> 
 
 fn v1_32_close_in_any_state_and_the_next_open_is_fresh(context: &Context) -> Outcome {
     let stream = good_stream(context, 23)?.bytes();
-    let mut card = Card::new(context)?;
+    let mut card = TestDevice::new(context)?;
     let fresh = card.image()?;
     for state in State::VALID {
         card = card.reopen()?;
@@ -857,7 +857,7 @@ fn v1_32_close_in_any_state_and_the_next_open_is_fresh(context: &Context) -> Out
         let mdev = card.close();
         drop(duplicate);
         drop(mapping);
-        card = Card::open(mdev)?;
+        card = TestDevice::open(mdev)?;
         card.expect(State::RUNNING)?;
         same("pending_bytes", card.migration.pending()?, 0)?;
         same_bytes(
@@ -875,7 +875,7 @@ fn v1_32_close_in_any_state_and_the_next_open_is_fresh(context: &Context) -> Out
 fn v1_32_a_duplicate_descriptor_keeps_the_session(context: &Context) -> Outcome {
     // Goes last, because it waits for all users.
     let mdev;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(34)?;
     card.set(State::STOP_COPY)?;
     let duplicate = card.device().duplicate()?;
@@ -893,7 +893,7 @@ fn v1_32_a_duplicate_descriptor_keeps_the_session(context: &Context) -> Outcome 
 fn v1_32_a_mapping_keeps_the_device_open(context: &Context) -> Outcome {
     // Goes last, because it waits for all users.
     let mdev;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let mapping = card.migration.map_window()?;
     card.set(State::STOP_COPY)?;
     mdev = card.close();
@@ -909,7 +909,7 @@ fn v1_32_a_mapping_keeps_the_device_open(context: &Context) -> Outcome {
         Errno::BUSY,
     )?;
     drop(mapping);
-    let card = Card::open(mdev)?;
+    let card = TestDevice::open(mdev)?;
     card.expect(State::RUNNING)?;
     let mut bytes = [0xff; 10];
     card.migration
@@ -918,7 +918,7 @@ fn v1_32_a_mapping_keeps_the_device_open(context: &Context) -> Outcome {
 }
 
 fn v1_32_a_killed_user_leaves_a_fresh_device(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let fresh = card.image()?;
     let mut mdev = card.close();
     for state in State::VALID {
@@ -926,7 +926,7 @@ fn v1_32_a_killed_user_leaves_a_fresh_device(context: &Context) -> Outcome {
         let mut child = second::start(&hold, Stdio::piped(), HELD)?;
         let killed = child.kill().and_then(|()| child.wait());
         killed.map_err(Stop::failed)?;
-        let card = Card::open(mdev)?;
+        let card = TestDevice::open(mdev)?;
         card.expect(State::RUNNING)?;
         same_bytes(
             format_args!("image after a kill in {state}"),
@@ -948,7 +948,7 @@ pub const HELD: &str = "held";
 ///
 /// What the kernel answers.
 pub fn hold(uuid: &str, state: u32) -> Outcome {
-    let mut card = Card::open(vfio_client::Mdev::existing(uuid))?;
+    let mut card = TestDevice::open(vfio_client::Mdev::existing(uuid))?;
     let event = EventFd::new()?;
     card.device().set_trigger(Index::Intx, Some(&event))?;
     card.fill(0x77)?;

@@ -7,10 +7,6 @@ use vfio_client::migration::State;
 use vfio_client::Errno;
 use vfio_client::Session;
 
-use crate::card::Card;
-use crate::card::Context;
-use crate::card::DEVICE_STATE;
-use crate::card::WINDOW_SIZE;
 use crate::check::denied;
 use crate::check::holds;
 use crate::check::one_of;
@@ -18,6 +14,10 @@ use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
+use crate::test_device::DEVICE_STATE;
+use crate::test_device::WINDOW_SIZE;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -89,7 +89,7 @@ fn sysfs_a_uuid_can_be_used_once(context: &Context) -> Outcome {
 
 fn sysfs_window_size_is_the_modules_at_first(context: &Context) -> Outcome {
     // The module's parameter cannot be read back, but it is the same for every card.
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let size = card.mdev.attribute(WINDOW_SIZE)?;
     let valid = size
         .parse::<u64>()
@@ -115,7 +115,7 @@ fn sysfs_window_size_is_the_modules_at_first(context: &Context) -> Outcome {
 
 fn sysfs_window_size_sets_the_region(context: &Context) -> Outcome {
     for size in [4096u64, 8192, 3 * 4096, 16 << 20] {
-        let card = Card::with_window(context, size)?;
+        let card = TestDevice::with_window(context, size)?;
         same(
             "window_size",
             card.mdev.attribute(WINDOW_SIZE)?,
@@ -170,12 +170,12 @@ fn sysfs_bad_window_sizes_change_nothing(context: &Context) -> Outcome {
             "8192".to_string(),
         )?;
     }
-    let card = Card::open(mdev)?;
+    let card = TestDevice::open(mdev)?;
     same("size of the window", card.migration.window().size, 8192)
 }
 
 fn sysfs_window_size_is_busy_while_open(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let before = card.mdev.attribute(WINDOW_SIZE)?;
     refused(
         "window_size while open",
@@ -193,7 +193,7 @@ fn sysfs_window_size_is_busy_while_open(context: &Context) -> Outcome {
 }
 
 fn sysfs_device_state_follows_the_header(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for state in [
         State::RUNNING,
         State::PRE_COPY,
@@ -223,7 +223,7 @@ fn sysfs_device_state_follows_the_header(context: &Context) -> Outcome {
 }
 
 fn sysfs_device_state_is_read_only(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     refused(
         "write of device_state",
         card.mdev.set_attribute(DEVICE_STATE, b"STOP"),
@@ -233,13 +233,13 @@ fn sysfs_device_state_is_read_only(context: &Context) -> Outcome {
 }
 
 fn sysfs_a_device_opens_once_at_a_time(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     denied("a second open", Session::open(&card.mdev))?;
     card.expect_works()
 }
 
 fn sysfs_removal_waits_for_the_user(context: &Context) -> Outcome {
-    let card = Card::open(context.mdev_type().create()?.keep())?;
+    let card = TestDevice::open(context.mdev_type().create()?.keep())?;
     let mdev = vfio_client::Mdev::existing(card.mdev.uuid());
     std::thread::scope(|scope| {
         let removal = scope.spawn(|| mdev.remove());
@@ -267,7 +267,7 @@ fn sysfs_a_hundred_devices_come_and_go(context: &Context) -> Outcome {
     // Some of them open at once.
     let mut cards = Vec::new();
     for mdev in mdevs.drain(..).take(8) {
-        cards.push(Card::open(mdev)?);
+        cards.push(TestDevice::open(mdev)?);
     }
     for card in &cards {
         card.expect_works()?;

@@ -29,12 +29,12 @@ use vfio_client::uart::MSR_CTS;
 use vfio_client::uart::MSR_DCD;
 use vfio_client::uart::MSR_DSR;
 
-use crate::card::Card;
-use crate::card::Context;
 use crate::check::denied;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -56,7 +56,7 @@ pub const CASES: &[Case] = cases![
 ];
 
 fn uart_plug_returns_every_byte(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for number in 0..context.ports() {
         let port = card.byte_port(number)?;
         port.write(Register::IirFcr, FCR_ENABLE)?;
@@ -78,7 +78,7 @@ fn uart_plug_returns_every_byte(context: &Context) -> Outcome {
 }
 
 fn uart_plug_connects_the_modem_lines(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let port = card.port(0)?;
     for (out, back) in [
         (0, 0),
@@ -97,7 +97,7 @@ fn uart_plug_connects_the_modem_lines(context: &Context) -> Outcome {
 }
 
 fn uart_plug_loses_nothing_when_the_receiver_is_full(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let port = card.byte_port(0)?;
     port.write(Register::IirFcr, FCR_ENABLE)?;
     // The receiver's FIFO, then the transmitter's: that much is held without a loss.
@@ -112,7 +112,7 @@ fn uart_plug_loses_nothing_when_the_receiver_is_full(context: &Context) -> Outco
 }
 
 fn uart_ports_do_not_share_anything(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     for number in 0..context.ports() {
         let port = card.byte_port(number)?;
         port.write(Register::IirFcr, FCR_ENABLE)?;
@@ -130,7 +130,7 @@ fn uart_ports_do_not_share_anything(context: &Context) -> Outcome {
 }
 
 fn uart_chips_own_loop_overruns(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let port = card.byte_port(0)?;
     port.write(Register::Mcr, MCR_LOOP)?;
     port.write(Register::IirFcr, FCR_ENABLE | FCR_CLEAR_RX | FCR_CLEAR_TX)?;
@@ -148,7 +148,7 @@ fn uart_chips_own_loop_overruns(context: &Context) -> Outcome {
 
 fn uart_clearing_the_receiver_takes_a_break_along(context: &Context) -> Outcome {
     const BREAK: u8 = 0x40;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let port = card.byte_port(0)?;
     for fcr in [FCR_ENABLE | FCR_CLEAR_RX, 0] {
         port.write(Register::IirFcr, FCR_ENABLE)?;
@@ -165,7 +165,7 @@ fn uart_clearing_the_receiver_takes_a_break_along(context: &Context) -> Outcome 
 }
 
 fn uart_divisor_and_scratch(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let port = card.port(0)?;
     for value in [1, 12, 0x1234, u16::MAX] {
         port.set_divisor(value)?;
@@ -178,7 +178,7 @@ fn uart_divisor_and_scratch(context: &Context) -> Outcome {
 }
 
 fn uart_all_eight_bits_cross_at_every_word_length(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let port = card.port(0)?;
     for lcr in 0..4 {
         port.write(Register::Lcr, lcr)?;
@@ -193,7 +193,7 @@ fn uart_all_eight_bits_cross_at_every_word_length(context: &Context) -> Outcome 
 }
 
 fn uart_a_wide_access_is_one_of_each_register(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let bar = card.device().region(vfio::VFIO_PCI_BAR0_REGION_INDEX)?;
     let port = card.port(0)?;
     port.write(Register::Lcr, 0x1b)?;
@@ -210,7 +210,7 @@ fn uart_a_wide_access_is_one_of_each_register(context: &Context) -> Outcome {
 }
 
 fn uart_accesses_outside_bar0_are_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let bar = card.device().region(vfio::VFIO_PCI_BAR0_REGION_INDEX)?;
     let size = bar.size();
     for (at, len) in [
@@ -238,7 +238,7 @@ fn uart_accesses_outside_bar0_are_refused(context: &Context) -> Outcome {
 }
 
 fn uart_accesses_to_a_bad_address_are_refused(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let bar = card.device().region(vfio::VFIO_PCI_BAR0_REGION_INDEX)?;
     let port = card.byte_port(0)?;
     port.send(b"x")?;
@@ -258,7 +258,7 @@ fn uart_accesses_to_a_bad_address_are_refused(context: &Context) -> Outcome {
 }
 
 fn uart_reset_gives_power_on_values(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let fresh = card.image()?;
     card.fill(0x42)?;
     card.port(0)?.write(Register::Ier, IER_RDI | IER_THRI)?;
@@ -271,7 +271,7 @@ fn uart_reset_gives_power_on_values(context: &Context) -> Outcome {
 }
 
 fn uart_full_fifos_and_latches_move(context: &Context) -> Outcome {
-    let source = Card::new(context)?;
+    let source = TestDevice::new(context)?;
     let bytes: Vec<u8> = (0x80..0x80 + 2 * FIFO as u8).collect();
     let port = source.byte_port(0)?;
     port.write(Register::IirFcr, FCR_ENABLE | FCR_TRIGGER_14)?;
@@ -284,7 +284,7 @@ fn uart_full_fifos_and_latches_move(context: &Context) -> Outcome {
         IIR_TIMEOUT,
     )?;
     let stream = source.save()?;
-    let destination = Card::new(context)?;
+    let destination = TestDevice::new(context)?;
     destination.resume(&stream)?;
     let moved = destination.port(0)?;
     let iir = moved.read(Register::IirFcr)?;
@@ -303,10 +303,10 @@ fn uart_full_fifos_and_latches_move(context: &Context) -> Outcome {
     port.write(Register::Ier, 0)?;
     port.send(&bytes)?;
     let stream = source.save()?;
-    let between = Card::new(context)?;
+    let between = TestDevice::new(context)?;
     between.resume(&stream)?;
     let stream = between.save()?;
-    let last = Card::new(context)?;
+    let last = TestDevice::new(context)?;
     last.resume(&stream)?;
     let moved = last.port(0)?;
     same_bytes("received bytes", &moved.receive()?, &bytes)

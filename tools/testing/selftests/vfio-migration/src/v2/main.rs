@@ -14,7 +14,6 @@
 
 #![forbid(unsafe_code)]
 
-mod card;
 #[path = "../check.rs"]
 #[expect(dead_code, reason = "the tests of protocol v1 use the rest")]
 mod check;
@@ -29,6 +28,7 @@ mod options;
 mod random;
 #[path = "../second.rs"]
 mod second;
+mod test_device;
 mod tests;
 
 use std::process::ExitCode;
@@ -37,13 +37,13 @@ use std::sync::Arc;
 use clap::Parser;
 use vfio_client::stream;
 
-use crate::card::Kind;
-use crate::card::Target;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::ktap::Exit;
 use crate::ktap::Planned;
 use crate::options::Common;
+use crate::test_device::Kind;
+use crate::test_device::Target;
 use crate::tests::Case;
 
 /// The types that are tested when none is named.

@@ -15,9 +15,9 @@ mod protocol;
 mod size;
 mod state;
 
-use crate::card::Kind;
-use crate::card::Target;
 use crate::ktap::Test;
+use crate::test_device::Kind;
+use crate::test_device::Target;
 
 /// A test of a device.
 pub type Case = Test<Target>;

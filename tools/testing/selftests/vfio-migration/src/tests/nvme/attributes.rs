@@ -19,8 +19,6 @@ use vfio_client::Errno;
 use vfio_client::Mdev;
 use vfio_client::Session;
 
-use crate::card::content;
-use crate::card::Context;
 use crate::check::denied;
 use crate::check::holds;
 use crate::check::one_of;
@@ -30,6 +28,8 @@ use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::kmsg::expect_line;
+use crate::test_device::content;
+use crate::test_device::Context;
 use crate::tests::cases;
 use crate::tests::nvme::disk::create;
 use crate::tests::nvme::disk::field;

@@ -22,13 +22,13 @@ use vfio_client::nvme::PAGE;
 use vfio_client::Errno;
 use vfio_client::Session;
 
-use crate::card::content;
-use crate::card::Context;
 use crate::check::refused;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::test_device::content;
+use crate::test_device::Context;
 use crate::tests::cases;
 use crate::tests::nvme::disk::refuses_two_writers;
 use crate::tests::nvme::disk::Disk;

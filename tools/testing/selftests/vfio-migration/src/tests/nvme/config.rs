@@ -10,15 +10,15 @@ use vfio_client::nvme::MSIX_MASKED;
 use vfio_client::Errno;
 use vfio_client::Region;
 
-use crate::card::good_stream;
-use crate::card::Card;
-use crate::card::Context;
 use crate::check::holds;
 use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::kmsg::expect_line;
+use crate::test_device::good_stream;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
 use crate::tests::cases;
 use crate::tests::config::space;
 use crate::tests::config::BAR0;
@@ -95,7 +95,7 @@ pub fn capability(space: &Region, id: u8) -> Outcome<u64> {
 }
 
 fn nvme_config_identity(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     same("vendor and device", space.read_u32(0x00)?, 0x10f0_1af4)?;
     same("class and revision", space.read_u32(0x08)?, 0x0108_0201)?;
@@ -105,7 +105,7 @@ fn nvme_config_identity(context: &Context) -> Outcome {
 }
 
 fn nvme_config_bar0_is_16_kib_of_64_bit_memory(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     same(
         "size of region 0",
@@ -128,7 +128,7 @@ fn nvme_config_bar0_is_16_kib_of_64_bit_memory(context: &Context) -> Outcome {
 }
 
 fn nvme_config_the_other_bars_are_not_there(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     for register in [0x18, 0x1c, 0x20, 0x24, 0x30] {
         space.write(register, &u32::MAX.to_le_bytes())?;
@@ -142,7 +142,7 @@ fn nvme_config_the_other_bars_are_not_there(context: &Context) -> Outcome {
 }
 
 fn nvme_config_the_capability_list_ends(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     const STATUS_CAPABILITIES: u16 = 0x10;
     same(
@@ -156,7 +156,7 @@ fn nvme_config_the_capability_list_ends(context: &Context) -> Outcome {
 }
 
 fn nvme_config_msix_has_17_vectors_in_bar0(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     let msix = capability(&space, MSIX)?;
     same("control", space.read_u16(msix + 2)?, VECTORS as u16 - 1)?;
@@ -174,7 +174,7 @@ fn nvme_config_msix_has_17_vectors_in_bar0(context: &Context) -> Outcome {
 }
 
 fn nvme_config_msix_control_takes_enable_and_mask_only(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     let msix = capability(&space, MSIX)?;
     let size = VECTORS as u16 - 1;
@@ -197,7 +197,7 @@ fn nvme_config_msix_control_takes_enable_and_mask_only(context: &Context) -> Out
 }
 
 fn nvme_config_is_a_pcie_endpoint(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     let express = capability(&space, EXPRESS)?;
     let flags = space.read_u16(express + 2)?;
@@ -246,7 +246,7 @@ fn takes(space: &Region, what: &str, at: u64, mask: u16, taken: &[u16]) -> Outco
 }
 
 fn nvme_config_a_value_that_cannot_be_is_discarded(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     let power = capability(&space, POWER)?;
     same("PMC: D1 and D2", space.read_u16(power + 2)? >> 9 & 3, 0)?;
@@ -270,7 +270,7 @@ fn nvme_config_a_state_with_a_value_that_cannot_be_is_refused(context: &Context)
     const SPACE: u64 = 4;
     let good = good_stream(context, 9)?;
     let state = good.device_state().map_err(Stop::failed)?;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     let power = (SPACE + capability(&space, POWER)? + POWER_CONTROL) as usize;
     let control = (SPACE + capability(&space, EXPRESS)? + DEVICE_CONTROL) as usize + 1;
@@ -324,7 +324,7 @@ fn set_up_link(space: &Region) -> Outcome<u64> {
 }
 
 fn nvme_config_keeps_through_a_reset_what_vfio_pci_restores(context: &Context) -> Outcome {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     let space = space(&card)?;
     let mut fresh = vec![0; space.size() as usize];
     space.read(0, &mut fresh)?;
@@ -356,7 +356,7 @@ fn nvme_config_keeps_through_a_reset_what_vfio_pci_restores(context: &Context) -
 /// Section 6.6.2 of the PCI Express base specification.
 fn nvme_config_keeps_through_its_own_reset_what_concerns_the_link(context: &Context) -> Outcome {
     const INITIATE: u16 = 0x8000;
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(2)?;
     let space = space(&card)?;
     let mut expected = vec![0; space.size() as usize];

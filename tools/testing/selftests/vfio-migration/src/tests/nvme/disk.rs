@@ -18,14 +18,14 @@ use vfio_client::nvme::PAGE;
 use vfio_client::GuestMemory;
 use vfio_client::Mdev;
 
-use crate::card::content;
-use crate::card::Card;
-use crate::card::Context;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::kmsg::expect_line;
+use crate::test_device::content;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
 
 /// The attributes of a controller.
 pub const STORE: &str = "nvme/store";
@@ -46,7 +46,7 @@ pub struct Disk {
     /// The guest's driver.
     pub driver: Driver,
     /// The device.
-    pub card: Card,
+    pub card: TestDevice,
     shift: u8,
 }
 
@@ -74,12 +74,12 @@ impl Disk {
     /// Opens a controller and leaves it disabled.
     #[track_caller]
     pub fn disabled(context: &Context, mdev: Mdev) -> Outcome<Disk> {
-        Disk::adopt(context, Card::open(mdev)?)
+        Disk::adopt(context, TestDevice::open(mdev)?)
     }
 
     /// Takes a controller that is open already, whatever it does.
     #[track_caller]
-    pub fn adopt(context: &Context, card: Card) -> Outcome<Disk> {
+    pub fn adopt(context: &Context, card: TestDevice) -> Outcome<Disk> {
         Ok(Disk {
             driver: Driver::new(card.device(), card.memory()?)?,
             card,
@@ -222,7 +222,7 @@ impl Disk {
         self.driver.disconnect();
         self.start(DEPTH)?;
         let place = 5 * PAGE;
-        let bytes = crate::card::content(place, 77);
+        let bytes = crate::test_device::content(place, 77);
         self.write(place, &bytes)?;
         crate::check::same_bytes("read back", &self.read(place, PAGE)?, &bytes)
     }
@@ -244,7 +244,7 @@ impl Disk {
         stream: &[u8],
     ) -> Outcome<Disk> {
         let memory = self.memory().clone();
-        let card = Card::open_in(create(context, attributes)?, Some(memory))?;
+        let card = TestDevice::open_in(create(context, attributes)?, Some(memory))?;
         card.set(State::RESUMING)?;
         card.migration.feed(stream, usize::MAX)?;
         let driver = self.driver.moved_to(card.device())?;

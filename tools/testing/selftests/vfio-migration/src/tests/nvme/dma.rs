@@ -37,10 +37,6 @@ use vfio_client::EventFd;
 use vfio_client::GuestMemory;
 use vfio_client::Mapping;
 
-use crate::card::content;
-use crate::card::Card;
-use crate::card::Context;
-use crate::card::PATIENCE;
 use crate::check::holds;
 use crate::check::refused;
 use crate::check::same;
@@ -50,6 +46,10 @@ use crate::check::Stop;
 use crate::kmsg::expect_line;
 use crate::random::Random;
 use crate::second;
+use crate::test_device::content;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
+use crate::test_device::PATIENCE;
 use crate::tests::cases;
 use crate::tests::nvme::disk::in_each_store;
 use crate::tests::nvme::disk::Disk;
@@ -189,7 +189,7 @@ fn unmap_while_it_works(context: &Context, mut disk: Disk) -> Outcome {
                 let start = std::time::Instant::now();
                 let seen = ELSEWHERE + if round % 2 == 0 { 0 } else { 31 * PAGE };
                 while other.read_u64(seen) == 0
-                    && start.elapsed() < crate::card::PATIENCE
+                    && start.elapsed() < crate::test_device::PATIENCE
                     && !worker.is_finished()
                 {
                     thread::yield_now();
@@ -504,7 +504,7 @@ fn ends_soon(child: &Child) -> Result<bool, Stop> {
 pub fn stall(uuid: &str, end: &str) -> Outcome {
     // Before the device, so that an exit closes it after that.
     let faults = PageFaults::new().map_err(Stop::failed)?;
-    let card = Card::open(vfio_client::Mdev::existing(uuid))?;
+    let card = TestDevice::open(vfio_client::Mdev::existing(uuid))?;
     let event = EventFd::new()?;
     card.device().set_trigger(Index::Intx, Some(&event))?;
     let slow = Arc::new(Mapping::anonymous(MIB as usize).map_err(Stop::failed)?);

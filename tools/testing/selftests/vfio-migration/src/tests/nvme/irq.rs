@@ -19,12 +19,12 @@ use vfio_client::nvme::Command;
 use vfio_client::nvme::PAGE;
 use vfio_client::EventFd;
 
-use crate::card::Context;
-use crate::card::PATIENCE;
 use crate::check::holds;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
+use crate::test_device::Context;
+use crate::test_device::PATIENCE;
 use crate::tests::cases;
 use crate::tests::config;
 use crate::tests::nvme::config::VECTORS;

@@ -16,11 +16,6 @@ use vfio_client::nvme::Status;
 use vfio_client::nvme::PAGE;
 use vfio_client::Errno;
 
-use crate::card::content;
-use crate::card::Card;
-use crate::card::Context;
-use crate::card::PATIENCE;
-use crate::card::WINDOW_SIZE;
 use crate::check::denied;
 use crate::check::holds;
 use crate::check::one_of;
@@ -36,6 +31,11 @@ use crate::stream::BLOCK;
 use crate::stream::HEADER_RECORD;
 use crate::stream::STATE;
 use crate::stream::ZEROES;
+use crate::test_device::content;
+use crate::test_device::Context;
+use crate::test_device::TestDevice;
+use crate::test_device::PATIENCE;
+use crate::test_device::WINDOW_SIZE;
 use crate::tests::cases;
 use crate::tests::nvme::config::VECTORS;
 use crate::tests::nvme::disk::create;
@@ -792,7 +792,7 @@ fn nvme_another_configuration_is_refused_at_the_first_record(context: &Context) 
         &[(STORE, "file"), (FILE, scratch.text())],
     ];
     for (i, source) in variants.iter().enumerate() {
-        let card = Card::open(create(context, source)?)?;
+        let card = TestDevice::open(create(context, source)?)?;
         // What a destination gets first, long before there is anything else.
         card.set(State::PRE_COPY)?;
         let first = card
@@ -808,7 +808,7 @@ fn nvme_another_configuration_is_refused_at_the_first_record(context: &Context) 
         )?;
         let record = records[0].bytes();
         for (j, destination) in variants.iter().enumerate() {
-            let card = Card::open(create(context, destination)?)?;
+            let card = TestDevice::open(create(context, destination)?)?;
             card.set(State::RESUMING)?;
             let fed = card.migration.feed_chunk(&record);
             if i == j {
@@ -831,7 +831,7 @@ fn nvme_hostile_blocks_are_refused(context: &Context) -> Outcome {
     source.card.set(State::STOP_COPY)?;
     let good = Stream::parse(&source.card.migration.save()?).map_err(Stop::failed)?;
     drop(source);
-    let card = Card::open(create(context, &[(CAPACITY, "1048576")])?)?;
+    let card = TestDevice::open(create(context, &[(CAPACITY, "1048576")])?)?;
     let record = |kind, argument, payload: &[u8]| Record {
         kind,
         flags: 0,
@@ -945,7 +945,7 @@ fn nvme_file_is_handed_over(context: &Context) -> Outcome {
     expected.write_run(&mut source, 0, 20, 1)?;
     // Both are open, and the destination waits.
     let memory = source.memory().clone();
-    let destination = Card::open_in(create(context, &attributes)?, Some(memory))?;
+    let destination = TestDevice::open_in(create(context, &attributes)?, Some(memory))?;
     destination.set(State::RESUMING)?;
     let stream = pre_copy(&source)?;
     destination.migration.feed(&stream, usize::MAX)?;

@@ -16,11 +16,11 @@ use vfio_client::nvme::PAGE;
 use vfio_client::EventFd;
 use vfio_client::Region;
 
-use crate::card::Context;
-use crate::card::PATIENCE;
 use crate::check::holds;
 use crate::check::same;
 use crate::check::Outcome;
+use crate::test_device::Context;
+use crate::test_device::PATIENCE;
 use crate::tests::cases;
 use crate::tests::config::space;
 use crate::tests::config::COMMAND;

@@ -10,13 +10,13 @@ use vfio_client::nvme::Command;
 use vfio_client::nvme::Driver;
 use vfio_client::nvme::PAGE;
 
-use crate::card::content;
-use crate::card::Context;
 use crate::check::denied;
 use crate::check::holds;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
+use crate::test_device::content;
+use crate::test_device::Context;
 use crate::tests::cases;
 use crate::tests::nvme::disk::create;
 use crate::tests::nvme::disk::Disk;

@@ -8,10 +8,10 @@ use std::path::Path;
 use vfio_client::nvme::nvm;
 use vfio_client::nvme::tail_doorbell;
 
-use crate::card::Context;
 use crate::check::holds;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::test_device::Context;
 use crate::tests::cases;
 use crate::tests::log::tracefs;
 use crate::tests::nvme::disk::Disk;

@@ -32,13 +32,6 @@ use vfio_client::Mapping;
 use vfio_client::Opened;
 use vfio_client::Session;
 
-use crate::card::cdev;
-use crate::card::iommufd;
-use crate::card::Card;
-use crate::card::Target;
-use crate::card::MEMORY;
-use crate::card::PATIENCE;
-use crate::card::PIECE;
 use crate::check::bare;
 use crate::check::holds;
 use crate::check::refused;
@@ -46,6 +39,13 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::test_device::cdev;
+use crate::test_device::iommufd;
+use crate::test_device::Target;
+use crate::test_device::TestDevice;
+use crate::test_device::MEMORY;
+use crate::test_device::PATIENCE;
+use crate::test_device::PIECE;
 use crate::tests::cases;
 use crate::tests::lifetime;
 use crate::tests::logging;
@@ -117,7 +117,7 @@ pub const SECOND_MEMORY: u64 = MEMORY + (16 << 20);
 
 /// Checks that a device that reaches memory does not do so now, and that another kind works anyway.
 #[track_caller]
-pub fn expect_cut_off(card: &Card) -> Outcome {
+pub fn expect_cut_off(card: &TestDevice) -> Outcome {
     let Ok(memory) = card.memory() else {
         return card.expect_works();
     };
@@ -363,7 +363,7 @@ fn cdev_and_group_keep_each_other_out(target: &Target) -> Outcome {
 
 fn cdev_ioctls_are_not_for_the_file_of_a_group(target: &Target) -> Outcome {
     let iommufd = iommufd()?;
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let bind = [24, 0, number(&iommufd), 0, 0, 0];
     bare(
         "bind",
@@ -385,7 +385,7 @@ fn cdev_ioctls_are_not_for_the_file_of_a_group(target: &Target) -> Outcome {
 }
 
 fn cdev_attaches_detaches_and_attaches_again(target: &Target) -> Outcome {
-    let card = Card::new(&target.through_cdev())?;
+    let card = TestDevice::new(&target.through_cdev())?;
     let session = card.cdev()?;
     let ioas = &session.ioas;
     let busy = || refused("destruction while attached", ioas.destroy(), Errno::BUSY);
@@ -514,7 +514,7 @@ fn cdev_attach_whose_answer_cannot_be_told_leaves_nothing(target: &Target) -> Ou
 
 fn cdev_mapped_window_keeps_the_device_open(target: &Target) -> Outcome {
     let iommufd = iommufd()?;
-    let card = Card::new(&target.through_cdev())?;
+    let card = TestDevice::new(&target.through_cdev())?;
     let mut mapping = card.region()?.map_window()?;
     let text = b"what is in the window";
     mapping.write(0, text);
@@ -542,7 +542,7 @@ fn cdev_mapped_window_keeps_the_device_open(target: &Target) -> Outcome {
     same_bytes("window once all files are closed", &seen, text)?;
     drop(mapping);
     drop(next);
-    let card = Card::open(mdev, &target.through_cdev())?;
+    let card = TestDevice::open(mdev, &target.through_cdev())?;
     let mapping = card.region()?.map_window()?;
     mapping.read(0, &mut seen);
     same_bytes("window of the next user", &seen, &[0; 21])?;
@@ -600,19 +600,19 @@ fn cdev_removal_waits_for_a_file_that_is_not_bound(target: &Target) -> Outcome {
             Ok::<(), Stop>(())
         })?;
     }
-    Card::new(&through_cdev)?.expect_works()
+    TestDevice::new(&through_cdev)?.expect_works()
 }
 
 fn cdev_streams_go_to_and_come_from_a_device_of_a_group(target: &Target) -> Outcome {
     let through_cdev = target.through_cdev();
     for (seed, [from, to]) in (1..).zip([[target, &through_cdev], [&through_cdev, target]]) {
-        let source = Card::new(from)?;
+        let source = TestDevice::new(from)?;
         source.fill(seed)?;
         let file = source.begin(State::PRE_COPY)?;
         let mut stream = file.read_all(PIECE)?;
         source.set(State::STOP_COPY)?;
         stream.extend(file.read_all(PIECE)?);
-        let card = Card::new(to)?;
+        let card = TestDevice::new(to)?;
         card.resume(&stream)?;
         card.expect_filled(seed)?;
         card.expect_works()?;
@@ -622,7 +622,7 @@ fn cdev_streams_go_to_and_come_from_a_device_of_a_group(target: &Target) -> Outc
 
 fn cdev_protocol_v1_moves_the_state_through_a_mapped_window(target: &Target) -> Outcome {
     let target = &target.through_cdev();
-    let source = Card::new(target)?;
+    let source = TestDevice::new(target)?;
     source.fill(5)?;
     let mut region = source.region()?;
     region.map()?;
@@ -633,7 +633,7 @@ fn cdev_protocol_v1_moves_the_state_through_a_mapped_window(target: &Target) -> 
     }
     region.set_state(Region::STOP)?;
 
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let mut region = card.region()?;
     region.map()?;
     region.set_state(Region::RESUMING)?;
@@ -645,7 +645,7 @@ fn cdev_protocol_v1_moves_the_state_through_a_mapped_window(target: &Target) -> 
 
 fn cdev_detach_while_saving_loses_nothing(target: &Target) -> Outcome {
     let target = &target.through_cdev();
-    let source = Card::new(target)?;
+    let source = TestDevice::new(target)?;
     source.fill(6)?;
     let session = source.cdev()?;
     let file = source.begin(State::PRE_COPY)?;
@@ -661,7 +661,7 @@ fn cdev_detach_while_saving_loses_nothing(target: &Target) -> Outcome {
     stream.extend(file.read_all(1000)?);
 
     // Nor does a load need an address space before the device runs.
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let session = card.cdev()?;
     session.cdev.detach()?;
     let file = card.begin(State::RESUMING)?;
@@ -680,8 +680,8 @@ fn cdev_detach_while_saving_loses_nothing(target: &Target) -> Outcome {
 fn cdev_two_devices_share_an_address_space(target: &Target) -> Outcome {
     let iommufd = iommufd()?;
     let ioas = Arc::new(iommufd.ioas()?);
-    let first = Card::new_in(target, &iommufd, &ioas, MEMORY)?;
-    let second = Card::new_in(target, &iommufd, &ioas, SECOND_MEMORY)?;
+    let first = TestDevice::new_in(target, &iommufd, &ioas, MEMORY)?;
+    let second = TestDevice::new_in(target, &iommufd, &ioas, SECOND_MEMORY)?;
     first.fill(1)?;
     second.fill(2)?;
     first.expect_filled(1)?;
@@ -716,10 +716,10 @@ fn cdev_is_not_needed_for_an_iommufd(target: &Target) -> Outcome {
     iommufd()?;
     let mdev = target.mdev_type().create()?;
     let session = Session::open_in(&mdev, Container::open_iommufd()?)?;
-    let source = Card::with(mdev, target, Opened::Group(session), MEMORY)?;
+    let source = TestDevice::with(mdev, target, Opened::Group(session), MEMORY)?;
     source.fill(9)?;
     let stream = source.save()?;
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.resume(&stream)?;
     card.expect_filled(9)?;
     source.reset()?;

@@ -23,14 +23,6 @@ use vfio_client::Errno;
 use vfio_client::GuestMemory;
 use vfio_client::Mapping;
 
-use crate::card::cdev;
-use crate::card::iommufd;
-use crate::card::Card;
-use crate::card::Target;
-use crate::card::Writer;
-use crate::card::MEMORY;
-use crate::card::PATIENCE;
-use crate::card::PIECE;
 use crate::check::holds;
 use crate::check::refused;
 use crate::check::same;
@@ -39,6 +31,14 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::random::Random;
 use crate::second;
+use crate::test_device::cdev;
+use crate::test_device::iommufd;
+use crate::test_device::Target;
+use crate::test_device::TestDevice;
+use crate::test_device::Writer;
+use crate::test_device::MEMORY;
+use crate::test_device::PATIENCE;
+use crate::test_device::PIECE;
 use crate::tests::cases;
 use crate::tests::cdev::expect_cut_off;
 use crate::tests::cdev::SECOND_MEMORY;
@@ -66,8 +66,8 @@ const ELSEWHERE: u64 = 0x40_0000_0000;
 
 /// Opens a card through its character device, with a page in its namespace that has all ones.
 #[track_caller]
-fn written(target: &Target) -> Outcome<(Card, Writer)> {
-    let card = Card::new(&target.through_cdev())?;
+fn written(target: &Target) -> Outcome<(TestDevice, Writer)> {
+    let card = TestDevice::new(&target.through_cdev())?;
     let mut writer = Writer::new(&card)?;
     writer.write(0, 0xff)?;
     Ok((card, writer))
@@ -135,7 +135,7 @@ const LONG: usize = 32 * PAGE as usize;
 
 /// The same with so much that a command takes a while.
 #[track_caller]
-fn long_written(target: &Target) -> Outcome<(Card, Writer)> {
+fn long_written(target: &Target) -> Outcome<(TestDevice, Writer)> {
     let (card, mut writer) = written(target)?;
     for page in 1..32 {
         writer.write(page, 0xff)?;
@@ -251,7 +251,7 @@ fn cdev_dma_close_while_it_works(target: &Target) -> Outcome {
     let target = &target.through_cdev();
     let mut mdev = target.mdev_type().create()?;
     for round in 0..20u8 {
-        let card = Card::open(mdev, target)?;
+        let card = TestDevice::open(mdev, target)?;
         let other = GuestMemory::new(ELSEWHERE, MIB as usize)?;
         other.attach(card.space())?;
         let mut writer = Writer::new(&card)?;
@@ -272,7 +272,7 @@ fn cdev_dma_close_while_it_works(target: &Target) -> Outcome {
         )?;
         drop(ioas);
     }
-    Card::open(mdev, target)?.expect_works()
+    TestDevice::open(mdev, target)?.expect_works()
 }
 
 /// Returns how much memory of this process is pinned, in KiB.
@@ -372,7 +372,7 @@ fn cdev_dma_across_two_mappings(target: &Target) -> Outcome {
 }
 
 fn cdev_dma_goes_to_the_address_space_that_it_was_attached_to_last(target: &Target) -> Outcome {
-    let card = Card::new(&target.through_cdev())?;
+    let card = TestDevice::new(&target.through_cdev())?;
     let session = card.cdev()?;
     let other = Arc::new(session.iommufd.ioas()?);
     let memories = [
@@ -407,8 +407,8 @@ fn cdev_dma_goes_to_the_address_space_that_it_was_attached_to_last(target: &Targ
 fn cdev_dma_goes_into_the_memory_of_another_device(target: &Target) -> Outcome {
     let iommufd = iommufd()?;
     let ioas = Arc::new(iommufd.ioas()?);
-    let first = Card::new_in(target, &iommufd, &ioas, MEMORY)?;
-    let second = Card::new_in(target, &iommufd, &ioas, SECOND_MEMORY)?;
+    let first = TestDevice::new_in(target, &iommufd, &ioas, MEMORY)?;
+    let second = TestDevice::new_in(target, &iommufd, &ioas, SECOND_MEMORY)?;
     let mut writers = [Writer::new(&first)?, Writer::new(&second)?];
     // From the one namespace to the other, by way of the other's memory.
     writers[0].write(0, 0xff)?;
@@ -448,7 +448,7 @@ fn cdev_dma_goes_on_when_the_iommufd_is_closed(target: &Target) -> Outcome {
     drop((writer, migration, file));
     // With the last file all of it has gone.
     refused("read after that", save.read(&mut [0; 8]), Errno::NODEV)?;
-    let card = Card::open(mdev, target)?;
+    let card = TestDevice::open(mdev, target)?;
     card.resume(&stream)?;
     card.expect_works()
 }

@@ -16,16 +16,16 @@ use vfio_client::mdev::random_uuid;
 use vfio_client::v2::State;
 use vfio_client::Errno;
 
-use crate::card::Card;
-use crate::card::Target;
-use crate::card::Writer;
-use crate::card::PIECE;
 use crate::check::name;
 use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::kmsg::expect_line;
+use crate::test_device::Target;
+use crate::test_device::TestDevice;
+use crate::test_device::Writer;
+use crate::test_device::PIECE;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -104,11 +104,11 @@ impl BadDisk {
 
     /// Opens a controller whose content is on it.
     #[track_caller]
-    fn card(&self, target: &Target) -> Outcome<Card> {
+    fn card(&self, target: &Target) -> Outcome<TestDevice> {
         let mdev = target.mdev_type().create()?;
         mdev.set_attribute("nvme/store", b"file")?;
         mdev.set_attribute("nvme/file", format!("/dev/{}", self.name).as_bytes())?;
-        Card::open(mdev, target)
+        TestDevice::open(mdev, target)
     }
 }
 

@@ -13,12 +13,12 @@ use vfio_client::v2::PROBE;
 use vfio_client::v2::SET;
 use vfio_client::Errno;
 
-use crate::card::Card;
-use crate::card::Target;
 use crate::check::bare;
 use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
+use crate::test_device::Target;
+use crate::test_device::TestDevice;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -39,14 +39,14 @@ const FEATURES: [(Feature, u32, usize); 4] = [
 ];
 
 fn feature_flags_say_stop_copy_p2p_and_pre_copy(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let expected =
         vfio::VFIO_MIGRATION_STOP_COPY | vfio::VFIO_MIGRATION_P2P | vfio::VFIO_MIGRATION_PRE_COPY;
     same("flags", card.migration.flags()?, expected.into())
 }
 
 fn feature_probes_say_what_there_is(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     for (feature, how, _) in FEATURES {
         for wanted in [0, GET, SET, GET | SET] {
             let probe = card.migration.probe(feature, wanted);
@@ -72,7 +72,7 @@ fn feature_probes_say_what_there_is(target: &Target) -> Outcome {
 }
 
 fn feature_malformed_requests_are_refused(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let ask = |flags: u32, argsz: usize, data: &mut [u8]| {
         card.migration.feature(flags, argsz as u32, data)
     };
@@ -128,7 +128,7 @@ fn feature_malformed_requests_are_refused(target: &Target) -> Outcome {
 }
 
 fn feature_a_session_whose_file_cannot_be_told_is_no_leak(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let files = || std::fs::read_dir("/proc/self/fd").map(Iterator::count).ok();
     let before = files();
     for state in [State::STOP_COPY, State::RESUMING, State::PRE_COPY] {

@@ -13,11 +13,6 @@ use vfio_client::v2::State;
 use vfio_client::Errno;
 use vfio_client::Mapping;
 
-use crate::card::Card;
-use crate::card::Target;
-use crate::card::Writer;
-use crate::card::PATIENCE;
-use crate::card::PIECE;
 use crate::check::bare;
 use crate::check::holds;
 use crate::check::refused;
@@ -25,6 +20,11 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::test_device::Target;
+use crate::test_device::TestDevice;
+use crate::test_device::Writer;
+use crate::test_device::PATIENCE;
+use crate::test_device::PIECE;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -51,10 +51,10 @@ pub const STORAGE: &[Case] = cases![
 
 fn file_pieces_of_any_size_make_the_same_stream(target: &Target) -> Outcome {
     for (seed, piece) in (1..).zip([1, 3, 31, 256, 4095, 65_536, 65_537, 4 << 20]) {
-        let source = Card::new(target)?;
+        let source = TestDevice::new(target)?;
         source.fill(seed)?;
         let stream = source.begin(State::STOP_COPY)?.read_all(piece)?;
-        let card = Card::new(target)?;
+        let card = TestDevice::new(target)?;
         card.begin(State::RESUMING)?.write_all(&stream, piece)?;
         card.set(State::RUNNING)?;
         card.expect_filled(seed)?;
@@ -63,7 +63,7 @@ fn file_pieces_of_any_size_make_the_same_stream(target: &Target) -> Outcome {
 }
 
 fn file_ends_for_good_in_stop_copy(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let file = card.begin(State::STOP_COPY)?;
     let stream = file.read_all(PIECE)?;
     holds(!stream.is_empty(), "expected a stream, seen none")?;
@@ -78,7 +78,7 @@ fn file_ends_for_good_in_stop_copy(target: &Target) -> Outcome {
 
 fn file_ends_for_now_in_pre_copy(target: &Target) -> Outcome {
     const SEED: u8 = 5;
-    let source = Card::new(target)?;
+    let source = TestDevice::new(target)?;
     source.fill(SEED)?;
     for state in [State::PRE_COPY, State::PRE_COPY_P2P] {
         let file = source.begin(state)?;
@@ -99,7 +99,7 @@ fn file_ends_for_now_in_pre_copy(target: &Target) -> Outcome {
         stream.extend(file.read_all(PIECE)?);
         source.set(State::STOP)?;
         source.set(State::RUNNING)?;
-        let card = Card::new(target)?;
+        let card = TestDevice::new(target)?;
         card.resume(&stream)?;
         card.expect_filled(SEED)?;
     }
@@ -107,7 +107,7 @@ fn file_ends_for_now_in_pre_copy(target: &Target) -> Outcome {
 }
 
 fn file_is_always_readable_in_stop_copy(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let file = card.begin(State::STOP_COPY)?;
     let readable = |when: &str| {
         let ready = file.poll(PollFlags::IN, None)?;
@@ -121,8 +121,8 @@ fn file_is_always_readable_in_stop_copy(target: &Target) -> Outcome {
 }
 
 fn file_is_writable_in_resuming(target: &Target) -> Outcome {
-    let stream = Card::new(target)?.save()?;
-    let card = Card::new(target)?;
+    let stream = TestDevice::new(target)?.save()?;
+    let card = TestDevice::new(target)?;
     let file = card.begin(State::RESUMING)?;
     same("poll", file.poll(PollFlags::OUT, None)?, PollFlags::OUT)?;
     file.set_nonblocking(true)?;
@@ -131,7 +131,7 @@ fn file_is_writable_in_resuming(target: &Target) -> Outcome {
 }
 
 fn file_goes_one_way(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     for state in [State::PRE_COPY, State::STOP_COPY] {
         card.reset()?;
         let file = card.begin(state)?;
@@ -143,7 +143,7 @@ fn file_goes_one_way(target: &Target) -> Outcome {
 }
 
 fn file_has_no_positions(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     for state in [State::STOP_COPY, State::RESUMING] {
         let file = card.begin(state)?;
         for to in [SeekFrom::Start(0), SeekFrom::Current(0), SeekFrom::End(0)] {
@@ -159,7 +159,7 @@ fn file_has_no_positions(target: &Target) -> Outcome {
 }
 
 fn file_cannot_be_mapped(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let file = card.begin(State::STOP_COPY)?;
     match Mapping::new(&file, 0, 4096) {
         Err(Errno::NODEV | Errno::ACCESS) => Ok(()),
@@ -171,12 +171,12 @@ fn file_cannot_be_mapped(target: &Target) -> Outcome {
 
 fn file_reads_and_writes_of_nothing_do_nothing(target: &Target) -> Outcome {
     const SEED: u8 = 99;
-    let source = Card::new(target)?;
+    let source = TestDevice::new(target)?;
     source.fill(SEED)?;
     let file = source.begin(State::STOP_COPY)?;
     same("read of nothing", file.read(&mut [])?, 0)?;
     let stream = file.read_all(PIECE)?;
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let file = card.begin(State::RESUMING)?;
     same("write of nothing", file.write(&[])?, 0)?;
     file.write_all(&stream, PIECE)?;
@@ -187,7 +187,7 @@ fn file_reads_and_writes_of_nothing_do_nothing(target: &Target) -> Outcome {
 
 fn file_bad_addresses_lose_nothing(target: &Target) -> Outcome {
     const SEED: u8 = 42;
-    let source = Card::new(target)?;
+    let source = TestDevice::new(target)?;
     source.fill(SEED)?;
     let file = source.begin(State::STOP_COPY)?;
     let mut stream = vec![0; 10];
@@ -205,7 +205,7 @@ fn file_bad_addresses_lose_nothing(target: &Target) -> Outcome {
         Errno::FAULT,
     )?;
     stream.extend(file.read_all(PIECE)?);
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let file = card.begin(State::RESUMING)?;
     bare(
         "write from nowhere",
@@ -224,7 +224,7 @@ fn file_bad_addresses_lose_nothing(target: &Target) -> Outcome {
 }
 
 fn file_knows_one_ioctl(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let file = card.begin(State::PRE_COPY)?;
     file.precopy_info()?;
     for number in (0..64).filter(|number| Request::new(*number) != Request::GET_PRECOPY_INFO) {
@@ -260,7 +260,7 @@ fn file_knows_one_ioctl(target: &Target) -> Outcome {
 }
 
 fn file_a_write_of_the_device_wakes_a_poll(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let mut writer = Writer::new(&card)?;
     let file = card.begin(State::PRE_COPY)?;
     for page in [3, 700, 3] {
@@ -286,7 +286,7 @@ fn file_a_write_of_the_device_wakes_a_poll(target: &Target) -> Outcome {
 fn file_is_readable_while_another_thread_reads(target: &Target) -> Outcome {
     // Less than `fill()` writes to the namespace.
     const BYTES: usize = 8192;
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.fill(8)?;
     let file = card.begin(State::PRE_COPY)?;
     std::thread::scope(|scope| {
@@ -311,7 +311,7 @@ fn file_is_readable_while_another_thread_reads(target: &Target) -> Outcome {
 }
 
 fn file_the_end_of_pre_copy_wakes_a_poll(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     for state in [State::STOP_COPY, State::RUNNING] {
         card.reset()?;
         let file = card.begin(State::PRE_COPY)?;

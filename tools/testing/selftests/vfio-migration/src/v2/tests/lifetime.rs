@@ -15,9 +15,6 @@ use vfio_client::v2::DataFile;
 use vfio_client::v2::State;
 use vfio_client::Errno;
 
-use crate::card::Card;
-use crate::card::Target;
-use crate::card::PIECE;
 use crate::check::bare;
 use crate::check::denied;
 use crate::check::holds;
@@ -25,6 +22,9 @@ use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::test_device::Target;
+use crate::test_device::TestDevice;
+use crate::test_device::PIECE;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -88,7 +88,7 @@ const SESSIONS: [(State, bool); 8] = [
 ];
 
 /// Begins a session and uses its file a little, if it is to be used.
-fn session(card: &Card, state: State, used: bool, stream: &[u8]) -> Outcome<DataFile> {
+fn session(card: &TestDevice, state: State, used: bool, stream: &[u8]) -> Outcome<DataFile> {
     let file = card.begin(state)?;
     match state {
         State::RESUMING if used => file.write_all(&stream[..50], PIECE)?,
@@ -101,7 +101,7 @@ fn session(card: &Card, state: State, used: bool, stream: &[u8]) -> Outcome<Data
 }
 
 pub fn lifetime_a_reset_in_any_state_leads_to_running(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     for state in State::ALL {
         card.fill(1)?;
         let file = card.set(state)?;
@@ -119,11 +119,11 @@ pub fn lifetime_a_reset_in_any_state_leads_to_running(target: &Target) -> Outcom
 pub fn lifetime_a_close_in_any_state_leaves_nothing(target: &Target) -> Outcome {
     let mut mdev = target.mdev_type().create()?;
     for state in State::ALL {
-        let card = Card::open(mdev, target)?;
+        let card = TestDevice::open(mdev, target)?;
         card.fill(1)?;
         let file = card.set(state)?;
         mdev = card.close();
-        let card = Card::open(mdev, target)?;
+        let card = TestDevice::open(mdev, target)?;
         card.expect(State::RUNNING)?;
         card.expect_works()?;
         drop(file);
@@ -133,8 +133,8 @@ pub fn lifetime_a_close_in_any_state_leaves_nothing(target: &Target) -> Outcome 
 }
 
 fn lifetime_a_file_dies_with_its_session(target: &Target) -> Outcome {
-    let stream = Card::new(target)?.save()?;
-    let card = Card::new(target)?;
+    let stream = TestDevice::new(target)?.save()?;
+    let card = TestDevice::new(target)?;
     for (state, used) in SESSIONS {
         let file = session(&card, state, used, &stream)?;
         if state == State::RESUMING {
@@ -149,7 +149,7 @@ fn lifetime_a_file_dies_with_its_session(target: &Target) -> Outcome {
 }
 
 fn lifetime_precopy_info_looks_at_the_state_before_the_session(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let old = card.begin(State::PRE_COPY)?;
     for state in [State::RUNNING, State::STOP, State::STOP_COPY] {
         let _file = card.set(state)?;
@@ -168,8 +168,8 @@ fn lifetime_precopy_info_looks_at_the_state_before_the_session(target: &Target) 
 }
 
 fn lifetime_a_file_dies_with_a_reset(target: &Target) -> Outcome {
-    let stream = Card::new(target)?.save()?;
-    let card = Card::new(target)?;
+    let stream = TestDevice::new(target)?.save()?;
+    let card = TestDevice::new(target)?;
     for (state, used) in SESSIONS {
         let file = session(&card, state, used, &stream)?;
         card.reset()?;
@@ -179,15 +179,15 @@ fn lifetime_a_file_dies_with_a_reset(target: &Target) -> Outcome {
 }
 
 pub fn lifetime_a_file_dies_with_the_open_device(target: &Target) -> Outcome {
-    let stream = Card::new(target)?.save()?;
+    let stream = TestDevice::new(target)?.save()?;
     let mut mdev = target.mdev_type().create()?;
     for (state, used) in SESSIONS {
-        let card = Card::open(mdev, target)?;
+        let card = TestDevice::open(mdev, target)?;
         let file = session(&card, state, used, &stream)?;
         mdev = card.close();
         expect_dead(&format!("after a close in {state}"), state, &file)?;
         // The next user's business is not the file's.
-        let card = Card::open(mdev, target)?;
+        let card = TestDevice::open(mdev, target)?;
         expect_dead(&format!("after a close in {state}"), state, &file)?;
         card.expect_works()?;
         mdev = card.close();
@@ -196,8 +196,8 @@ pub fn lifetime_a_file_dies_with_the_open_device(target: &Target) -> Outcome {
 }
 
 fn lifetime_a_file_does_not_serve_the_next_session(target: &Target) -> Outcome {
-    let stream = Card::new(target)?.save()?;
-    let card = Card::new(target)?;
+    let stream = TestDevice::new(target)?.save()?;
+    let card = TestDevice::new(target)?;
     for (state, used) in SESSIONS {
         let old = session(&card, state, used, &stream)?;
         card.reset()?;
@@ -216,7 +216,7 @@ fn lifetime_a_file_does_not_serve_the_next_session(target: &Target) -> Outcome {
 }
 
 fn lifetime_files_may_be_closed_early(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.fill(30)?;
     drop(card.begin(State::PRE_COPY)?);
     card.expect(State::PRE_COPY)?;
@@ -232,9 +232,9 @@ fn lifetime_files_may_be_closed_early(target: &Target) -> Outcome {
 }
 
 pub fn lifetime_a_file_outlives_its_device(target: &Target) -> Outcome {
-    let stream = Card::new(target)?.save()?;
+    let stream = TestDevice::new(target)?.save()?;
     for (state, used) in SESSIONS {
-        let card = Card::new(target)?;
+        let card = TestDevice::new(target)?;
         let file = session(&card, state, used, &stream)?;
         card.close().remove()?;
         expect_dead(&format!("after a removal in {state}"), state, &file)?;
@@ -250,9 +250,9 @@ pub fn lifetime_a_file_outlives_its_device(target: &Target) -> Outcome {
 }
 
 fn lifetime_a_file_outlives_the_binding_of_its_driver(target: &Target) -> Outcome {
-    let stream = Card::new(target)?.save()?;
+    let stream = TestDevice::new(target)?.save()?;
     let driver = std::path::Path::new("/sys/bus/mdev/drivers").join(target.kind.driver());
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let file = session(&card, State::STOP_COPY, true, &stream)?;
     let mdev = card.close();
     write_file(&driver.join("unbind"), mdev.uuid().as_bytes())?;
@@ -263,7 +263,7 @@ fn lifetime_a_file_outlives_the_binding_of_its_driver(target: &Target) -> Outcom
 }
 
 pub fn lifetime_resets_and_reads_at_once_do_no_harm(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.fill(2)?;
     for round in 0..40 {
         let state = [State::PRE_COPY, State::STOP_COPY][round % 2];
@@ -291,8 +291,8 @@ fn lifetime_a_file_outlives_the_module_of_its_driver(target: &Target) -> Outcome
     let bare_name = CString::new(name).map_err(Stop::failed)?;
     let unload = || delete_module(&bare_name, OFlags::NONBLOCK.bits() as i32);
 
-    let stream = Card::new(target)?.save()?;
-    let card = Card::new(target)?;
+    let stream = TestDevice::new(target)?.save()?;
+    let card = TestDevice::new(target)?;
     let file = session(&card, State::STOP_COPY, true, &stream)?;
     bare("rmmod with an open device", unload(), Errno::AGAIN)?;
     card.close().remove()?;
@@ -301,5 +301,5 @@ fn lifetime_a_file_outlives_the_module_of_its_driver(target: &Target) -> Outcome
     finit_module(&module, c"", 0).map_err(|errno| Stop::failed(format_args!("insmod: {errno}")))?;
     dead?;
     expect_dead("after insmod", State::STOP_COPY, &file)?;
-    Card::new(target)?.expect_works()
+    TestDevice::new(target)?.expect_works()
 }

@@ -2,9 +2,9 @@
 
 //! What the kernel says of itself after all that.
 
-use crate::card::Target;
 use crate::check::Outcome;
 use crate::kmsg::no_complaint;
+use crate::test_device::Target;
 use crate::tests::cases;
 use crate::tests::Case;
 

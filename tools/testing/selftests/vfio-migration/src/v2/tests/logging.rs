@@ -16,14 +16,14 @@ use vfio_client::v2::SET;
 use vfio_client::Errno;
 use vfio_client::Mapping;
 
-use crate::card::Card;
-use crate::card::Target;
-use crate::card::Writer;
 use crate::check::holds;
 use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::test_device::Target;
+use crate::test_device::TestDevice;
+use crate::test_device::Writer;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -45,7 +45,7 @@ pub const STORAGE: &[Case] = cases![
 
 const RANGE: (u64, u64) = (0, 1 << 30);
 
-fn there(card: &Card) -> Outcome<&Migration> {
+fn there(card: &TestDevice) -> Outcome<&Migration> {
     match card.migration.probe(Feature::LOGGING_START, SET) {
         Ok(()) => Ok(&card.migration),
         Err(error) if error.errno() == Some(Errno::NOTTY) => Err(Stop::Skipped(
@@ -56,7 +56,7 @@ fn there(card: &Card) -> Outcome<&Migration> {
 }
 
 pub fn logging_is_all_there_or_not_at_all(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let log = &card.migration;
     let features = [
         (Feature::LOGGING_START, SET),
@@ -91,7 +91,7 @@ pub fn logging_is_all_there_or_not_at_all(target: &Target) -> Outcome {
 }
 
 pub fn logging_is_started_once_and_stopped_once(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let log = there(&card)?;
     for _ in 0..2 {
         refused(
@@ -121,7 +121,7 @@ pub fn logging_is_started_once_and_stopped_once(target: &Target) -> Outcome {
 }
 
 fn logging_takes_ranges_however_large(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let log = there(&card)?;
     for (length, size) in [
         (1 << 38, PAGE),
@@ -148,7 +148,7 @@ fn logging_takes_ranges_however_large(target: &Target) -> Outcome {
 }
 
 fn logging_refuses_bad_ranges(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let log = there(&card)?;
     for (what, size, ranges, errno) in [
         ("no range", PAGE, vec![], Errno::INVAL),
@@ -181,9 +181,9 @@ fn logging_refuses_bad_ranges(target: &Target) -> Outcome {
 }
 
 pub fn logging_ends_with_the_open(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     there(&card)?.start_logging(PAGE, &[RANGE])?;
-    let card = Card::open(card.close(), target)?;
+    let card = TestDevice::open(card.close(), target)?;
     refused(
         "report of the former user's log",
         card.migration.take_logged(RANGE.0, RANGE.1, PAGE),
@@ -203,7 +203,7 @@ fn pages(start: u64, size: u64, words: &[u64]) -> BTreeSet<u64> {
 }
 
 pub fn logging_shows_what_the_device_writes_and_nothing_else(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let log = there(&card)?;
     let mut writer = Writer::new(&card)?;
     let memory = card.memory()?.clone();
@@ -250,7 +250,7 @@ pub fn logging_shows_what_the_device_writes_and_nothing_else(target: &Target) ->
 
 pub fn logging_of_large_pages_shows_them_whole(target: &Target) -> Outcome {
     const LARGE: u64 = 1 << 20;
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let log = there(&card)?;
     let mut writer = Writer::new(&card)?;
     let (start, length) = (card.memory()?.start(), card.memory()?.size());
@@ -286,7 +286,7 @@ pub fn logging_of_large_pages_shows_them_whole(target: &Target) -> Outcome {
 /// A VMM asks for its guest's memory in pieces that need not be whole pages of the log, which are larger
 /// than it asked for where the range is.
 fn logging_asked_for_in_pieces_leaves_nothing(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let log = there(&card)?;
     let mut writer = Writer::new(&card)?;
     for (range, size) in [(1 << 39, 2 * PAGE), (1 << 44, 64 * PAGE)] {
@@ -339,7 +339,7 @@ fn logging_asked_for_in_pieces_leaves_nothing(target: &Target) -> Outcome {
 }
 
 fn logging_reports_to_slow_memory_while_the_device_works(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let log = there(&card)?;
     let mut writer = Writer::new(&card)?;
     let memory = card.memory()?.clone();

@@ -6,10 +6,6 @@ use vfio_bindings::bindings::vfio;
 use vfio_client::v2::State;
 use vfio_client::Region;
 
-use crate::card::Card;
-use crate::card::Target;
-use crate::card::Writer;
-use crate::card::PIECE;
 use crate::check::denied;
 use crate::check::holds;
 use crate::check::same;
@@ -17,6 +13,10 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::random::Random;
 use crate::stream::Stream;
+use crate::test_device::Target;
+use crate::test_device::TestDevice;
+use crate::test_device::Writer;
+use crate::test_device::PIECE;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -51,7 +51,7 @@ pub fn moving_carries_the_state_with_and_without_pre_copy(target: &Target) -> Ou
             State::STOP_COPY,
         ],
     ]) {
-        let source = Card::new(target)?;
+        let source = TestDevice::new(target)?;
         source.fill(seed)?;
         let mut file = None;
         let mut stream = Vec::new();
@@ -61,7 +61,7 @@ pub fn moving_carries_the_state_with_and_without_pre_copy(target: &Target) -> Ou
                 stream.extend(file.read_all(PIECE)?);
             }
         }
-        let card = Card::new(target)?;
+        let card = TestDevice::new(target)?;
         card.resume(&stream)
             .map_err(|stop| Stop::failed(format_args!("{way:?}: {stop:?}")))?;
         card.expect_filled(seed)?;
@@ -71,7 +71,7 @@ pub fn moving_carries_the_state_with_and_without_pre_copy(target: &Target) -> Ou
 }
 
 fn moving_a_cancelled_save_leaves_the_device_as_it_is(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.fill(8)?;
     for state in [State::PRE_COPY, State::PRE_COPY_P2P, State::STOP_COPY] {
         for part in [0, 1, 100, PIECE] {
@@ -85,13 +85,13 @@ fn moving_a_cancelled_save_leaves_the_device_as_it_is(target: &Target) -> Outcom
     let stream = card.save()?;
     card.set(State::RUNNING)?;
     card.expect_filled(8)?;
-    let other = Card::new(target)?;
+    let other = TestDevice::new(target)?;
     other.resume(&stream)?;
     other.expect_filled(8)
 }
 
 pub fn moving_there_and_back_again_and_again(target: &Target) -> Outcome {
-    let cards = [Card::new(target)?, Card::new(target)?];
+    let cards = [TestDevice::new(target)?, TestDevice::new(target)?];
     cards[0].fill(61)?;
     for round in 0..10 {
         let (from, to) = (&cards[round % 2], &cards[(round + 1) % 2]);
@@ -107,12 +107,12 @@ pub fn moving_there_and_back_again_and_again(target: &Target) -> Outcome {
 }
 
 pub fn moving_two_devices_at_once(target: &Target) -> Outcome {
-    let sources = [Card::new(target)?, Card::new(target)?];
-    let cards = [Card::new(target)?, Card::new(target)?];
+    let sources = [TestDevice::new(target)?, TestDevice::new(target)?];
+    let cards = [TestDevice::new(target)?, TestDevice::new(target)?];
     for (seed, source) in (1..).zip(&sources) {
         source.fill(seed)?;
     }
-    // As a VMM with two devices does it: no device stops before all are quiet.
+    // As a VMM with two devices does it: no device stops before all are in P2P.
     let mut files = Vec::new();
     for source in &sources {
         files.push(source.begin(State::PRE_COPY)?);
@@ -154,7 +154,7 @@ pub fn moving_two_devices_at_once(target: &Target) -> Outcome {
 }
 
 /// Tries to resume a stream that must not be accepted. Returns whether it was refused.
-fn is_refused(card: &Card, stream: &[u8], piece: usize) -> Outcome<bool> {
+fn is_refused(card: &TestDevice, stream: &[u8], piece: usize) -> Outcome<bool> {
     let file = card.begin(State::RESUMING)?;
     let written = file.write_all(stream, piece);
     let left = card.migration.set_state(State::STOP);
@@ -172,10 +172,10 @@ fn is_refused(card: &Card, stream: &[u8], piece: usize) -> Outcome<bool> {
 }
 
 fn moving_a_stream_with_a_flipped_bit_is_refused(target: &Target) -> Outcome {
-    let source = Card::new(target)?;
+    let source = TestDevice::new(target)?;
     source.fill(12)?;
     let stream = source.save()?;
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let mut random = Random::new(2026);
     for round in 0..60 {
         let mut bad = stream.clone();
@@ -189,8 +189,8 @@ fn moving_a_stream_with_a_flipped_bit_is_refused(target: &Target) -> Outcome {
 }
 
 fn moving_more_than_the_stream_is_refused(target: &Target) -> Outcome {
-    let stream = Card::new(target)?.save()?;
-    let card = Card::new(target)?;
+    let stream = TestDevice::new(target)?.save()?;
+    let card = TestDevice::new(target)?;
     for more in [1, 31, 32, 33, 5000] {
         let mut long = stream.clone();
         long.extend(vec![0x46; more]);
@@ -203,11 +203,11 @@ fn moving_more_than_the_stream_is_refused(target: &Target) -> Outcome {
 
 pub fn moving_a_refused_stream_leaves_the_device_as_it_is(target: &Target) -> Outcome {
     let stream = {
-        let source = Card::new(target)?;
+        let source = TestDevice::new(target)?;
         source.fill(200)?;
         source.save()?
     };
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let mut random = Random::new(77);
     for _ in 0..20 {
         let mut bad = stream.clone();
@@ -230,7 +230,7 @@ pub fn moving_a_stream_of_v1_loads_through_v2(target: &Target) -> Outcome {
     use vfio_client::migration::State as Region;
 
     for (seed, piece) in (1..).zip([7, 4096, PIECE]) {
-        let source = Card::new(target)?;
+        let source = TestDevice::new(target)?;
         source.fill(seed)?;
         let region = source.region()?;
         let mut stream = Vec::new();
@@ -238,7 +238,7 @@ pub fn moving_a_stream_of_v1_loads_through_v2(target: &Target) -> Outcome {
             region.set_state(state)?;
             stream.extend(region.save()?);
         }
-        let card = Card::new(target)?;
+        let card = TestDevice::new(target)?;
         card.begin(State::RESUMING)?.write_all(&stream, piece)?;
         card.set(State::RUNNING)?;
         card.expect_filled(seed)?;
@@ -251,7 +251,7 @@ pub fn moving_a_stream_of_v2_loads_through_v1(target: &Target) -> Outcome {
     use vfio_client::migration::State as Region;
 
     for (seed, piece) in (1..).zip([7, 4096, PIECE]) {
-        let source = Card::new(target)?;
+        let source = TestDevice::new(target)?;
         source.fill(seed)?;
         let file = source.begin(State::PRE_COPY)?;
         let mut stream = file.read_all(piece)?;
@@ -260,7 +260,7 @@ pub fn moving_a_stream_of_v2_loads_through_v1(target: &Target) -> Outcome {
         Stream::parse(&stream)
             .and_then(|stream| stream.device_state())
             .map_err(Stop::failed)?;
-        let card = Card::new(target)?;
+        let card = TestDevice::new(target)?;
         let region = card.region()?;
         region.set_state(Region::RESUMING)?;
         region.feed(&stream, piece)?;
@@ -278,10 +278,10 @@ fn moving_a_device_in_d3hot_leaves_it_there(target: &Target) -> Outcome {
     const MEMORY_AND_MASTER: u16 = 0x0006;
     // The control and status of power management, the first capability.
     const POWER: u64 = 0x44;
-    let config = |card: &Card| -> Outcome<Region> {
+    let config = |card: &TestDevice| -> Outcome<Region> {
         Ok(card.device().region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?)
     };
-    let source = Card::new(target)?;
+    let source = TestDevice::new(target)?;
     let mut writer = Writer::new(&source)?;
     writer.write(1, 1)?;
     let space = config(&source)?;
@@ -298,7 +298,7 @@ fn moving_a_device_in_d3hot_leaves_it_there(target: &Target) -> Outcome {
     stream.extend(file.read_all(PIECE)?);
 
     let memory = source.memory()?.clone();
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.resume(&stream)?;
     card.memory()?.detach(card.space())?;
     memory.attach(card.space())?;

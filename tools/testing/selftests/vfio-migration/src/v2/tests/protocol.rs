@@ -13,8 +13,6 @@ use vfio_client::Errno;
 use vfio_client::Mapping;
 use vfio_client::Session;
 
-use crate::card::Card;
-use crate::card::Target;
 use crate::check::bare;
 use crate::check::holds;
 use crate::check::refused;
@@ -23,6 +21,8 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::kmsg::expect_line;
 use crate::kmsg::lines_of;
+use crate::test_device::Target;
+use crate::test_device::TestDevice;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -52,7 +52,7 @@ pub const CASES: &[Case] = cases![
 ];
 
 fn protocol_v1_keeps_v2_out_until_a_reset(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let region = card.region()?;
     for state in Region::VALID {
         if state == Region::RUNNING {
@@ -83,7 +83,7 @@ fn protocol_v1_keeps_v2_out_until_a_reset(target: &Target) -> Outcome {
 }
 
 fn protocol_v2_keeps_v1_out_until_a_reset(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let region = card.region()?;
     for state in State::ALL {
         if state == State::RUNNING {
@@ -111,17 +111,17 @@ fn protocol_v2_keeps_v1_out_until_a_reset(target: &Target) -> Outcome {
 }
 
 pub fn protocol_a_close_lets_the_other_in(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.set(State::STOP_COPY)?;
-    let card = Card::open(card.close(), target)?;
+    let card = TestDevice::open(card.close(), target)?;
     card.region()?.set_state(Region::STOP_COPY)?;
-    let card = Card::open(card.close(), target)?;
+    let card = TestDevice::open(card.close(), target)?;
     card.set(State::STOP_COPY)?;
     Ok(())
 }
 
 fn protocol_a_look_uses_nothing(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let region = card.region()?;
     same("state of v1", region.state()?, Region::RUNNING)?;
     card.expect(State::RUNNING)?;
@@ -136,7 +136,7 @@ fn protocol_a_look_uses_nothing(target: &Target) -> Outcome {
 }
 
 fn protocol_the_log_says_who_was_first(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let region = card.region()?;
     let code = format!("(-{})", Errno::BUSY.raw_os_error());
     let words = |wanted| [target.kind.driver(), card.mdev.uuid(), &code, wanted];
@@ -161,7 +161,7 @@ fn protocol_any_is_offered_at_first(target: &Target) -> Outcome {
 fn protocol_the_administrator_may_offer_v1_only(target: &Target) -> Outcome {
     let mdev = target.mdev_type().create()?;
     mdev.set_attribute(PROTOCOL, b"v1\n")?;
-    let card = Card::open(mdev, target)?;
+    let card = TestDevice::open(mdev, target)?;
     has_no_v2(&card)?;
     let region = card.region()?;
     region.set_state(Region::STOP_COPY)?;
@@ -172,7 +172,7 @@ fn protocol_the_administrator_may_offer_v1_only(target: &Target) -> Outcome {
     drop(region);
     let mdev = card.close();
     mdev.set_attribute(PROTOCOL, b"any")?;
-    let card = Card::open(mdev, target)?;
+    let card = TestDevice::open(mdev, target)?;
     holds(card.migration.flags()? != 0, "expected flags, seen none")?;
     card.set(State::STOP)?;
     Ok(())
@@ -180,7 +180,7 @@ fn protocol_the_administrator_may_offer_v1_only(target: &Target) -> Outcome {
 
 /// Checks that there is nothing of protocol v2: by the uapi header a device whose flags can be got has
 /// STOP_COPY at least, and one that does not migrate has no such feature.
-fn has_no_v2(card: &Card) -> Outcome {
+fn has_no_v2(card: &TestDevice) -> Outcome {
     for feature in [Feature::MIGRATION, Feature::STATE, Feature::DATA_SIZE] {
         refused(
             format_args!("probe of {feature:?}"),
@@ -216,7 +216,7 @@ fn protocol_can_be_chosen_again_and_again(target: &Target) -> Outcome {
             mdev.set_attribute(PROTOCOL, choice.as_bytes())?;
             mdev.set_attribute(PROTOCOL, choice.as_bytes())?;
             same(PROTOCOL, mdev.attribute(PROTOCOL)?, choice.to_string())?;
-            let card = Card::open(mdev, target)?;
+            let card = TestDevice::open(mdev, target)?;
             let region = vfio_client::Migration::find(card.device())?;
             same(format_args!("region with {choice}"), region.is_some(), v1)?;
             if v2 {
@@ -242,7 +242,7 @@ fn protocol_other_settings_outlast_a_choice(target: &Target) -> Outcome {
         mdev.attribute(WINDOW_SIZE)?,
         "65536".to_string(),
     )?;
-    let card = Card::open(mdev, target)?;
+    let card = TestDevice::open(mdev, target)?;
     let window = card.region()?.window();
     same("window", window.size, 65536)
 }
@@ -290,13 +290,13 @@ fn protocol_a_choice_and_opens_at_once(target: &Target) -> Outcome {
             .map_err(|_| Stop::failed("a thread panicked"))??;
         holds(chosen > 0, "expected some choices that came through")
     })?;
-    Card::open(mdev, target)?.expect_works()
+    TestDevice::open(mdev, target)?.expect_works()
 }
 
 fn protocol_the_administrator_may_offer_v2_only(target: &Target) -> Outcome {
     let mdev = target.mdev_type().create()?;
     mdev.set_attribute(PROTOCOL, b"v2")?;
-    let card = Card::open(mdev, target)?;
+    let card = TestDevice::open(mdev, target)?;
     same("regions", card.device().info()?.regions, 9)?;
     same(
         "migration region",
@@ -338,7 +338,7 @@ fn protocol_bad_choices_change_nothing(target: &Target) -> Outcome {
 }
 
 fn protocol_is_busy_while_open(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     refused(
         "protocol while open",
         card.mdev.set_attribute(PROTOCOL, b"v1"),

@@ -5,10 +5,6 @@
 use vfio_client::v2::State;
 use vfio_client::Errno;
 
-use crate::card::Card;
-use crate::card::Target;
-use crate::card::Writer;
-use crate::card::PIECE;
 use crate::check::bare;
 use crate::check::holds;
 use crate::check::same;
@@ -16,6 +12,10 @@ use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::random::Random;
+use crate::test_device::Target;
+use crate::test_device::TestDevice;
+use crate::test_device::Writer;
+use crate::test_device::PIECE;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -50,7 +50,7 @@ fn at_most(read: u64) -> u64 {
 }
 
 fn size_is_no_less_than_what_is_read(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.fill(3)?;
     let running = card.migration.data_size()?;
     let file = card.begin(State::STOP_COPY)?;
@@ -69,7 +69,7 @@ fn size_is_no_less_than_what_is_read(target: &Target) -> Outcome {
 }
 
 fn size_shrinks_as_it_is_read(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.fill(4)?;
     let file = card.begin(State::STOP_COPY)?;
     let mut random = Random::new(11);
@@ -99,7 +99,7 @@ fn size_shrinks_as_it_is_read(target: &Target) -> Outcome {
 }
 
 fn precopy_info_is_what_is_read(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.fill(6)?;
     let file = card.begin(State::PRE_COPY)?;
     let first = file.precopy_info()?;
@@ -131,7 +131,7 @@ fn precopy_info_is_what_is_read(target: &Target) -> Outcome {
 }
 
 fn precopy_info_flags_are_the_users_without_the_opt_in(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let file = card.begin(State::PRE_COPY)?;
     for flags in [0, 1, u32::MAX] {
         let seen = file.precopy_info_with(24, flags).map(|info| info.flags);
@@ -141,7 +141,7 @@ fn precopy_info_flags_are_the_users_without_the_opt_in(target: &Target) -> Outco
 }
 
 fn precopy_info_flags_are_the_devices_with_the_opt_in(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.migration.use_precopy_info_v2()?;
     let file = card.begin(State::PRE_COPY)?;
     for flags in [0, 1, u32::MAX] {
@@ -152,9 +152,9 @@ fn precopy_info_flags_are_the_devices_with_the_opt_in(target: &Target) -> Outcom
 }
 
 fn precopy_info_opt_in_ends_with_the_open(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.migration.use_precopy_info_v2()?;
-    let card = Card::open(card.close(), target)?;
+    let card = TestDevice::open(card.close(), target)?;
     let file = card.begin(State::PRE_COPY)?;
     let seen = file.precopy_info_with(24, 7).map(|info| info.flags);
     same("flags", seen, Ok(7))
@@ -162,7 +162,7 @@ fn precopy_info_opt_in_ends_with_the_open(target: &Target) -> Outcome {
 
 fn precopy_info_initial_bytes_come_to_nothing_however_busy_the_device(target: &Target) -> Outcome {
     const PAGES: u64 = 64;
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let mut writer = Writer::new(&card)?;
     for page in 0..PAGES {
         writer.write(page, page as u8 | 0x80)?;
@@ -202,7 +202,7 @@ fn precopy_info_initial_bytes_come_to_nothing_however_busy_the_device(target: &T
 }
 
 fn size_counts_what_the_device_writes(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let mut writer = Writer::new(&card)?;
     writer.write(0, 1)?;
     let before = card.migration.data_size()?;
@@ -227,7 +227,7 @@ fn size_counts_nothing_for_what_is_empty(target: &Target) -> Outcome {
     // Eight records of zeros, one more where reading goes on in the middle, and what there is of the
     // opening of a stream.
     const MOST: u64 = 9 * 40 + 200;
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let mut writer = Writer::new(&card)?;
     let idle = card.migration.data_size()?;
     writer.write_run(0, LARGE, 1)?;
@@ -261,7 +261,7 @@ fn size_counts_nothing_for_what_is_empty(target: &Target) -> Outcome {
     card.set(State::STOP_COPY)?;
     stream.extend(file.read_all(PIECE)?);
 
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.resume(&stream)?;
     let mut writer = Writer::new(&card)?;
     let buffer = writer.driver.data(0);
@@ -281,7 +281,7 @@ fn size_counts_nothing_for_what_is_empty(target: &Target) -> Outcome {
 
 fn precopy_info_nothing_is_dirty_while_nothing_is_written(target: &Target) -> Outcome {
     const PAGES: u64 = 100;
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let mut writer = Writer::new(&card)?;
     // Each with a header of its own.
     for page in 0..PAGES {
@@ -315,7 +315,7 @@ fn precopy_info_nothing_is_dirty_while_nothing_is_written(target: &Target) -> Ou
 const REINIT: u32 = 1;
 
 fn precopy_info_a_rewritten_disk_begins_anew_with_the_opt_in(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.migration.use_precopy_info_v2()?;
     let mut writer = Writer::new(&card)?;
     writer.write_run(0, LARGE, 1)?;
@@ -353,7 +353,7 @@ fn precopy_info_a_rewritten_disk_begins_anew_with_the_opt_in(target: &Target) ->
     card.set(State::STOP_COPY)?;
     stream.extend(file.read_all(PIECE)?);
 
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.resume(&stream)?;
     let mut writer = Writer::new(&card)?;
     let buffer = writer.driver.data(0);
@@ -366,7 +366,7 @@ fn precopy_info_a_rewritten_disk_begins_anew_with_the_opt_in(target: &Target) ->
 }
 
 fn precopy_info_a_rewritten_disk_is_dirty_without_the_opt_in(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let mut writer = Writer::new(&card)?;
     writer.write_run(0, LARGE, 1)?;
     let file = card.begin(State::PRE_COPY)?;
@@ -385,7 +385,7 @@ fn precopy_info_a_rewritten_disk_is_dirty_without_the_opt_in(target: &Target) ->
 }
 
 fn precopy_info_beginning_anew_comes_to_an_end(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.migration.use_precopy_info_v2()?;
     let mut writer = Writer::new(&card)?;
     writer.write_run(0, LARGE, 1)?;
@@ -400,7 +400,7 @@ fn precopy_info_beginning_anew_comes_to_an_end(target: &Target) -> Outcome {
 }
 
 fn precopy_info_does_not_begin_anew_where_it_is_invalid(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.migration.use_precopy_info_v2()?;
     let mut writer = Writer::new(&card)?;
     writer.write_run(0, LARGE, 1)?;

@@ -8,16 +8,16 @@ use vfio_client::uart::Uart;
 use vfio_client::v2::State;
 use vfio_client::Errno;
 
-use crate::card::Card;
-use crate::card::Kind;
-use crate::card::Target;
-use crate::card::Writer;
-use crate::card::PIECE;
 use crate::check::denied;
 use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::test_device::Kind;
+use crate::test_device::Target;
+use crate::test_device::TestDevice;
+use crate::test_device::Writer;
+use crate::test_device::PIECE;
 use crate::tests::cases;
 use crate::tests::Case;
 
@@ -36,7 +36,7 @@ pub const CASES: &[Case] = cases![
 pub const STORAGE: &[Case] = cases![state_no_dma_is_initiated_in_p2p];
 
 fn state_is_running_at_first(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.expect(State::RUNNING)?;
     card.expect_works()
 }
@@ -53,10 +53,10 @@ fn is_blocked(from: State, to: State) -> bool {
 
 pub fn state_every_arc_is_taken_or_refused(target: &Target) -> Outcome {
     const SEED: u8 = 9;
-    let source = Card::new(target)?;
+    let source = TestDevice::new(target)?;
     source.fill(SEED)?;
     let stream = source.save()?;
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     for from in State::ALL {
         for to in State::ALL {
             let arc = format!("{from} to {to}");
@@ -96,7 +96,7 @@ pub fn state_every_arc_is_taken_or_refused(target: &Target) -> Outcome {
 }
 
 fn state_unknown_ones_are_refused(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     for from in [State::RUNNING, State::STOP, State::STOP_COPY] {
         card.set(from)?;
         for number in [State::ERROR.0, 8, 9, 1 << 16, 1 << 31, u32::MAX] {
@@ -114,10 +114,10 @@ fn state_unknown_ones_are_refused(target: &Target) -> Outcome {
 
 fn state_an_incomplete_resume_can_be_completed(target: &Target) -> Outcome {
     const SEED: u8 = 77;
-    let source = Card::new(target)?;
+    let source = TestDevice::new(target)?;
     source.fill(SEED)?;
     let stream = source.save()?;
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let file = card.begin(State::RESUMING)?;
     let (first, rest) = stream.split_at(stream.len() - 1);
     file.write_all(first, PIECE)?;
@@ -134,7 +134,7 @@ fn state_an_incomplete_resume_can_be_completed(target: &Target) -> Outcome {
 }
 
 fn state_a_resume_without_data_cannot_be_left_but_by_a_reset(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let file = card.begin(State::RESUMING)?;
     for to in State::ALL {
         if to != State::RESUMING {
@@ -148,7 +148,7 @@ fn state_a_resume_without_data_cannot_be_left_but_by_a_reset(target: &Target) ->
 }
 
 fn state_the_device_answers_in_p2p(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     for state in [State::RUNNING_P2P, State::PRE_COPY_P2P] {
         let file = card.set(state)?;
         match target.kind {
@@ -168,7 +168,7 @@ fn state_the_device_answers_in_p2p(target: &Target) -> Outcome {
 
 fn state_a_stopped_device_does_not_change(target: &Target) -> Outcome {
     const SEED: u8 = 31;
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     card.fill(SEED)?;
     card.set(State::STOP)?;
     card.scribble(!SEED)?;
@@ -180,7 +180,7 @@ fn state_a_stopped_device_does_not_change(target: &Target) -> Outcome {
 }
 
 fn state_shows_in_debugfs(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let path = format!(
         "/sys/kernel/debug/vfio/{}/migration/state",
         card.mdev.uuid()
@@ -216,7 +216,7 @@ fn state_shows_in_debugfs(target: &Target) -> Outcome {
 }
 
 pub fn state_no_dma_is_initiated_in_p2p(target: &Target) -> Outcome {
-    let card = Card::new(target)?;
+    let card = TestDevice::new(target)?;
     let mut writer = Writer::new(&card)?;
     for (state, page) in [(State::RUNNING_P2P, 1), (State::PRE_COPY_P2P, 2)] {
         let file = card.set(state)?;

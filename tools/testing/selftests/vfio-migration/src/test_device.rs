@@ -156,7 +156,7 @@ impl Target {
 
 /// An open device. The fields' order is the order in which they go: the mdev waits for its users.
 #[derive(Debug)]
-pub struct Card {
+pub struct TestDevice {
     /// Its migration region.
     pub migration: Migration,
     /// The open device with its container.
@@ -168,24 +168,24 @@ pub struct Card {
     pub mdev: Mdev,
 }
 
-impl Card {
+impl TestDevice {
     /// Creates and opens a device.
     #[track_caller]
-    pub fn new(context: &Context) -> Outcome<Card> {
-        Card::open(context.mdev_type().create()?)
+    pub fn new(context: &Context) -> Outcome<TestDevice> {
+        TestDevice::open(context.mdev_type().create()?)
     }
 
     /// Creates and opens a device with a data window of `size` bytes.
     #[track_caller]
-    pub fn with_window(context: &Context, size: u64) -> Outcome<Card> {
+    pub fn with_window(context: &Context, size: u64) -> Outcome<TestDevice> {
         let mdev = context.mdev_type().create()?;
         mdev.set_attribute(WINDOW_SIZE, size.to_string().as_bytes())?;
-        Card::open(mdev)
+        TestDevice::open(mdev)
     }
 
     /// Opens a device, with memory of its own to reach if it is of a kind that does.
     #[track_caller]
-    pub fn open(mdev: Mdev) -> Outcome<Card> {
+    pub fn open(mdev: Mdev) -> Outcome<TestDevice> {
         let name = mdev.type_name()?;
         let kind = Kind::of(&name)
             .ok_or_else(|| Stop::failed(format_args!("{name} is a type nobody knows")))?;
@@ -193,12 +193,12 @@ impl Card {
             Kind::Uart { .. } => None,
             Kind::Nvme { .. } => Some(GuestMemory::new(MEMORY, MEMORY_SIZE)?),
         };
-        Card::open_in(mdev, memory)
+        TestDevice::open_in(mdev, memory)
     }
 
     /// Opens a device that reaches the memory of a guest, who may be coming from elsewhere.
     #[track_caller]
-    pub fn open_in(mdev: Mdev, memory: Option<GuestMemory>) -> Outcome<Card> {
+    pub fn open_in(mdev: Mdev, memory: Option<GuestMemory>) -> Outcome<TestDevice> {
         let name = mdev.type_name()?;
         let kind = Kind::of(&name)
             .ok_or_else(|| Stop::failed(format_args!("{name} is a type nobody knows")))?;
@@ -208,7 +208,7 @@ impl Card {
         }
         let migration = Migration::find(&session.device)?
             .ok_or_else(|| Stop::failed("expected a migration region, seen none"))?;
-        Ok(Card {
+        Ok(TestDevice {
             migration,
             session,
             memory,
@@ -224,8 +224,8 @@ impl Card {
 
     /// Closes the device and opens it again.
     #[track_caller]
-    pub fn reopen(self) -> Outcome<Card> {
-        Card::open(self.close())
+    pub fn reopen(self) -> Outcome<TestDevice> {
+        TestDevice::open(self.close())
     }
 
     /// Returns the open device.
@@ -308,7 +308,7 @@ impl Card {
         }
     }
 
-    /// Takes out what another [`Card::fill`] would only add to.
+    /// Takes out what another [`TestDevice::fill`] would only add to.
     #[track_caller]
     pub fn empty(&self) -> Outcome {
         match self.kind {
@@ -317,7 +317,7 @@ impl Card {
         }
     }
 
-    /// Checks that the device has what [`Card::fill`] gave it. What can be taken out is then gone.
+    /// Checks that the device has what [`TestDevice::fill`] gave it. What can be taken out is then gone.
     #[track_caller]
     pub fn expect_filled(&self, seed: u8) -> Outcome {
         match self.kind {
@@ -326,7 +326,7 @@ impl Card {
         }
     }
 
-    /// Checks that the registers show nothing of a [`Card::fill`]. It need not run.
+    /// Checks that the registers show nothing of a [`TestDevice::fill`]. It need not run.
     #[track_caller]
     pub fn expect_fresh(&self) -> Outcome {
         match self.kind {
@@ -336,7 +336,7 @@ impl Card {
     }
 
     /// Checks that a device that was reset is as it was when it was opened, of which `fresh` is an
-    /// [image](Card::image). What outlives even a loss of power stays: the count of commands, for
+    /// [image](TestDevice::image). What outlives even a loss of power stays: the count of commands, for
     /// example, or the serial number that came with a migration.
     #[track_caller]
     pub fn expect_reset(&self, what: impl Display, fresh: &[u8]) -> Outcome {
@@ -389,7 +389,7 @@ pub fn image(stream: &[u8]) -> Outcome<Vec<u8>> {
 /// Saves a filled device and returns the stream, as its records.
 #[track_caller]
 pub fn good_stream(context: &Context, seed: u8) -> Outcome<Stream> {
-    let card = Card::new(context)?;
+    let card = TestDevice::new(context)?;
     card.fill(seed)?;
     Stream::parse(&card.save()?).map_err(Stop::failed)
 }

@@ -8,7 +8,7 @@ use crate::{
         SettingAttributes,
         Settings, //
     },
-    mediated::Mediated,
+    emulated::EmulatedDevice,
     model::{
         Log,
         Model, //
@@ -98,17 +98,17 @@ pub trait Driver: Sized + Send + Sync + 'static {
 struct Glue<D>(PhantomData<D>);
 
 impl<D: Driver> mdev::Driver for Glue<D> {
-    type Data = Mediated<D>;
+    type Data = EmulatedDevice<D>;
     type Attributes = MigrationAttributes<D>;
     type MoreAttributes = SettingAttributes<D>;
 
     const NAME: &'static CStr = D::NAME;
     const TYPES: &'static [Type] = D::TYPES;
     const MAX_INSTANCES: u32 = D::MAX_INSTANCES;
-    const MIGRATION: Support = Support::of::<Mediated<D>>();
+    const MIGRATION: Support = Support::of::<EmulatedDevice<D>>();
 
-    fn probe(mdev: &mdev::Device, type_index: usize) -> impl PinInit<Mediated<D>, Error> {
-        Mediated::new(
+    fn probe(mdev: &mdev::Device, type_index: usize) -> impl PinInit<EmulatedDevice<D>, Error> {
+        EmulatedDevice::new(
             mdev.name(),
             D::settings(type_index, mdev.name()),
             move |bar| D::bar_size(type_index, bar),

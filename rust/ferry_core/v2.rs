@@ -4,14 +4,13 @@
 
 use crate::{
     driver::Driver,
-    mediated::{
-        Mediated,
+    emulated::{
+        EmulatedDevice,
         Protocol, //
     },
     migrate::{
-        Engaged,
+        EnginePort, //
         Region,
-        Reporter, //
     },
 };
 use kernel::prelude::*;
@@ -147,7 +146,7 @@ fn error(refusal: Refusal) -> Error {
     Error::from_errno(refusal.errno.to_errno())
 }
 
-impl<D: Driver> Mediated<D> {
+impl<D: Driver> EmulatedDevice<D> {
     /// Runs `f` with the region and the file's session, if that is `session`.
     fn with_session<R>(
         &self,
@@ -169,7 +168,7 @@ impl<D: Driver> Mediated<D> {
 
 /// What a request needs of the device, and what has come of it.
 struct Way<'a, D: Driver> {
-    device: &'a Device<Mediated<D>>,
+    device: &'a Device<EmulatedDevice<D>>,
     /// The protocol in use, the session of the data file and the number of sessions so far.
     protocol: &'a mut Option<Protocol>,
     session: &'a mut Option<FileSession>,
@@ -241,7 +240,7 @@ impl<D: Driver> Path for Way<'_, D> {
     }
 }
 
-impl<D: Driver> MigrationOperations for Mediated<D> {
+impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
     const FLAGS: Flags = Flags::STOP_COPY.and(Flags::P2P).and(Flags::PRE_COPY);
 
     fn set_state(device: &Device<Self>, new: State) -> Result<Option<DataFile>> {
@@ -260,8 +259,8 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
             };
             let region = migration.region.as_mut().ok_or(ENODEV)?;
             region.request(
-                &mut Engaged(device),
-                &mut Reporter(device),
+                &mut EnginePort(device),
+                &mut EnginePort(device),
                 &mut way,
                 from_state(new),
             )?;
@@ -285,7 +284,7 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
             let region = migration.region.as_mut().ok_or(ENODEV)?;
 
             Ok(region
-                .stop_copy_size(&mut Engaged(device), BUFFER_SIZE)
+                .stop_copy_size(&mut EnginePort(device), BUFFER_SIZE)
                 .saturating_add(unread))
         })
     }
@@ -293,8 +292,8 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
     fn read_data(device: &Device<Self>, session: u64, into: &mut [u8]) -> Result<Available> {
         device.with_session(session, |region, file| {
             let read = region.read_file(
-                &mut Engaged(device),
-                &mut Reporter(device),
+                &mut EnginePort(device),
+                &mut EnginePort(device),
                 &mut FileWindow(into),
                 &mut file.unread,
             )?;
@@ -310,8 +309,8 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
     fn write_data(device: &Device<Self>, session: u64, bytes: &[u8]) -> Result {
         device.with_session(session, |region, _| {
             region.write_file(
-                &mut Engaged(device),
-                &mut Reporter(device),
+                &mut EnginePort(device),
+                &mut EnginePort(device),
                 &Written(bytes),
                 bytes.len(),
             )
@@ -320,7 +319,7 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
 
     fn is_readable(device: &Device<Self>, session: u64) -> Result<bool> {
         device.with_session(session, |region, file| {
-            Ok(file.unread.bytes() > 0 || region.has_data(&mut Engaged(device), BUFFER_SIZE))
+            Ok(file.unread.bytes() > 0 || region.has_data(&mut EnginePort(device), BUFFER_SIZE))
         })
     }
 
@@ -340,14 +339,14 @@ impl<D: Driver> MigrationOperations for Mediated<D> {
                 .ok_or(ENODEV)?;
             let info = region
                 .precopy_info(
-                    &mut Engaged(device),
+                    &mut EnginePort(device),
                     BUFFER_SIZE,
                     &mut file.unread,
                     may_reinit,
                 )
                 .map_err(error)?;
             let pending = info.initial_bytes.saturating_add(info.dirty_bytes);
-            Reporter(device).pending(region.state(), pending);
+            EnginePort(device).pending(region.state(), pending);
             Ok(PrecopyInfo {
                 initial_bytes: info.initial_bytes,
                 dirty_bytes: info.dirty_bytes,

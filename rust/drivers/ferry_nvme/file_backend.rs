@@ -3,8 +3,8 @@
 //! The content of a namespace in a file or on a block device of the host.
 //!
 //! It may be one that other hosts reach as well, and a migration does not move it. So the store works
-//! only between [`FileStore::acquire`], which takes a lock on the whole file and forgets what the
-//! host has cached of it, and [`FileStore::release`], which writes everything back before it drops
+//! only between [`FileBackend::acquire`], which takes a lock on the whole file and forgets what the
+//! host has cached of it, and [`FileBackend::release`], which writes everything back before it drops
 //! the lock. Whoever holds the lock is alone: not even the other end of the migration has it, which
 //! may well have the file open already, on the same host too.
 //!
@@ -26,9 +26,9 @@
 use ferry_core::Dma;
 use kernel::prelude::*;
 use nvme::{
+    BackendError,
+    BlockBackend,
     MemoryError,
-    Store,
-    StoreError,
     CAPACITY_MIN,
     CAPACITY_UNIT, //
 };
@@ -63,13 +63,13 @@ fn capacity(file: &File) -> Result<u64> {
 ///
 /// # Errors
 ///
-/// As for [`FileStore::open`].
+/// As for [`FileBackend::open`].
 pub(crate) fn measure(name: &FileName) -> Result<u64> {
     capacity(&File::open(name, Access::ReadOnly)?)
 }
 
 /// A file or block device, and the right to use it.
-pub(crate) struct FileStore {
+pub(crate) struct FileBackend {
     file: File,
     capacity: u64,
     /// The lock is held.
@@ -82,7 +82,7 @@ pub(crate) struct FileStore {
     group: MemoryCgroup,
 }
 
-impl FileStore {
+impl FileBackend {
     /// Opens the file for the current process, without the right to use it yet.
     ///
     /// # Errors
@@ -149,7 +149,7 @@ impl FileStore {
     }
 
     /// Moves bytes from `offset` on, `len` at most, from the page cache straight to the guest's
-    /// memory, as [`Store::read_straight`] describes it.
+    /// memory, as [`BlockBackend::read_straight`] describes it.
     ///
     /// # Errors
     ///
@@ -160,7 +160,7 @@ impl FileStore {
         len: usize,
         place: &mut dyn FnMut(usize) -> Result<(u64, usize), MemoryError>,
         dma: &Dma<'_>,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<usize, BackendError> {
         self.check_acquired()?;
         if len < STRAIGHT_MIN {
             return Ok(0);
@@ -179,11 +179,11 @@ impl FileStore {
         Ok(moved)
     }
 
-    fn check_acquired(&self) -> Result<(), StoreError> {
+    fn check_acquired(&self) -> Result<(), BackendError> {
         if self.acquired {
             Ok(())
         } else {
-            Err(StoreError::Medium)
+            Err(BackendError::Medium)
         }
     }
 
@@ -206,18 +206,18 @@ fn try_once(supported: &mut bool, result: Result) -> bool {
     result.is_ok()
 }
 
-impl Drop for FileStore {
+impl Drop for FileBackend {
     fn drop(&mut self) {
         // If it fails there is nobody left to tell; the lock goes with the file.
         let _ = self.release();
     }
 }
 
-fn store_error(error: Error) -> StoreError {
+fn store_error(error: Error) -> BackendError {
     if [ENOSPC, EDQUOT, EFBIG].contains(&error) {
-        StoreError::Full
+        BackendError::Full
     } else {
-        StoreError::Medium
+        BackendError::Medium
     }
 }
 
@@ -230,7 +230,7 @@ fn parts(offset: u64, len: u64) -> impl Iterator<Item = (u64, usize)> {
     })
 }
 
-impl Store for FileStore {
+impl BlockBackend for FileBackend {
     fn has_to_wait(&self) -> bool {
         self.acquired
     }
@@ -244,11 +244,11 @@ impl Store for FileStore {
         offset: u64,
         len: usize,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), BackendError> {
         self.check_acquired()?;
 
         for (at, len) in parts(offset, len as u64) {
-            let bytes = self.buffer.get_mut(..len).ok_or(StoreError::Medium)?;
+            let bytes = self.buffer.get_mut(..len).ok_or(BackendError::Medium)?;
             self.group
                 .charge(|| self.file.read_at(at, bytes))
                 .map_err(store_error)?;
@@ -263,11 +263,11 @@ impl Store for FileStore {
         offset: u64,
         len: usize,
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), BackendError> {
         self.check_acquired()?;
 
         for (at, len) in parts(offset, len as u64) {
-            let bytes = self.buffer.get_mut(..len).ok_or(StoreError::Medium)?;
+            let bytes = self.buffer.get_mut(..len).ok_or(BackendError::Medium)?;
             source(bytes)?;
             self.group
                 .charge(|| self.file.write_at(at, bytes))
@@ -282,7 +282,7 @@ impl Store for FileStore {
         offset: u64,
         len: u64,
         may_deallocate: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), BackendError> {
         self.check_acquired()?;
         if may_deallocate && self.punch_hole(offset, len) || self.zero_range(offset, len) {
             return Ok(());
@@ -290,7 +290,7 @@ impl Store for FileStore {
 
         self.buffer.fill(0);
         for (at, len) in parts(offset, len) {
-            let zeroes = self.buffer.get(..len).ok_or(StoreError::Medium)?;
+            let zeroes = self.buffer.get(..len).ok_or(BackendError::Medium)?;
             self.group
                 .charge(|| self.file.write_at(at, zeroes))
                 .map_err(store_error)?;
@@ -299,7 +299,7 @@ impl Store for FileStore {
         Ok(())
     }
 
-    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), StoreError> {
+    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), BackendError> {
         self.check_acquired()?;
         // It is a hint, and can be for the whole namespace: where the file system cannot do it at
         // once, the blocks stay allocated, with what is in them.
@@ -308,7 +308,7 @@ impl Store for FileStore {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), StoreError> {
+    fn flush(&mut self) -> Result<(), BackendError> {
         // Without the lock there is nothing left to write back: giving it up does that first.
         if !self.acquired {
             return Ok(());

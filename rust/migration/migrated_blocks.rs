@@ -20,7 +20,7 @@ pub const BLOCK_SIZE: usize = 4096;
 ///
 /// The engine uses the storage of the live device for a save, and that which is staged for a resume.
 /// Blocks are numbered from 0, and the storage begins with zeros wherever nothing was written.
-pub trait Storage {
+pub trait MigratedBlocks {
     /// Returns how many blocks there are. It never changes while the device is open.
     fn blocks(&self) -> u64;
 

@@ -9,9 +9,8 @@ use crate::{
     },
     migrate::{
         DataWindow,
-        Engaged,
+        EnginePort,
         Region,
-        Reporter,
         StateBuffer, //
     },
     model::{
@@ -98,21 +97,21 @@ const WINDOW_PER_NOTE: usize = BLOCK_SIZE / 16;
 const WORK_ROUNDS: usize = 16;
 
 /// The open device as it is now.
-pub(crate) struct Live<M: Model> {
+pub(crate) struct OpenModel<M: Model> {
     pub(crate) model: M,
     /// What it becomes when RESUMING is left.
     pub(crate) staged: Option<M>,
     /// The storage that this will have, until all of the state is there.
-    pub(crate) staged_storage: Option<M::Storage>,
+    pub(crate) staged_storage: Option<M::MigratedBlocks>,
     /// Why the state that was received last could not be staged.
     pub(crate) load_error: Option<M::LoadError>,
     /// Its state may advance.
     pub(crate) running: bool,
     /// It initiates no DMA.
-    pub(crate) quiet: bool,
+    pub(crate) p2p: bool,
 }
 
-impl<M: Model> Live<M> {
+impl<M: Model> OpenModel<M> {
     fn new(model: M) -> Self {
         Self {
             model,
@@ -120,7 +119,7 @@ impl<M: Model> Live<M> {
             staged_storage: None,
             load_error: None,
             running: true,
-            quiet: false,
+            p2p: false,
         }
     }
 
@@ -131,7 +130,7 @@ impl<M: Model> Live<M> {
         self.staged_storage = None;
         self.load_error = None;
         self.running = true;
-        self.quiet = false;
+        self.p2p = false;
     }
 }
 
@@ -173,7 +172,7 @@ impl Protocols {
     /// What users are told of protocol v2.
     fn support<D: Driver>(self) -> Support {
         if self.offer(Protocol::V2) {
-            Support::of::<Mediated<D>>()
+            Support::of::<EmulatedDevice<D>>()
         } else {
             Support::NONE
         }
@@ -287,12 +286,12 @@ impl<D: Driver> Migration<D> {
 
 /// The private data of a mediated device. For its lock order see the crate's documentation.
 #[pin_data]
-pub struct Mediated<D: Driver> {
+pub struct EmulatedDevice<D: Driver> {
     #[pin]
     migration: Mutex<Migration<D>>,
     /// Present while the device is open.
     #[pin]
-    live: Mutex<Option<Live<D::Model>>>,
+    live: Mutex<Option<OpenModel<D::Model>>>,
     /// What was written without that lock.
     pub(crate) posted: <D::Model as Model>::Posted,
     /// The BARs of which a posted write counts, as a set of bits: those that answer while the device is
@@ -315,7 +314,7 @@ pub struct Mediated<D: Driver> {
     bar_sizes: [u64; BARS],
 }
 
-impl<D: Driver> Mediated<D> {
+impl<D: Driver> EmulatedDevice<D> {
     pub(crate) fn new(
         name: &CStr,
         settings: Result<D::Settings>,
@@ -332,7 +331,7 @@ impl<D: Driver> Mediated<D> {
             bar_sizes,
             migration <- new_lock!(
                 Mutex,
-                c"Mediated::migration",
+                c"EmulatedDevice::migration",
                 Migration {
                     settings: settings?,
                     window_size: window_size?,
@@ -344,11 +343,11 @@ impl<D: Driver> Mediated<D> {
                     sessions: 0,
                 },
             ),
-            live <- new_lock!(Mutex, c"Mediated::live", None),
+            live <- new_lock!(Mutex, c"EmulatedDevice::live", None),
             posted: Default::default(),
             takes_posted: Atomic::new(0),
             interrupts <- Interrupts::new(D::Model::VECTORS),
-            window <- new_lock!(SpinLock, c"Mediated::window", None),
+            window <- new_lock!(SpinLock, c"EmulatedDevice::window", None),
             refusals <- Refusals::new(),
             last_not_mapped: Atomic::new(0),
             dma_log <- DmaLog::new(),
@@ -450,13 +449,16 @@ impl<D: Driver> Mediated<D> {
     /// # Errors
     ///
     /// `ENODEV` if it is not open.
-    pub(crate) fn with_live<R>(&self, f: impl FnOnce(&mut Live<D::Model>) -> R) -> Result<R> {
+    pub(crate) fn with_open_model<R>(
+        &self,
+        f: impl FnOnce(&mut OpenModel<D::Model>) -> R,
+    ) -> Result<R> {
         Option::as_mut(&mut self.live.lock()).map(f).ok_or(ENODEV)
     }
 
     /// Has those who look without the lock follow what configuration space says now: posted writes, and
     /// messages. The caller has the lock.
-    pub(crate) fn follow_config(&self, live: &Live<D::Model>) {
+    pub(crate) fn follow_config(&self, live: &OpenModel<D::Model>) {
         let answering = (pci::BAR0..=pci::BAR5)
             .filter(|bar| live.running && live.model.decodes(*bar))
             .fold(0, |set, bar| set | 1 << bar);
@@ -517,7 +519,7 @@ struct Opened<M: Model> {
 
 impl<M: Model> Opened<M> {
     fn new<D: Driver<Model = M>>(
-        device: &Device<Mediated<D>>,
+        device: &Device<EmulatedDevice<D>>,
         settings: &D::Settings,
         window_size: WindowSize,
     ) -> Result<Self> {
@@ -542,7 +544,7 @@ impl<M: Model> Opened<M> {
     }
 }
 
-impl<D: Driver> Mediated<D> {
+impl<D: Driver> EmulatedDevice<D> {
     /// Becomes `opened`, for the user who opens the device.
     fn take_over(device: &Device<Self>, opened: Opened<D::Model>) {
         let Opened {
@@ -555,7 +557,7 @@ impl<D: Driver> Mediated<D> {
         device.interrupts.forget();
         device.drive_interrupts(&mut model);
         device.posted.clear();
-        let live = Live::new(model);
+        let live = OpenModel::new(model);
         device.follow_config(&live);
         *device.live.lock() = Some(live);
         migration.region = Some(Region::new(DataWindow(pages.clone()), buffer));
@@ -634,7 +636,7 @@ impl Display for Wide {
     }
 }
 
-impl<D: Driver> Mediated<D> {
+impl<D: Driver> EmulatedDevice<D> {
     /// Finds what `[position, position + count)` is part of.
     fn target(&self, position: Position, count: usize) -> Result<Target, OutOfRegion> {
         let outside = OutOfRegion { position, count };
@@ -701,7 +703,7 @@ impl<D: Driver> Mediated<D> {
                     // access cannot undo.
                     let posted = self.posted.post(*bar, at, &bytes[piece]);
                     if posted {
-                        self.interrupts.doubt_line();
+                        self.interrupts.mark_line_stale();
                     }
                     posted
                 })
@@ -778,13 +780,13 @@ fn enable_bars<M: Model>(model: &mut M) -> Result<(), M::AccessError> {
 /// The widest field of the header.
 const FIELD_MAX: usize = 8;
 
-impl<D: Driver> LogOperations for Mediated<D> {
+impl<D: Driver> LogOperations for EmulatedDevice<D> {
     fn dma_log(device: &Device<Self>) -> &DmaLog {
         &device.dma_log
     }
 }
 
-impl<D: Driver> Operations for Mediated<D> {
+impl<D: Driver> Operations for EmulatedDevice<D> {
     const NAME: &'static CStr = D::NAME;
     const DMA_LOGGING: dma_log::Support<Self> = dma_log::Support::of();
 
@@ -849,8 +851,8 @@ impl<D: Driver> Operations for Mediated<D> {
                 };
                 device.with_region(access, |region| {
                     region.read_header(
-                        &mut Engaged(device),
-                        &mut Reporter(device),
+                        &mut EnginePort(device),
+                        &mut EnginePort(device),
                         position.offset,
                         bytes,
                     )
@@ -899,8 +901,8 @@ impl<D: Driver> Operations for Mediated<D> {
                 UserSlice::new(from, count).reader().read_slice(bytes)?;
                 device.with_region(RegionAccess::Write, |region| {
                     region.write_header(
-                        &mut Engaged(device),
-                        &mut Reporter(device),
+                        &mut EnginePort(device),
+                        &mut EnginePort(device),
                         position.offset,
                         bytes,
                     )
@@ -998,7 +1000,7 @@ impl<D: Driver> Operations for Mediated<D> {
 
     fn set_irqs(device: &Device<Self>, set: irq::Set) -> Result {
         if device.interrupts.set(&set)? {
-            device.with_live(|live| {
+            device.with_open_model(|live| {
                 device.tell_messages(&mut live.model);
                 device.drive_interrupts(&mut live.model);
             })?;
@@ -1009,7 +1011,7 @@ impl<D: Driver> Operations for Mediated<D> {
     fn reset(device: &Device<Self>) -> Result {
         device.with_migration(|migration| {
             let region = migration.region.as_mut().ok_or(ENODEV)?;
-            region.reset(&mut Engaged(device), &mut Reporter(device));
+            region.reset(&mut EnginePort(device), &mut EnginePort(device));
             migration.protocol = None;
             migration.file = None;
             device.notify_data();
@@ -1035,7 +1037,7 @@ impl<D: Driver> Operations for Mediated<D> {
     fn work(device: &Device<Self>, dma: &Dma<'_>) {
         for _ in 0..WORK_ROUNDS {
             let mut live = device.live.lock();
-            let Some(live) = Option::as_mut(&mut live).filter(|live| live.running && !live.quiet)
+            let Some(live) = Option::as_mut(&mut live).filter(|live| live.running && !live.p2p)
             else {
                 return;
             };
@@ -1092,7 +1094,7 @@ trait RegionUser<D: Driver> {
     ) -> Result;
 }
 
-impl<D: Driver> RegionUser<D> for Device<Mediated<D>> {
+impl<D: Driver> RegionUser<D> for Device<EmulatedDevice<D>> {
     /// Runs `f` with the migration region of the open device, under the state mutex.
     fn with_region(
         &self,

@@ -19,17 +19,17 @@ use kernel::{
     prelude::*, //
 };
 use migration::{
-    storage::is_zero,
+    migrated_blocks::is_zero,
     Dirty,
     DirtyBlocks,
     Errno,
-    Storage,
+    MigratedBlocks,
     BLOCK_SIZE, //
 };
 use nvme::{
+    BackendError, //
+    BlockBackend,
     MemoryError,
-    Store,
-    StoreError, //
 };
 use vfio::memcg::{
     cond_resched,
@@ -173,7 +173,7 @@ impl AsMut<[u64]> for Words {
 }
 
 /// Sparse memory of a fixed capacity, which begins with zeros.
-pub(crate) struct RamStore {
+pub(crate) struct RamBackend {
     root: KVVec<Option<Leaf>>,
     /// Capacity in blocks.
     blocks: u64,
@@ -182,7 +182,7 @@ pub(crate) struct RamStore {
     group: MemoryCgroup,
 }
 
-impl RamStore {
+impl RamBackend {
     /// Makes a store of `capacity` bytes for the current process.
     ///
     /// # Errors
@@ -314,7 +314,7 @@ fn mark(dirty: &mut Option<DirtyBlocks<Words>>, index: u64, was_present: bool, i
     }
 }
 
-impl Drop for RamStore {
+impl Drop for RamBackend {
     fn drop(&mut self) {
         // Gigabytes take a while.
         for leaf in self.root.iter_mut() {
@@ -325,16 +325,19 @@ impl Drop for RamStore {
     }
 }
 
-impl Store for RamStore {
+impl BlockBackend for RamBackend {
     fn read(
         &mut self,
         offset: u64,
         len: usize,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
-    ) -> Result<(), StoreError> {
-        for piece in self.pieces(offset, len as u64).ok_or(StoreError::Medium)? {
+    ) -> Result<(), BackendError> {
+        for piece in self
+            .pieces(offset, len as u64)
+            .ok_or(BackendError::Medium)?
+        {
             let block = self.present(piece.leaf, piece.slot).unwrap_or(&ZEROES);
-            sink(block.get(piece.range).ok_or(StoreError::Medium)?)?;
+            sink(block.get(piece.range).ok_or(BackendError::Medium)?)?;
         }
 
         Ok(())
@@ -345,9 +348,12 @@ impl Store for RamStore {
         offset: u64,
         len: usize,
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
-    ) -> Result<(), StoreError> {
-        for piece in self.pieces(offset, len as u64).ok_or(StoreError::Medium)? {
-            self.write_piece(&piece, StoreError::Full, |bytes| Ok(source(bytes)?))?;
+    ) -> Result<(), BackendError> {
+        for piece in self
+            .pieces(offset, len as u64)
+            .ok_or(BackendError::Medium)?
+        {
+            self.write_piece(&piece, BackendError::Full, |bytes| Ok(source(bytes)?))?;
         }
 
         Ok(())
@@ -358,24 +364,24 @@ impl Store for RamStore {
         offset: u64,
         len: u64,
         _may_deallocate: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), BackendError> {
         // Nobody can tell memory that is taken from memory that is not.
         self.deallocate(offset, len)
     }
 
-    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), StoreError> {
-        let end = self.end(offset, len).ok_or(StoreError::Medium)?;
+    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), BackendError> {
+        let end = self.end(offset, len).ok_or(BackendError::Medium)?;
 
         self.zero(offset, end);
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), StoreError> {
+    fn flush(&mut self) -> Result<(), BackendError> {
         Ok(())
     }
 }
 
-impl Storage for RamStore {
+impl MigratedBlocks for RamBackend {
     fn blocks(&self) -> u64 {
         self.blocks
     }

@@ -65,13 +65,13 @@ fn add(counter: &Atomic<u64>, count: u64) {
     counter.store(counter.load(Relaxed).saturating_add(count), Relaxed);
 }
 
-/// A stay in a state.
-struct Stay {
+/// How long the device dwelt in a state.
+struct Dwell {
     since: Option<Instant<Monotonic>>,
     last: Option<Duration>,
 }
 
-impl Stay {
+impl Dwell {
     const fn new() -> Self {
         Self {
             since: None,
@@ -91,11 +91,11 @@ impl Stay {
     }
 }
 
-struct Stays {
+struct Dwells {
     /// From entering STOP_COPY to leaving it.
-    stop_copy: Stay,
+    stop_copy: Dwell,
     /// From entering RESUMING to leaving it.
-    resuming: Stay,
+    resuming: Dwell,
 }
 
 /// The counters of one device.
@@ -109,7 +109,7 @@ pub(crate) struct Statistics {
     other_refusals: Atomic<u64>,
     dma_failures: Atomic<u64>,
     #[pin]
-    stays: SpinLock<Stays>,
+    dwells: SpinLock<Dwells>,
 }
 
 impl Statistics {
@@ -122,9 +122,9 @@ impl Statistics {
             refusals: [const { Atomic::new(0) }; CAUSES.len()],
             other_refusals: Atomic::new(0),
             dma_failures: Atomic::new(0),
-            stays <- vfio::new_lock!(SpinLock, c"Statistics::stays", Stays {
-                stop_copy: Stay::new(),
-                resuming: Stay::new(),
+            dwells <- vfio::new_lock!(SpinLock, c"Statistics::dwells", Dwells {
+                stop_copy: Dwell::new(),
+                resuming: Dwell::new(),
             }),
         })
     }
@@ -145,15 +145,15 @@ impl Statistics {
         }
         // One that failed and was unwound leaves the device where it was.
         if result.is_ok() || to == State::Error {
-            let mut stays = self.stays.lock();
+            let mut dwells = self.dwells.lock();
             match from {
-                State::StopAndCopy => stays.stop_copy.leave(),
-                State::Resuming => stays.resuming.leave(),
+                State::StopCopy => dwells.stop_copy.leave(),
+                State::Resuming => dwells.resuming.leave(),
                 _ => {}
             }
             match to {
-                State::StopAndCopy => stays.stop_copy.enter(),
-                State::Resuming => stays.resuming.enter(),
+                State::StopCopy => dwells.stop_copy.enter(),
+                State::Resuming => dwells.resuming.enter(),
                 _ => {}
             }
         }
@@ -187,11 +187,11 @@ impl Writer for Statistics {
         line("transitions", self.transitions.load(Relaxed))?;
         line("failed_transitions", self.failed_transitions.load(Relaxed))?;
         let (stop_copy, resuming) = {
-            let stays = self.stays.lock();
-            (stays.stop_copy.last, stays.resuming.last)
+            let dwells = self.dwells.lock();
+            (dwells.stop_copy.last, dwells.resuming.last)
         };
-        let mut microseconds = |name: &str, stay: Option<Duration>| match stay {
-            Some(stay) => line(name, stay.as_micros() as u64),
+        let mut microseconds = |name: &str, dwelt: Option<Duration>| match dwelt {
+            Some(dwelt) => line(name, dwelt.as_micros() as u64),
             None => Ok(()),
         };
         microseconds("last_stop_copy_us", stop_copy)?;

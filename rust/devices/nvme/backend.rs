@@ -8,7 +8,7 @@ use crate::memory::MemoryError;
 
 /// Why a store did not do what it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreError {
+pub enum BackendError {
     /// The guest's memory failed, as the closure said.
     Memory(MemoryError),
     /// There is no space left for what is to be kept.
@@ -22,7 +22,7 @@ pub enum StoreError {
 /// Data moves in place: a store lends out slices of its own memory, one after the other in ascending
 /// order and `len` bytes altogether. Offsets and lengths are inside of the namespace, and whole
 /// logical blocks.
-pub trait Store {
+pub trait BlockBackend {
     /// Hands `len` bytes at `offset` to `sink`.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ pub trait Store {
         offset: u64,
         len: usize,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<(), BackendError>;
 
     /// Whether there is a medium to wait for: then [`Self::expect_read`] is of use, and [`Self::flush`]
     /// can take long.
@@ -59,7 +59,7 @@ pub trait Store {
         _offset: u64,
         _len: usize,
         _place: &mut dyn FnMut(usize) -> Result<(u64, usize), MemoryError>,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<usize, BackendError> {
         Ok(0)
     }
 
@@ -74,7 +74,7 @@ pub trait Store {
         offset: u64,
         len: usize,
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<(), BackendError>;
 
     /// Makes `len` bytes at `offset` zeros. If `may_deallocate`, they need not take space afterwards.
     ///
@@ -86,7 +86,7 @@ pub trait Store {
         offset: u64,
         len: u64,
         may_deallocate: bool,
-    ) -> Result<(), StoreError>;
+    ) -> Result<(), BackendError>;
 
     /// Makes `len` bytes at `offset` take no space, as far as the store can. They are zeros then, or, if
     /// it cannot and the guest was promised nothing, as they were.
@@ -94,23 +94,23 @@ pub trait Store {
     /// # Errors
     ///
     /// The medium failed; the bytes have their old content or are zeros.
-    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), StoreError>;
+    fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), BackendError>;
 
     /// Makes what was written survive a loss of power, as far as the store outlives one at all.
     ///
     /// # Errors
     ///
     /// The medium failed.
-    fn flush(&mut self) -> Result<(), StoreError>;
+    fn flush(&mut self) -> Result<(), BackendError>;
 }
 
-impl From<MemoryError> for StoreError {
+impl From<MemoryError> for BackendError {
     fn from(error: MemoryError) -> Self {
         Self::Memory(error)
     }
 }
 
-impl fmt::Display for StoreError {
+impl fmt::Display for BackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory(error) => error.fmt(f),

@@ -8,14 +8,14 @@
 //!
 //! # Lock order
 //!
-//! 1. `Mediated::migration`: the state mutex. Transitions and the header of the migration region.
-//! 2. `Mediated::live`: the model. The fast path takes only this one, a posted write not even that.
+//! 1. `EmulatedDevice::migration`: the state mutex. Transitions and the header of the migration region.
+//! 2. `EmulatedDevice::live`: the model. The fast path takes only this one, a posted write not even that.
 //! 3. The interrupts' own locks, see `vfio::irq`.
 //!
-//! `Mediated::window` is a leaf, and so is `Mediated::dma_log`. The user's buffers are accessed and
+//! `EmulatedDevice::window` is a leaf, and so is `EmulatedDevice::dma_log`. The user's buffers are accessed and
 //! VMAs are made with none of them held, so that a user who lets a page fault hang holds up nobody,
 //! least of all a reset. DMA is another thing: it is the device that waits for the page, with
-//! `Mediated::live` held, and whoever wants to stop that device waits with it, as it would for a
+//! `EmulatedDevice::live` held, and whoever wants to stop that device waits with it, as it would for a
 //! device of silicon, until the device is closed or the user is killed, see `vfio::dma`. The data files
 //! of protocol v2 come before all of them, see `vfio::migration`.
 
@@ -27,14 +27,14 @@ const __LOG_PREFIX: &[u8] = b"ferry\0";
 
 pub mod attributes;
 pub mod driver;
-pub mod mediated;
+pub mod emulated;
 mod migrate;
 pub mod model;
 mod statistics;
 mod v2;
 
 pub use migration::{
-    Storage,
+    MigratedBlocks,
     BLOCK_SIZE,
     CONFIGURATION_MAX, //
 };

@@ -3,10 +3,10 @@
 //! The device under test, freshly created and open: a serial card, an NVMe controller, or the
 //! kernel's sample of a serial card.
 
-#[path = "../card/nvme.rs"]
+#[path = "../test_device/nvme.rs"]
 #[expect(dead_code, reason = "the tests of protocol v1 use the rest")]
 mod nvme;
-#[path = "../card/uart.rs"]
+#[path = "../test_device/uart.rs"]
 #[expect(dead_code, reason = "the tests of protocol v1 use the rest")]
 mod uart;
 
@@ -167,7 +167,7 @@ pub fn cdev(mdev: &Mdev) -> Outcome<Cdev> {
 
 /// An open device. The fields' order is the order in which they go: the mdev waits for its users.
 #[derive(Debug)]
-pub struct Card {
+pub struct TestDevice {
     /// Its migration.
     pub migration: Migration,
     /// The open device with its address space.
@@ -178,16 +178,16 @@ pub struct Card {
     pub mdev: Mdev,
 }
 
-impl Card {
+impl TestDevice {
     /// Creates and opens a device.
     #[track_caller]
-    pub fn new(target: &Target) -> Outcome<Card> {
-        Card::open(target.mdev_type().create()?, target)
+    pub fn new(target: &Target) -> Outcome<TestDevice> {
+        TestDevice::open(target.mdev_type().create()?, target)
     }
 
     /// Opens a device.
     #[track_caller]
-    pub fn open(mdev: Mdev, target: &Target) -> Outcome<Card> {
+    pub fn open(mdev: Mdev, target: &Target) -> Outcome<TestDevice> {
         let session = match target.way {
             Way::Group => Opened::Group(Session::open(&mdev)?),
             Way::Cdev => {
@@ -196,7 +196,7 @@ impl Card {
                 Opened::Cdev(CdevSession::bind(cdev(&mdev)?, iommufd, ioas)?)
             }
         };
-        Card::with(mdev, target, session, nvme::MEMORY)
+        TestDevice::with(mdev, target, session, nvme::MEMORY)
     }
 
     /// Creates a device and opens it in an address space that it may share. If it reaches memory, that
@@ -207,15 +207,15 @@ impl Card {
         iommufd: &Iommufd,
         ioas: &Arc<Ioas>,
         start: u64,
-    ) -> Outcome<Card> {
+    ) -> Outcome<TestDevice> {
         let mdev = target.mdev_type().create()?;
         let session = CdevSession::bind(cdev(&mdev)?, iommufd.clone(), Arc::clone(ioas))?;
-        Card::with(mdev, target, Opened::Cdev(session), start)
+        TestDevice::with(mdev, target, Opened::Cdev(session), start)
     }
 
     /// Takes a device that is open. If it reaches memory, that begins at `start`.
     #[track_caller]
-    pub fn with(mdev: Mdev, target: &Target, session: Opened, start: u64) -> Outcome<Card> {
+    pub fn with(mdev: Mdev, target: &Target, session: Opened, start: u64) -> Outcome<TestDevice> {
         let memory = match target.kind {
             Kind::Nvme { .. } => Some(GuestMemory::new(start, nvme::MEMORY_SIZE)?),
             Kind::Uart { .. } | Kind::Mtty => None,
@@ -223,7 +223,7 @@ impl Card {
         if let Some(memory) = &memory {
             memory.attach(session.space())?;
         }
-        Ok(Card {
+        Ok(TestDevice {
             migration: Migration::new(session.device()),
             session,
             memory,
@@ -327,7 +327,7 @@ impl Card {
         }
     }
 
-    /// Checks that the device has what [`Card::fill`] gave it. What can be taken out is then gone.
+    /// Checks that the device has what [`TestDevice::fill`] gave it. What can be taken out is then gone.
     #[track_caller]
     pub fn expect_filled(&self, seed: u8) -> Outcome {
         match self.kind {
@@ -412,7 +412,7 @@ pub struct Writer {
 impl Writer {
     /// Sets the controller of a card up.
     #[track_caller]
-    pub fn new(card: &Card) -> Outcome<Writer> {
+    pub fn new(card: &TestDevice) -> Outcome<Writer> {
         Writer::with(card.device(), card.memory()?, card.kind)
     }
 
@@ -438,7 +438,7 @@ impl Writer {
 
     /// Goes on with another controller, which has the state of this one.
     #[track_caller]
-    pub fn moved_to(&self, card: &Card) -> Outcome<Writer> {
+    pub fn moved_to(&self, card: &TestDevice) -> Outcome<Writer> {
         Ok(Writer {
             driver: self.driver.moved_to(card.device())?,
             queue: self.queue,

@@ -4,9 +4,9 @@
 
 use crate::{
     driver::Driver,
-    mediated::{
-        Live,
-        Mediated, //
+    emulated::{
+        EmulatedDevice, //
+        OpenModel,
     },
     model::{
         Model,
@@ -23,12 +23,12 @@ use kernel::{
 };
 use migration::{
     Errno,
+    MigratedBlocks,
     MigrationRegion,
     Observer,
     Reason,
     Refusal,
     State,
-    Storage,
     Window,
     CONFIGURATION_MAX, //
 };
@@ -82,16 +82,17 @@ impl Window for DataWindow {
     }
 }
 
-/// What the engine does with the device. Made with the state mutex held.
-pub(crate) struct Engaged<'a, D: Driver>(pub(crate) &'a Device<Mediated<D>>);
+/// The engine's view of the device: executes its steps, and tells tracepoints, statistics and the log of
+/// them. Made with the state mutex held.
+pub(crate) struct EnginePort<'a, D: Driver>(pub(crate) &'a Device<EmulatedDevice<D>>);
 
-impl<D: Driver> migration::Device for Engaged<'_, D> {
+impl<D: Driver> migration::Device for EnginePort<'_, D> {
     const TYPE: &'static str = D::Model::TYPE;
     const STATE_SIZE: usize = D::Model::STATE_SIZE;
 
     fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize {
         self.0
-            .with_live(|live| live.model.configuration(out))
+            .with_open_model(|live| live.model.configuration(out))
             .unwrap_or(0)
     }
 
@@ -99,7 +100,7 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
         self.0.takes_posted.store(0, Relaxed);
         // Whoever is in the middle of an access or of the work has the lock, and is through when we
         // get it.
-        let stopped = self.with_live(|live| {
+        let stopped = self.with_open_model(|live| {
             live.model.stop(&self.0.posted, &|what, reason, error| {
                 self.0.refused(Subject::Backend, what, reason, error);
             })?;
@@ -115,7 +116,7 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
                 Ok(())
             }
             Err(errno) => {
-                let _ = self.0.with_live(|live| self.0.follow_config(live));
+                let _ = self.0.with_open_model(|live| self.0.follow_config(live));
                 self.0.kick();
                 Err(errno)
             }
@@ -123,7 +124,7 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
     }
 
     fn start(&mut self) -> Result<(), Errno> {
-        self.with_live(|live| {
+        self.with_open_model(|live| {
             live.model.start(&|what, reason, error| {
                 self.0.refused(Subject::Backend, what, reason, error);
             })?;
@@ -136,24 +137,24 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
         Ok(())
     }
 
-    fn set_quiet(&mut self, quiet: bool) {
+    fn set_p2p(&mut self, p2p: bool) {
         // Whoever does the work has the lock, and is through when we get it.
-        let set = self.0.with_live(|live| live.quiet = quiet);
+        let set = self.0.with_open_model(|live| live.p2p = p2p);
 
-        if set.is_ok() && !quiet {
+        if set.is_ok() && !p2p {
             self.0.kick();
         }
     }
 
     fn save(&mut self, out: &mut [u8]) -> Result<usize, Errno> {
         self.0
-            .with_live(|live| live.model.save(out))
+            .with_open_model(|live| live.model.save(out))
             .map_err(errno)?
             .ok_or(Errno::EIO)
     }
 
     fn stage(&mut self, state: &[u8]) -> Result<(), Errno> {
-        self.with_live(|live| match live.model.load(state) {
+        self.with_open_model(|live| match live.model.load(state) {
             Ok(model) => {
                 live.staged = Some(model);
                 live.load_error = None;
@@ -168,7 +169,7 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
     }
 
     fn adopt(&mut self) {
-        let former = self.0.with_live(|live| {
+        let former = self.0.with_open_model(|live| {
             live.staged.take().map(|mut staged| {
                 if let Some(storage) = live.staged_storage.take() {
                     staged.set_storage(storage);
@@ -190,13 +191,13 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
     fn unstage(&mut self) {
         let staged = self
             .0
-            .with_live(|live| (live.staged.take(), live.staged_storage.take()));
+            .with_open_model(|live| (live.staged.take(), live.staged_storage.take()));
 
         drop(staged);
     }
 
     fn reset(&mut self) {
-        let reset = self.0.with_live(|live| {
+        let reset = self.0.with_open_model(|live| {
             live.reset();
             // Before the device may interrupt again, which it may not have in its power state.
             self.0.interrupts.forget();
@@ -209,18 +210,18 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
         }
     }
 
-    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn Storage) -> R) -> Option<R> {
+    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
         self.0
-            .with_live(|live| live.model.storage().map(|storage| f(storage)))
+            .with_open_model(|live| live.model.storage().map(|storage| f(storage)))
             .ok()
             .flatten()
     }
 
     fn with_staged_storage<R>(
         &mut self,
-        f: impl FnOnce(&mut dyn Storage) -> R,
+        f: impl FnOnce(&mut dyn MigratedBlocks) -> R,
     ) -> Result<Option<R>, Errno> {
-        self.with_live(|live| {
+        self.with_open_model(|live| {
             if live.staged_storage.is_none() {
                 live.staged_storage = live.model.new_storage()?;
             }
@@ -229,14 +230,20 @@ impl<D: Driver> migration::Device for Engaged<'_, D> {
     }
 }
 
-impl<D: Driver> Engaged<'_, D> {
+impl<D: Driver> EnginePort<'_, D> {
     /// Runs `f` on the open device, with its lock held.
-    fn with_live<R>(&self, f: impl FnOnce(&mut Live<D::Model>) -> Result<R>) -> Result<R, Errno> {
-        self.0.with_live(f).and_then(|result| result).map_err(errno)
+    fn with_open_model<R>(
+        &self,
+        f: impl FnOnce(&mut OpenModel<D::Model>) -> Result<R>,
+    ) -> Result<R, Errno> {
+        self.0
+            .with_open_model(f)
+            .and_then(|result| result)
+            .map_err(errno)
     }
 
     /// Lets posted writes count from here on, and no earlier ones.
-    fn take_posted(&self, live: &Live<D::Model>) {
+    fn take_posted(&self, live: &OpenModel<D::Model>) {
         self.0.posted.clear();
         self.0.follow_config(live);
     }
@@ -252,10 +259,7 @@ fn errno(error: Error) -> Errno {
     Errno::from_errno(error.to_errno())
 }
 
-/// Tells tracepoints and the log what the engine does.
-pub(crate) struct Reporter<'a, D: Driver>(pub(crate) &'a Device<Mediated<D>>);
-
-impl<D: Driver> Reporter<'_, D> {
+impl<D: Driver> EnginePort<'_, D> {
     fn name(&self) -> &CStr {
         let device: &kernel::device::Device = self.0.as_ref();
 
@@ -263,7 +267,7 @@ impl<D: Driver> Reporter<'_, D> {
     }
 }
 
-impl<D: Driver> Observer for Reporter<'_, D> {
+impl<D: Driver> Observer for EnginePort<'_, D> {
     fn state(&mut self, from: State, to: State, result: Result<(), &Refusal>) {
         let errno = result.map_or_else(|refusal| refusal.errno.to_errno(), |()| 0);
 
@@ -298,7 +302,7 @@ impl<D: Driver> Observer for Reporter<'_, D> {
         // The engine knows that the device refused the state, the device knows why.
         let reported = self
             .0
-            .with_live(|live| match (&refusal.reason, &live.load_error) {
+            .with_open_model(|live| match (&refusal.reason, &live.load_error) {
                 (Reason::StateRefused { .. }, Some(error)) => {
                     report(&format_args!("{refusal}: {error}"));
                 }

@@ -9,8 +9,8 @@ use crate::{
         Driver,
         WindowSize, //
     },
-    mediated::{
-        Mediated,
+    emulated::{
+        EmulatedDevice,
         Protocols, //
     },
 };
@@ -119,7 +119,7 @@ pub const fn setting<S: Setting>() -> Entry {
 struct SettingAttribute<S>(PhantomData<S>);
 
 impl<S: Setting> Attribute for SettingAttribute<S> {
-    type Data = Mediated<S::Driver>;
+    type Data = EmulatedDevice<S::Driver>;
     type Value = S::Shown;
 
     const NAME: &'static CStr = S::NAME;
@@ -142,14 +142,14 @@ impl<S: Setting> Attribute for SettingAttribute<S> {
 struct DeviceStateAttribute<D>(PhantomData<D>);
 
 impl<D: Driver> Attribute for DeviceStateAttribute<D> {
-    type Data = Mediated<D>;
+    type Data = EmulatedDevice<D>;
     type Value = &'static str;
 
     const NAME: &'static CStr = c"device_state";
     const WRITABLE: bool = false;
     const ALLOWED: &'static str = "nothing";
 
-    fn show(mdev: &Instance<Mediated<D>>) -> Result<&'static str> {
+    fn show(mdev: &Instance<EmulatedDevice<D>>) -> Result<&'static str> {
         Ok(mdev.state().map_or("closed", |state| state.name()))
     }
 }
@@ -159,19 +159,19 @@ impl<D: Driver> Attribute for DeviceStateAttribute<D> {
 struct ProtocolAttribute<D>(PhantomData<D>);
 
 impl<D: Driver> Attribute for ProtocolAttribute<D> {
-    type Data = Mediated<D>;
+    type Data = EmulatedDevice<D>;
     type Value = Protocols;
 
     const NAME: &'static CStr = c"protocol";
     const WRITABLE: bool = true;
     const ALLOWED: &'static str = "any, v1 or v2";
 
-    fn show(mdev: &Instance<Mediated<D>>) -> Result<Protocols> {
+    fn show(mdev: &Instance<EmulatedDevice<D>>) -> Result<Protocols> {
         Ok(mdev.protocols())
     }
 
-    fn store(mdev: &Instance<Mediated<D>>, text: &str) -> Result {
-        Mediated::set_protocols(mdev, text.parse()?)
+    fn store(mdev: &Instance<EmulatedDevice<D>>, text: &str) -> Result {
+        EmulatedDevice::set_protocols(mdev, text.parse()?)
     }
 }
 
@@ -180,18 +180,18 @@ impl<D: Driver> Attribute for ProtocolAttribute<D> {
 struct WindowSizeAttribute<D>(PhantomData<D>);
 
 impl<D: Driver> Attribute for WindowSizeAttribute<D> {
-    type Data = Mediated<D>;
+    type Data = EmulatedDevice<D>;
     type Value = usize;
 
     const NAME: &'static CStr = c"window_size";
     const WRITABLE: bool = true;
     const ALLOWED: &'static str = "a multiple of the page size, from one page to 16777216";
 
-    fn show(mdev: &Instance<Mediated<D>>) -> Result<usize> {
+    fn show(mdev: &Instance<EmulatedDevice<D>>) -> Result<usize> {
         Ok(mdev.window_size().bytes())
     }
 
-    fn store(mdev: &Instance<Mediated<D>>, text: &str) -> Result {
+    fn store(mdev: &Instance<EmulatedDevice<D>>, text: &str) -> Result {
         let bytes = text.parse().map_err(|_| EINVAL)?;
 
         mdev.set_window_size(WindowSize::new(bytes)?)

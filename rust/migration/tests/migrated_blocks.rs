@@ -27,10 +27,10 @@ use migration::Device;
 use migration::Dirty;
 use migration::DirtyBlocks;
 use migration::Errno;
+use migration::MigratedBlocks;
 use migration::MigrationRegion;
 use migration::Reason;
 use migration::Refusal;
-use migration::Storage;
 use migration::BLOCK_SIZE;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -317,10 +317,10 @@ fn v1_38_what_a_chunk_in_doubt_has_is_sent_again_and_nothing_else() {
                 stream.extend(rig.look());
             }
             rig.pending();
-            let doubtful = rig.look();
+            let unacknowledged = rig.look();
             let dirty = rig.disk().dirty_count();
             if taken {
-                stream.extend(&doubtful);
+                stream.extend(&unacknowledged);
             }
             rig.go(&[STOP_COPY]);
             let again = rig.disk().dirty_count() - dirty;
@@ -354,10 +354,10 @@ fn v1_38_a_chunk_in_doubt_with_as_many_runs_as_can_be_noted() {
         rig.disk().write((blocks - 1) * BLOCK, &[0x5a]);
         rig.go(&[PRE_COPY]);
         rig.pending();
-        let doubtful = rig.look();
-        let runs = blocks_of(&doubtful).len();
+        let unacknowledged = rig.look();
+        let runs = blocks_of(&unacknowledged).len();
         assert_eq!(runs, crate::common::STATE_SIZE / 16 + 1, "runs in a chunk");
-        let mut stream = if taken { doubtful } else { Vec::new() };
+        let mut stream = if taken { unacknowledged } else { Vec::new() };
         rig.go(&[STOP_COPY]);
         assert_eq!(rig.disk().dirty_count(), 1501, "dirty blocks, all again");
         stream.extend(rig.drain());
@@ -373,13 +373,13 @@ fn v1_38_a_failed_stop_and_copy_keeps_a_chunk_in_doubt() {
         rig.pending();
         let mut stream = rig.look();
         rig.pending();
-        let doubtful = rig.look();
+        let unacknowledged = rig.look();
         rig.unit.faults.save = true;
         assert_eq!(errno(rig.set(STOP_COPY)), Some(FAIL_SAVE));
         rig.unit.faults.save = false;
-        assert_eq!(rig.look(), doubtful, "the chunk that was presented");
+        assert_eq!(rig.look(), unacknowledged, "the chunk that was presented");
         if taken {
-            stream.extend(doubtful);
+            stream.extend(unacknowledged);
         }
         rig.go(&[STOP_COPY]);
         stream.extend(rig.drain());
@@ -773,11 +773,11 @@ fn the_unchanged_stream_is_taken() {
 fn v1_46_blocks_for_a_device_without_storage_are_refused() {
     let mut rig = Rig::new(&pattern(10), 4096);
     refused_as(&mut rig, &changed(|_| {}), Errno::EXDEV, |reason| {
-        *reason == Reason::NoStorage { sequence: 1 }
+        *reason == Reason::NoMigratedBlocks { sequence: 1 }
     });
     let stream = changed(|records| drop(records.remove(1)));
     refused_as(&mut rig, &stream, Errno::EXDEV, |reason| {
-        *reason == Reason::NoStorage { sequence: 1 }
+        *reason == Reason::NoMigratedBlocks { sequence: 1 }
     });
 }
 
@@ -1083,13 +1083,13 @@ impl Device for Stateless {
         self.0.reset();
     }
 
-    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn Storage) -> R) -> Option<R> {
+    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
         self.0.with_storage(f)
     }
 
     fn with_staged_storage<R>(
         &mut self,
-        f: impl FnOnce(&mut dyn Storage) -> R,
+        f: impl FnOnce(&mut dyn MigratedBlocks) -> R,
     ) -> Result<Option<R>, Errno> {
         self.0.with_staged_storage(f)
     }

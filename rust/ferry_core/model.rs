@@ -7,7 +7,7 @@ use kernel::prelude::*;
 use migration::{
     Dirty,
     Errno,
-    Storage,
+    MigratedBlocks,
     BLOCK_SIZE,
     CONFIGURATION_MAX, //
 };
@@ -43,9 +43,9 @@ impl PostedWrites for () {
 }
 
 /// The storage of a device that has none.
-pub enum NoStorage {}
+pub enum NoMigratedBlocks {}
 
-impl Storage for NoStorage {
+impl MigratedBlocks for NoMigratedBlocks {
     fn blocks(&self) -> u64 {
         match *self {}
     }
@@ -107,8 +107,8 @@ pub trait Model: Sized + Send + Unpin + 'static {
     type LoadError: Display + Send + Unpin + 'static;
     /// What is written without the lock, `()` if nothing is.
     type Posted: PostedWrites;
-    /// What moves block by block while the device runs, [`NoStorage`] if nothing does.
-    type Storage: Storage + Send + Unpin + 'static;
+    /// What moves block by block while the device runs, [`NoMigratedBlocks`] if nothing does.
+    type MigratedBlocks: MigratedBlocks + Send + Unpin + 'static;
 
     /// Names the kind of device in the stream, in at most 16 ASCII characters.
     const TYPE: &'static str;
@@ -258,7 +258,7 @@ pub trait Model: Sized + Send + Unpin + 'static {
     fn load(&self, state: &[u8]) -> Result<Self, Self::LoadError>;
 
     /// The storage, if it is of the kind that moves.
-    fn storage(&mut self) -> Option<&mut Self::Storage> {
+    fn storage(&mut self) -> Option<&mut Self::MigratedBlocks> {
         None
     }
 
@@ -268,7 +268,7 @@ pub trait Model: Sized + Send + Unpin + 'static {
     /// # Errors
     ///
     /// `ENOMEM`.
-    fn new_storage(&self) -> Result<Option<Self::Storage>> {
+    fn new_storage(&self) -> Result<Option<Self::MigratedBlocks>> {
         Ok(None)
     }
 
@@ -278,5 +278,5 @@ pub trait Model: Sized + Send + Unpin + 'static {
     }
 
     /// Takes `storage`, which is from [`Self::new_storage`] and has been filled, for its own.
-    fn set_storage(&mut self, _storage: Self::Storage) {}
+    fn set_storage(&mut self, _storage: Self::MigratedBlocks) {}
 }
