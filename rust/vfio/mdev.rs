@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! EmulatedDevice devices: a driver whose devices an administrator makes through sysfs.
+//! Mediated devices: a driver whose devices an administrator makes through sysfs.
 //!
 //! A [`Registration`] owns the parent device, the driver and its types. Dropping it removes the
 //! devices that are left, which waits until they are closed; the module cannot be unloaded while
