@@ -8,13 +8,8 @@
 #![forbid(unsafe_code)]
 
 use ferry_core::{
-    attributes::{
-        NoSettings,
-        Settings, //
-    },
     driver::{
         Driver,
-        Registration,
         Type, //
     },
     model::{
@@ -23,6 +18,7 @@ use ferry_core::{
         NoMigratedBlocks,
         VectorCounts, //
     },
+    registration::Registration, //
 };
 use kernel::prelude::*;
 use uart::{
@@ -37,7 +33,7 @@ module! {
     type: Module,
     name: "ferry_uart",
     authors: ["The Ferry authors"],
-    description: "EmulatedDevice PCI serial card that live-migrates",
+    description: "Mediated PCI serial card that live-migrates",
     license: "GPL",
     params: {
         window_size: usize {
@@ -121,10 +117,6 @@ const PORT_COUNTS: [PortCount; 3] = [PortCount::One, PortCount::Two, PortCount::
 /// What distinguishes the cards is their type.
 #[derive(Clone)]
 struct CardType(PortCount);
-
-impl Settings for CardType {
-    type Directory = NoSettings;
-}
 
 struct UartDriver;
 

@@ -5,26 +5,21 @@
 //! Described in `Documentation/ABI/testing/sysfs-bus-mdev-ferry`.
 
 use crate::{
+    device::emulated::EmulatedDevice,
     driver::{
         Driver,
         WindowSize, //
     },
-    emulated::{
-        EmulatedDevice,
-        Protocols, //
-    },
+    protocol::Protocols,
+    settings::Setting, //
 };
-use core::{
-    fmt::Display,
-    marker::PhantomData, //
-};
+use core::marker::PhantomData;
 use kernel::prelude::*;
 use vfio::{
     attribute::{
         Attribute,
         Entry,
-        Group,
-        NoGroup, //
+        Group, //
     },
     mdev::Instance, //
 };
@@ -42,84 +37,23 @@ impl<D: Driver> Group for MigrationAttributes<D> {
     ];
 }
 
-/// What an administrator can choose for a device while it is closed.
-///
-/// A clone is made for each open and for each read of an attribute, and must be cheap.
-pub trait Settings: Clone + Send + Unpin + 'static {
-    /// The directory of attributes, [`NoSettings`] if there is nothing to choose.
-    type Directory: SettingDirectory;
-}
-
-/// The directory of a driver's own attributes.
-pub trait SettingDirectory: 'static {
-    /// Name of the directory.
-    const NAME: &'static CStr;
-    /// [`setting`]s, with [`Entry::END`] at the end.
-    const ATTRIBUTES: &'static [Entry];
-}
-
-/// No directory.
-pub struct NoSettings;
-
-impl SettingDirectory for NoSettings {
-    const NAME: &'static CStr = NoGroup::NAME;
-    const ATTRIBUTES: &'static [Entry] = NoGroup::ATTRIBUTES;
-}
-
 /// The driver's directory.
 pub(crate) struct SettingAttributes<D>(PhantomData<D>);
 
 impl<D: Driver> Group for SettingAttributes<D> {
-    const NAME: &'static CStr = <D::Settings as Settings>::Directory::NAME;
-    const ATTRIBUTES: &'static [Entry] = <D::Settings as Settings>::Directory::ATTRIBUTES;
+    const NAME: &'static CStr = D::SETTINGS_DIRECTORY;
+    const ATTRIBUTES: &'static [Entry] = D::SETTINGS;
 }
 
-/// One of the [`Settings`], an attribute.
-pub trait Setting: 'static {
-    /// The driver whose settings these are.
-    type Driver: Driver;
-    /// What a read shows.
-    type Shown: Display;
-    /// What a write stores.
-    type Parsed;
-
-    /// Name of the attribute.
-    const NAME: &'static CStr;
-    /// What can be stored, as [`Attribute::ALLOWED`].
-    const ALLOWED: &'static str;
-
-    /// Serves a read. Called with no lock held, so that it may wait for a file system.
-    ///
-    /// # Errors
-    ///
-    /// What the user's `read()` gets.
-    fn show(settings: &<Self::Driver as Driver>::Settings) -> Result<Self::Shown>;
-
-    /// Finds out what `text` means to the current process. Called with no lock held, so that it may
-    /// wait for a file system.
-    ///
-    /// # Errors
-    ///
-    /// What the user's `write()` gets.
-    fn parse(text: &str) -> Result<Self::Parsed>;
-
-    /// Stores what [`Self::parse`] found, while the device is closed. Called with the state mutex held.
-    ///
-    /// # Errors
-    ///
-    /// What the user's `write()` gets; nothing has changed then.
-    fn store(settings: &mut <Self::Driver as Driver>::Settings, parsed: Self::Parsed) -> Result;
+/// The attribute of `S`, a setting of the driver `D`, which an open device refuses to change with `EBUSY`.
+pub const fn setting<D: Driver, S: Setting<Settings = D::Settings>>() -> Entry {
+    Entry::of::<SettingAttribute<D, S>>()
 }
 
-/// The attribute of `S`, which an open device refuses to change with `EBUSY`.
-pub const fn setting<S: Setting>() -> Entry {
-    Entry::of::<SettingAttribute<S>>()
-}
+struct SettingAttribute<D, S>(PhantomData<(D, S)>);
 
-struct SettingAttribute<S>(PhantomData<S>);
-
-impl<S: Setting> Attribute for SettingAttribute<S> {
-    type Data = EmulatedDevice<S::Driver>;
+impl<D: Driver, S: Setting<Settings = D::Settings>> Attribute for SettingAttribute<D, S> {
+    type Data = EmulatedDevice<D>;
     type Value = S::Shown;
 
     const NAME: &'static CStr = S::NAME;

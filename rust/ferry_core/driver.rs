@@ -1,28 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A driver of mediated devices that migrate.
+//! What the author of a vendor driver writes: the driver.
 
-use crate::{
-    attributes::{
-        MigrationAttributes,
-        SettingAttributes,
-        Settings, //
-    },
-    emulated::EmulatedDevice,
-    model::{
-        Log,
-        Model, //
-    },
+use crate::model::{
+    Log,
+    Model, //
 };
-use core::marker::PhantomData;
 use kernel::{
     page::PAGE_SIZE,
-    prelude::*,
-    ThisModule, //
+    prelude::*, //
 };
-use vfio::{
-    mdev,
-    migration::Support, //
+
+use vfio::attribute::{
+    Entry,
+    Group,
+    NoGroup, //
 };
 
 pub use vfio::mdev::Type;
@@ -60,13 +52,19 @@ impl WindowSize {
 pub trait Driver: Sized + Send + Sync + 'static {
     /// Its device.
     type Model: Model;
-    /// What an administrator can choose for a device while it is closed.
-    type Settings: Settings;
+    /// What an administrator can choose for a device while it is closed. A clone is made for each open and
+    /// for each read of an attribute, and must be cheap.
+    type Settings: Clone + Send + Unpin + 'static;
 
     /// Name of the driver, and of the class and the parent device of its mdevs.
     const NAME: &'static CStr;
     /// The types of mdev that can be made.
     const TYPES: &'static [Type];
+    /// Name of the directory of an mdev that has the attributes of [`Self::SETTINGS`].
+    const SETTINGS_DIRECTORY: &'static CStr = NoGroup::NAME;
+    /// The [`setting`](crate::attributes::setting)s that an administrator can choose, with [`Entry::END`] at
+    /// the end.
+    const SETTINGS: &'static [Entry] = NoGroup::ATTRIBUTES;
     /// How many mdevs of all types together there can be.
     const MAX_INSTANCES: u32;
 
@@ -92,52 +90,4 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// Bytes of the data window of a new mdev, see [`WindowSize`]. With another number the driver
     /// cannot be registered.
     fn window_size() -> usize;
-}
-
-/// What the mdev core sees of a driver.
-struct Glue<D>(PhantomData<D>);
-
-impl<D: Driver> mdev::Driver for Glue<D> {
-    type Data = EmulatedDevice<D>;
-    type Attributes = MigrationAttributes<D>;
-    type MoreAttributes = SettingAttributes<D>;
-
-    const NAME: &'static CStr = D::NAME;
-    const TYPES: &'static [Type] = D::TYPES;
-    const MAX_INSTANCES: u32 = D::MAX_INSTANCES;
-    const MIGRATION: Support = Support::of::<EmulatedDevice<D>>();
-
-    fn probe(mdev: &mdev::Device, type_index: usize) -> impl PinInit<EmulatedDevice<D>, Error> {
-        EmulatedDevice::new(
-            mdev.name(),
-            D::settings(type_index, mdev.name()),
-            move |bar| D::bar_size(type_index, bar),
-            WindowSize::new(D::window_size()),
-        )
-    }
-}
-
-/// A registered driver. Dropping it removes its mdevs.
-pub struct Registration<D: Driver>(#[expect(dead_code)] mdev::Registration<Glue<D>>);
-
-impl<D: Driver> Registration<D> {
-    /// Registers the driver for `module`.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if [`Driver::window_size`] is not allowed; `ENOMEM`, `EEXIST`, or what the mdev core
-    /// returns.
-    pub fn new(module: &'static ThisModule) -> Result<Self> {
-        let window_size = D::window_size();
-        WindowSize::new(window_size).inspect_err(|_| {
-            pr_err!(
-                "{}: window_size={} is not a multiple of the page size between one page and {}\n",
-                D::NAME,
-                window_size,
-                WINDOW_SIZE_MAX
-            );
-        })?;
-
-        Ok(Self(mdev::Registration::new(module)?))
-    }
 }

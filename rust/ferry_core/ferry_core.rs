@@ -3,7 +3,7 @@
 //! Ties a device model to VFIO and to the migration protocol.
 //!
 //! A vendor driver implements [`Model`](model::Model) for its device and [`Driver`](driver::Driver)
-//! for itself, and keeps a [`Registration`](driver::Registration). The rest is here: regions,
+//! for itself, and keeps a [`Registration`](registration::Registration). The rest is here: regions,
 //! interrupts, reset, both migration protocols, sysfs attributes, tracepoints and log lines.
 //!
 //! # Lock order
@@ -26,14 +26,16 @@
 const __LOG_PREFIX: &[u8] = b"ferry\0";
 
 pub mod attributes;
+mod device;
 pub mod driver;
-pub mod emulated;
-mod migrate;
+mod migration;
 pub mod model;
+mod protocol;
+pub mod registration;
+pub mod settings;
 mod statistics;
-mod v2;
 
-pub use migration::{
+pub use ::migration::{
     MigratedBlocks,
     BLOCK_SIZE,
     CONFIGURATION_MAX, //

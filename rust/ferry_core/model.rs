@@ -2,15 +2,15 @@
 
 //! What the author of a vendor driver writes: the device.
 
-use core::fmt::Display;
-use kernel::prelude::*;
-use migration::{
+use ::migration::{
     Dirty,
     Errno,
     MigratedBlocks,
     BLOCK_SIZE,
     CONFIGURATION_MAX, //
 };
+use core::fmt::Display;
+use kernel::prelude::*;
 use vfio::dma::Dma;
 
 pub use vfio::irq::VectorCounts;

@@ -2,6 +2,11 @@
 
 //! What a device has moved and refused since it was made: the file `statistics` of debugfs.
 
+use ::migration::{
+    Errno,
+    Refusal,
+    State, //
+};
 use core::time::Duration;
 use kernel::{
     debugfs::Writer,
@@ -18,11 +23,6 @@ use kernel::{
         Instant,
         Monotonic, //
     },
-};
-use migration::{
-    Errno,
-    Refusal,
-    State, //
 };
 
 /// Causes of refusals that are counted each for itself. What is not in here counts as others.

@@ -15,15 +15,24 @@ mod settings;
 
 use crate::{
     device::NvmeDevice,
-    settings::NvmeSettings, //
+    settings::{
+        Capacity,
+        FilePath,
+        NvmeSettings,
+        Queues,
+        Serial,
+        StoreAttribute, //
+    },
 };
 use ferry_core::{
+    attributes::setting,
     driver::{
         Driver,
-        Registration,
         Type, //
     },
     model::Log,
+    registration::Registration,
+    Entry, //
 };
 use kernel::prelude::*;
 use nvme::Controller;
@@ -32,7 +41,7 @@ module! {
     type: Module,
     name: "ferry_nvme",
     authors: ["The Ferry authors"],
-    description: "EmulatedDevice NVMe controller that live-migrates",
+    description: "Mediated NVMe controller that live-migrates",
     license: "GPL",
     params: {
         window_size: usize {
@@ -65,6 +74,15 @@ impl Driver for NvmeDriver {
             description:
                 c"NVMe 1.4 controller with one namespace of 4096-byte logical blocks; live-migrates",
         },
+    ];
+    const SETTINGS_DIRECTORY: &'static CStr = c"nvme";
+    const SETTINGS: &'static [Entry] = &[
+        setting::<Self, Capacity>(),
+        setting::<Self, FilePath>(),
+        setting::<Self, Queues>(),
+        setting::<Self, Serial>(),
+        setting::<Self, StoreAttribute>(),
+        Entry::END,
     ];
     const MAX_INSTANCES: u32 = 1024;
 

@@ -5,26 +5,15 @@
 //!
 //! Described in `Documentation/ABI/testing/sysfs-bus-mdev-ferry`.
 
-use crate::{
-    file_backend::{
-        measure,
-        FileBackend, //
-    },
-    NvmeDriver, //
+use crate::file_backend::{
+    measure,
+    FileBackend, //
 };
 use core::fmt::{
     self,
     Display, //
 };
-use ferry_core::{
-    attributes::{
-        setting,
-        Setting,
-        SettingDirectory,
-        Settings, //
-    },
-    Entry,
-};
+use ferry_core::settings::Setting;
 use kernel::{
     prelude::*,
     str::CString,
@@ -130,29 +119,11 @@ impl NvmeSettings {
     }
 }
 
-impl Settings for NvmeSettings {
-    type Directory = Directory;
-}
-
-pub(crate) struct Directory;
-
-impl SettingDirectory for Directory {
-    const NAME: &'static CStr = c"nvme";
-    const ATTRIBUTES: &'static [Entry] = &[
-        setting::<Capacity>(),
-        setting::<FilePath>(),
-        setting::<Queues>(),
-        setting::<Serial>(),
-        setting::<StoreAttribute>(),
-        Entry::END,
-    ];
-}
-
 /// `store`: what keeps the content, `ram` or `file`.
-struct StoreAttribute;
+pub(crate) struct StoreAttribute;
 
 impl Setting for StoreAttribute {
-    type Driver = NvmeDriver;
+    type Settings = NvmeSettings;
     type Shown = StoreKind;
     type Parsed = StoreKind;
 
@@ -178,10 +149,10 @@ impl Setting for StoreAttribute {
 }
 
 /// `capacity`: size of the namespace in bytes. That of a file is the file's own.
-struct Capacity;
+pub(crate) struct Capacity;
 
 impl Setting for Capacity {
-    type Driver = NvmeDriver;
+    type Settings = NvmeSettings;
     type Shown = u64;
     type Parsed = u64;
 
@@ -216,10 +187,10 @@ impl Setting for Capacity {
 }
 
 /// `file`: absolute path of the file or block device; empty for none.
-struct FilePath;
+pub(crate) struct FilePath;
 
 /// The path of a file, if there is one.
-struct Path(Option<CString>);
+pub(crate) struct Path(Option<CString>);
 
 impl Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -232,7 +203,7 @@ impl Display for Path {
 }
 
 impl Setting for FilePath {
-    type Driver = NvmeDriver;
+    type Settings = NvmeSettings;
     type Shown = Path;
     type Parsed = Option<Arc<FileName>>;
 
@@ -262,10 +233,10 @@ impl Setting for FilePath {
 }
 
 /// `queues`: how many pairs of I/O queues the guest can have.
-struct Queues;
+pub(crate) struct Queues;
 
 impl Setting for Queues {
-    type Driver = NvmeDriver;
+    type Settings = NvmeSettings;
     type Shown = u16;
     type Parsed = u16;
 
@@ -292,10 +263,10 @@ impl Setting for Queues {
 }
 
 /// `serial`: the serial number, at most 20 printable characters of ASCII.
-struct Serial;
+pub(crate) struct Serial;
 
 /// A serial number without the blanks at its end.
-struct SerialNumber([u8; SERIAL_SIZE]);
+pub(crate) struct SerialNumber([u8; SERIAL_SIZE]);
 
 impl Display for SerialNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -305,7 +276,7 @@ impl Display for SerialNumber {
 }
 
 impl Setting for Serial {
-    type Driver = NvmeDriver;
+    type Settings = NvmeSettings;
     type Shown = SerialNumber;
     type Parsed = [u8; SERIAL_SIZE];
 

@@ -1,92 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The adapter between the migration engine and a device of this driver.
+//! The engine's port: what the migration engine does with an emulated device.
 
 use crate::{
-    driver::Driver,
-    emulated::{
-        EmulatedDevice, //
-        OpenModel,
+    device::{
+        emulated::EmulatedDevice,
+        open_model::OpenModel, //
     },
+    driver::Driver,
     model::{
         Model,
         PostedWrites, //
     },
 };
-use core::fmt::Display;
-use kernel::{
-    prelude::*,
-    sync::{
-        atomic::Relaxed,
-        Arc, //
-    },
-};
-use migration::{
+use ::migration::{
     Errno,
     MigratedBlocks,
-    MigrationRegion,
-    Observer,
-    Reason,
-    Refusal,
-    State,
-    Window,
     CONFIGURATION_MAX, //
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::Relaxed, //
 };
 use vfio::{
     device::Device,
-    refusal::Subject,
-    shared_pages::SharedPages,
-    trace, //
+    refusal::Subject, //
 };
-
-/// The migration region of an open device.
-pub(crate) type Region = MigrationRegion<DataWindow, StateBuffer>;
-
-/// Where the state of the device is on its way from or to the window.
-pub(crate) struct StateBuffer(pub(crate) KVVec<u8>);
-
-impl AsRef<[u8]> for StateBuffer {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl AsMut<[u8]> for StateBuffer {
-    fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.0
-    }
-}
-
-/// The data section, in memory that the user maps.
-pub(crate) struct DataWindow(pub(crate) Arc<SharedPages>);
-
-impl Window for DataWindow {
-    fn size(&self) -> usize {
-        self.0.size()
-    }
-
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        let copied = self.0.copy_in(offset, bytes);
-
-        debug_assert!(copied.is_ok(), "the engine keeps within the window");
-    }
-
-    fn read(&self, offset: usize, into: &mut [u8]) {
-        let copied = self.0.copy_out(offset, into);
-
-        debug_assert!(copied.is_ok(), "the engine keeps within the window");
-    }
-
-    fn clear(&mut self) {
-        self.0.clear();
-    }
-}
 
 /// The engine's view of the device: executes its steps, and tells tracepoints, statistics and the log of
 /// them. Made with the state mutex held.
 pub(crate) struct EnginePort<'a, D: Driver>(pub(crate) &'a Device<EmulatedDevice<D>>);
 
-impl<D: Driver> migration::Device for EnginePort<'_, D> {
+impl<D: Driver> ::migration::Device for EnginePort<'_, D> {
     const TYPE: &'static str = D::Model::TYPE;
     const STATE_SIZE: usize = D::Model::STATE_SIZE;
 
@@ -255,61 +200,6 @@ impl<D: Driver> EnginePort<'_, D> {
     }
 }
 
-fn errno(error: Error) -> Errno {
+pub(crate) fn errno(error: Error) -> Errno {
     Errno::from_errno(error.to_errno())
-}
-
-impl<D: Driver> EnginePort<'_, D> {
-    fn name(&self) -> &CStr {
-        let device: &kernel::device::Device = self.0.as_ref();
-
-        device.name()
-    }
-}
-
-impl<D: Driver> Observer for EnginePort<'_, D> {
-    fn state(&mut self, from: State, to: State, result: Result<(), &Refusal>) {
-        let errno = result.map_or_else(|refusal| refusal.errno.to_errno(), |()| 0);
-
-        self.0.statistics.transition(from, to, result);
-        trace::state(self.name(), from.bits(), to.bits(), errno);
-    }
-
-    fn pending(&mut self, state: State, pending: u64) {
-        trace::pending(self.name(), state.bits(), pending);
-    }
-
-    fn chunk(&mut self, state: State, size: u64, total: u64) {
-        self.0.statistics.chunk(state, size);
-        trace::chunk(self.name(), state.bits(), size, total);
-    }
-
-    fn refused(&mut self, state: State, refusal: &Refusal) {
-        self.0.statistics.refused(refusal.errno);
-        let subject = match refusal.reason.subject() {
-            migration::Subject::Access => Subject::Access,
-            migration::Subject::Transition => Subject::Transition,
-            migration::Subject::Stream => Subject::Stream,
-        };
-        let report = |reason: &dyn Display| {
-            let errno = refusal.errno.to_errno();
-
-            trace::refusal(self.name(), state.bits(), errno, reason);
-            self.0
-                .refused(subject, "migration", reason, Error::from_errno(errno));
-        };
-
-        // The engine knows that the device refused the state, the device knows why.
-        let reported = self
-            .0
-            .with_open_model(|live| match (&refusal.reason, &live.load_error) {
-                (Reason::StateRefused { .. }, Some(error)) => {
-                    report(&format_args!("{refusal}: {error}"));
-                }
-                _ => report(refusal),
-            });
-        if reported.is_err() {
-            report(refusal);
-        }
-    }
 }

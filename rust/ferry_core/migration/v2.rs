@@ -3,28 +3,26 @@
 //! Protocol v2, driven by the same state machine as the v1 region.
 
 use crate::{
+    device::emulated::EmulatedDevice,
     driver::Driver,
-    emulated::{
-        EmulatedDevice,
-        Protocol, //
+    migration::{
+        port::EnginePort,
+        state::FileSession,
+        window::Region, //
     },
-    migrate::{
-        EnginePort, //
-        Region,
-    },
+    protocol::Protocol,
 };
-use kernel::prelude::*;
-use migration::{
+use ::migration::{
     request::Path,
     v2::{
         FsmState,
-        Read,
-        Unread, //
+        Read, //
     },
     Observer,
     Refusal,
     Window, //
 };
+use kernel::prelude::*;
 use vfio::{
     device::Device,
     migration::{
@@ -39,22 +37,6 @@ use vfio::{
     },
     refusal::Subject, //
 };
-
-/// The session whose data flows through a file.
-pub(crate) struct FileSession {
-    id: u64,
-    /// What the file has and the user has not read.
-    unread: Unread,
-}
-
-impl FileSession {
-    fn new(id: u64) -> Self {
-        Self {
-            id,
-            unread: Unread::default(),
-        }
-    }
-}
 
 /// The buffer of a data file.
 struct FileWindow<'a>(&'a mut [u8]);

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An emulated device: the private data of an mdev and of its VFIO device.
+
+use crate::{
+    device::open_model::OpenModel,
+    driver::{
+        Driver,
+        WindowSize, //
+    },
+    migration::{
+        state::Migration,
+        window::Region, //
+    },
+    model::{
+        Model,
+        PostedWrites, //
+    },
+    protocol::Protocols,
+    statistics::Statistics, //
+};
+use ::migration::State;
+use kernel::{
+    debugfs,
+    prelude::*,
+    str::CString,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex,
+        SpinLock, //
+    },
+};
+use vfio::{
+    dma_log::DmaLog,
+    irq::{
+        self,
+        Interrupts, //
+    },
+    new_lock,
+    refusal::Refusals,
+    region::pci,
+    shared_pages::SharedPages, //
+};
+
+const BARS: usize = (pci::BAR5 - pci::BAR0 + 1) as usize;
+
+/// The private data of a mediated device. For its lock order see the crate's documentation.
+#[pin_data]
+pub(crate) struct EmulatedDevice<D: Driver> {
+    #[pin]
+    pub(super) migration: Mutex<Migration<D>>,
+    /// Present while the device is open.
+    #[pin]
+    pub(super) live: Mutex<Option<OpenModel<D::Model>>>,
+    /// What was written without that lock.
+    pub(crate) posted: <D::Model as Model>::Posted,
+    /// The BARs of which a posted write counts, as a set of bits: those that answer while the device is
+    /// running, for those without the lock. See [`Self::follow_config`].
+    pub(crate) takes_posted: Atomic<u32>,
+    #[pin]
+    pub(crate) interrupts: Interrupts,
+    /// The data window of the open device.
+    #[pin]
+    pub(super) window: SpinLock<Option<Arc<SharedPages>>>,
+    #[pin]
+    pub(super) refusals: Refusals,
+    /// The process that was refused a mapping of a BAR last, by its identifier; none since the open is 0.
+    pub(super) last_not_mapped: Atomic<i32>,
+    #[pin]
+    pub(super) dma_log: DmaLog,
+    #[pin]
+    pub(crate) statistics: debugfs::File<Statistics>,
+    /// Sizes of the BARs in bytes, which never change; 0 where there is none.
+    pub(super) bar_sizes: [u64; BARS],
+}
+
+impl<D: Driver> EmulatedDevice<D> {
+    pub(crate) fn new(
+        name: &CStr,
+        settings: Result<D::Settings>,
+        bar_size: impl Fn(u32) -> u64,
+        window_size: Result<WindowSize>,
+    ) -> impl PinInit<Self, Error> {
+        let mut bar_sizes = [0; BARS];
+        for (bar, size) in (pci::BAR0..=pci::BAR5).zip(bar_sizes.iter_mut()) {
+            *size = bar_size(bar);
+        }
+
+        let directory = CString::try_from_fmt(fmt!("{}-{}", D::NAME, name));
+        try_pin_init!(Self {
+            bar_sizes,
+            migration <- new_lock!(
+                Mutex,
+                c"EmulatedDevice::migration",
+                Migration {
+                    settings: settings?,
+                    window_size: window_size?,
+                    protocols: Protocols::Any,
+                    in_use: false,
+                    region: None,
+                    protocol: None,
+                    file: None,
+                    sessions: 0,
+                },
+            ),
+            live <- new_lock!(Mutex, c"EmulatedDevice::live", None),
+            posted: Default::default(),
+            takes_posted: Atomic::new(0),
+            interrupts <- Interrupts::new(D::Model::VECTORS),
+            window <- new_lock!(SpinLock, c"EmulatedDevice::window", None),
+            refusals <- Refusals::new(),
+            last_not_mapped: Atomic::new(0),
+            dma_log <- DmaLog::new(),
+            statistics <- debugfs::Dir::new(&directory?)
+                .read_only_file(c"statistics", Statistics::new()),
+        })
+    }
+
+    /// The migration state, or [`None`] while the device is closed.
+    pub(crate) fn state(&self) -> Option<State> {
+        self.migration.lock().region.as_ref().map(Region::state)
+    }
+
+    /// Runs `f` with the state mutex held.
+    pub(crate) fn with_migration<R>(&self, f: impl FnOnce(&mut Migration<D>) -> R) -> R {
+        f(&mut self.migration.lock())
+    }
+
+    /// Runs `f` on the open device, with its lock held.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if it is not open.
+    pub(crate) fn with_open_model<R>(
+        &self,
+        f: impl FnOnce(&mut OpenModel<D::Model>) -> R,
+    ) -> Result<R> {
+        Option::as_mut(&mut self.live.lock()).map(f).ok_or(ENODEV)
+    }
+
+    /// Has those who look without the lock follow what configuration space says now: posted writes, and
+    /// messages. The caller has the lock.
+    pub(crate) fn follow_config(&self, live: &OpenModel<D::Model>) {
+        let answering = (pci::BAR0..=pci::BAR5)
+            .filter(|bar| live.running && live.model.decodes(*bar))
+            .fold(0, |set, bar| set | 1 << bar);
+
+        self.takes_posted.store(answering, Relaxed);
+        self.interrupts.set_asleep(!live.model.may_send_messages());
+    }
+
+    /// Drives the interrupts as `model` wants them.
+    pub(crate) fn drive_interrupts(&self, model: &mut D::Model) {
+        self.interrupts
+            .set_line(model.intx_asserted(), model.interrupt(), || {
+                self.posted.is_posted()
+            });
+        self.interrupts.raise(model.take_raised());
+    }
+
+    /// Tells `model` which messages the user has enabled.
+    pub(crate) fn tell_messages(&self, model: &mut D::Model) {
+        let enabled = self.interrupts.enabled();
+
+        model.set_msi(enabled == Some(irq::Index::Msi));
+        model.set_msix(enabled == Some(irq::Index::Msix));
+    }
+
+    pub(super) fn bar_size(&self, bar: u32) -> u64 {
+        self.bar_sizes.get(bar as usize).copied().unwrap_or(0)
+    }
+
+    pub(super) fn open_window(&self) -> Result<Arc<SharedPages>> {
+        self.window.lock().clone().ok_or(ENODEV)
+    }
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! First open and last close of a device.
+
+use crate::{
+    device::{
+        emulated::EmulatedDevice,
+        open_model::OpenModel, //
+    },
+    driver::{
+        Driver,
+        WindowSize, //
+    },
+    migration::window::{
+        DataWindow,
+        Region,
+        StateBuffer, //
+    },
+    model::{
+        Model,
+        PostedWrites, //
+    },
+    protocol::Protocol, //
+};
+use ::migration::BLOCK_SIZE;
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    },
+};
+use vfio::{
+    device::Device,
+    refusal::Subject,
+    shared_pages::SharedPages, //
+};
+
+/// Bytes of the buffer through which a resume receives blocks.
+const BLOCK_BUFFER: usize = 16 * BLOCK_SIZE;
+
+/// For how many bytes of the data window there is a byte of notes in that buffer.
+const WINDOW_PER_NOTE: usize = BLOCK_SIZE / 16;
+
+/// What an open device has, made before anybody else knows of it.
+struct Opened<M: Model> {
+    model: M,
+    pages: Arc<SharedPages>,
+    buffer: StateBuffer,
+}
+
+impl<M: Model> Opened<M> {
+    fn new<D: Driver<Model = M>>(
+        device: &Device<EmulatedDevice<D>>,
+        settings: &D::Settings,
+        window_size: WindowSize,
+    ) -> Result<Self> {
+        let mut model = D::open(settings, &|what, reason, error| {
+            device.refused(Subject::Backend, what, reason, error);
+        })?;
+        enable_bars(&mut model)
+            .map_err(|error| device.refused(Subject::Access, "open", &error, EINVAL))?;
+        let pages = Arc::new(SharedPages::new(window_size.bytes())?, GFP_KERNEL_ACCOUNT)?;
+        // Where there is storage, notes about its blocks go there as well, see `MigrationRegion`.
+        let least = match model.storage() {
+            Some(_) => BLOCK_BUFFER.max(window_size.bytes() / WINDOW_PER_NOTE),
+            None => 0,
+        };
+        let buffer = KVVec::from_elem(0, M::STATE_SIZE.max(least), GFP_KERNEL_ACCOUNT)?;
+
+        Ok(Self {
+            model,
+            pages,
+            buffer: StateBuffer(buffer),
+        })
+    }
+}
+
+impl<D: Driver> EmulatedDevice<D> {
+    /// Becomes `opened`, for the user who opens the device.
+    fn take_over(device: &Device<Self>, opened: Opened<D::Model>) {
+        let Opened {
+            mut model,
+            pages,
+            buffer,
+        } = opened;
+        let mut migration = device.migration.lock();
+
+        device.interrupts.forget();
+        device.drive_interrupts(&mut model);
+        device.posted.clear();
+        let live = OpenModel::new(model);
+        device.follow_config(&live);
+        *device.live.lock() = Some(live);
+        migration.region = Some(Region::new(DataWindow(pages.clone()), buffer));
+        migration.protocol = None;
+        migration.file = None;
+        migration.sessions = 0;
+        device.last_not_mapped.store(0, Relaxed);
+        if migration.protocols.offer(Protocol::V1) {
+            *device.window.lock() = Some(pages);
+        }
+    }
+}
+
+/// Has the device answer accesses of its BARs, as `vfio-pci` does by `pci_enable_device()`: whoever opens
+/// a device finds it so.
+fn enable_bars<M: Model>(model: &mut M) -> Result<(), M::AccessError> {
+    const COMMAND: u64 = 0x04;
+    const IO_AND_MEMORY: u8 = 0x03;
+
+    let mut command = [0];
+    model.read_config(COMMAND, &mut command)?;
+    model.write_config(COMMAND, &[command[0] | IO_AND_MEMORY])
+}
+
+impl<D: Driver> EmulatedDevice<D> {
+    /// Opens the device, as [`Operations::open_device`](vfio::device::Operations::open_device) describes.
+    pub(super) fn open(device: &Device<Self>) -> Result {
+        let (settings, window_size) = device.with_migration(|migration| {
+            migration.take()?;
+            Ok::<_, Error>((migration.settings.clone(), migration.window_size))
+        })?;
+        // With no lock held: a file may take as long as its file system likes.
+        Opened::new(device, &settings, window_size)
+            .map(|opened| Self::take_over(device, opened))
+            .inspect_err(|_| device.with_migration(|migration| migration.in_use = false))
+    }
+
+    /// Closes the device, as [`Operations::close_device`](vfio::device::Operations::close_device) describes.
+    pub(super) fn close(device: &Device<Self>) {
+        device.takes_posted.store(0, Relaxed);
+        let live = device.live.lock().take();
+        // It finds no device and returns.
+        device.cancel_work();
+        device.interrupts.disable();
+        device.interrupts.forget();
+        device.interrupts.release();
+        // Whether or not there was one.
+        let _ = device.dma_log.stop();
+
+        let pages = device.window.lock().take();
+        let region = device.with_migration(|migration| {
+            migration.file = None;
+            migration.region.take()
+        });
+        // With no lock held: there may be much to free, and to write to a file.
+        drop(live);
+        drop(region);
+        drop(pages);
+        device.with_migration(|migration| migration.in_use = false);
+    }
+}

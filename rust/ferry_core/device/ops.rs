@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The VFIO operations of an emulated device: `read()`, `write()`, `mmap()` and ioctls of its users.
+
+use crate::{
+    device::{
+        emulated::EmulatedDevice,
+        target::{
+            Target,
+            MIGRATION, //
+        },
+    },
+    driver::Driver,
+    migration::{
+        port::EnginePort,
+        v1::{
+            RegionAccess,
+            RegionUser, //
+        },
+        window::Region, //
+    },
+    model::Model, //
+};
+use core::fmt::{
+    self,
+    Display, //
+};
+use kernel::{
+    dev_notice, dev_warn,
+    mm::virt::VmaNew,
+    prelude::*,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    },
+};
+use vfio::{
+    device::{
+        Device,
+        Operations, //
+    },
+    dma::{
+        self,
+        Dma, //
+    },
+    dma_log::{
+        self,
+        DmaLog,
+        LogOperations, //
+    },
+    ioctl::DeviceInfo,
+    irq,
+    refusal::{
+        Refusals,
+        Subject, //
+    },
+    region::{
+        self,
+        pci,
+        Position, //
+    },
+};
+
+/// Regions of a device that offers protocol v1.
+const NUM_REGIONS: u32 = MIGRATION + 1;
+
+/// How many bytes of an access of registers are copied from or to the user at once.
+const BLOCK: usize = 64;
+
+/// An access of the header that is wider than any field.
+struct Wide {
+    count: usize,
+}
+
+impl Display for Wide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "an access of {} bytes is wider than any field of the header",
+            self.count
+        )
+    }
+}
+
+/// The widest field of the header.
+const FIELD_MAX: usize = 8;
+
+impl<D: Driver> LogOperations for EmulatedDevice<D> {
+    fn dma_log(device: &Device<Self>) -> &DmaLog {
+        &device.dma_log
+    }
+}
+
+impl<D: Driver> Operations for EmulatedDevice<D> {
+    const NAME: &'static CStr = D::NAME;
+    const DMA_LOGGING: dma_log::Support<Self> = dma_log::Support::of();
+
+    fn open_device(device: &Device<Self>) -> Result {
+        Self::open(device)
+    }
+
+    fn close_device(device: &Device<Self>) {
+        Self::close(device);
+    }
+
+    fn read(
+        device: &Device<Self>,
+        into: UserPtr,
+        count: usize,
+        position: Position,
+    ) -> Result<usize> {
+        let target = device
+            .target(position, count)
+            .map_err(|outside| device.refused(Subject::Access, "read", &outside, EINVAL))?;
+
+        match &target {
+            Target::Data { offset } => device.open_window()?.copy_to_user(*offset, into, count)?,
+            // Of nothing, as everywhere else.
+            Target::Header if count == 0 => {}
+            Target::Header => {
+                let mut field = [0; FIELD_MAX];
+                let bytes = field.get_mut(..count).ok_or_else(|| {
+                    device.refused(Subject::Access, "migration", &Wide { count }, EINVAL)
+                })?;
+                // A read has an effect, which is not to be had without its value: see first that
+                // the user can be given one.
+                UserSlice::new(into, count).writer().write_slice(bytes)?;
+                let access = RegionAccess::Read {
+                    offset: position.offset,
+                };
+                device.with_region(access, |region| {
+                    region.read_header(
+                        &mut EnginePort(device),
+                        &mut EnginePort(device),
+                        position.offset,
+                        bytes,
+                    )
+                })?;
+                UserSlice::new(into, count).writer().write_slice(bytes)?;
+            }
+            Target::Bar(_) | Target::Config => {
+                let mut probe = UserSlice::new(into, count).writer();
+                let mut writer = UserSlice::new(into, count).writer();
+                let mut block = [0; BLOCK];
+                for done in (0..count).step_by(BLOCK) {
+                    let bytes = &mut block[..BLOCK.min(count - done)];
+                    // A register may be another one once it was read.
+                    probe.write_slice(bytes)?;
+                    device
+                        .read_registers(&target, position.offset + done as u64, bytes)
+                        .map_err(|error| device.refused(Subject::Access, "read", &error, EINVAL))?;
+                    writer.write_slice(bytes)?;
+                }
+            }
+        }
+
+        Ok(count)
+    }
+
+    fn write(
+        device: &Device<Self>,
+        from: UserPtr,
+        count: usize,
+        position: Position,
+    ) -> Result<usize> {
+        let target = device
+            .target(position, count)
+            .map_err(|outside| device.refused(Subject::Access, "write", &outside, EINVAL))?;
+
+        match &target {
+            Target::Data { offset } => {
+                device.open_window()?.copy_from_user(*offset, from, count)?
+            }
+            Target::Header if count == 0 => {}
+            Target::Header => {
+                let mut field = [0; FIELD_MAX];
+                let bytes = field.get_mut(..count).ok_or_else(|| {
+                    device.refused(Subject::Access, "migration", &Wide { count }, EINVAL)
+                })?;
+                UserSlice::new(from, count).reader().read_slice(bytes)?;
+                device.with_region(RegionAccess::Write, |region| {
+                    region.write_header(
+                        &mut EnginePort(device),
+                        &mut EnginePort(device),
+                        position.offset,
+                        bytes,
+                    )
+                })?;
+            }
+            Target::Bar(_) | Target::Config => {
+                let mut reader = UserSlice::new(from, count).reader();
+                let mut block = [0; BLOCK];
+                for done in (0..count).step_by(BLOCK) {
+                    let bytes = &mut block[..BLOCK.min(count - done)];
+                    reader.read_slice(bytes)?;
+                    let work = device
+                        .write_registers(&target, position.offset + done as u64, bytes)
+                        .map_err(|error| {
+                            device.refused(Subject::Access, "write", &error, EINVAL)
+                        })?;
+                    if work {
+                        device.kick();
+                    }
+                }
+            }
+        }
+
+        Ok(count)
+    }
+
+    fn mmap(device: &Device<Self>, vma: &VmaNew, index: u32, offset: u64) -> Result {
+        Self::map_window(device, vma, index, offset)
+    }
+
+    fn info(device: &Device<Self>) -> DeviceInfo {
+        DeviceInfo {
+            num_regions: match device.open_window() {
+                Ok(_) => NUM_REGIONS,
+                Err(_) => MIGRATION,
+            },
+            num_irqs: irq::Index::COUNT,
+        }
+    }
+
+    fn region_info(device: &Device<Self>, index: u32) -> Result<region::Info> {
+        let read_write = |size| region::Info {
+            size,
+            access: region::Access::ReadWrite,
+            type_: None,
+        };
+
+        match index {
+            bar @ pci::BAR0..=pci::BAR5 => Ok(match device.bar_size(bar) {
+                0 => region::Info::ABSENT,
+                size => read_write(size),
+            }),
+            pci::CONFIG => Ok(read_write(D::Model::CONFIG_SIZE)),
+            MIGRATION => {
+                let window_size = device.open_window().map_err(|_| EINVAL)?.size() as u64;
+                Ok(region::Info {
+                    size: Region::WINDOW_OFFSET + window_size,
+                    access: region::Access::ReadWriteMmap {
+                        offset: Region::WINDOW_OFFSET,
+                        size: window_size,
+                    },
+                    type_: Some(region::Type {
+                        type_: region::TYPE_MIGRATION,
+                        subtype: region::SUBTYPE_MIGRATION,
+                    }),
+                })
+            }
+            index if index < pci::COUNT => Ok(region::Info::ABSENT),
+            _ => Err(EINVAL),
+        }
+    }
+
+    fn irq_info(device: &Device<Self>, index: u32) -> Result<irq::Info> {
+        device.interrupts.info(index)
+    }
+
+    fn set_irqs(device: &Device<Self>, set: irq::Set) -> Result {
+        if device.interrupts.set(&set)? {
+            device.with_open_model(|live| {
+                device.tell_messages(&mut live.model);
+                device.drive_interrupts(&mut live.model);
+            })?;
+        }
+        Ok(())
+    }
+
+    fn reset(device: &Device<Self>) -> Result {
+        device.with_migration(|migration| {
+            let region = migration.region.as_mut().ok_or(ENODEV)?;
+            region.reset(&mut EnginePort(device), &mut EnginePort(device));
+            migration.protocol = None;
+            migration.file = None;
+            device.notify_data();
+            Ok(())
+        })
+    }
+
+    fn request(device: &Device<Self>, count: u32) {
+        /// How many requests have one line of the log.
+        const REQUESTS_PER_LINE: u32 = 10;
+
+        let asked = device.interrupts.request_release();
+        if asked && count % REQUESTS_PER_LINE == 0 {
+            dev_notice!(device, "asking the user to release the device (#{count})\n");
+        } else if !asked && count == 0 {
+            dev_warn!(
+                device,
+                "nobody can be asked to release the device, which is waited for until it is closed\n"
+            );
+        }
+    }
+
+    fn work(device: &Device<Self>, dma: &Dma<'_>) {
+        Self::work_on(device, dma);
+    }
+
+    fn dma_failed(device: &Device<Self>, failure: &dma::Failure) {
+        device.statistics.dma_failed();
+        device.refused(Subject::Dma, "DMA", failure, failure.error);
+    }
+
+    fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Accesses of the model's registers: BARs and configuration space.
+
+use crate::{
+    device::{
+        emulated::EmulatedDevice,
+        target::Target, //
+    },
+    driver::Driver,
+    model::{
+        Model,
+        PostedWrites, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::Relaxed, //
+};
+
+type AccessError<D> = <<D as Driver>::Model as Model>::AccessError;
+type RegisterResult<D> = Result<(), AccessError<D>>;
+
+/// What a byte reads as that nobody answers for.
+const NOBODY: u8 = 0xff;
+
+/// Pieces of 1, 2, 4 or 8 bytes at a multiple of their size that make up `[offset, offset + len)`,
+/// as offset and range of the access.
+fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, core::ops::Range<usize>)> {
+    let mut done = 0;
+
+    core::iter::from_fn(move || {
+        let left = len.checked_sub(done).filter(|left| *left > 0)?;
+        let at = offset.checked_add(done as u64)?;
+        let size = [8, 4, 2, 1]
+            .into_iter()
+            .find(|size| *size <= left && at % *size as u64 == 0)?;
+        let piece = done..done + size;
+        done += size;
+        Some((at, piece))
+    })
+}
+
+impl<D: Driver> EmulatedDevice<D> {
+    pub(super) fn read_registers(
+        &self,
+        target: &Target,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> RegisterResult<D> {
+        let mut live = self.live.lock();
+        let Some(live) = Option::as_mut(&mut live) else {
+            return Ok(());
+        };
+
+        for (at, piece) in pieces(offset, bytes.len()) {
+            let bytes = &mut bytes[piece];
+            match target {
+                Target::Bar(bar) if !live.model.decodes(*bar) => bytes.fill(NOBODY),
+                Target::Bar(bar) if live.running => {
+                    live.model.read_bar(*bar, at, bytes)?;
+                    self.drive_interrupts(&mut live.model);
+                }
+                Target::Bar(bar) => live.model.peek_bar(*bar, at, bytes)?,
+                _ => live.model.read_config(at, bytes)?,
+            }
+        }
+
+        Ok(())
+    }
+
+    /// Notes `bytes` if all of it is posted. Then there is work.
+    fn post(&self, target: &Target, offset: u64, bytes: &[u8]) -> bool {
+        match target {
+            Target::Bar(bar) if self.takes_posted.load(Relaxed) & 1 << (bar % u32::BITS) != 0 => {
+                pieces(offset, bytes.len()).all(|(at, piece)| {
+                    // Each piece is the model's to take or not; what it took, the rest of the
+                    // access cannot undo.
+                    let posted = self.posted.post(*bar, at, &bytes[piece]);
+                    if posted {
+                        self.interrupts.mark_line_stale();
+                    }
+                    posted
+                })
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns whether there is work.
+    pub(super) fn write_registers(
+        &self,
+        target: &Target,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<bool, AccessError<D>> {
+        if self.post(target, offset, bytes) {
+            return Ok(true);
+        }
+
+        let mut live = self.live.lock();
+        let Some(live) = Option::as_mut(&mut live) else {
+            return Ok(false);
+        };
+
+        for (at, piece) in pieces(offset, bytes.len()) {
+            let bytes = &bytes[piece];
+            match target {
+                Target::Bar(bar) if !live.running => {
+                    let models = [Some(&mut live.model), live.staged.as_mut()];
+                    for model in models.into_iter().flatten() {
+                        if model.decodes(*bar) {
+                            model.write_bar_stopped(*bar, at, bytes)?;
+                        }
+                    }
+                }
+                Target::Bar(bar) if live.model.decodes(*bar) => {
+                    live.model.write_bar(*bar, at, bytes)?;
+                }
+                Target::Bar(_) => {}
+                _ => {
+                    live.model.write_config(at, bytes)?;
+                    // The VMM restores configuration space after it has given us the state, and
+                    // before that becomes the device.
+                    if let Some(staged) = &mut live.staged {
+                        staged.write_config(at, bytes)?;
+                    }
+                    self.follow_config(live);
+                }
+            }
+            self.drive_interrupts(&mut live.model);
+        }
+
+        Ok(live.running && live.model.has_work())
+    }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an access of the device's file is an access of: a BAR, configuration space, or the header or data
+//! section of the migration region.
+
+use crate::{
+    device::emulated::EmulatedDevice,
+    driver::Driver,
+    migration::window::Region,
+    model::Model, //
+};
+use core::fmt::{
+    self,
+    Display, //
+};
+use kernel::prelude::*;
+use vfio::region::{
+    pci,
+    Position, //
+};
+
+/// Index of the migration region: the first after those that a PCI device has anyway.
+pub(super) const MIGRATION: u32 = pci::COUNT;
+
+/// Where an access goes.
+pub(super) enum Target {
+    Bar(u32),
+    Config,
+    Header,
+    Data { offset: usize },
+}
+
+/// An access that no region has.
+pub(super) struct OutOfRegion {
+    pub(super) position: Position,
+    pub(super) count: usize,
+}
+
+impl Display for OutOfRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "an access of {} bytes at {:#x} does not lie in region {}",
+            self.count, self.position.offset, self.position.index
+        )
+    }
+}
+
+impl<D: Driver> EmulatedDevice<D> {
+    /// Finds what `[position, position + count)` is part of.
+    pub(super) fn target(&self, position: Position, count: usize) -> Result<Target, OutOfRegion> {
+        let outside = OutOfRegion { position, count };
+        let Some(end) = position.offset.checked_add(count as u64) else {
+            return Err(outside);
+        };
+
+        let (size, target) = match position.index {
+            bar @ pci::BAR0..=pci::BAR5 => (self.bar_size(bar), Target::Bar(bar)),
+            pci::CONFIG => (D::Model::CONFIG_SIZE, Target::Config),
+            MIGRATION => {
+                // Where protocol v1 is not offered there is no window, and so no region.
+                let Some(size) = self.window.lock().as_ref().map(|window| window.size()) else {
+                    return Err(outside);
+                };
+                match position.offset.checked_sub(Region::WINDOW_OFFSET) {
+                    // The engine checks what an access of the header is; data begins a page on.
+                    None => (Region::WINDOW_OFFSET, Target::Header),
+                    Some(offset) => {
+                        let Ok(offset) = usize::try_from(offset) else {
+                            return Err(outside);
+                        };
+                        (Region::WINDOW_OFFSET + size as u64, Target::Data { offset })
+                    }
+                }
+            }
+            _ => return Err(outside),
+        };
+
+        if end > size {
+            return Err(outside);
+        }
+        Ok(target)
+    }
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The model's work, which a kernel worker does.
+
+use crate::{
+    device::emulated::EmulatedDevice,
+    driver::Driver,
+    model::{
+        Model,
+        Work, //
+    },
+};
+use vfio::{
+    device::Device,
+    dma::Dma,
+    refusal::Subject, //
+};
+
+/// How often a worker takes the device's lock for a part of the work before it queues up again.
+const WORK_ROUNDS: usize = 16;
+
+impl<D: Driver> EmulatedDevice<D> {
+    /// Does a part of the work, and queues the worker again if more is left.
+    pub(super) fn work_on(device: &Device<Self>, dma: &Dma<'_>) {
+        for _ in 0..WORK_ROUNDS {
+            let mut live = device.live.lock();
+            let Some(live) = Option::as_mut(&mut live).filter(|live| live.running && !live.p2p)
+            else {
+                return;
+            };
+            let work = live
+                .model
+                .work(&device.posted, dma, &|what, reason, error| {
+                    device.refused(Subject::Backend, what, reason, error);
+                });
+            device.drive_interrupts(&mut live.model);
+            if work == Work::Done {
+                device.notify_data();
+                return;
+            }
+        }
+
+        device.notify_data();
+        device.kick();
+    }
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Migration of a device: the engine's port, and the two protocols that drive the engine.
+
+pub(crate) mod port;
+mod report;
+pub(crate) mod state;
+pub(crate) mod v1;
+mod v2;
+pub(crate) mod window;

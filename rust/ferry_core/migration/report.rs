@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the engine tells of its work: tracepoints, statistics and log lines.
+
+use crate::{
+    driver::Driver,
+    migration::port::EnginePort, //
+};
+use ::migration::{
+    Observer,
+    Reason,
+    Refusal,
+    State, //
+};
+use core::fmt::Display;
+use kernel::prelude::*;
+use vfio::{
+    refusal::Subject,
+    trace, //
+};
+
+impl<D: Driver> EnginePort<'_, D> {
+    fn name(&self) -> &CStr {
+        let device: &kernel::device::Device = self.0.as_ref();
+
+        device.name()
+    }
+}
+
+impl<D: Driver> Observer for EnginePort<'_, D> {
+    fn state(&mut self, from: State, to: State, result: Result<(), &Refusal>) {
+        let errno = result.map_or_else(|refusal| refusal.errno.to_errno(), |()| 0);
+
+        self.0.statistics.transition(from, to, result);
+        trace::state(self.name(), from.bits(), to.bits(), errno);
+    }
+
+    fn pending(&mut self, state: State, pending: u64) {
+        trace::pending(self.name(), state.bits(), pending);
+    }
+
+    fn chunk(&mut self, state: State, size: u64, total: u64) {
+        self.0.statistics.chunk(state, size);
+        trace::chunk(self.name(), state.bits(), size, total);
+    }
+
+    fn refused(&mut self, state: State, refusal: &Refusal) {
+        self.0.statistics.refused(refusal.errno);
+        let subject = match refusal.reason.subject() {
+            ::migration::Subject::Access => Subject::Access,
+            ::migration::Subject::Transition => Subject::Transition,
+            ::migration::Subject::Stream => Subject::Stream,
+        };
+        let report = |reason: &dyn Display| {
+            let errno = refusal.errno.to_errno();
+
+            trace::refusal(self.name(), state.bits(), errno, reason);
+            self.0
+                .refused(subject, "migration", reason, Error::from_errno(errno));
+        };
+
+        // The engine knows that the device refused the state, the device knows why.
+        let reported = self
+            .0
+            .with_open_model(|live| match (&refusal.reason, &live.load_error) {
+                (Reason::StateRefused { .. }, Some(error)) => {
+                    report(&format_args!("{refusal}: {error}"));
+                }
+                _ => report(refusal),
+            });
+        if reported.is_err() {
+            report(refusal);
+        }
+    }
+}

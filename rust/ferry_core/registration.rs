@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Registration of a driver with the mdev core.
+
+use crate::{
+    attributes::{
+        MigrationAttributes,
+        SettingAttributes, //
+    },
+    device::emulated::EmulatedDevice,
+    driver::{
+        Driver,
+        Type,
+        WindowSize,
+        WINDOW_SIZE_MAX, //
+    },
+};
+use core::marker::PhantomData;
+use kernel::{
+    prelude::*,
+    ThisModule, //
+};
+use vfio::{
+    mdev,
+    migration::Support, //
+};
+
+/// What the mdev core sees of a driver.
+struct Glue<D>(PhantomData<D>);
+
+impl<D: Driver> mdev::Driver for Glue<D> {
+    type Data = EmulatedDevice<D>;
+    type Attributes = MigrationAttributes<D>;
+    type MoreAttributes = SettingAttributes<D>;
+
+    const NAME: &'static CStr = D::NAME;
+    const TYPES: &'static [Type] = D::TYPES;
+    const MAX_INSTANCES: u32 = D::MAX_INSTANCES;
+    const MIGRATION: Support = Support::of::<EmulatedDevice<D>>();
+
+    fn probe(mdev: &mdev::Device, type_index: usize) -> impl PinInit<EmulatedDevice<D>, Error> {
+        EmulatedDevice::new(
+            mdev.name(),
+            D::settings(type_index, mdev.name()),
+            move |bar| D::bar_size(type_index, bar),
+            WindowSize::new(D::window_size()),
+        )
+    }
+}
+
+/// A registered driver. Dropping it removes its mdevs.
+pub struct Registration<D: Driver>(#[expect(dead_code)] mdev::Registration<Glue<D>>);
+
+impl<D: Driver> Registration<D> {
+    /// Registers the driver for `module`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if [`Driver::window_size`] is not allowed; `ENOMEM`, `EEXIST`, or what the mdev core
+    /// returns.
+    pub fn new(module: &'static ThisModule) -> Result<Self> {
+        let window_size = D::window_size();
+        WindowSize::new(window_size).inspect_err(|_| {
+            pr_err!(
+                "{}: window_size={} is not a multiple of the page size between one page and {}\n",
+                D::NAME,
+                window_size,
+                WINDOW_SIZE_MAX
+            );
+        })?;
+
+        Ok(Self(mdev::Registration::new(module)?))
+    }
+}
