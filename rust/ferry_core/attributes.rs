@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sysfs attributes of an mdev: in its `migration` directory, and in one of its driver.
+//! Sysfs attributes of an mdev: its directory `migration`, and the directory of the driver's settings.
 //!
 //! Described in `Documentation/ABI/testing/sysfs-bus-mdev-ferry`.
 
@@ -24,7 +24,7 @@ use vfio::{
     mdev::Instance, //
 };
 
-/// The `migration` directory.
+/// The directory `migration`.
 pub(crate) struct MigrationAttributes<D>(PhantomData<D>);
 
 impl<D: Driver> Group for MigrationAttributes<D> {
@@ -37,7 +37,7 @@ impl<D: Driver> Group for MigrationAttributes<D> {
     ];
 }
 
-/// The driver's directory.
+/// The directory of the driver's settings.
 pub(crate) struct SettingAttributes<D>(PhantomData<D>);
 
 impl<D: Driver> Group for SettingAttributes<D> {
@@ -65,7 +65,7 @@ impl<D: Driver, S: Setting<Settings = D::Settings>> Attribute for SettingAttribu
     }
 
     fn store(mdev: &Instance<Self::Data>, text: &str) -> Result {
-        // An open device says so whatever is written.
+        // An open device answers EBUSY, even to a text that does not parse.
         mdev.change_settings(|_| Ok(()))?;
         let parsed = S::parse(text)?;
         mdev.change_settings(|settings| S::store(settings, parsed))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ties a device model to VFIO and to the migration protocol.
+//! Binds a device model to VFIO and to the migration engine.
 //!
 //! A vendor driver implements [`Model`](model::Model) for its device and [`Driver`](driver::Driver)
 //! for itself, and keeps a [`Registration`](registration::Registration). The rest is here: regions,
@@ -13,11 +13,10 @@
 //! 3. The interrupts' own locks, see `vfio::irq`.
 //!
 //! `EmulatedDevice::window` is a leaf, and so is `EmulatedDevice::dma_log`. The user's buffers are accessed and
-//! VMAs are made with none of them held, so that a user who lets a page fault hang holds up nobody,
-//! least of all a reset. DMA is another thing: it is the device that waits for the page, with
-//! `EmulatedDevice::live` held, and whoever wants to stop that device waits with it, as it would for a
-//! device of silicon, until the device is closed or the user is killed, see `vfio::dma`. The data files
-//! of protocol v2 come before all of them, see `vfio::migration`.
+//! VMAs are made with none of these locks held, so that a page fault that hangs delays no other access and no
+//! reset. DMA is different: the worker waits for the page with `EmulatedDevice::live` held, and a transition
+//! that stops the device waits for the worker, until the device is closed or the user is killed, see
+//! `vfio::dma`. The locks of protocol v2's data files come before all of these, see `vfio::migration`.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

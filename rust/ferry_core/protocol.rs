@@ -20,9 +20,9 @@ use vfio::{
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Protocol {
-    /// The migration region.
+    /// Protocol v1, the migration region.
     V1,
-    /// `VFIO_DEVICE_FEATURE_MIGRATION`.
+    /// Protocol v2, `VFIO_DEVICE_FEATURE_MIGRATION`.
     V2,
 }
 
@@ -38,9 +38,9 @@ impl Display for Protocol {
 /// The protocols that a device offers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Protocols {
-    /// Whichever is used first.
+    /// Both, of which the one that is used first is the only one until the next reset.
     Any,
-    /// Only this one.
+    /// One of them.
     Only(Protocol),
 }
 
@@ -77,9 +77,9 @@ impl FromStr for Protocols {
 
 /// Why a protocol cannot be used.
 pub(crate) enum ProtocolRefusal {
-    /// The administrator does not want it.
+    /// The administrator has excluded `wanted`.
     NotOffered { wanted: Protocol },
-    /// The other one is in use.
+    /// The other protocol, `used`, has been used since the last reset.
     OtherInUse { wanted: Protocol, used: Protocol },
 }
 
@@ -91,7 +91,7 @@ impl ProtocolRefusal {
         }
     }
 
-    /// Logs it and returns the error.
+    /// Logs the refusal and returns its error.
     pub(crate) fn report<T: Operations>(&self, device: &Device<T>) -> Error {
         device.refused(Subject::Transition, "migration", self, self.error())
     }

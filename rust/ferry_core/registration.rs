@@ -25,7 +25,7 @@ use vfio::{
     migration::Support, //
 };
 
-/// What the mdev core sees of a driver.
+/// The mdev core's view of a driver.
 struct Glue<D>(PhantomData<D>);
 
 impl<D: Driver> mdev::Driver for Glue<D> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a device has moved and refused since it was made: the file `statistics` of debugfs.
+//! Counters of a device since it was made: chunks moved, refusals, dwell times. The file `statistics` of debugfs
+//! shows them.
 
 use ::migration::{
     Errno,
@@ -25,7 +26,7 @@ use kernel::{
     },
 };
 
-/// Causes of refusals that are counted each for itself. What is not in here counts as others.
+/// Errors of refusals that have a counter each; all other errors share one.
 const CAUSES: [Errno; 11] = [
     Errno::EPERM,
     Errno::EIO,
@@ -60,12 +61,12 @@ impl Moved {
     }
 }
 
-/// Adds without a lock: whoever counts holds the state mutex.
+/// Adds to a counter. Only one thread counts at a time, for it holds the state mutex.
 fn add(counter: &Atomic<u64>, count: u64) {
     counter.store(counter.load(Relaxed).saturating_add(count), Relaxed);
 }
 
-/// How long the device dwelt in a state.
+/// Dwell time in a state.
 struct Dwell {
     since: Option<Instant<Monotonic>>,
     last: Option<Duration>,
@@ -129,7 +130,7 @@ impl Statistics {
         })
     }
 
-    /// A chunk was given or taken.
+    /// Counts a chunk that was presented to the user or consumed.
     pub(crate) fn chunk(&self, state: State, bytes: u64) {
         match state {
             State::Resuming => self.received.count(bytes),
@@ -137,13 +138,13 @@ impl Statistics {
         }
     }
 
-    /// A transition was tried.
+    /// Counts a transition that was tried.
     pub(crate) fn transition(&self, from: State, to: State, result: Result<(), &Refusal>) {
         add(&self.transitions, 1);
         if result.is_err() {
             add(&self.failed_transitions, 1);
         }
-        // One that failed and was unwound leaves the device where it was.
+        // A transition that was unwound changes no state.
         if result.is_ok() || to == State::Error {
             let mut dwells = self.dwells.lock();
             match from {
@@ -159,12 +160,12 @@ impl Statistics {
         }
     }
 
-    /// The device could not access the user's memory. Called by one thread at a time, the worker.
+    /// Counts a DMA access that failed. Only the worker calls this.
     pub(crate) fn dma_failed(&self) {
         add(&self.dma_failures, 1);
     }
 
-    /// Something was refused.
+    /// Counts a refusal by its error.
     pub(crate) fn refused(&self, errno: Errno) {
         let counter = CAUSES
             .iter()

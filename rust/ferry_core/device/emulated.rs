@@ -53,13 +53,13 @@ const BARS: usize = (pci::BAR5 - pci::BAR0 + 1) as usize;
 pub(crate) struct EmulatedDevice<D: Driver> {
     #[pin]
     pub(super) migration: Mutex<Migration<D>>,
-    /// Present while the device is open.
+    /// The device model, present while the device is open.
     #[pin]
     pub(super) live: Mutex<Option<OpenModel<D::Model>>>,
-    /// What was written without that lock.
+    /// Posted writes, which are noted without the lock `live`.
     pub(crate) posted: <D::Model as Model>::Posted,
-    /// The BARs of which a posted write counts, as a set of bits: those that answer while the device is
-    /// running, for those without the lock. See [`Self::follow_config`].
+    /// The BARs that take posted writes, one bit for each: a BAR does while the device runs and decodes it.
+    /// Read without the lock `live`; [`Self::follow_config`] updates it.
     pub(crate) takes_posted: Atomic<u32>,
     #[pin]
     pub(crate) interrupts: Interrupts,
@@ -68,13 +68,13 @@ pub(crate) struct EmulatedDevice<D: Driver> {
     pub(super) window: SpinLock<Option<Arc<SharedPages>>>,
     #[pin]
     pub(super) refusals: Refusals,
-    /// The process that was refused a mapping of a BAR last, by its identifier; none since the open is 0.
+    /// Process that was last refused a mapping of a BAR since the open, by its identifier; 0 if none was.
     pub(super) last_not_mapped: Atomic<i32>,
     #[pin]
     pub(super) dma_log: DmaLog,
     #[pin]
     pub(crate) statistics: debugfs::File<Statistics>,
-    /// Sizes of the BARs in bytes, which never change; 0 where there is none.
+    /// Sizes of the BARs in bytes, which never change; 0 for a BAR that the device lacks.
     pub(super) bar_sizes: [u64; BARS],
 }
 
@@ -120,7 +120,7 @@ impl<D: Driver> EmulatedDevice<D> {
         })
     }
 
-    /// The migration state, or [`None`] while the device is closed.
+    /// Returns the migration state, or [`None`] while the device is closed.
     pub(crate) fn state(&self) -> Option<State> {
         self.migration.lock().region.as_ref().map(Region::state)
     }
@@ -142,8 +142,8 @@ impl<D: Driver> EmulatedDevice<D> {
         Option::as_mut(&mut self.live.lock()).map(f).ok_or(ENODEV)
     }
 
-    /// Has those who look without the lock follow what configuration space says now: posted writes, and
-    /// messages. The caller has the lock.
+    /// Updates the copies of configuration space that are read without the lock `live`: the BARs that take
+    /// posted writes, and whether messages may be sent. The caller holds that lock.
     pub(crate) fn follow_config(&self, live: &OpenModel<D::Model>) {
         let answering = (pci::BAR0..=pci::BAR5)
             .filter(|bar| live.running && live.model.decodes(*bar))
@@ -153,7 +153,7 @@ impl<D: Driver> EmulatedDevice<D> {
         self.interrupts.set_asleep(!live.model.may_send_messages());
     }
 
-    /// Drives the interrupts as `model` wants them.
+    /// Sets the interrupt line to the level that `model` asserts, and sends the messages that it has raised.
     pub(crate) fn drive_interrupts(&self, model: &mut D::Model) {
         self.interrupts
             .set_line(model.intx_asserted(), model.interrupt(), || {

@@ -39,10 +39,10 @@ use vfio::{
 /// Bytes of the buffer through which a resume receives blocks.
 const BLOCK_BUFFER: usize = 16 * BLOCK_SIZE;
 
-/// For how many bytes of the data window there is a byte of notes in that buffer.
+/// Bytes of the data window for each byte of notes in that buffer, see `MigrationRegion`.
 const WINDOW_PER_NOTE: usize = BLOCK_SIZE / 16;
 
-/// What an open device has, made before anybody else knows of it.
+/// Parts of an open device, made before the device is open to accesses.
 struct Opened<M: Model> {
     model: M,
     pages: Arc<SharedPages>,
@@ -61,7 +61,7 @@ impl<M: Model> Opened<M> {
         enable_bars(&mut model)
             .map_err(|error| device.refused(Subject::Access, "open", &error, EINVAL))?;
         let pages = Arc::new(SharedPages::new(window_size.bytes())?, GFP_KERNEL_ACCOUNT)?;
-        // Where there is storage, notes about its blocks go there as well, see `MigrationRegion`.
+        // A device with blocks needs room for them and for notes about those of a chunk.
         let least = match model.storage() {
             Some(_) => BLOCK_BUFFER.max(window_size.bytes() / WINDOW_PER_NOTE),
             None => 0,
@@ -77,7 +77,7 @@ impl<M: Model> Opened<M> {
 }
 
 impl<D: Driver> EmulatedDevice<D> {
-    /// Becomes `opened`, for the user who opens the device.
+    /// Makes `opened` the state of the device, and lets accesses reach the model.
     fn take_over(device: &Device<Self>, opened: Opened<D::Model>) {
         let Opened {
             mut model,
@@ -103,8 +103,8 @@ impl<D: Driver> EmulatedDevice<D> {
     }
 }
 
-/// Has the device answer accesses of its BARs, as `vfio-pci` does by `pci_enable_device()`: whoever opens
-/// a device finds it so.
+/// Sets Memory and I/O Space Enable in the command register: `vfio-pci` hands a device to its user after
+/// `pci_enable_device()`, which has set them.
 fn enable_bars<M: Model>(model: &mut M) -> Result<(), M::AccessError> {
     const COMMAND: u64 = 0x04;
     const IO_AND_MEMORY: u8 = 0x03;
@@ -121,7 +121,7 @@ impl<D: Driver> EmulatedDevice<D> {
             migration.take()?;
             Ok::<_, Error>((migration.settings.clone(), migration.window_size))
         })?;
-        // With no lock held: a file may take as long as its file system likes.
+        // No lock is held while a file is opened, for its file system may take long.
         Opened::new(device, &settings, window_size)
             .map(|opened| Self::take_over(device, opened))
             .inspect_err(|_| device.with_migration(|migration| migration.in_use = false))
@@ -131,12 +131,12 @@ impl<D: Driver> EmulatedDevice<D> {
     pub(super) fn close(device: &Device<Self>) {
         device.takes_posted.store(0, Relaxed);
         let live = device.live.lock().take();
-        // It finds no device and returns.
+        // A worker that runs now finds no model and returns.
         device.cancel_work();
         device.interrupts.disable();
         device.interrupts.forget();
         device.interrupts.release();
-        // Whether or not there was one.
+        // Fails if the device logs no DMA, which is as good.
         let _ = device.dma_log.stop();
 
         let pages = device.window.lock().take();
@@ -144,7 +144,7 @@ impl<D: Driver> EmulatedDevice<D> {
             migration.file = None;
             migration.region.take()
         });
-        // With no lock held: there may be much to free, and to write to a file.
+        // No lock is held while memory is freed and a file is flushed, for both may take long.
         drop(live);
         drop(region);
         drop(pages);

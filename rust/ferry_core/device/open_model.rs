@@ -4,18 +4,18 @@
 
 use crate::model::Model;
 
-/// The open device as it is now.
+/// The model of an open device, and what a resume has staged for it.
 pub(crate) struct OpenModel<M: Model> {
     pub(crate) model: M,
-    /// What it becomes when RESUMING is left.
+    /// Becomes the model when the device leaves RESUMING.
     pub(crate) staged: Option<M>,
-    /// The storage that this will have, until all of the state is there.
+    /// Blocks of the staged model, kept apart until all of its state has arrived.
     pub(crate) staged_storage: Option<M::MigratedBlocks>,
-    /// Why the state that was received last could not be staged.
+    /// Why the last state that arrived was refused.
     pub(crate) load_error: Option<M::LoadError>,
-    /// Its state may advance.
+    /// Whether the model's state may advance.
     pub(crate) running: bool,
-    /// It initiates no DMA.
+    /// Whether the device is in P2P: it initiates no DMA.
     pub(crate) p2p: bool,
 }
 

@@ -64,7 +64,7 @@ use vfio::{
 /// Regions of a device that offers protocol v1.
 const NUM_REGIONS: u32 = MIGRATION + 1;
 
-/// How many bytes of an access of registers are copied from or to the user at once.
+/// Bytes of an access of registers that are copied from or to the user at once.
 const BLOCK: usize = 64;
 
 /// An access of the header that is wider than any field.
@@ -115,15 +115,15 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
 
         match &target {
             Target::Data { offset } => device.open_window()?.copy_to_user(*offset, into, count)?,
-            // Of nothing, as everywhere else.
+            // An access of no bytes succeeds in every region.
             Target::Header if count == 0 => {}
             Target::Header => {
                 let mut field = [0; FIELD_MAX];
                 let bytes = field.get_mut(..count).ok_or_else(|| {
                     device.refused(Subject::Access, "migration", &Wide { count }, EINVAL)
                 })?;
-                // A read has an effect, which is not to be had without its value: see first that
-                // the user can be given one.
+                // A read of the header has side effects. Writing zeros first finds out whether the user's
+                // buffer takes the value, so that no side effect happens without it.
                 UserSlice::new(into, count).writer().write_slice(bytes)?;
                 let access = RegionAccess::Read {
                     offset: position.offset,
@@ -144,7 +144,7 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
                 let mut block = [0; BLOCK];
                 for done in (0..count).step_by(BLOCK) {
                     let bytes = &mut block[..BLOCK.min(count - done)];
-                    // A register may be another one once it was read.
+                    // As above: a read may change the register.
                     probe.write_slice(bytes)?;
                     device
                         .read_registers(&target, position.offset + done as u64, bytes)

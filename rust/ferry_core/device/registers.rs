@@ -21,11 +21,11 @@ use kernel::{
 type AccessError<D> = <<D as Driver>::Model as Model>::AccessError;
 type RegisterResult<D> = Result<(), AccessError<D>>;
 
-/// What a byte reads as that nobody answers for.
-const NOBODY: u8 = 0xff;
+/// Value of each byte of a BAR that the device does not decode.
+const UNDECODED: u8 = 0xff;
 
-/// Pieces of 1, 2, 4 or 8 bytes at a multiple of their size that make up `[offset, offset + len)`,
-/// as offset and range of the access.
+/// Cuts `[offset, offset + len)` into naturally aligned pieces of 1, 2, 4 or 8 bytes. Yields the offset of
+/// each piece and its range in the access.
 fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, core::ops::Range<usize>)> {
     let mut done = 0;
 
@@ -42,6 +42,7 @@ fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, core::ops::Rang
 }
 
 impl<D: Driver> EmulatedDevice<D> {
+    /// Reads `bytes.len()` bytes of a BAR or of configuration space at `offset`.
     pub(super) fn read_registers(
         &self,
         target: &Target,
@@ -56,7 +57,7 @@ impl<D: Driver> EmulatedDevice<D> {
         for (at, piece) in pieces(offset, bytes.len()) {
             let bytes = &mut bytes[piece];
             match target {
-                Target::Bar(bar) if !live.model.decodes(*bar) => bytes.fill(NOBODY),
+                Target::Bar(bar) if !live.model.decodes(*bar) => bytes.fill(UNDECODED),
                 Target::Bar(bar) if live.running => {
                     live.model.read_bar(*bar, at, bytes)?;
                     self.drive_interrupts(&mut live.model);
@@ -69,13 +70,12 @@ impl<D: Driver> EmulatedDevice<D> {
         Ok(())
     }
 
-    /// Notes `bytes` if all of it is posted. Then there is work.
+    /// Notes `bytes` for the worker and returns `true`, if all of them are posted writes.
     fn post(&self, target: &Target, offset: u64, bytes: &[u8]) -> bool {
         match target {
             Target::Bar(bar) if self.takes_posted.load(Relaxed) & 1 << (bar % u32::BITS) != 0 => {
                 pieces(offset, bytes.len()).all(|(at, piece)| {
-                    // Each piece is the model's to take or not; what it took, the rest of the
-                    // access cannot undo.
+                    // A piece that was taken stays taken, even if the model refuses a later one.
                     let posted = self.posted.post(*bar, at, &bytes[piece]);
                     if posted {
                         self.interrupts.mark_line_stale();
@@ -87,7 +87,7 @@ impl<D: Driver> EmulatedDevice<D> {
         }
     }
 
-    /// Returns whether there is work.
+    /// Writes `bytes` to a BAR or to configuration space at `offset`. Returns whether the model has work.
     pub(super) fn write_registers(
         &self,
         target: &Target,
@@ -120,8 +120,8 @@ impl<D: Driver> EmulatedDevice<D> {
                 Target::Bar(_) => {}
                 _ => {
                     live.model.write_config(at, bytes)?;
-                    // The VMM restores configuration space after it has given us the state, and
-                    // before that becomes the device.
+                    // A VMM restores configuration space between the stream and the end of RESUMING, so
+                    // the staged model has to see the write, too.
                     if let Some(staged) = &mut live.staged {
                         staged.write_config(at, bytes)?;
                     }

@@ -52,19 +52,19 @@ impl<D: Driver> EmulatedDevice<D> {
 
     /// Sets which protocols the device offers from the next open on.
     ///
-    /// The VFIO core answers by what the VFIO device was registered with whether there is
-    /// `VFIO_DEVICE_FEATURE_MIGRATION`, so that a choice that concerns that takes a new VFIO device.
+    /// The VFIO core offers `VFIO_DEVICE_FEATURE_MIGRATION` if the VFIO device was registered with it, so a
+    /// choice that adds or removes protocol v2 registers a new VFIO device.
     ///
     /// # Errors
     ///
     /// `EBUSY` while somebody has the device open, or why there is no new VFIO device.
     pub(crate) fn set_protocols(mdev: &Instance<Self>, protocols: Protocols) -> Result {
-        // Until it is not in use any more nobody can open it.
+        // A device in use cannot be opened.
         let before = mdev.with_migration(|migration| {
             migration.take()?;
             Ok::<_, Error>(migration.protocols)
         })?;
-        // Whoever sees the new VFIO device can open it.
+        // Called before users see the new VFIO device, for they may open it at once.
         let choose = |protocols| {
             mdev.with_migration(|migration| {
                 migration.in_use = false;
@@ -82,7 +82,7 @@ impl<D: Driver> EmulatedDevice<D> {
         result
     }
 
-    /// The settings for the next open, as they are now.
+    /// Returns a copy of the settings for the next open.
     pub(crate) fn settings(&self) -> D::Settings {
         self.migration.lock().settings.clone()
     }
@@ -102,7 +102,7 @@ impl<D: Driver> EmulatedDevice<D> {
         let before = migration.settings.clone();
         let changed = change(&mut migration.settings);
         drop(migration);
-        // With no lock held: it may be the last reference to a file.
+        // No lock is held here, for this may close a file.
         drop(before);
         changed
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an access of the device's file is an access of: a BAR, configuration space, or the header or data
-//! section of the migration region.
+//! The target of an access of the device's file: a BAR, configuration space, or the header or data section of
+//! the migration region.
 
 use crate::{
     device::emulated::EmulatedDevice,
@@ -19,10 +19,10 @@ use vfio::region::{
     Position, //
 };
 
-/// Index of the migration region: the first after those that a PCI device has anyway.
+/// Index of the migration region: the first after the regions of every PCI device.
 pub(super) const MIGRATION: u32 = pci::COUNT;
 
-/// Where an access goes.
+/// The target of an access.
 pub(super) enum Target {
     Bar(u32),
     Config,
@@ -30,7 +30,7 @@ pub(super) enum Target {
     Data { offset: usize },
 }
 
-/// An access that no region has.
+/// An access that lies in no region.
 pub(super) struct OutOfRegion {
     pub(super) position: Position,
     pub(super) count: usize,
@@ -47,7 +47,7 @@ impl Display for OutOfRegion {
 }
 
 impl<D: Driver> EmulatedDevice<D> {
-    /// Finds what `[position, position + count)` is part of.
+    /// Finds the target of an access of `count` bytes at `position`.
     pub(super) fn target(&self, position: Position, count: usize) -> Result<Target, OutOfRegion> {
         let outside = OutOfRegion { position, count };
         let Some(end) = position.offset.checked_add(count as u64) else {
@@ -58,12 +58,12 @@ impl<D: Driver> EmulatedDevice<D> {
             bar @ pci::BAR0..=pci::BAR5 => (self.bar_size(bar), Target::Bar(bar)),
             pci::CONFIG => (D::Model::CONFIG_SIZE, Target::Config),
             MIGRATION => {
-                // Where protocol v1 is not offered there is no window, and so no region.
+                // A device that does not offer protocol v1 has no migration region.
                 let Some(size) = self.window.lock().as_ref().map(|window| window.size()) else {
                     return Err(outside);
                 };
                 match position.offset.checked_sub(Region::WINDOW_OFFSET) {
-                    // The engine checks what an access of the header is; data begins a page on.
+                    // The engine checks accesses of the header, which takes the first page.
                     None => (Region::WINDOW_OFFSET, Target::Header),
                     Some(offset) => {
                         let Ok(offset) = usize::try_from(offset) else {

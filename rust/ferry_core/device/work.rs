@@ -16,7 +16,7 @@ use vfio::{
     refusal::Subject, //
 };
 
-/// How often a worker takes the device's lock for a part of the work before it queues up again.
+/// Parts of the work that a worker does before it queues itself again, each under the lock `live`.
 const WORK_ROUNDS: usize = 16;
 
 impl<D: Driver> EmulatedDevice<D> {
