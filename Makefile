@@ -87,7 +87,7 @@ rustdoc: ## document the crates: of the modules in build/doc, of the tools in ta
 	scripts/kernel-make modules $(kernel_options)
 	scripts/rustdoc
 	RUSTDOCFLAGS='-D warnings' $(cargo) doc $(cargo_jobs) --no-deps --document-private-items --workspace \
-		--exclude migration --exclude nvme --exclude uart --exclude pci_config
+		--exclude migration --exclude nvme --exclude uart --exclude pci_config --exclude vfio_uapi
 
 .PHONY: rust-analyzer
 rust-analyzer: ## write rust-project.json, from which rust-analyzer knows the modules' crates

@@ -4,7 +4,6 @@
 
 use ::migration::{
     Dirty,
-    Errno,
     MigratedBlocks,
     BLOCK_SIZE,
     CONFIGURATION_MAX, //
@@ -14,6 +13,7 @@ use kernel::prelude::*;
 use vfio::dma::Dma;
 
 pub use vfio::irq::VectorCounts;
+use vfio_uapi::Errno;
 
 /// Registers that are written without the device's lock, such as doorbells: a write only leaves a
 /// note for [`Model::work`].

@@ -4,9 +4,7 @@
 //! shows them.
 
 use ::migration::{
-    Errno,
-    Refusal,
-    State, //
+    Refusal, //
 };
 use core::time::Duration;
 use kernel::{
@@ -24,6 +22,10 @@ use kernel::{
         Instant,
         Monotonic, //
     },
+};
+use vfio_uapi::{
+    v1::State,
+    Errno, //
 };
 
 /// Errors of refusals that have a counter each; all other errors share one.

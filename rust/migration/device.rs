@@ -5,11 +5,11 @@
 use crate::{
     migrated_blocks::MigratedBlocks, //
     refusal::{
-        Errno,
         Reason,
         Refusal, //
     },
 };
+use vfio_uapi::Errno;
 
 /// The most bytes that a device's configuration has.
 pub const CONFIGURATION_MAX: usize = 64;

@@ -10,7 +10,7 @@
 //! was deallocated, or zeros were written. An empty block has no content to send, so it is counted
 //! apart from the others: a guest that trims leaves next to nothing to be sent.
 
-use crate::refusal::Errno;
+use vfio_uapi::Errno;
 
 /// Size of a block, in bytes.
 pub const BLOCK_SIZE: usize = 4096;

@@ -67,11 +67,9 @@ pub use crate::{
     }, //
     observer::Observer,
     refusal::{
-        Errno,
         Reason,
         Refusal,
         Subject, //
     },
-    region::MigrationRegion,
-    state::State,
+    region::MigrationRegion, //
 };

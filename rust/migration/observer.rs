@@ -2,10 +2,8 @@
 
 //! Who is told what the engine does, for traces and logs.
 
-use crate::{
-    refusal::Refusal,
-    state::State, //
-};
+use crate::refusal::Refusal;
+use vfio_uapi::v1::State;
 
 /// Is told what the engine does.
 pub trait Observer {

@@ -12,10 +12,7 @@ use crate::{
         Window, //
     },
     handshake::Handshake,
-    header::{
-        self,
-        Field, //
-    },
+    header,
     observer::Observer,
     refusal::{
         Reason,
@@ -26,10 +23,7 @@ use crate::{
         Save,
         FIRST_GENERATION, //
     },
-    state::{
-        DeviceState,
-        State, //
-    },
+    state::DeviceState,
     transition::{
         self,
         Failure,
@@ -37,6 +31,10 @@ use crate::{
         Steps,
         Transition, //
     },
+};
+use vfio_uapi::v1::{
+    Field,
+    State, //
 };
 
 /// A save or a resume that goes on.

@@ -16,9 +16,9 @@ use crate::{
     },
     observer::Observer,
     refusal::Refusal,
-    region::MigrationRegion,
-    v2::FsmState, //
+    region::MigrationRegion, //
 };
+use vfio_uapi::v2::MigState;
 
 /// What a request needs of whoever passes it on.
 pub trait Path {
@@ -30,31 +30,31 @@ pub trait Path {
     /// # Errors
     ///
     /// There is no way.
-    fn next(&mut self, from: FsmState, to: FsmState) -> Result<FsmState, Self::Error>;
+    fn next(&mut self, from: MigState, to: MigState) -> Result<MigState, Self::Error>;
 
     /// Prepares the arc from `from` to `to`. Nothing may fail after it but the device.
     ///
     /// # Errors
     ///
     /// Why the arc cannot be done.
-    fn prepare(&mut self, from: FsmState, to: FsmState) -> Result<(), Self::Error>;
+    fn prepare(&mut self, from: MigState, to: MigState) -> Result<(), Self::Error>;
 
     /// The arc from `from` to `to` has been done.
-    fn done(&mut self, from: FsmState, to: FsmState);
+    fn done(&mut self, from: MigState, to: MigState);
 
     /// The arc that was prepared has failed, and the device is in the state `reached`.
-    fn failed(&mut self, reached: FsmState, refusal: Refusal) -> Self::Error;
+    fn failed(&mut self, reached: MigState, refusal: Refusal) -> Self::Error;
 
     /// The request has failed because of `error` after some of its arcs had been done. It began in the
     /// state `from`, and `reached` is the state in which the device is now.
-    fn gave_up(&mut self, from: FsmState, reached: FsmState, error: &Self::Error);
+    fn gave_up(&mut self, from: MigState, reached: MigState, error: &Self::Error);
 }
 
 /// How far a request is.
 #[derive(Clone, Copy)]
 struct Progress {
     /// The state in which it began.
-    from: FsmState,
+    from: MigState,
     /// Whether an arc has been done.
     moved: bool,
     /// Whether a session has begun or ended.
@@ -62,7 +62,7 @@ struct Progress {
 }
 
 impl Progress {
-    const fn new(from: FsmState) -> Self {
+    const fn new(from: MigState) -> Self {
         Self {
             from,
             moved: false,
@@ -70,18 +70,18 @@ impl Progress {
         }
     }
 
-    fn done(&mut self, from: FsmState, to: FsmState) {
+    fn done(&mut self, from: MigState, to: MigState) {
         self.moved = true;
         self.session |= from.begins_session(to) || from.ends_session(to);
     }
 
     /// Returns the state that the device goes back to from `reached`.
-    const fn home(self, reached: FsmState) -> Option<FsmState> {
+    const fn home(self, reached: MigState) -> Option<MigState> {
         match (self.from, reached) {
-            (_, FsmState::Error) => None,
+            (_, MigState::Error) => None,
             (from, _) if !self.session => Some(from),
-            (FsmState::Running | FsmState::PreCopy, reached) if !reached.is_saving() => {
-                Some(FsmState::Running)
+            (MigState::Running | MigState::PreCopy, reached) if !reached.is_saving() => {
+                Some(MigState::Running)
             }
             _ => None,
         }
@@ -100,20 +100,20 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
         device: &mut D,
         observer: &mut O,
         path: &mut P,
-        to: FsmState,
+        to: MigState,
     ) -> Result<(), P::Error> {
-        let mut progress = Progress::new(self.fsm_state());
+        let mut progress = Progress::new(self.mig_state());
 
         self.walk(device, observer, path, to, &mut progress)
             .inspect_err(|error| {
                 if !progress.moved {
                     return;
                 }
-                if let Some(home) = progress.home(self.fsm_state()) {
+                if let Some(home) = progress.home(self.mig_state()) {
                     // If that fails, too, the device stays where it is.
                     let _ = self.walk(device, observer, path, home, &mut progress);
                 }
-                path.gave_up(progress.from, self.fsm_state(), error);
+                path.gave_up(progress.from, self.mig_state(), error);
             })
     }
 
@@ -122,18 +122,18 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
         device: &mut D,
         observer: &mut O,
         path: &mut P,
-        to: FsmState,
+        to: MigState,
         progress: &mut Progress,
     ) -> Result<(), P::Error> {
         loop {
-            let from = self.fsm_state();
+            let from = self.mig_state();
             if from == to {
                 return Ok(());
             }
             let next = path.next(from, to)?;
             path.prepare(from, next)?;
             self.do_arc(device, observer, next)
-                .map_err(|refusal| path.failed(self.fsm_state(), refusal))?;
+                .map_err(|refusal| path.failed(self.mig_state(), refusal))?;
             progress.done(from, next);
             path.done(from, next);
         }

@@ -28,11 +28,11 @@ use crate::{
         Span, //
     },
     refusal::{
-        Errno,
         Reason,
         Refusal, //
     },
 };
+use vfio_uapi::Errno;
 
 /// Where the received state is.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -33,13 +33,13 @@ use crate::{
         HEADER_SIZE, //
     },
     refusal::{
-        Errno,
         Reason,
         Refusal, //
     },
     transition::Step,
     writer::Writer, //
 };
+use vfio_uapi::Errno;
 
 /// The smallest window that a session can work with, in bytes. It has the room for the records that
 /// must not be parted: RESTART with its HEADER, RESEND with its HEADER.

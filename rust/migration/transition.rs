@@ -16,9 +16,9 @@
 use core::fmt;
 
 use crate::{
-    refusal::Refusal,
-    state::State, //
+    refusal::Refusal, //
 };
+use vfio_uapi::v1::State;
 
 /// One step of a [`Transition`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,8 +9,6 @@
 //! The stream is the same, too. It flows through a file, of which the kernel knows how far it was
 //! read: no chunk is ever in doubt, so a save has no RESEND here.
 
-use core::fmt;
-
 use crate::{
     device::{
         Device,
@@ -21,103 +19,40 @@ use crate::{
         Reason,
         Refusal, //
     },
-    region::MigrationRegion,
-    state::State, //
+    region::MigrationRegion, //
+};
+use vfio_uapi::{
+    v1::State,
+    v2::{
+        MigState,
+        PrecopyInfo, //
+    }, //
 };
 
-/// A state of protocol v2, `enum vfio_device_mig_state`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FsmState {
-    /// The device has failed and must be reset.
-    Error,
-    /// The device is stopped.
-    Stop,
-    /// The device runs.
-    Running,
-    /// The device is stopped, and all of its state can be read.
-    StopCopy,
-    /// The device is stopped, and a state can be written.
-    Resuming,
-    /// The device runs, but initiates no DMA.
-    RunningP2p,
-    /// The device runs, and a part of its state can be read.
-    PreCopy,
-    /// As [`Self::PreCopy`], but the device initiates no DMA.
-    PreCopyP2p,
-}
-
-impl FsmState {
-    /// Returns the state of protocol v1 that the device is in.
-    pub const fn state(self) -> State {
-        match self {
-            Self::Error => State::Error,
-            Self::Stop => State::Stop,
-            Self::Running | Self::RunningP2p => State::Running,
-            Self::StopCopy => State::StopCopy,
-            Self::Resuming => State::Resuming,
-            Self::PreCopy | Self::PreCopyP2p => State::PreCopy,
-        }
-    }
-
-    /// Returns whether the device runs without initiating DMA.
-    pub const fn is_p2p(self) -> bool {
-        matches!(self, Self::RunningP2p | Self::PreCopyP2p)
-    }
-
-    /// Returns whether the state of the device can be read.
-    pub const fn is_saving(self) -> bool {
-        matches!(self, Self::StopCopy | Self::PreCopy | Self::PreCopyP2p)
-    }
-
-    /// Returns whether data begins to flow on the arc from here to `to`, so that there is a new file.
-    pub const fn begins_session(self, to: Self) -> bool {
-        matches!(to, Self::Resuming) || (to.is_saving() && !self.is_saving())
-    }
-
-    /// Returns whether data ceases to flow on the arc from here to `to`.
-    pub const fn ends_session(self, to: Self) -> bool {
-        matches!(self, Self::Resuming) || (self.is_saving() && !to.is_saving())
-    }
-
-    const fn of(state: State, p2p: bool) -> Self {
-        match (state, p2p) {
-            (State::Error, _) => Self::Error,
-            (State::Stop, _) => Self::Stop,
-            (State::Running, false) => Self::Running,
-            (State::Running, true) => Self::RunningP2p,
-            (State::StopCopy, _) => Self::StopCopy,
-            (State::Resuming, _) => Self::Resuming,
-            (State::PreCopy, false) => Self::PreCopy,
-            (State::PreCopy, true) => Self::PreCopyP2p,
-        }
+/// Returns the state of the engine in which the device is in `state`.
+pub const fn engine_state(state: MigState) -> State {
+    match state {
+        MigState::Error => State::Error,
+        MigState::Stop => State::Stop,
+        MigState::Running | MigState::RunningP2p => State::Running,
+        MigState::StopCopy => State::StopCopy,
+        MigState::Resuming => State::Resuming,
+        MigState::PreCopy | MigState::PreCopyP2p => State::PreCopy,
     }
 }
 
-impl fmt::Display for FsmState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Error => "ERROR",
-            Self::Stop => "STOP",
-            Self::Running => "RUNNING",
-            Self::StopCopy => "STOP_COPY",
-            Self::Resuming => "RESUMING",
-            Self::RunningP2p => "RUNNING_P2P",
-            Self::PreCopy => "PRE_COPY",
-            Self::PreCopyP2p => "PRE_COPY_P2P",
-        })
+/// Returns the state of protocol v2 of a device that is in `state`, and in P2P if `p2p` says so.
+const fn mig_state(state: State, p2p: bool) -> MigState {
+    match (state, p2p) {
+        (State::Error, _) => MigState::Error,
+        (State::Stop, _) => MigState::Stop,
+        (State::Running, false) => MigState::Running,
+        (State::Running, true) => MigState::RunningP2p,
+        (State::StopCopy, _) => MigState::StopCopy,
+        (State::Resuming, _) => MigState::Resuming,
+        (State::PreCopy, false) => MigState::PreCopy,
+        (State::PreCopy, true) => MigState::PreCopyP2p,
     }
-}
-
-/// What can be read in pre-copy, `struct vfio_precopy_info`. In bytes; an estimate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PrecopyInfo {
-    /// Of what there was when pre-copy began, or when it began anew.
-    pub initial_bytes: u64,
-    /// Of what has changed since.
-    pub dirty_bytes: u64,
-    /// Whether pre-copy has begun anew, `VFIO_PRECOPY_INFO_REINIT`: there is a new initial part, of
-    /// which the user was not told before.
-    pub reinit: bool,
 }
 
 /// Bytes that a data file has taken from the device and its user has not read.
@@ -159,8 +94,8 @@ pub enum Read {
 
 impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
     /// Returns the state of protocol v2 that the device is in.
-    pub fn fsm_state(&self) -> FsmState {
-        FsmState::of(self.state(), self.is_p2p())
+    pub fn mig_state(&self) -> MigState {
+        mig_state(self.state(), self.is_p2p())
     }
 
     /// Does the arc from the present state to `to`, which the kernel's state machine has found.
@@ -172,19 +107,19 @@ impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
         &mut self,
         device: &mut D,
         observer: &mut O,
-        to: FsmState,
+        to: MigState,
     ) -> Result<(), Refusal> {
-        let from = self.fsm_state();
+        let from = self.mig_state();
 
         // P2P before it runs, and left only when it has stopped or runs anyway: in between nothing
         // must be initiated.
         if to.is_p2p() {
             self.set_p2p(device, true);
         }
-        self.set_state(device, observer, to.state())
+        self.set_state(device, observer, engine_state(to))
             .inspect_err(|refusal| {
                 self.set_p2p(device, from.is_p2p() && self.state() != State::Error);
-                observer.refused(from.state(), refusal);
+                observer.refused(engine_state(from), refusal);
             })?;
         if !to.is_p2p() {
             self.set_p2p(device, false);

@@ -69,70 +69,11 @@ use kernel::{
         UserSlice, //
     },
 };
-
-/// A state of protocol v2, `enum vfio_device_mig_state`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u32)]
-pub enum State {
-    /// The device has failed and must be reset.
-    Error = vfio_bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_ERROR,
-    /// The device does not change its state.
-    Stop = vfio_bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP,
-    /// The device runs.
-    Running = vfio_bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING,
-    /// The device is stopped, and all of its state can be read.
-    StopCopy = vfio_bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP_COPY,
-    /// The device is stopped, and its state can be written.
-    Resuming = vfio_bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RESUMING,
-    /// The device answers, but initiates no DMA.
-    RunningP2p = vfio_bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING_P2P,
-    /// The device runs, and a part of its state can be read.
-    PreCopy = vfio_bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY,
-    /// As [`Self::PreCopy`], but the device initiates no DMA.
-    PreCopyP2p = vfio_bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY_P2P,
-}
-
-impl State {
-    const ALL: [Self; 8] = [
-        Self::Error,
-        Self::Stop,
-        Self::Running,
-        Self::StopCopy,
-        Self::Resuming,
-        Self::RunningP2p,
-        Self::PreCopy,
-        Self::PreCopyP2p,
-    ];
-
-    fn from_raw(raw: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| *state as u32 == raw)
-    }
-}
-
-/// What of the protocol a device has, `VFIO_MIGRATION_*`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Flags(u64);
-
-impl Flags {
-    /// Nothing: the device does not migrate by this protocol.
-    pub const NONE: Self = Self(0);
-    /// The state can be moved while the device is stopped.
-    pub const STOP_COPY: Self = Self(vfio_bindings::VFIO_MIGRATION_STOP_COPY as u64);
-    /// There are states in which the device answers but initiates nothing.
-    pub const P2P: Self = Self(vfio_bindings::VFIO_MIGRATION_P2P as u64);
-    /// A part of the state can be moved while the device runs.
-    pub const PRE_COPY: Self = Self(vfio_bindings::VFIO_MIGRATION_PRE_COPY as u64);
-
-    /// Both.
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// The bits.
-    pub const fn bits(self) -> u64 {
-        self.0
-    }
-}
+use vfio_uapi::v2::{
+    Flags,
+    MigState,
+    PrecopyInfo, //
+};
 
 /// Which way data goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -154,17 +95,6 @@ pub enum Available {
     Ended,
 }
 
-/// An estimate of what can be read in pre-copy, `struct vfio_precopy_info`. In bytes.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct PrecopyInfo {
-    /// Of what there was when pre-copy began, or when it began anew.
-    pub initial_bytes: u64,
-    /// Of what has changed since it was read.
-    pub dirty_bytes: u64,
-    /// Pre-copy has begun anew, which the user has not been told before.
-    pub reinit: bool,
-}
-
 /// What a driver implements whose devices migrate by protocol v2, `struct vfio_migration_ops`.
 ///
 /// A driver registers its devices with [`Support::of`].
@@ -179,10 +109,10 @@ pub trait MigrationOperations: Operations {
     ///
     /// `EINVAL` if there is no way, or why the device cannot. The state is the one before, or that
     /// before the arc that failed if there is no way back.
-    fn set_state(device: &Device<Self>, new: State) -> Result<Option<DataFile>>;
+    fn set_state(device: &Device<Self>, new: MigState) -> Result<Option<DataFile>>;
 
     /// The present state.
-    fn state(device: &Device<Self>) -> State;
+    fn state(device: &Device<Self>) -> MigState;
 
     /// Estimates how many bytes would have to be read in STOP_COPY.
     ///
@@ -257,9 +187,9 @@ impl<T: MigrationOperations> Device<T> {
     /// # Errors
     ///
     /// `EINVAL` if there is no way.
-    pub fn next_state(&self, current: State, new: State) -> Result<State> {
+    pub fn next_state(&self, current: MigState, new: MigState) -> Result<MigState> {
         // The core warns of this, as it takes it for an error of the driver.
-        if current == State::Error {
+        if current == MigState::Error {
             return Err(EINVAL);
         }
         let mut next = 0;
@@ -268,12 +198,12 @@ impl<T: MigrationOperations> Device<T> {
         to_result(unsafe {
             vfio_bindings::vfio_mig_get_next_state(
                 self.as_vdev_ptr(),
-                current as u32,
-                new as u32,
+                current.raw(),
+                new.raw(),
                 &mut next,
             )
         })?;
-        State::from_raw(next).ok_or(EINVAL)
+        MigState::from_raw(next).ok_or(EINVAL)
     }
 }
 
@@ -350,7 +280,7 @@ impl<T: MigrationOperations> VTable<T> {
         // SAFETY: By the function's requirement.
         let device = unsafe { Device::<T>::from_raw(vdev) };
 
-        let file = State::from_raw(new_state)
+        let file = MigState::from_raw(new_state)
             .ok_or(EINVAL)
             .and_then(|state| T::set_state(device, state));
         match file {
@@ -371,7 +301,7 @@ impl<T: MigrationOperations> VTable<T> {
         let device = unsafe { Device::<T>::from_raw(vdev) };
 
         // SAFETY: The core passes a variable of its own.
-        unsafe { *state = T::state(device) as u32 };
+        unsafe { *state = T::state(device).raw() };
         0
     }
 
@@ -756,11 +686,7 @@ impl DataStream {
             Ok((info, opted_in))
         })?;
         // Without PRECOPY_INFOv2 the flags are the user's own.
-        let flags = match (flags_are_ours, info.reinit) {
-            (false, _) => flags,
-            (true, false) => 0,
-            (true, true) => vfio_bindings::VFIO_PRECOPY_INFO_REINIT,
-        };
+        let flags = if flags_are_ours { info.flags() } else { flags };
         writer.write(&argsz)?;
         writer.write(&flags)?;
         writer.write(&info.initial_bytes)?;

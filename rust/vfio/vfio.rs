@@ -34,6 +34,7 @@ pub mod region;
 pub mod routing;
 pub mod shared_pages;
 pub mod trace;
+mod uapi_check;
 
 use kernel::{
     ffi::c_char,

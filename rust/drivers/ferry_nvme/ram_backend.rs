@@ -22,7 +22,6 @@ use migration::{
     migrated_blocks::is_zero,
     Dirty,
     DirtyBlocks,
-    Errno,
     MigratedBlocks,
     BLOCK_SIZE, //
 };
@@ -35,6 +34,7 @@ use vfio::memcg::{
     cond_resched,
     MemoryCgroup, //
 };
+use vfio_uapi::Errno;
 
 /// Blocks of a leaf: one page of pointers, and 2 MiB of content.
 const LEAF_BLOCKS: usize = 512;

@@ -19,7 +19,6 @@ use crate::{
     protocol::Protocols,
     statistics::Statistics, //
 };
-use ::migration::State;
 use kernel::{
     debugfs,
     prelude::*,
@@ -45,6 +44,7 @@ use vfio::{
     region::pci,
     shared_pages::SharedPages, //
 };
+use vfio_uapi::v1::State;
 
 const BARS: usize = (pci::BAR5 - pci::BAR0 + 1) as usize;
 

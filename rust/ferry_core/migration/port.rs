@@ -14,7 +14,6 @@ use crate::{
     },
 };
 use ::migration::{
-    Errno,
     MigratedBlocks,
     CONFIGURATION_MAX, //
 };
@@ -26,6 +25,7 @@ use vfio::{
     device::Device,
     refusal::Subject, //
 };
+use vfio_uapi::Errno;
 
 /// The engine's view of the device: executes its steps, and tells tracepoints, statistics and the log of
 /// them. Made with the state mutex held.

@@ -9,8 +9,7 @@ use crate::{
 use ::migration::{
     Observer,
     Reason,
-    Refusal,
-    State, //
+    Refusal, //
 };
 use core::fmt::Display;
 use kernel::prelude::*;
@@ -18,6 +17,7 @@ use vfio::{
     refusal::Subject,
     trace, //
 };
+use vfio_uapi::v1::State;
 
 impl<D: Driver> EnginePort<'_, D> {
     fn name(&self) -> &CStr {

@@ -14,10 +14,7 @@ use crate::{
 };
 use ::migration::{
     request::Path,
-    v2::{
-        FsmState,
-        Read, //
-    },
+    v2::Read,
     Observer,
     Refusal,
     Window, //
@@ -29,13 +26,15 @@ use vfio::{
         Available,
         DataFile,
         Direction,
-        Flags,
         MigrationOperations,
-        PrecopyInfo,
-        State,
         BUFFER_SIZE, //
     },
     refusal::Subject, //
+};
+use vfio_uapi::v2::{
+    Flags,
+    MigState,
+    PrecopyInfo, //
 };
 
 /// The buffer of a data file.
@@ -98,32 +97,6 @@ fn read_slice(bytes: &[u8], offset: usize, into: &mut [u8]) {
     }
 }
 
-fn to_state(state: FsmState) -> State {
-    match state {
-        FsmState::Error => State::Error,
-        FsmState::Stop => State::Stop,
-        FsmState::Running => State::Running,
-        FsmState::StopCopy => State::StopCopy,
-        FsmState::Resuming => State::Resuming,
-        FsmState::RunningP2p => State::RunningP2p,
-        FsmState::PreCopy => State::PreCopy,
-        FsmState::PreCopyP2p => State::PreCopyP2p,
-    }
-}
-
-fn from_state(state: State) -> FsmState {
-    match state {
-        State::Error => FsmState::Error,
-        State::Stop => FsmState::Stop,
-        State::Running => FsmState::Running,
-        State::StopCopy => FsmState::StopCopy,
-        State::Resuming => FsmState::Resuming,
-        State::RunningP2p => FsmState::RunningP2p,
-        State::PreCopy => FsmState::PreCopy,
-        State::PreCopyP2p => FsmState::PreCopyP2p,
-    }
-}
-
 fn error(refusal: Refusal) -> Error {
     Error::from_errno(refusal.errno.to_errno())
 }
@@ -164,21 +137,18 @@ struct Way<'a, D: Driver> {
 impl<D: Driver> Path for Way<'_, D> {
     type Error = Error;
 
-    fn next(&mut self, from: FsmState, to: FsmState) -> Result<FsmState> {
-        self.device
-            .next_state(to_state(from), to_state(to))
-            .map(from_state)
-            .inspect_err(|error| {
-                self.device.refused(
-                    Subject::Transition,
-                    "migration",
-                    &format_args!("there is no way from {from} to {to}"),
-                    *error,
-                );
-            })
+    fn next(&mut self, from: MigState, to: MigState) -> Result<MigState> {
+        self.device.next_state(from, to).inspect_err(|error| {
+            self.device.refused(
+                Subject::Transition,
+                "migration",
+                &format_args!("there is no way from {from} to {to}"),
+                *error,
+            );
+        })
     }
 
-    fn prepare(&mut self, from: FsmState, to: FsmState) -> Result {
+    fn prepare(&mut self, from: MigState, to: MigState) -> Result {
         self.prepared = None;
         if from.begins_session(to) {
             let direction = if to.is_saving() {
@@ -193,7 +163,7 @@ impl<D: Driver> Path for Way<'_, D> {
         Ok(())
     }
 
-    fn done(&mut self, _from: FsmState, to: FsmState) {
+    fn done(&mut self, _from: MigState, to: MigState) {
         *self.protocol = Some(Protocol::V2);
         match self.prepared.take() {
             Some((id, file)) => {
@@ -206,13 +176,13 @@ impl<D: Driver> Path for Way<'_, D> {
         self.device.notify_data();
     }
 
-    fn failed(&mut self, _reached: FsmState, refusal: Refusal) -> Error {
+    fn failed(&mut self, _reached: MigState, refusal: Refusal) -> Error {
         // Whoever waits for data may wait for what will not come.
         self.device.notify_data();
         error(refusal)
     }
 
-    fn gave_up(&mut self, from: FsmState, reached: FsmState, error: &Error) {
+    fn gave_up(&mut self, from: MigState, reached: MigState, error: &Error) {
         self.device.refused(
             Subject::Transition,
             "migration",
@@ -225,7 +195,7 @@ impl<D: Driver> Path for Way<'_, D> {
 impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
     const FLAGS: Flags = Flags::STOP_COPY.and(Flags::P2P).and(Flags::PRE_COPY);
 
-    fn set_state(device: &Device<Self>, new: State) -> Result<Option<DataFile>> {
+    fn set_state(device: &Device<Self>, new: MigState) -> Result<Option<DataFile>> {
         device.with_migration(|migration| {
             migration
                 .may_use(Protocol::V2)
@@ -244,18 +214,18 @@ impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
                 &mut EnginePort(device),
                 &mut EnginePort(device),
                 &mut way,
-                from_state(new),
+                new,
             )?;
             Ok(way.file)
         })
     }
 
-    fn state(device: &Device<Self>) -> State {
+    fn state(device: &Device<Self>) -> MigState {
         device.with_migration(|migration| {
             migration
                 .region
                 .as_ref()
-                .map_or(State::Running, |region| to_state(region.fsm_state()))
+                .map_or(MigState::Running, |region| region.mig_state())
         })
     }
 
@@ -329,11 +299,7 @@ impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
                 .map_err(error)?;
             let pending = info.initial_bytes.saturating_add(info.dirty_bytes);
             EnginePort(device).pending(region.state(), pending);
-            Ok(PrecopyInfo {
-                initial_bytes: info.initial_bytes,
-                dirty_bytes: info.dirty_bytes,
-                reinit: info.reinit,
-            })
+            Ok(info)
         })
     }
 

@@ -6,20 +6,20 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use migration::header::Field;
 use migration::region::MigrationRegion;
-use migration::state::State;
 use migration::v2::Unread;
 use migration::Device;
 use migration::Dirty;
 use migration::DirtyBlocks;
-use migration::Errno;
 use migration::MigratedBlocks;
 use migration::Observer;
 use migration::Reason;
 use migration::Refusal;
 use migration::Window;
 use migration::BLOCK_SIZE;
+use vfio_uapi::v1::Field;
+use vfio_uapi::v1::State;
+use vfio_uapi::Errno;
 
 /// The most state that a [`Unit`] has.
 pub const STATE_SIZE: usize = 6000;

@@ -21,9 +21,9 @@ use crate::common::RESUMING;
 use crate::common::RUNNING;
 use crate::common::STOP;
 use crate::common::STOP_COPY;
-use migration::Errno;
 use migration::Reason;
-use migration::State;
+use vfio_uapi::v1::State;
+use vfio_uapi::Errno;
 
 const WINDOW: usize = 4096;
 

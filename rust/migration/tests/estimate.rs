@@ -8,12 +8,12 @@ use crate::common::pattern;
 use crate::common::Memory;
 use crate::common::Rig;
 use crate::common::PRE_COPY;
-use migration::v2::FsmState;
-use migration::v2::PrecopyInfo;
 use migration::v2::Read;
 use migration::BLOCK_SIZE;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use vfio_uapi::v2::MigState;
+use vfio_uapi::v2::PrecopyInfo;
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
@@ -65,11 +65,11 @@ impl File {
             opted_in: false,
             read: 0,
         };
-        file.arc(FsmState::PreCopy);
+        file.arc(MigState::PreCopy);
         file
     }
 
-    fn arc(&mut self, to: FsmState) {
+    fn arc(&mut self, to: MigState) {
         let Rig {
             region, unit, seen, ..
         } = &mut self.rig;
@@ -331,9 +331,9 @@ fn there_is_no_new_initial_part_where_that_is_not_worth_while() {
     file.opted_in = true;
     file.read_all();
     (0..5000).for_each(|index| fill(&mut file.rig, index));
-    file.arc(FsmState::PreCopyP2p);
+    file.arc(MigState::PreCopyP2p);
     assert!(!file.info().reinit, "it is quiet");
-    file.arc(FsmState::PreCopy);
+    file.arc(MigState::PreCopy);
     assert!(file.read(1), "the user goes on reading");
     assert!(file.info().reinit, "it is not any more");
 }
@@ -353,8 +353,8 @@ fn new_initial_parts_come_to_an_end_however_busy_the_device_is() {
     assert_eq!(file.info().initial_bytes, 0);
 
     // The next session has its own.
-    file.arc(FsmState::Running);
-    file.arc(FsmState::PreCopy);
+    file.arc(MigState::Running);
+    file.arc(MigState::PreCopy);
     assert!(!file.info().reinit, "the first part of a session");
     file.read_all();
     (0..2000).for_each(|index| fill(&mut file.rig, index));
@@ -372,10 +372,10 @@ fn a_new_generation_is_a_new_initial_part() {
         file.opted_in = true;
         let first = file.info();
         file.read_all();
-        file.arc(FsmState::StopCopy);
+        file.arc(MigState::StopCopy);
         file.read_all();
         // The kernel does not ask for this.
-        file.arc(FsmState::PreCopy);
+        file.arc(MigState::PreCopy);
         let info = file.info();
         assert!(info.reinit, "{info:?} after a restart");
         assert_eq!(info.initial_bytes, first.initial_bytes + 32, "RESTART");

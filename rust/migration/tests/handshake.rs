@@ -16,9 +16,9 @@ use crate::common::PRE_COPY;
 use crate::common::RESUMING;
 use crate::common::RUNNING;
 use crate::common::STOP_COPY;
-use migration::Errno;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use vfio_uapi::Errno;
 
 /// What a user does.
 #[derive(Clone, Debug)]

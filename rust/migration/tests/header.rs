@@ -15,9 +15,10 @@ use crate::common::STOP;
 use crate::common::STOP_COPY;
 use crate::common::WINDOW_OFFSET;
 use migration::header::decode;
-use migration::header::Field;
-use migration::Errno;
 use migration::Reason;
+use vfio_uapi::v1::Field;
+use vfio_uapi::v1::State;
+use vfio_uapi::Errno;
 
 /// The header as the ABI has it: offset, width, name.
 const ABI: [(u64, usize, &str); 5] = [
@@ -32,7 +33,7 @@ const ABI: [(u64, usize, &str); 5] = [
 fn v1_02_the_header_has_the_fields_of_the_abi() {
     let fields = Field::ALL.map(|field| (field.offset(), field.width(), field.name()));
     assert_eq!(fields, ABI);
-    assert_eq!(migration::header::SIZE, 32);
+    assert_eq!(vfio_uapi::v1::HEADER_SIZE, 32);
 }
 
 #[test]
@@ -451,7 +452,7 @@ fn the_observer_sees_chunks_with_their_totals() {
     for told in &source.seen.0 {
         if let Told::Chunk(state, size, seen) = told {
             total += size;
-            assert_eq!((*state, *seen), (migration::State::StopCopy, total));
+            assert_eq!((*state, *seen), (State::StopCopy, total));
         }
     }
     assert_eq!(total, stream.len() as u64, "bytes told of the save");
@@ -464,7 +465,7 @@ fn the_observer_sees_chunks_with_their_totals() {
         .0
         .iter()
         .filter_map(|told| match told {
-            Told::Chunk(migration::State::Resuming, size, total) => Some((*size, *total)),
+            Told::Chunk(State::Resuming, size, total) => Some((*size, *total)),
             _ => None,
         })
         .collect();

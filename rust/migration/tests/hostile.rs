@@ -14,9 +14,9 @@ use crate::common::RESUMING;
 use crate::common::RUNNING;
 use crate::common::STATE_SIZE;
 use crate::common::STOP_COPY;
-use migration::Errno;
 use migration::Reason;
 use migration::Refusal;
+use vfio_uapi::Errno;
 
 const WINDOW: usize = 512;
 

@@ -26,7 +26,6 @@ use crate::common::STOP_COPY;
 use migration::Device;
 use migration::Dirty;
 use migration::DirtyBlocks;
-use migration::Errno;
 use migration::MigratedBlocks;
 use migration::MigrationRegion;
 use migration::Reason;
@@ -34,6 +33,7 @@ use migration::Refusal;
 use migration::BLOCK_SIZE;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use vfio_uapi::Errno;
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 

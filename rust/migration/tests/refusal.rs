@@ -2,12 +2,12 @@
 
 //! What a refusal says to a user and to a person who reads the log.
 
-use migration::header::Field;
 use migration::state::Step;
-use migration::Errno;
 use migration::Reason;
 use migration::Refusal;
-use migration::State;
+use vfio_uapi::v1::Field;
+use vfio_uapi::v1::State;
+use vfio_uapi::Errno;
 
 #[test]
 fn error_numbers_are_those_of_the_kernel() {

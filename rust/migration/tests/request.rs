@@ -11,13 +11,13 @@ use crate::v2::runs;
 use crate::v2::saves;
 use crate::v2::STATES;
 use migration::request::Path;
-use migration::v2::FsmState;
-use migration::v2::FsmState::*;
-use migration::Errno;
 use migration::Refusal;
+use vfio_uapi::v2::MigState;
+use vfio_uapi::v2::MigState::*;
+use vfio_uapi::Errno;
 
 /// The way that the kernel knows, from the comment of `vfio_mig_get_next_state()`.
-fn next_of(from: FsmState, to: FsmState) -> Option<FsmState> {
+fn next_of(from: MigState, to: MigState) -> Option<MigState> {
     let next = match (from, to) {
         (Error, _) | (_, Error) | (StopCopy, PreCopy | PreCopyP2p) => return None,
         (from, to) if from == to => to,
@@ -51,22 +51,22 @@ struct Kernel {
     /// There is no memory for a data file.
     no_file: bool,
     /// The arcs that were done.
-    arcs: Vec<(FsmState, FsmState)>,
-    prepared: Option<(FsmState, FsmState)>,
+    arcs: Vec<(MigState, MigState)>,
+    prepared: Option<(MigState, MigState)>,
     /// Whether there is a session.
     session: bool,
     /// Where the request began, and where it has left the device.
-    gave_up: Option<(FsmState, FsmState, Why)>,
+    gave_up: Option<(MigState, MigState, Why)>,
 }
 
 impl Path for Kernel {
     type Error = Why;
 
-    fn next(&mut self, from: FsmState, to: FsmState) -> Result<FsmState, Why> {
+    fn next(&mut self, from: MigState, to: MigState) -> Result<MigState, Why> {
         next_of(from, to).ok_or(Why::NoWay)
     }
 
-    fn prepare(&mut self, from: FsmState, to: FsmState) -> Result<(), Why> {
+    fn prepare(&mut self, from: MigState, to: MigState) -> Result<(), Why> {
         if self.no_file && from.begins_session(to) {
             return Err(Why::NoFile);
         }
@@ -74,7 +74,7 @@ impl Path for Kernel {
         Ok(())
     }
 
-    fn done(&mut self, from: FsmState, to: FsmState) {
+    fn done(&mut self, from: MigState, to: MigState) {
         assert_eq!(
             self.prepared.take(),
             Some((from, to)),
@@ -84,18 +84,18 @@ impl Path for Kernel {
         self.session = to == Resuming || saves(to);
     }
 
-    fn failed(&mut self, _reached: FsmState, refusal: Refusal) -> Why {
+    fn failed(&mut self, _reached: MigState, refusal: Refusal) -> Why {
         self.prepared = None;
         Why::Device(refusal.errno)
     }
 
-    fn gave_up(&mut self, from: FsmState, reached: FsmState, error: &Why) {
+    fn gave_up(&mut self, from: MigState, reached: MigState, error: &Why) {
         assert!(self.gave_up.is_none(), "it is told once");
         self.gave_up = Some((from, reached, *error));
     }
 }
 
-fn request(rig: &mut Rig, kernel: &mut Kernel, to: FsmState) -> Result<(), Why> {
+fn request(rig: &mut Rig, kernel: &mut Kernel, to: MigState) -> Result<(), Why> {
     let Rig {
         region, unit, seen, ..
     } = rig;
@@ -112,12 +112,12 @@ fn a_request_takes_the_arcs_of_the_kernel() {
             let result = request(&mut rig, &mut kernel, to);
             if next_of(from, to).is_none() {
                 assert_eq!(result, Err(Why::NoWay), "{from} to {to}");
-                assert_eq!(rig.region.fsm_state(), from, "{from} to {to}");
+                assert_eq!(rig.region.mig_state(), from, "{from} to {to}");
                 assert_eq!(kernel.arcs, [], "{from} to {to}");
                 continue;
             }
             assert_eq!(result, Ok(()), "{from} to {to}");
-            assert_eq!(rig.region.fsm_state(), to, "{from} to {to}");
+            assert_eq!(rig.region.mig_state(), to, "{from} to {to}");
             assert_eq!(kernel.gave_up, None, "{from} to {to}");
             let mut at = from;
             for (before, after) in kernel.arcs {
@@ -149,7 +149,7 @@ fn a_stop_that_fails_leaves_the_device_as_it_was() {
         let result = request(&mut rig, &mut kernel, to);
         let expected = Why::Device(crate::common::FAIL_STOP);
         assert_eq!(result, Err(expected), "{from} to {to}");
-        assert_eq!(rig.region.fsm_state(), from, "{from} to {to}");
+        assert_eq!(rig.region.mig_state(), from, "{from} to {to}");
         assert_eq!(rig.unit.p2p, is_p2p(from), "{from} to {to}");
         assert!(rig.unit.running, "{from} to {to}");
         // A single arc needs no more than its own refusal.
@@ -163,7 +163,7 @@ fn a_stop_that_fails_leaves_the_device_as_it_was() {
 
 /// Where a request that fails has to leave the device: where it began if it can go back there, and no
 /// session has begun or ended on the way to `reached`; running if it ran and its session has ended.
-fn expected(from: FsmState, reached: FsmState, session: bool, faults: Faults) -> FsmState {
+fn expected(from: MigState, reached: MigState, session: bool, faults: Faults) -> MigState {
     let home = match (session, from) {
         (false, _) => from,
         (true, Running | PreCopy) if !saves(reached) => Running,
@@ -239,7 +239,7 @@ fn whatever_fails_on_the_way_the_device_goes_back_or_stays() {
                 (Err(_), true) => Error,
                 (Err(_), false) => expected(from, reached, session, faults),
             };
-            assert_eq!(rig.region.fsm_state(), expected, "{what}");
+            assert_eq!(rig.region.mig_state(), expected, "{what}");
             assert_eq!(rig.unit.p2p, is_p2p(expected), "{what}: P2P");
             let told = result
                 .err()

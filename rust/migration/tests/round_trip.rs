@@ -14,9 +14,9 @@ use crate::common::RUNNING;
 use crate::common::STATE_SIZE;
 use crate::common::STOP;
 use crate::common::STOP_COPY;
-use migration::Errno;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use vfio_uapi::Errno;
 
 /// Gives `stream` to a new device in chunks whose sizes are `splits` over and over, and returns the
 /// device's state.

@@ -10,7 +10,6 @@ use migration::{
     Device,
     Dirty,
     DirtyBlocks,
-    Errno,
     MigratedBlocks,
     MigrationRegion,
     Refusal,
@@ -18,6 +17,7 @@ use migration::{
     BLOCK_SIZE,
     CONFIGURATION_MAX, //
 };
+use vfio_uapi::Errno;
 
 /// What a check returns: nothing, or what was expected.
 pub(crate) type Outcome = Result<(), &'static str>;

@@ -4,13 +4,13 @@
 
 use migration::state::run;
 use migration::state::Failure;
-use migration::state::State;
 use migration::state::Step;
 use migration::state::Steps;
 use migration::state::Transition;
-use migration::Errno;
 use migration::Reason;
 use migration::Refusal;
+use vfio_uapi::v1::State;
+use vfio_uapi::Errno;
 
 /// The steps of every arc, as statement 25 has them. Rows and columns: STOP, RUNNING, STOP_COPY,
 /// PRE_COPY, RESUMING. `x`: stop, `-s`: end save, `-r`: finish resume, `+r`: begin resume, `+s`:

@@ -18,50 +18,51 @@ use crate::common::RESUMING;
 use crate::common::RUNNING;
 use crate::common::STATE_SIZE;
 use crate::common::STOP_COPY;
-use migration::state::State;
-use migration::v2::FsmState;
-use migration::v2::PrecopyInfo;
+use migration::v2::engine_state;
 use migration::v2::Read;
-use migration::Errno;
 use migration::Reason;
 use migration::Refusal;
 use migration::BLOCK_SIZE;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use vfio_uapi::v1::State;
+use vfio_uapi::v2::MigState;
+use vfio_uapi::v2::PrecopyInfo;
+use vfio_uapi::Errno;
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
 /// The states that can be set.
-pub const STATES: [FsmState; 7] = [
-    FsmState::Stop,
-    FsmState::Running,
-    FsmState::StopCopy,
-    FsmState::Resuming,
-    FsmState::RunningP2p,
-    FsmState::PreCopy,
-    FsmState::PreCopyP2p,
+pub const STATES: [MigState; 7] = [
+    MigState::Stop,
+    MigState::Running,
+    MigState::StopCopy,
+    MigState::Resuming,
+    MigState::RunningP2p,
+    MigState::PreCopy,
+    MigState::PreCopyP2p,
 ];
 
 /// The arcs that the kernel asks for where everything is supported, from the comment of
 /// `vfio_mig_get_next_state()`, and what the device is told on each.
-const ARCS: [(FsmState, FsmState, &[&str]); 15] = [
-    (FsmState::Resuming, FsmState::Stop, &["adopt"]),
-    (FsmState::Stop, FsmState::Resuming, &[]),
-    (FsmState::Stop, FsmState::StopCopy, &["save"]),
-    (FsmState::StopCopy, FsmState::Stop, &[]),
-    (FsmState::Running, FsmState::RunningP2p, &["p2p"]),
-    (FsmState::RunningP2p, FsmState::Running, &["not p2p"]),
-    (FsmState::RunningP2p, FsmState::Stop, &["stop", "not p2p"]),
-    (FsmState::Stop, FsmState::RunningP2p, &["p2p", "start"]),
-    (FsmState::Running, FsmState::PreCopy, &[]),
-    (FsmState::PreCopy, FsmState::Running, &[]),
-    (FsmState::PreCopy, FsmState::PreCopyP2p, &["p2p"]),
-    (FsmState::PreCopyP2p, FsmState::PreCopy, &["not p2p"]),
-    (FsmState::PreCopyP2p, FsmState::RunningP2p, &[]),
-    (FsmState::RunningP2p, FsmState::PreCopyP2p, &[]),
+const ARCS: [(MigState, MigState, &[&str]); 15] = [
+    (MigState::Resuming, MigState::Stop, &["adopt"]),
+    (MigState::Stop, MigState::Resuming, &[]),
+    (MigState::Stop, MigState::StopCopy, &["save"]),
+    (MigState::StopCopy, MigState::Stop, &[]),
+    (MigState::Running, MigState::RunningP2p, &["p2p"]),
+    (MigState::RunningP2p, MigState::Running, &["not p2p"]),
+    (MigState::RunningP2p, MigState::Stop, &["stop", "not p2p"]),
+    (MigState::Stop, MigState::RunningP2p, &["p2p", "start"]),
+    (MigState::Running, MigState::PreCopy, &[]),
+    (MigState::PreCopy, MigState::Running, &[]),
+    (MigState::PreCopy, MigState::PreCopyP2p, &["p2p"]),
+    (MigState::PreCopyP2p, MigState::PreCopy, &["not p2p"]),
+    (MigState::PreCopyP2p, MigState::RunningP2p, &[]),
+    (MigState::RunningP2p, MigState::PreCopyP2p, &[]),
     (
-        FsmState::PreCopyP2p,
-        FsmState::StopCopy,
+        MigState::PreCopyP2p,
+        MigState::StopCopy,
         &["stop", "save", "not p2p"],
     ),
 ];
@@ -69,22 +70,22 @@ const ARCS: [(FsmState, FsmState, &[&str]); 15] = [
 /// The window of the files, as large as blocks and state want it to be more than one.
 const WINDOW: usize = 2000;
 
-pub fn runs(state: FsmState) -> bool {
+pub fn runs(state: MigState) -> bool {
     matches!(
         state,
-        FsmState::Running | FsmState::RunningP2p | FsmState::PreCopy | FsmState::PreCopyP2p
+        MigState::Running | MigState::RunningP2p | MigState::PreCopy | MigState::PreCopyP2p
     )
 }
 
-pub fn saves(state: FsmState) -> bool {
+pub fn saves(state: MigState) -> bool {
     matches!(
         state,
-        FsmState::StopCopy | FsmState::PreCopy | FsmState::PreCopyP2p
+        MigState::StopCopy | MigState::PreCopy | MigState::PreCopyP2p
     )
 }
 
-pub fn is_p2p(state: FsmState) -> bool {
-    matches!(state, FsmState::RunningP2p | FsmState::PreCopyP2p)
+pub fn is_p2p(state: MigState) -> bool {
+    matches!(state, MigState::RunningP2p | MigState::PreCopyP2p)
 }
 
 fn memory(size: usize) -> Memory {
@@ -94,14 +95,14 @@ fn memory(size: usize) -> Memory {
 }
 
 impl Rig {
-    pub fn arc(&mut self, to: FsmState) -> Result<(), Refusal> {
+    pub fn arc(&mut self, to: MigState) -> Result<(), Refusal> {
         self.region.do_arc(&mut self.unit, &mut self.seen, to)
     }
 
     /// Does arcs that must succeed.
-    pub fn arcs(&mut self, states: &[FsmState]) {
+    pub fn arcs(&mut self, states: &[MigState]) {
         for to in states {
-            let from = self.region.fsm_state();
+            let from = self.region.mig_state();
             if let Err(refusal) = self.arc(*to) {
                 panic!("{from} to {to}: {refusal}");
             }
@@ -199,17 +200,17 @@ fn source(blocks: u64) -> Rig {
 /// Gives a stream to a new device with storage, in pieces of `sizes`; returns state and content.
 fn arrives(stream: &[u8], sizes: &[usize]) -> (Vec<u8>, Content) {
     let mut rig = Rig::with_disk(b"what was there", 4096, 64);
-    rig.arcs(&[FsmState::Stop, FsmState::Resuming]);
+    rig.arcs(&[MigState::Stop, MigState::Resuming]);
     rig.write_all(stream, sizes).expect("a good stream");
-    rig.arcs(&[FsmState::Stop, FsmState::RunningP2p, FsmState::Running]);
+    rig.arcs(&[MigState::Stop, MigState::RunningP2p, MigState::Running]);
     (rig.unit.live.clone(), rig.disk().content())
 }
 
 /// Brings a device to a state; in RESUMING it has a whole stream.
-pub fn rig_in(state: FsmState, stream: &[u8]) -> Rig {
+pub fn rig_in(state: MigState, stream: &[u8]) -> Rig {
     let mut rig = source(2);
     rig.arcs(&[state]);
-    if state == FsmState::Resuming {
+    if state == MigState::Resuming {
         rig.write_all(stream, &[WINDOW]).expect("a good stream");
     }
     rig.unit.calls.clear();
@@ -218,7 +219,7 @@ pub fn rig_in(state: FsmState, stream: &[u8]) -> Rig {
 
 pub fn good_stream() -> Vec<u8> {
     let mut rig = source(2);
-    rig.arcs(&[FsmState::StopCopy]);
+    rig.arcs(&[MigState::StopCopy]);
     rig.read_all(&[WINDOW])
 }
 
@@ -228,7 +229,7 @@ fn an_arc_of_the_kernel_tells_the_device_what_it_should_and_no_more() {
     for (from, to, calls) in ARCS {
         let mut rig = rig_in(from, &stream);
         assert_eq!(rig.arc(to), Ok(()), "{from} to {to}");
-        assert_eq!(rig.region.fsm_state(), to, "{from} to {to}");
+        assert_eq!(rig.region.mig_state(), to, "{from} to {to}");
         assert_eq!(rig.unit.calls, calls, "{from} to {to}");
     }
 }
@@ -240,7 +241,7 @@ fn a_state_is_entered_from_every_other_though_the_kernel_does_not_ask() {
         for to in STATES {
             let mut rig = rig_in(from, &stream);
             assert_eq!(rig.arc(to), Ok(()), "{from} to {to}");
-            assert_eq!(rig.region.fsm_state(), to, "{from} to {to}");
+            assert_eq!(rig.region.mig_state(), to, "{from} to {to}");
             assert_eq!(rig.unit.running, runs(to), "{from} to {to}: running");
             assert_eq!(rig.unit.p2p, is_p2p(to), "{from} to {to}: P2P");
         }
@@ -270,7 +271,7 @@ fn whatever_steps_fail_the_device_is_where_it_was_or_in_error() {
             // In the order in which they are taken.
             let stops = runs(from) && !runs(to);
             let tracks = !saves(from) && saves(to);
-            let captures = from != FsmState::StopCopy && to == FsmState::StopCopy;
+            let captures = from != MigState::StopCopy && to == MigState::StopCopy;
             let starts = !runs(from) && runs(to);
             let after_stop = tracks && faults.track || captures && faults.save;
             let fails = stops && faults.stop || after_stop || starts && faults.start;
@@ -281,9 +282,9 @@ fn whatever_steps_fail_the_device_is_where_it_was_or_in_error() {
             let expected = match (fails, breaks) {
                 (false, _) => to,
                 (true, false) => from,
-                (true, true) => FsmState::Error,
+                (true, true) => MigState::Error,
             };
-            assert_eq!(rig.region.fsm_state(), expected, "{arc}");
+            assert_eq!(rig.region.mig_state(), expected, "{arc}");
             assert_eq!(rig.unit.p2p, is_p2p(expected), "{arc}: P2P");
             if !breaks {
                 assert_eq!(rig.unit.running, runs(expected), "{arc}: running");
@@ -300,15 +301,15 @@ fn whatever_steps_fail_the_device_is_where_it_was_or_in_error() {
                     assert_eq!(reason(rig.arc(to)), Some(Reason::InErrorState), "{arc}");
                 }
                 rig.reset();
-                assert_eq!(rig.region.fsm_state(), FsmState::Running, "{arc}: reset");
+                assert_eq!(rig.region.mig_state(), MigState::Running, "{arc}: reset");
                 assert!(!rig.unit.p2p, "{arc}: p2p after a reset");
             }
             // It was only delayed. A resume that has just begun cannot be left so.
-            if !fails && to == FsmState::Resuming && from != to {
+            if !fails && to == MigState::Resuming && from != to {
                 rig.reset();
             }
-            assert_eq!(rig.arc(FsmState::Running), Ok(()), "{arc}");
-            assert_eq!(rig.arc(FsmState::PreCopy), Ok(()), "{arc}");
+            assert_eq!(rig.arc(MigState::Running), Ok(()), "{arc}");
+            assert_eq!(rig.arc(MigState::PreCopy), Ok(()), "{arc}");
         }
     }
 }
@@ -318,11 +319,11 @@ fn error_is_neither_entered_nor_left_by_an_arc() {
     for from in STATES {
         let mut rig = rig_in(from, &good_stream());
         assert_eq!(
-            reason(rig.arc(FsmState::Error)),
+            reason(rig.arc(MigState::Error)),
             Some(Reason::InErrorState),
             "{from} to ERROR"
         );
-        assert_eq!(rig.region.fsm_state(), from, "after {from} to ERROR");
+        assert_eq!(rig.region.mig_state(), from, "after {from} to ERROR");
         assert_eq!(rig.unit.calls, [""; 0], "{from} to ERROR");
     }
 }
@@ -334,9 +335,9 @@ fn a_session_begins_and_ends_where_the_state_does_to_be_moved() {
             if from == to {
                 continue;
             }
-            let expected = to == FsmState::Resuming || saves(to) && !saves(from);
+            let expected = to == MigState::Resuming || saves(to) && !saves(from);
             assert_eq!(from.begins_session(to), expected, "{from} to {to}");
-            let expected = from == FsmState::Resuming || saves(from) && !saves(to);
+            let expected = from == MigState::Resuming || saves(from) && !saves(to);
             assert_eq!(from.ends_session(to), expected, "{from} to {to}");
         }
     }
@@ -348,7 +349,7 @@ fn protocol_v1_sees_the_states_as_its_own() {
         let mut rig = rig_in(state, &good_stream());
         assert_eq!(rig.word(), word, "{state}");
     }
-    assert_eq!(FsmState::Error.state(), State::Error);
+    assert_eq!(engine_state(MigState::Error), State::Error);
 }
 
 #[test]
@@ -376,11 +377,11 @@ fn a_reset_ends_quiet() {
         let mut rig = rig_in(state, &good_stream());
         rig.reset();
         assert_eq!(
-            rig.region.fsm_state(),
-            FsmState::Running,
+            rig.region.mig_state(),
+            MigState::Running,
             "reset in {state}"
         );
-        rig.arcs(&[FsmState::RunningP2p]);
+        rig.arcs(&[MigState::RunningP2p]);
         assert!(rig.unit.p2p, "p2p after a reset in {state}");
     }
 }
@@ -388,7 +389,7 @@ fn a_reset_ends_quiet() {
 #[test]
 fn reads_tell_a_pause_from_the_end() {
     let mut rig = source(1);
-    rig.arcs(&[FsmState::PreCopy]);
+    rig.arcs(&[MigState::PreCopy]);
     assert!(rig.has_data(), "at first");
     rig.read_all(&[WINDOW]);
     for _ in 0..3 {
@@ -399,9 +400,9 @@ fn reads_tell_a_pause_from_the_end() {
     assert!(rig.has_data(), "after a write of the device");
     assert!(matches!(rig.read_once(WINDOW).0, Read::Bytes(_)));
     rig.read_all(&[WINDOW]);
-    rig.arcs(&[FsmState::PreCopyP2p]);
+    rig.arcs(&[MigState::PreCopyP2p]);
     assert_eq!(rig.read_once(WINDOW).0, Read::Later);
-    rig.arcs(&[FsmState::StopCopy]);
+    rig.arcs(&[MigState::StopCopy]);
     assert!(rig.has_data(), "in STOP_COPY");
     rig.read_all(&[WINDOW]);
     for _ in 0..3 {
@@ -421,13 +422,13 @@ fn files_of_other_states_are_refused() {
             .read_file(&mut rig.unit, &mut rig.seen, &mut window, unread);
         assert_eq!(read.is_ok(), saves(state), "read in {state}");
         if !saves(state) {
-            let state = state.state();
+            let state = engine_state(state);
             assert_eq!(reason(read), Some(Reason::NotSaving { state }));
         }
         let write = rig.write_once(b"");
         assert_eq!(
             write.is_ok(),
-            state == FsmState::Resuming,
+            state == MigState::Resuming,
             "write in {state}"
         );
         let info = rig.info();
@@ -439,9 +440,9 @@ fn files_of_other_states_are_refused() {
 #[test]
 fn no_chunk_is_in_doubt_when_pre_copy_is_left() {
     let mut rig = source(3);
-    rig.arcs(&[FsmState::PreCopy]);
+    rig.arcs(&[MigState::PreCopy]);
     let mut stream = rig.read_once(WINDOW).1;
-    rig.arcs(&[FsmState::PreCopyP2p, FsmState::StopCopy]);
+    rig.arcs(&[MigState::PreCopyP2p, MigState::StopCopy]);
     stream.extend(rig.read_all(&[WINDOW]));
     let records = wire::parse(&stream);
     assert!(
@@ -459,16 +460,16 @@ fn the_next_save_of_an_open_is_a_generation_of_its_own() {
     let mut stream = Vec::new();
     // A user that keeps what it has read of saves that it cancelled can go on with it.
     for part in [0, 1, 2] {
-        rig.arcs(&[FsmState::PreCopy]);
+        rig.arcs(&[MigState::PreCopy]);
         for _ in 0..part {
             stream.extend(rig.read_once(WINDOW).1);
         }
-        rig.arcs(&[FsmState::Running]);
+        rig.arcs(&[MigState::Running]);
         assert!(rig.disk().dirty.is_none(), "tracked after a cancel");
     }
-    rig.arcs(&[FsmState::PreCopy]);
+    rig.arcs(&[MigState::PreCopy]);
     let last = rig.read_all(&[WINDOW]);
-    rig.arcs(&[FsmState::PreCopyP2p, FsmState::StopCopy]);
+    rig.arcs(&[MigState::PreCopyP2p, MigState::StopCopy]);
     let end = rig.read_all(&[WINDOW]);
     let alone = [last.clone(), end.clone()].concat();
     assert_eq!(wire::parse(&alone)[0].kind, wire::RESTART);
@@ -482,7 +483,7 @@ fn the_next_save_of_an_open_is_a_generation_of_its_own() {
 #[test]
 fn initial_bytes_come_to_nothing_however_busy_the_device_is() {
     let mut rig = source(10);
-    rig.arcs(&[FsmState::PreCopy]);
+    rig.arcs(&[MigState::PreCopy]);
     let first = rig.info().expect("in pre-copy");
     assert!(first.initial_bytes >= 10 * BLOCK, "{first:?}");
     assert_eq!(first.dirty_bytes, 0);
@@ -516,7 +517,7 @@ fn initial_bytes_come_to_nothing_however_busy_the_device_is() {
 #[test]
 fn without_storage_initial_bytes_are_all_that_pre_copy_gives() {
     let mut rig = Rig::new(&pattern(50), 4096);
-    rig.arcs(&[FsmState::PreCopy]);
+    rig.arcs(&[MigState::PreCopy]);
     let info = rig.info().expect("in pre-copy");
     let read = rig.read_all(&[WINDOW]);
     assert_eq!(info.initial_bytes, read.len() as u64);
@@ -528,13 +529,13 @@ fn without_storage_initial_bytes_are_all_that_pre_copy_gives() {
 fn a_refused_state_is_told_at_the_write() {
     let stream = stream_of(&pattern(300), 4096);
     let mut rig = Rig::new(b"live", 4096);
-    rig.arcs(&[FsmState::Stop, FsmState::Resuming]);
+    rig.arcs(&[MigState::Stop, MigState::Resuming]);
     rig.unit.faults.stage = true;
     assert_eq!(errno(rig.write_all(&stream, &[WINDOW])), Some(FAIL_STAGE));
     rig.unit.faults.stage = false;
     assert_eq!(errno(rig.write_once(&[0])), Some(FAIL_STAGE), "it stays so");
-    assert_eq!(errno(rig.arc(FsmState::Stop)), Some(FAIL_STAGE));
-    assert_eq!(rig.region.fsm_state(), FsmState::Resuming);
+    assert_eq!(errno(rig.arc(MigState::Stop)), Some(FAIL_STAGE));
+    assert_eq!(rig.region.mig_state(), MigState::Resuming);
     assert_eq!(rig.unit.live, b"live");
 }
 
@@ -542,23 +543,23 @@ fn a_refused_state_is_told_at_the_write() {
 fn an_incomplete_stream_can_be_completed() {
     let stream = stream_of(&pattern(300), 4096);
     let mut rig = Rig::new(b"live", 4096);
-    rig.arcs(&[FsmState::Stop, FsmState::Resuming]);
+    rig.arcs(&[MigState::Stop, MigState::Resuming]);
     for byte in &stream {
-        assert_eq!(errno(rig.arc(FsmState::Stop)), Some(Errno::ENODATA));
-        assert_eq!(rig.region.fsm_state(), FsmState::Resuming);
+        assert_eq!(errno(rig.arc(MigState::Stop)), Some(Errno::ENODATA));
+        assert_eq!(rig.region.mig_state(), MigState::Resuming);
         rig.write_once(&[*byte]).expect("a good stream");
     }
-    rig.arcs(&[FsmState::Stop]);
+    rig.arcs(&[MigState::Stop]);
     assert_eq!(rig.unit.live, pattern(300));
 }
 
 #[test]
 fn an_empty_stream_leaves_resuming_only_by_a_reset() {
     let mut rig = Rig::new(b"live", 4096);
-    rig.arcs(&[FsmState::Stop, FsmState::Resuming]);
-    assert_eq!(errno(rig.arc(FsmState::Stop)), Some(Errno::ENODATA));
+    rig.arcs(&[MigState::Stop, MigState::Resuming]);
+    assert_eq!(errno(rig.arc(MigState::Stop)), Some(Errno::ENODATA));
     rig.reset();
-    assert_eq!(rig.region.fsm_state(), FsmState::Running);
+    assert_eq!(rig.region.mig_state(), MigState::Running);
 }
 
 proptest! {
@@ -576,16 +577,16 @@ proptest! {
         rig.unit.live = live.clone();
         let mut stream = Vec::new();
         if pre_copy {
-            rig.arcs(&[FsmState::PreCopy]);
+            rig.arcs(&[MigState::PreCopy]);
             for (index, seed) in &writing {
                 stream.extend(rig.read_once(reads[0]).1);
                 fill(&mut rig, *index, *seed);
             }
-            rig.arcs(&[FsmState::PreCopyP2p]);
+            rig.arcs(&[MigState::PreCopyP2p]);
         } else {
-            rig.arcs(&[FsmState::RunningP2p, FsmState::Stop]);
+            rig.arcs(&[MigState::RunningP2p, MigState::Stop]);
         }
-        rig.arcs(&[FsmState::StopCopy]);
+        rig.arcs(&[MigState::StopCopy]);
         stream.extend(rig.read_all(&reads));
         let (seen, content) = arrives(&stream, &writes);
         prop_assert_eq!(seen, live);
@@ -603,13 +604,13 @@ proptest! {
             fill(&mut rig, *index, 1);
         }
         let running = rig.data_size();
-        rig.arcs(&[FsmState::PreCopy]);
+        rig.arcs(&[MigState::PreCopy]);
         let pre_copy = rig.data_size();
         for _ in 0..reads {
             rig.read_once(WINDOW);
         }
         let later = rig.data_size();
-        rig.arcs(&[FsmState::PreCopyP2p, FsmState::StopCopy]);
+        rig.arcs(&[MigState::PreCopyP2p, MigState::StopCopy]);
         let stopped = rig.data_size();
         let read = rig.read_all(&[WINDOW]).len() as u64;
         for size in [running, pre_copy, later] {
@@ -631,16 +632,16 @@ proptest! {
         // From v1 to v2.
         let stream = stream_of(&pattern(len), window);
         let mut rig = Rig::new(b"live", 4096);
-        rig.arcs(&[FsmState::Stop, FsmState::Resuming]);
+        rig.arcs(&[MigState::Stop, MigState::Resuming]);
         rig.write_all(&stream, &pieces).expect("a good stream");
-        rig.arcs(&[FsmState::Stop]);
+        rig.arcs(&[MigState::Stop]);
         prop_assert_eq!(&rig.unit.live, &pattern(len));
 
         // From v2 to v1.
         let mut rig = Rig::new(&pattern(len), 4096);
-        rig.arcs(&[FsmState::PreCopy]);
+        rig.arcs(&[MigState::PreCopy]);
         let mut stream = rig.read_all(&[window]);
-        rig.arcs(&[FsmState::PreCopyP2p, FsmState::StopCopy]);
+        rig.arcs(&[MigState::PreCopyP2p, MigState::StopCopy]);
         stream.extend(rig.read_all(&[window]));
         let mut rig = Rig::new(b"live", window);
         rig.go(&[RESUMING]);
@@ -676,9 +677,9 @@ proptest! {
         let mut rig = Rig::with_disk(b"live", 4096, 64);
         fill(&mut rig, 1, 1);
         let before = rig.disk().content();
-        rig.arcs(&[FsmState::Stop, FsmState::Resuming]);
+        rig.arcs(&[MigState::Stop, MigState::Resuming]);
         let written = rig.write_all(&stream, &pieces);
-        let left = rig.arc(FsmState::Stop);
+        let left = rig.arc(MigState::Stop);
         prop_assert!(written.is_err() || left.is_err(), "bit {}", bit);
         prop_assert_eq!(&rig.unit.live[..], &b"live"[..]);
         prop_assert_eq!(rig.disk().content(), before);
@@ -689,9 +690,9 @@ proptest! {
     #[test]
     fn noise_is_refused_and_does_no_harm(noise in vec(any::<u8>(), 32..3000)) {
         let mut rig = Rig::with_disk(b"live", 4096, 64);
-        rig.arcs(&[FsmState::Stop, FsmState::Resuming]);
+        rig.arcs(&[MigState::Stop, MigState::Resuming]);
         prop_assert!(rig.write_once(&noise).is_err());
-        prop_assert!(rig.arc(FsmState::Stop).is_err());
+        prop_assert!(rig.arc(MigState::Stop).is_err());
         prop_assert_eq!(&rig.unit.live[..], &b"live"[..]);
     }
 }
