@@ -11,6 +11,7 @@ use core::mem::offset_of;
 
 use vfio_bindings::bindings::vfio;
 use vfio_bindings::bindings::vfio::vfio_device_migration_info as Header;
+use vfio_uapi::v1;
 
 use crate::region::Area;
 use crate::sys::Mapping;
@@ -44,19 +45,17 @@ pub struct State(pub u32);
 
 impl State {
     /// Neither running nor moving.
-    pub const STOP: State = State(vfio::VFIO_DEVICE_STATE_V1_STOP);
+    pub const STOP: State = State(v1::State::Stop.bits());
     /// The default.
-    pub const RUNNING: State = State(vfio::VFIO_DEVICE_STATE_V1_RUNNING);
+    pub const RUNNING: State = State(v1::State::Running.bits());
     /// Stop-and-copy.
-    pub const STOP_COPY: State = State(vfio::VFIO_DEVICE_STATE_V1_SAVING);
+    pub const STOP_COPY: State = State(v1::State::StopCopy.bits());
     /// Pre-copy: saving while it runs.
-    pub const PRE_COPY: State =
-        State(vfio::VFIO_DEVICE_STATE_V1_SAVING | vfio::VFIO_DEVICE_STATE_V1_RUNNING);
+    pub const PRE_COPY: State = State(v1::State::PreCopy.bits());
     /// Taking a saved state.
-    pub const RESUMING: State = State(vfio::VFIO_DEVICE_STATE_V1_RESUMING);
+    pub const RESUMING: State = State(v1::State::Resuming.bits());
     /// Only ever reported: the device must be reset.
-    pub const ERROR: State =
-        State(vfio::VFIO_DEVICE_STATE_V1_SAVING | vfio::VFIO_DEVICE_STATE_V1_RESUMING);
+    pub const ERROR: State = State(v1::State::Error.bits());
 
     /// The states that a user may write.
     pub const VALID: [State; 5] = [
@@ -68,14 +67,14 @@ impl State {
     ];
     /// The combinations of the three bits that a user may not write.
     pub const INVALID: [State; 3] = [
-        State(vfio::VFIO_DEVICE_STATE_V1_RESUMING | vfio::VFIO_DEVICE_STATE_V1_RUNNING),
+        State(v1::RESUMING | v1::RUNNING),
         State::ERROR,
-        State(vfio::VFIO_DEVICE_STATE_MASK),
+        State(v1::STATE_MASK),
     ];
 
     /// Returns the state without the reserved bits.
     pub fn bits(self) -> State {
-        State(self.0 & vfio::VFIO_DEVICE_STATE_MASK)
+        State(self.0 & v1::STATE_MASK)
     }
 
     /// Says whether the device saves in this state.

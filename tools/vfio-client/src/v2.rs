@@ -22,6 +22,7 @@ use rustix::fs::fcntl_setfl;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use vfio_bindings::bindings::vfio;
+use vfio_uapi::v2::MigState;
 
 use crate::error::Context as _;
 use crate::region::u32_at;
@@ -48,22 +49,21 @@ pub struct State(pub u32);
 
 impl State {
     /// The device must be reset.
-    pub const ERROR: State = State(vfio::vfio_device_mig_state_VFIO_DEVICE_STATE_ERROR);
+    pub const ERROR: State = State(MigState::Error.raw());
     /// Neither running nor moving.
-    pub const STOP: State = State(vfio::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP);
+    pub const STOP: State = State(MigState::Stop.raw());
     /// The default.
-    pub const RUNNING: State = State(vfio::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING);
+    pub const RUNNING: State = State(MigState::Running.raw());
     /// Stopped, with all of its state to be read.
-    pub const STOP_COPY: State = State(vfio::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP_COPY);
+    pub const STOP_COPY: State = State(MigState::StopCopy.raw());
     /// Taking a saved state.
-    pub const RESUMING: State = State(vfio::vfio_device_mig_state_VFIO_DEVICE_STATE_RESUMING);
+    pub const RESUMING: State = State(MigState::Resuming.raw());
     /// Running without initiating DMA.
-    pub const RUNNING_P2P: State = State(vfio::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING_P2P);
+    pub const RUNNING_P2P: State = State(MigState::RunningP2p.raw());
     /// Saving while it runs.
-    pub const PRE_COPY: State = State(vfio::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY);
+    pub const PRE_COPY: State = State(MigState::PreCopy.raw());
     /// Saving while it runs without initiating DMA.
-    pub const PRE_COPY_P2P: State =
-        State(vfio::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY_P2P);
+    pub const PRE_COPY_P2P: State = State(MigState::PreCopyP2p.raw());
 
     /// The states that a user may set.
     pub const ALL: [State; 7] = [
@@ -78,25 +78,12 @@ impl State {
 
     /// Says whether the device's state can be read in it.
     pub fn is_saving(self) -> bool {
-        matches!(
-            self,
-            State::STOP_COPY | State::PRE_COPY | State::PRE_COPY_P2P
-        )
+        MigState::from_raw(self.0).is_some_and(MigState::is_saving)
     }
 
     /// Returns the state's name, as debugfs has it.
     pub fn name(self) -> &'static str {
-        match self {
-            State::ERROR => "ERROR",
-            State::STOP => "STOP",
-            State::RUNNING => "RUNNING",
-            State::STOP_COPY => "STOP_COPY",
-            State::RESUMING => "RESUMING",
-            State::RUNNING_P2P => "RUNNING_P2P",
-            State::PRE_COPY => "PRE_COPY",
-            State::PRE_COPY_P2P => "PRE_COPY_P2P",
-            _ => "invalid",
-        }
+        MigState::from_raw(self.0).map_or("invalid", MigState::name)
     }
 }
 
