@@ -24,7 +24,7 @@ use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::matrix::DISK;
 use crate::progress::Progress;
-use crate::timeline::size;
+use crate::units::size;
 
 /// When a host VM is ended.
 const LIMIT: Duration = Duration::from_secs(3600);

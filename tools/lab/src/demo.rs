@@ -28,8 +28,8 @@ use crate::matrix::DISK;
 use crate::matrix::SERIAL;
 use crate::progress::Progress;
 use crate::run::qemu;
-use crate::timeline::size;
 use crate::timeline::Timeline;
+use crate::units::size;
 
 /// When the host VM is ended.
 const LIMIT: Duration = Duration::from_secs(400);

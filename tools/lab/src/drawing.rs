@@ -11,8 +11,8 @@ use svg::node::element::Rectangle;
 use svg::node::element::Text;
 use svg::Document;
 
-use crate::timeline::size;
 use crate::timeline::Timeline;
+use crate::units::size;
 
 const WIDTH: f64 = 1000.0;
 const LEFT: f64 = 110.0;

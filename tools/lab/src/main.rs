@@ -9,6 +9,7 @@ mod components;
 mod demo;
 mod drawing;
 mod initramfs;
+mod interrupt;
 mod libraries;
 mod machine;
 mod matrix;
@@ -20,6 +21,7 @@ mod run;
 mod slots;
 mod test;
 mod timeline;
+mod units;
 
 use std::process::ExitCode;
 
@@ -52,7 +54,7 @@ enum Action {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Err(error) = machine::catch_signals() {
+    if let Err(error) = interrupt::catch_signals() {
         eprintln!("lab: {error:#}");
         return ExitCode::from(2);
     }

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How the host VM's processors are made: by KVM where it works and nests, else by QEMU's translation.
+
+use std::fs;
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context;
+use anyhow::Result;
+
+use super::limited;
+use crate::components::kernel_image;
+use crate::components::Components;
+
+/// How long a kernel may take to say its first word when KVM is probed.
+const PROBE_LIMIT: Duration = Duration::from_secs(15);
+
+/// What the host VM says when KVM works.
+const PROBE_WORD: &str = "Linux version";
+
+/// How the host VM's processors are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// By the machine's own, with room for a nested hypervisor.
+    Kvm,
+    /// By translation, which has AMD's virtualisation.
+    Tcg,
+}
+
+impl Accelerator {
+    pub(super) fn arguments(self) -> [&'static str; 4] {
+        match self {
+            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            // With five-level page tables a kernel with KASAN once gave a false report. With fast
+            // string instructions kernels copy by them, which are emulated byte by byte.
+            Self::Tcg => [
+                "-accel",
+                "tcg,thread=multi,tb-size=1024",
+                "-cpu",
+                "max,la57=off,erms=off,fsrm=off",
+            ],
+        }
+    }
+
+    /// How many processors a host VM has; `nested` is whether it runs guests.
+    ///
+    /// An emulated one that runs guests has one. QEMU up to 11.1 at least (`helper_vmrun()` in
+    /// `svm_helper.c`) leaves the vector of an interrupt that it has injected into a guest in
+    /// `exception_index`. When another thread then has the processor leave its loop, which is
+    /// what processors do to each other before some atomic accesses, and the guest has not
+    /// exited since, the guest gets the interrupt again, in the middle of a handler or with
+    /// interrupts off. It then waits for ever for a lock that it holds, or its state is lost and
+    /// KVM reports an internal error. A processor on its own is left alone, but for a main loop
+    /// whose call to look at an interrupt comes when the interrupt has been taken already.
+    pub fn processors(self, nested: bool) -> u32 {
+        match self {
+            Self::Tcg if nested => 1,
+            _ => 2,
+        }
+    }
+
+    /// For a person.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "KVM",
+            Self::Tcg => "TCG, as KVM cannot be used here",
+        }
+    }
+
+    /// What works on this machine. That `/dev/kvm` is there says little: something is run.
+    pub fn probe(components: &Components, kernel: &Path) -> Result<Self> {
+        let usable = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/kvm")
+            .is_ok();
+        let nested = ["kvm_amd", "kvm_intel"].iter().any(|module| {
+            fs::read_to_string(format!("/sys/module/{module}/parameters/nested"))
+                .is_ok_and(|value| matches!(value.trim(), "1" | "Y"))
+        });
+        if !usable || !nested {
+            return Ok(Self::Tcg);
+        }
+        let mut command = limited(components.host_qemu()?, PROBE_LIMIT);
+        let output = command
+            .args(Self::Kvm.arguments())
+            .args([
+                "-machine",
+                "q35",
+                "-m",
+                "256M",
+                "-nodefaults",
+                "-display",
+                "none",
+            ])
+            .args([
+                "-no-reboot",
+                "-serial",
+                "stdio",
+                "-append",
+                "console=ttyS0 panic=-1",
+            ])
+            .arg("-kernel")
+            .arg(kernel_image(kernel)?)
+            .stdin(Stdio::null())
+            .output()
+            .context("probing KVM")?;
+        let works = String::from_utf8_lossy(&output.stdout).contains(PROBE_WORD);
+        Ok(if works { Self::Kvm } else { Self::Tcg })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emulated_host_of_guests_has_one_processor() {
+        assert_eq!(Accelerator::Tcg.processors(true), 1);
+        assert_eq!(Accelerator::Tcg.processors(false), 2);
+        assert_eq!(Accelerator::Kvm.processors(true), 2);
+    }
+}

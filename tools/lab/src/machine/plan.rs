@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a host VM carries and does.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lab_host::job::Stage;
+
+/// What a host VM is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// What it does.
+    pub stages: Vec<Stage>,
+    /// Run the debug kernel instead of the stock one.
+    pub debug: bool,
+    /// Load Ferry's modules.
+    pub driver: bool,
+    /// Begin with the in-kernel unit tests.
+    pub kunit: bool,
+    /// Parameters of the driver module.
+    pub parameters: String,
+    /// Carry a guest, and the QEMUs that the stages ask for.
+    pub nested: bool,
+    /// The mdev type of the scenarios.
+    pub device: Option<String>,
+    /// Static programs to carry besides `lab-host`.
+    pub programs: Vec<String>,
+    /// Other files to carry, into [`job::PROGRAMS`].
+    pub files: Vec<PathBuf>,
+    /// When the VM is ended, whatever it does.
+    pub limit: Duration,
+}
