@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use ferry_core::{
+    attributes::SettingDirectory,
     driver::{
         Driver,
         Type, //
@@ -119,6 +120,9 @@ const PORT_COUNTS: [PortCount; 3] = [PortCount::One, PortCount::Two, PortCount::
 struct CardType(PortCount);
 
 struct UartDriver;
+
+// The type of a card is all there is to choose.
+impl SettingDirectory for UartDriver {}
 
 impl Driver for UartDriver {
     type Model = SerialCard;

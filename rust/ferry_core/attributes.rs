@@ -15,56 +15,70 @@ use crate::{
 };
 use core::marker::PhantomData;
 use kernel::prelude::*;
-use vfio::{
-    attribute::{
-        Attribute,
-        Entry,
-        Group, //
-    },
-    mdev::Instance, //
+use kernel_ext::sysfs::{
+    self,
+    Attribute,
+    Group, //
 };
+use vfio::mdev::Instance;
+
+/// An element of a list of attributes of the driver `D`.
+pub type Entry<D> = sysfs::Entry<Instance<EmulatedDevice<D>>>;
 
 /// The directory `migration`.
 pub(crate) struct MigrationAttributes<D>(PhantomData<D>);
 
 impl<D: Driver> Group for MigrationAttributes<D> {
+    type Data = Instance<EmulatedDevice<D>>;
+
     const NAME: &'static CStr = c"migration";
-    const ATTRIBUTES: &'static [Entry] = &[
-        Entry::of::<DeviceStateAttribute<D>>(),
-        Entry::of::<ProtocolAttribute<D>>(),
-        Entry::of::<WindowSizeAttribute<D>>(),
-        Entry::END,
+    const ATTRIBUTES: &'static [Entry<D>] = &[
+        sysfs::Entry::of::<DeviceStateAttribute<D>>(),
+        sysfs::Entry::of::<ProtocolAttribute<D>>(),
+        sysfs::Entry::of::<WindowSizeAttribute<D>>(),
+        sysfs::Entry::END,
     ];
+}
+
+/// The settings of a driver's devices, as files of a directory of each mdev.
+pub trait SettingDirectory: Driver {
+    /// Name of the directory.
+    const DIRECTORY: &'static CStr = c"";
+    /// The [`setting`]s, with [`Entry::END`](sysfs::Entry::END) at the end. Without a setting there is no
+    /// directory.
+    const SETTINGS: &'static [Entry<Self>] = &[sysfs::Entry::END];
 }
 
 /// The directory of the driver's settings.
 pub(crate) struct SettingAttributes<D>(PhantomData<D>);
 
-impl<D: Driver> Group for SettingAttributes<D> {
-    const NAME: &'static CStr = D::SETTINGS_DIRECTORY;
-    const ATTRIBUTES: &'static [Entry] = D::SETTINGS;
+impl<D: SettingDirectory> Group for SettingAttributes<D> {
+    type Data = Instance<EmulatedDevice<D>>;
+
+    const NAME: &'static CStr = D::DIRECTORY;
+    const ATTRIBUTES: &'static [Entry<D>] = D::SETTINGS;
 }
 
 /// The attribute of `S`, a setting of the driver `D`, which an open device refuses to change with `EBUSY`.
-pub const fn setting<D: Driver, S: Setting<Settings = D::Settings>>() -> Entry {
-    Entry::of::<SettingAttribute<D, S>>()
+pub const fn setting<D: Driver, S: Setting<Settings = D::Settings>>() -> Entry<D> {
+    sysfs::Entry::of::<SettingAttribute<D, S>>()
 }
 
 struct SettingAttribute<D, S>(PhantomData<(D, S)>);
 
 impl<D: Driver, S: Setting<Settings = D::Settings>> Attribute for SettingAttribute<D, S> {
-    type Data = EmulatedDevice<D>;
+    type Data = Instance<EmulatedDevice<D>>;
     type Value = S::Shown;
 
     const NAME: &'static CStr = S::NAME;
     const WRITABLE: bool = true;
     const ALLOWED: &'static str = S::ALLOWED;
 
-    fn show(mdev: &Instance<Self::Data>) -> Result<S::Shown> {
+    fn show(mdev: &Self::Data) -> Result<S::Shown> {
         S::show(&mdev.settings())
     }
 
-    fn store(mdev: &Instance<Self::Data>, text: &str) -> Result {
+    fn store(mdev: &Self::Data, text: &str) -> Result {
         // An open device answers EBUSY, even to a text that does not parse.
         mdev.change_settings(|_| Ok(()))?;
         let parsed = S::parse(text)?;
@@ -76,14 +90,14 @@ impl<D: Driver, S: Setting<Settings = D::Settings>> Attribute for SettingAttribu
 struct DeviceStateAttribute<D>(PhantomData<D>);
 
 impl<D: Driver> Attribute for DeviceStateAttribute<D> {
-    type Data = EmulatedDevice<D>;
+    type Data = Instance<EmulatedDevice<D>>;
     type Value = &'static str;
 
     const NAME: &'static CStr = c"device_state";
     const WRITABLE: bool = false;
     const ALLOWED: &'static str = "nothing";
 
-    fn show(mdev: &Instance<EmulatedDevice<D>>) -> Result<&'static str> {
+    fn show(mdev: &Self::Data) -> Result<&'static str> {
         Ok(mdev.state().map_or("closed", |state| state.name()))
     }
 }
@@ -93,18 +107,18 @@ impl<D: Driver> Attribute for DeviceStateAttribute<D> {
 struct ProtocolAttribute<D>(PhantomData<D>);
 
 impl<D: Driver> Attribute for ProtocolAttribute<D> {
-    type Data = EmulatedDevice<D>;
+    type Data = Instance<EmulatedDevice<D>>;
     type Value = Protocols;
 
     const NAME: &'static CStr = c"protocol";
     const WRITABLE: bool = true;
     const ALLOWED: &'static str = "any, v1 or v2";
 
-    fn show(mdev: &Instance<EmulatedDevice<D>>) -> Result<Protocols> {
+    fn show(mdev: &Self::Data) -> Result<Protocols> {
         Ok(mdev.protocols())
     }
 
-    fn store(mdev: &Instance<EmulatedDevice<D>>, text: &str) -> Result {
+    fn store(mdev: &Self::Data, text: &str) -> Result {
         EmulatedDevice::set_protocols(mdev, text.parse()?)
     }
 }
@@ -114,18 +128,18 @@ impl<D: Driver> Attribute for ProtocolAttribute<D> {
 struct WindowSizeAttribute<D>(PhantomData<D>);
 
 impl<D: Driver> Attribute for WindowSizeAttribute<D> {
-    type Data = EmulatedDevice<D>;
+    type Data = Instance<EmulatedDevice<D>>;
     type Value = usize;
 
     const NAME: &'static CStr = c"window_size";
     const WRITABLE: bool = true;
     const ALLOWED: &'static str = "a multiple of the page size, from one page to 16777216";
 
-    fn show(mdev: &Instance<EmulatedDevice<D>>) -> Result<usize> {
+    fn show(mdev: &Self::Data) -> Result<usize> {
         Ok(mdev.window_size().bytes())
     }
 
-    fn store(mdev: &Instance<EmulatedDevice<D>>, text: &str) -> Result {
+    fn store(mdev: &Self::Data, text: &str) -> Result {
         let bytes = text.parse().map_err(|_| EINVAL)?;
 
         mdev.set_window_size(WindowSize::new(bytes)?)

@@ -11,12 +11,6 @@ use kernel::{
     prelude::*, //
 };
 
-use vfio::attribute::{
-    Entry,
-    Group,
-    NoGroup, //
-};
-
 pub use vfio::mdev::Type;
 
 /// Default size of the data window in bytes.
@@ -60,11 +54,6 @@ pub trait Driver: Sized + Send + Sync + 'static {
     const NAME: &'static CStr;
     /// The types of mdev that can be made.
     const TYPES: &'static [Type];
-    /// Name of the directory of an mdev that has the attributes of [`Self::SETTINGS`].
-    const SETTINGS_DIRECTORY: &'static CStr = NoGroup::NAME;
-    /// The [`setting`](crate::attributes::setting)s that an administrator can choose, with [`Entry::END`] at
-    /// the end.
-    const SETTINGS: &'static [Entry] = NoGroup::ATTRIBUTES;
     /// How many mdevs of all types together there can be.
     const MAX_INSTANCES: u32;
 

@@ -39,7 +39,4 @@ pub use ::migration::{
     BLOCK_SIZE,
     CONFIGURATION_MAX, //
 };
-pub use vfio::{
-    attribute::Entry,
-    dma::Dma, //
-};
+pub use vfio::dma::Dma;

@@ -10,12 +10,13 @@ use core::{
     str::FromStr, //
 };
 use kernel::prelude::*;
-use vfio::{
-    device::{
-        Device,
-        Operations, //
-    },
-    refusal::Subject, //
+use kernel_ext::refusal::{
+    Refuse,
+    Subject, //
+};
+use vfio::device::{
+    Device,
+    Operations, //
 };
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -5,11 +5,11 @@
 use crate::{
     attributes::{
         MigrationAttributes,
-        SettingAttributes, //
+        SettingAttributes,
+        SettingDirectory, //
     },
     device::emulated::EmulatedDevice,
     driver::{
-        Driver,
         Type,
         WindowSize,
         WINDOW_SIZE_MAX, //
@@ -28,7 +28,7 @@ use vfio::{
 /// The mdev core's view of a driver.
 struct Glue<D>(PhantomData<D>);
 
-impl<D: Driver> mdev::Driver for Glue<D> {
+impl<D: SettingDirectory> mdev::Driver for Glue<D> {
     type Data = EmulatedDevice<D>;
     type Attributes = MigrationAttributes<D>;
     type MoreAttributes = SettingAttributes<D>;
@@ -49,14 +49,14 @@ impl<D: Driver> mdev::Driver for Glue<D> {
 }
 
 /// A registered driver. Dropping it removes its mdevs.
-pub struct Registration<D: Driver>(#[expect(dead_code)] mdev::Registration<Glue<D>>);
+pub struct Registration<D: SettingDirectory>(#[expect(dead_code)] mdev::Registration<Glue<D>>);
 
-impl<D: Driver> Registration<D> {
+impl<D: SettingDirectory> Registration<D> {
     /// Registers the driver for `module`.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if [`Driver::window_size`] is not allowed; `ENOMEM`, `EEXIST`, or what the mdev core
+    /// `EINVAL` if [`Driver::window_size`](crate::driver::Driver::window_size) is not allowed; `ENOMEM`, `EEXIST`, or what the mdev core
     /// returns.
     pub fn new(module: &'static ThisModule) -> Result<Self> {
         let window_size = D::window_size();

@@ -125,7 +125,7 @@ impl Statistics {
             refusals: [const { Atomic::new(0) }; CAUSES.len()],
             other_refusals: Atomic::new(0),
             dma_failures: Atomic::new(0),
-            dwells <- vfio::new_lock!(SpinLock, c"Statistics::dwells", Dwells {
+            dwells <- kernel_ext::new_lock!(SpinLock, c"Statistics::dwells", Dwells {
                 stop_copy: Dwell::new(),
                 resuming: Dwell::new(),
             }),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Files that the kernel opens for a device, see rust/vfio/file.rs.
+ * Files that the kernel opens for a device, see rust/kernel_ext/file.rs.
  */
 #ifndef _FERRY_FILE_H
 #define _FERRY_FILE_H

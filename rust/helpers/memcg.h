@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Memory cgroups, see rust/vfio/memcg.rs.
+ * Memory cgroups, see rust/kernel_ext/memcg.rs.
  */
 #ifndef _FERRY_MEMCG_H
 #define _FERRY_MEMCG_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Copies from and to pages that a user may be writing, for
- * rust/vfio/shared_pages.rs.
+ * rust/kernel_ext/shared_pages.rs.
  */
 #ifndef _FERRY_SHARED_PAGES_H
 #define _FERRY_SHARED_PAGES_H

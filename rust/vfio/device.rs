@@ -9,7 +9,6 @@
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h)
 
 use crate::{
-    const_char_ptr,
     dma::{
         self,
         Dma, //
@@ -19,15 +18,10 @@ use crate::{
     irq,
     mdev,
     migration,
-    refusal::{
-        Refusals,
-        Subject, //
-    },
     region, //
 };
 use core::{
     cell::UnsafeCell,
-    fmt::Display,
     marker::PhantomData,
     mem::{
         align_of,
@@ -58,12 +52,18 @@ use kernel::{
         Mm, //
     },
     prelude::*,
+    str::as_char_ptr_in_const_context,
     sync::{
         aref::ARef,
         Arc, //
     },
     types::Opaque,
     uaccess::UserPtr, //
+};
+use kernel_ext::refusal::{
+    Refusals,
+    Refuse,
+    Subject, //
 };
 
 /// What a driver of a VFIO device implements, `struct vfio_device_ops`.
@@ -239,20 +239,6 @@ impl<T: Operations> Device<T> {
         // SAFETY: By the type invariants the work is initialised.
         unsafe { bindings::cancel_work_sync(self.work.get()) };
     }
-
-    /// Logs, at a limited rate, that `what` was refused with `error` because of `reason`, and returns
-    /// `error`.
-    pub fn refused(
-        &self,
-        subject: Subject,
-        what: &str,
-        reason: &dyn Display,
-        error: Error,
-    ) -> Error {
-        self.refusals()
-            .log(self.as_ref(), subject, what, reason, error);
-        error
-    }
 }
 
 impl<T: Operations> Deref for Device<T> {
@@ -260,6 +246,12 @@ impl<T: Operations> Deref for Device<T> {
 
     fn deref(&self) -> &T {
         &self.data
+    }
+}
+
+impl<T: Operations> Refuse for Device<T> {
+    fn refusals(&self) -> &Refusals {
+        T::refusals(self)
     }
 }
 
@@ -399,7 +391,7 @@ impl<T: Operations> Device<T> {
 
 impl<T: Operations> VTable<T> {
     const VTABLE: vfio_bindings::vfio_device_ops = vfio_bindings::vfio_device_ops {
-        name: const_char_ptr(T::NAME).cast_mut(),
+        name: as_char_ptr_in_const_context(T::NAME).cast_mut(),
         init: None,
         release: Some(Self::release_callback),
         #[cfg(CONFIG_IOMMUFD)]

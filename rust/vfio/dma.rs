@@ -13,10 +13,7 @@
 //!
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h), `vfio_dma_rw()`
 
-use crate::{
-    dma_log::DmaLog,
-    file::Cached, //
-};
+use crate::dma_log::DmaLog;
 use core::{
     cell::RefCell,
     fmt::{
@@ -35,6 +32,7 @@ use kernel::{
     prelude::*,
     sync::aref::ARef, //
 };
+use kernel_ext::file::Cached;
 
 /// Which way an access goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -37,6 +37,7 @@ use kernel::{
     prelude::*,
     sync::Mutex, //
 };
+use kernel_ext::new_lock;
 
 /// How many pages a log has at most, whatever the user asks for: 8 MiB of bits. Where there is more
 /// memory than that, its pages are larger.
@@ -115,7 +116,7 @@ impl DmaLog {
     /// A log that is stopped.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            log <- crate::new_lock!(Mutex, c"DmaLog::log", None),
+            log <- new_lock!(Mutex, c"DmaLog::log", None),
         })
     }
 

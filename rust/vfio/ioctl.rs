@@ -9,8 +9,7 @@ use crate::{
         Device,
         Operations, //
     },
-    irq,
-    refusal::Subject, //
+    irq, //
 };
 use core::mem::{
     offset_of,
@@ -23,6 +22,10 @@ use kernel::{
         UserPtr,
         UserSlice, //
     },
+};
+use kernel_ext::refusal::{
+    Refuse,
+    Subject, //
 };
 
 /// What `VFIO_DEVICE_GET_INFO` tells.

@@ -22,16 +22,15 @@
 
 pub use crate::routing::Index;
 use crate::{
-    eventfd::{
-        EventFd,
-        Signalled,
-        Virqfd, //
-    },
     routing::{
         self,
         OtherEnabled,
         Trigger,
         Vector, //
+    },
+    virqfd::{
+        Signalled,
+        Virqfd, //
     },
 };
 use kernel::{
@@ -47,6 +46,10 @@ use kernel::{
         Mutex,
         SpinLock, //
     },
+};
+use kernel_ext::{
+    eventfd::EventFd,
+    new_lock, //
 };
 
 impl Index {
@@ -184,7 +187,7 @@ impl Interrupts {
                 }
                 Arc::pin_init(
                     pin_init!(Router {
-                        routing <- crate::new_lock!(
+                        routing <- new_lock!(
                             SpinLock,
                             c"Router::routing",
                             Routing::new(vectors)
@@ -194,8 +197,8 @@ impl Interrupts {
                     GFP_KERNEL_ACCOUNT,
                 )?
             },
-            unmask_listener <- crate::new_lock!(Mutex, c"Interrupts::unmask_listener", None),
-            request <- crate::new_lock!(SpinLock, c"Interrupts::request", None),
+            unmask_listener <- new_lock!(Mutex, c"Interrupts::unmask_listener", None),
+            request <- new_lock!(SpinLock, c"Interrupts::request", None),
             counts,
         })
     }

@@ -9,17 +9,13 @@
 //! C header: [`include/linux/mdev.h`](srctree/include/linux/mdev.h)
 
 use crate::{
-    attribute,
-    class::ClassDevice,
     device::{
         Operations,
         Registration as VfioRegistration, //
     },
-    migration,
-    refusal::Subject, //
+    migration, //
 };
 use core::{
-    fmt::Display,
     marker::{
         PhantomData,
         PhantomPinned, //
@@ -35,8 +31,7 @@ use kernel::{
     },
     ffi::{
         c_char,
-        c_int,
-        c_void, //
+        c_int, //
     },
     prelude::*,
     sync::{
@@ -48,6 +43,15 @@ use kernel::{
         Opaque, //
     },
     ThisModule, //
+};
+use kernel_ext::{
+    class::ClassDevice,
+    new_lock,
+    refusal::{
+        Refusals,
+        Refuse, //
+    },
+    sysfs, //
 };
 
 /// A mediated device.
@@ -148,29 +152,6 @@ impl<T: Operations> Instance<T> {
         }
         Ok(())
     }
-
-    /// Logs, at a limited rate, that `what` was refused with `error` because of `reason`, and returns
-    /// `error`.
-    pub fn refused(
-        &self,
-        subject: Subject,
-        what: &str,
-        reason: &dyn Display,
-        error: Error,
-    ) -> Error {
-        let refusals = self.data.refusals();
-        refusals.log(self.as_ref(), subject, what, reason, error);
-        error
-    }
-
-    /// # Safety
-    ///
-    /// `ptr` must be the driver data of an mdev that is bound to a driver of `T`, and stay so during the
-    /// lifetime.
-    pub(crate) unsafe fn borrow<'a>(ptr: *mut c_void) -> Option<&'a Self> {
-        // SAFETY: By the requirement it is NULL or what the probe made.
-        unsafe { ptr.cast::<Self>().as_ref() }
-    }
 }
 
 impl<T: Operations> Deref for Instance<T> {
@@ -178,6 +159,12 @@ impl<T: Operations> Deref for Instance<T> {
 
     fn deref(&self) -> &T {
         &self.data
+    }
+}
+
+impl<T: Operations> Refuse for Instance<T> {
+    fn refusals(&self) -> &Refusals {
+        self.data.refusals()
     }
 }
 
@@ -193,9 +180,9 @@ pub trait Driver: Sized + 'static {
     /// The private data of an mdev and of its VFIO device.
     type Data: Operations;
     /// Sysfs attributes of a device.
-    type Attributes: attribute::Group;
+    type Attributes: sysfs::Group<Data = Instance<Self::Data>>;
     /// Sysfs attributes in a second directory.
-    type MoreAttributes: attribute::Group;
+    type MoreAttributes: sysfs::Group<Data = Instance<Self::Data>>;
 
     /// Name of the driver, and of the class and the parent device.
     const NAME: &'static CStr;
@@ -301,10 +288,11 @@ impl<T: Driver> Registration<T> {
                 name: T::NAME.as_char_ptr(),
                 // The mdev core leaves it to the driver; with it an open device holds the module.
                 owner: module.as_ptr(),
-                dev_groups: attribute::Groups::<T::Attributes, T::MoreAttributes>::LIST
-                    .as_ptr()
-                    .cast_mut()
-                    .cast(),
+                // SAFETY: The driver data of a device is an `Instance<T::Data>` from the probe to the
+                // remove, and the files are removed before that.
+                dev_groups: unsafe {
+                    sysfs::Groups::<T::Attributes, T::MoreAttributes>::dev_groups()
+                },
                 ..Default::default()
             },
         }
@@ -367,7 +355,7 @@ impl<T: Driver> Registration<T> {
                 pin_init!(Instance {
                     mdev: NonNull::from(device).cast(),
                     data,
-                    vfio <- crate::new_lock!(Mutex, c"Instance::vfio", Some(registration)),
+                    vfio <- new_lock!(Mutex, c"Instance::vfio", Some(registration)),
                 }),
                 GFP_KERNEL,
             )?;

@@ -7,12 +7,14 @@
 //!
 //! C header: `include/trace/events/ferry.h`
 
-use crate::attribute::Text;
 use core::fmt::{
     Display,
     Write, //
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    str::Formatter, //
+};
 
 /// Longest reason that is traced, in bytes; the rest is cut off.
 const REASON_MAX: usize = 160;
@@ -83,7 +85,7 @@ pub fn refusal(device: &CStr, state: u32, errno: i32, reason: &dyn Display) {
     if is_enabled!(__tracepoint_vfio_migration_refusal) {
         let mut buffer = [0; REASON_MAX + 1];
         // A reason that is too long is cut; the last byte stays NUL.
-        let _cut = write!(Text::new(&mut buffer[..REASON_MAX]), "{reason}");
+        let _cut = write!(Formatter::new(&mut buffer[..REASON_MAX]), "{reason}");
         // SAFETY: As for `state()`; `buffer` ends with a NUL byte.
         unsafe {
             vfio_bindings::rust_do_trace_vfio_migration_refusal(

@@ -25,14 +25,17 @@ use crate::{
     },
 };
 use ferry_core::{
-    attributes::setting,
+    attributes::{
+        setting,
+        Entry,
+        SettingDirectory, //
+    },
     driver::{
         Driver,
         Type, //
     },
     model::Log,
-    registration::Registration,
-    Entry, //
+    registration::Registration, //
 };
 use kernel::prelude::*;
 use nvme::Controller;
@@ -56,6 +59,18 @@ const LBA_SHIFTS: [u8; 2] = [9, 12];
 
 struct NvmeDriver;
 
+impl SettingDirectory for NvmeDriver {
+    const DIRECTORY: &'static CStr = c"nvme";
+    const SETTINGS: &'static [Entry<Self>] = &[
+        setting::<Self, Capacity>(),
+        setting::<Self, FilePath>(),
+        setting::<Self, Queues>(),
+        setting::<Self, Serial>(),
+        setting::<Self, StoreAttribute>(),
+        Entry::<Self>::END,
+    ];
+}
+
 impl Driver for NvmeDriver {
     type Model = NvmeDevice;
     type Settings = NvmeSettings;
@@ -74,15 +89,6 @@ impl Driver for NvmeDriver {
             description:
                 c"NVMe 1.4 controller with one namespace of 4096-byte logical blocks; live-migrates",
         },
-    ];
-    const SETTINGS_DIRECTORY: &'static CStr = c"nvme";
-    const SETTINGS: &'static [Entry] = &[
-        setting::<Self, Capacity>(),
-        setting::<Self, FilePath>(),
-        setting::<Self, Queues>(),
-        setting::<Self, Serial>(),
-        setting::<Self, StoreAttribute>(),
-        Entry::END,
     ];
     const MAX_INSTANCES: u32 = 1024;
 

@@ -25,20 +25,20 @@
 
 use ferry_core::Dma;
 use kernel::prelude::*;
+use kernel_ext::{
+    file::{
+        Access,
+        File,
+        FileName, //
+    },
+    memcg::MemoryCgroup, //
+};
 use nvme::{
     BackendError,
     BlockBackend,
     MemoryError,
     CAPACITY_MIN,
     CAPACITY_UNIT, //
-};
-use vfio::{
-    file::{
-        Access,
-        File,
-        FileName, //
-    },
-    memcg::MemoryCgroup,
 };
 
 /// Bytes that are transferred at once between the page cache and the guest, where they do not go

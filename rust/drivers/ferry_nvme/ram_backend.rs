@@ -18,6 +18,10 @@ use kernel::{
     alloc::AllocError,
     prelude::*, //
 };
+use kernel_ext::memcg::{
+    cond_resched,
+    MemoryCgroup, //
+};
 use migration::{
     migrated_blocks::is_zero,
     Dirty,
@@ -29,10 +33,6 @@ use nvme::{
     BackendError, //
     BlockBackend,
     MemoryError,
-};
-use vfio::memcg::{
-    cond_resched,
-    MemoryCgroup, //
 };
 use vfio_uapi::Errno;
 

@@ -19,6 +19,7 @@ use kernel::{
     str::CString,
     sync::Arc, //
 };
+use kernel_ext::file::FileName;
 use nvme::{
     CAPACITY_MAX,
     CAPACITY_MIN,
@@ -27,7 +28,6 @@ use nvme::{
     QUEUE_PAIRS_MIN,
     SERIAL_SIZE, //
 };
-use vfio::file::FileName;
 
 /// Default capacity in bytes.
 const CAPACITY_DEFAULT: u64 = 64 << 20;

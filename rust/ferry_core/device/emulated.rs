@@ -33,16 +33,18 @@ use kernel::{
         SpinLock, //
     },
 };
+use kernel_ext::{
+    new_lock,
+    refusal::Refusals,
+    shared_pages::SharedPages, //
+};
 use vfio::{
     dma_log::DmaLog,
     irq::{
         self,
         Interrupts, //
     },
-    new_lock,
-    refusal::Refusals,
-    region::pci,
-    shared_pages::SharedPages, //
+    region::pci, //
 };
 use vfio_uapi::v1::State;
 
@@ -50,7 +52,7 @@ const BARS: usize = (pci::BAR5 - pci::BAR0 + 1) as usize;
 
 /// The private data of a mediated device. For its lock order see the crate's documentation.
 #[pin_data]
-pub(crate) struct EmulatedDevice<D: Driver> {
+pub struct EmulatedDevice<D: Driver> {
     #[pin]
     pub(super) migration: Mutex<Migration<D>>,
     /// The device model, present while the device is open.

@@ -20,9 +20,12 @@ use kernel::{
     prelude::*,
     sync::atomic::Relaxed, //
 };
+use kernel_ext::refusal::{
+    Refuse,
+    Subject, //
+};
 use vfio::{
     device::Device,
-    refusal::Subject,
     region::pci, //
 };
 

@@ -30,11 +30,14 @@ use kernel::{
         Arc, //
     },
 };
-use vfio::{
-    device::Device,
-    refusal::Subject,
+use kernel_ext::{
+    refusal::{
+        Refuse,
+        Subject, //
+    },
     shared_pages::SharedPages, //
 };
+use vfio::device::Device;
 
 /// Bytes of the buffer through which a resume receives blocks.
 const BLOCK_BUFFER: usize = 16 * BLOCK_SIZE;

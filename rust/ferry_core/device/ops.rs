@@ -34,6 +34,11 @@ use kernel::{
         UserSlice, //
     },
 };
+use kernel_ext::refusal::{
+    Refusals,
+    Refuse,
+    Subject, //
+};
 use vfio::{
     device::{
         Device,
@@ -50,10 +55,6 @@ use vfio::{
     },
     ioctl::DeviceInfo,
     irq,
-    refusal::{
-        Refusals,
-        Subject, //
-    },
     region::{
         self,
         pci,

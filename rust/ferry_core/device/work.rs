@@ -10,10 +10,13 @@ use crate::{
         Work, //
     },
 };
+use kernel_ext::refusal::{
+    Refuse,
+    Subject, //
+};
 use vfio::{
     device::Device,
-    dma::Dma,
-    refusal::Subject, //
+    dma::Dma, //
 };
 
 /// Parts of the work that a worker does before it queues itself again, each under the lock `live`.

@@ -21,10 +21,11 @@ use kernel::{
     prelude::*,
     sync::atomic::Relaxed, //
 };
-use vfio::{
-    device::Device,
-    refusal::Subject, //
+use kernel_ext::refusal::{
+    Refuse,
+    Subject, //
 };
+use vfio::device::Device;
 use vfio_uapi::Errno;
 
 /// The engine's view of the device: executes its steps, and tells tracepoints, statistics and the log of

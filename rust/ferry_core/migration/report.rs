@@ -13,10 +13,11 @@ use ::migration::{
 };
 use core::fmt::Display;
 use kernel::prelude::*;
-use vfio::{
-    refusal::Subject,
-    trace, //
+use kernel_ext::refusal::{
+    Refuse,
+    Subject, //
 };
+use vfio::trace;
 use vfio_uapi::v1::State;
 
 impl<D: Driver> EnginePort<'_, D> {

@@ -20,6 +20,10 @@ use ::migration::{
     Window, //
 };
 use kernel::prelude::*;
+use kernel_ext::refusal::{
+    Refuse,
+    Subject, //
+};
 use vfio::{
     device::Device,
     migration::{
@@ -29,7 +33,6 @@ use vfio::{
         MigrationOperations,
         BUFFER_SIZE, //
     },
-    refusal::Subject, //
 };
 use vfio_uapi::v2::{
     Flags,

@@ -10,7 +10,7 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
-use vfio::shared_pages::SharedPages;
+use kernel_ext::shared_pages::SharedPages;
 
 /// The migration region of an open device.
 pub(crate) type Region = MigrationRegion<DataWindow, StateBuffer>;

@@ -21,7 +21,12 @@ const HEAD: usize = 3;
 const LICENCE: &str = "SPDX-License-Identifier: GPL-2.0";
 
 /// The only places that may have `unsafe` blocks.
-const UNSAFE_PLACES: [&str; 3] = ["rust/vfio/", "rust/bindings/", "tools/vfio-client/"];
+const UNSAFE_PLACES: [&str; 4] = [
+    "rust/kernel_ext/",
+    "rust/vfio/",
+    "rust/bindings/",
+    "tools/vfio-client/",
+];
 
 /// The files without a place for a licence line: texts of licences, and what cargo writes.
 const WITHOUT_LICENCE: [&str; 3] = ["COPYING", "LICENSES/", "Cargo.lock"];

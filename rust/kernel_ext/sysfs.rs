@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sysfs attributes of a mediated device.
+//! Sysfs attributes of a device that a driver is bound to.
 //!
-//! The driver core makes the files after the device's probe has succeeded and removes them, waiting
-//! for whoever is inside, before the device is removed: an attribute always finds its device.
+//! The driver core makes the files after the device's probe has succeeded, and removes them before the
+//! device is removed, after waiting for reads and writes under way: an attribute always finds the
+//! driver's data.
 //!
 //! C headers: [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h),
 //! [`include/linux/device.h`](srctree/include/linux/device.h)
 
-use crate::{
-    const_char_ptr,
-    device::Operations,
-    mdev::Instance,
-    refusal::Subject, //
+use crate::refusal::{
+    Refuse,
+    Subject, //
 };
 use core::{
     fmt::{
@@ -27,21 +26,25 @@ use kernel::{
     error::from_result,
     ffi::c_char,
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    str::{
+        as_char_ptr_in_const_context,
+        Formatter, //
+    },
 };
 
-/// One file.
+/// A file of a device.
 pub trait Attribute: 'static {
-    /// The driver's data of the mdevs whose attribute it is.
-    type Data: Operations;
+    /// The driver data of the devices that have the file.
+    type Data: Refuse + 'static;
     /// What a read shows, followed by a newline.
     type Value: Display;
 
     /// Name of the file.
     const NAME: &'static CStr;
-    /// Whether root can write it.
+    /// Whether root can write the file.
     const WRITABLE: bool;
-    /// What can be stored, in words, for the log line about a write that gets `EINVAL`.
+    /// The values that can be stored, in words, for the log line about a write that gets `EINVAL`.
     const ALLOWED: &'static str;
 
     /// Serves a read.
@@ -49,63 +52,70 @@ pub trait Attribute: 'static {
     /// # Errors
     ///
     /// What the user's `read()` gets.
-    fn show(mdev: &Instance<Self::Data>) -> Result<Self::Value>;
+    fn show(data: &Self::Data) -> Result<Self::Value>;
 
     /// Serves a write of `text`, without its last newline.
     ///
     /// # Errors
     ///
     /// What the user's `write()` gets.
-    fn store(_mdev: &Instance<Self::Data>, _text: &str) -> Result {
+    fn store(_data: &Self::Data, _text: &str) -> Result {
         Err(EPERM)
     }
 }
 
-/// An element of a NULL-terminated list of attributes.
+/// An element of a NULL-terminated list of attributes of devices with the driver data `D`.
 #[repr(transparent)]
-pub struct Entry(*mut bindings::attribute);
+pub struct Entry<D>(*mut bindings::attribute, PhantomData<fn(&D)>);
 
-impl Entry {
+impl<D: Refuse + 'static> Entry<D> {
     /// The end of a list.
-    pub const END: Self = Self(core::ptr::null_mut());
+    pub const END: Self = Self(core::ptr::null_mut(), PhantomData);
 
     /// The attribute `A`.
-    pub const fn of<A: Attribute>() -> Self {
-        // The driver core only reads it.
-        Self((&raw const Table::<A>::ATTRIBUTE_REF.attr).cast_mut())
+    pub const fn of<A: Attribute<Data = D>>() -> Self {
+        // The driver core only reads the attribute.
+        Self(
+            (&raw const Table::<A>::ATTRIBUTE_REF.attr).cast_mut(),
+            PhantomData,
+        )
     }
 }
 
 /// A directory of attributes.
 pub trait Group: 'static {
+    /// The driver data of the devices that have the directory.
+    type Data: Refuse + 'static;
+
     /// Name of the directory.
     const NAME: &'static CStr;
-    /// Its files, with [`Entry::END`] at the end.
-    const ATTRIBUTES: &'static [Entry];
+    /// Files of the directory, with [`Entry::END`] at the end. Without files there is no directory.
+    const ATTRIBUTES: &'static [Entry<Self::Data>];
 }
 
-/// No directory.
-pub struct NoGroup;
-
-impl Group for NoGroup {
-    const NAME: &'static CStr = c"";
-    const ATTRIBUTES: &'static [Entry] = &[Entry::END];
-}
-
-/// The directories of a device: those of the framework and those of the driver.
+/// The directories of a device: `A`, which is the framework's, and `B`, which is the driver's.
 pub struct Groups<A, B>(PhantomData<(A, B)>);
 
-impl<A: Group, B: Group> Groups<A, B> {
-    /// The NULL-terminated list that the driver core takes.
-    pub(crate) const LIST: &'static [*const bindings::attribute_group; 3] = &[
+impl<A: Group, B: Group<Data = A::Data>> Groups<A, B> {
+    const LIST: &'static [*const bindings::attribute_group; 3] = &[
         GroupTable::<A>::POINTER,
         GroupTable::<B>::POINTER,
         core::ptr::null(),
     ];
+
+    /// The NULL-terminated list for `dev_groups` of a `struct device_driver`.
+    ///
+    /// # Safety
+    ///
+    /// While a device is bound to that driver, the device's driver data must be NULL or point to a valid
+    /// `A::Data`, from before the probe returns until the driver core has removed the files.
+    pub const unsafe fn dev_groups() -> *mut *const bindings::attribute_group {
+        Self::LIST.as_ptr().cast_mut()
+    }
 }
 
 /// The C structures of group `G`.
-pub(crate) struct GroupTable<G>(PhantomData<G>);
+struct GroupTable<G>(PhantomData<G>);
 
 impl<G: Group> GroupTable<G> {
     const GROUP: bindings::attribute_group = {
@@ -118,7 +128,7 @@ impl<G: Group> GroupTable<G> {
         );
 
         let mut group: bindings::attribute_group = pin_init::zeroed();
-        group.name = const_char_ptr(G::NAME);
+        group.name = as_char_ptr_in_const_context(G::NAME);
         group.__bindgen_anon_2.attrs = G::ATTRIBUTES.as_ptr().cast_mut().cast();
         group
     };
@@ -137,7 +147,7 @@ struct Table<A>(PhantomData<A>);
 impl<A: Attribute> Table<A> {
     const ATTRIBUTE: bindings::device_attribute = {
         let mut attribute: bindings::device_attribute = pin_init::zeroed();
-        attribute.attr.name = const_char_ptr(A::NAME);
+        attribute.attr.name = as_char_ptr_in_const_context(A::NAME);
         attribute.attr.mode = if A::WRITABLE { 0o644 } else { 0o444 };
         attribute.__bindgen_anon_1.show = Some(Self::show_callback);
         attribute.__bindgen_anon_2.store = Some(Self::store_callback);
@@ -152,16 +162,16 @@ impl<A: Attribute> Table<A> {
 
     /// # Safety
     ///
-    /// `dev` must be a mediated device that [`crate::mdev`] has bound to a driver whose data are
-    /// `A::Data`, and stay bound during the lifetime.
-    unsafe fn instance<'a>(dev: *mut bindings::device) -> Result<&'a Instance<A::Data>> {
-        // SAFETY: By the function's requirement the driver data is that of `mdev`'s probe.
-        unsafe { Instance::borrow(bindings::dev_get_drvdata(dev)) }.ok_or(ENODEV)
+    /// `dev` must be bound, during the lifetime, to a driver that got the attribute by
+    /// [`Groups::dev_groups`].
+    unsafe fn data<'a>(dev: *mut bindings::device) -> Result<&'a A::Data> {
+        // SAFETY: By the function's requirement, and that of `Groups::dev_groups()`.
+        unsafe { bindings::dev_get_drvdata(dev).cast::<A::Data>().as_ref() }.ok_or(ENODEV)
     }
 
     /// # Safety
     ///
-    /// Called by the driver core with a bound device and a buffer of one page.
+    /// Called by the driver core with a device as [`Self::data`] wants it and a buffer of one page.
     unsafe extern "C" fn show_callback(
         dev: *mut bindings::device,
         _attribute: *mut bindings::device_attribute,
@@ -172,17 +182,17 @@ impl<A: Attribute> Table<A> {
 
         from_result(|| {
             // SAFETY: By the function's requirement.
-            let value = A::show(unsafe { Self::instance(dev)? })?;
-            let mut text = Text::new(page);
+            let value = A::show(unsafe { Self::data(dev)? })?;
+            let mut text = Formatter::new(page);
             writeln!(text, "{value}").map_err(|_| EOVERFLOW)?;
             // A page's size fits.
-            Ok(text.len as isize)
+            Ok(text.bytes_written() as isize)
         })
     }
 
     /// # Safety
     ///
-    /// Called by the driver core with a bound device and `count` bytes.
+    /// Called by the driver core with a device as [`Self::data`] wants it and `count` bytes.
     unsafe extern "C" fn store_callback(
         dev: *mut bindings::device,
         _attribute: *mut bindings::device_attribute,
@@ -196,13 +206,13 @@ impl<A: Attribute> Table<A> {
             let text = core::str::from_utf8(bytes).map_err(|_| EINVAL)?;
             let text = text.strip_suffix('\n').unwrap_or(text);
             // SAFETY: By the function's requirement.
-            let mdev = unsafe { Self::instance(dev)? };
-            A::store(mdev, text).map_err(|error| {
+            let data = unsafe { Self::data(dev)? };
+            A::store(data, text).map_err(|error| {
                 let (but, allowed) = match error {
                     EINVAL => (", but ", A::ALLOWED),
                     _ => ("", ""),
                 };
-                mdev.refused(
+                data.refused(
                     Subject::Attribute,
                     Self::FILE,
                     &format_args!("'{}' cannot be stored{but}{allowed}", text.escape_debug()),
@@ -211,33 +221,5 @@ impl<A: Attribute> Table<A> {
             })?;
             isize::try_from(count).map_err(|_| EINVAL)
         })
-    }
-}
-
-/// Text that is being written into a buffer.
-pub(crate) struct Text<'a> {
-    buffer: &'a mut [u8],
-    len: usize,
-}
-
-impl<'a> Text<'a> {
-    pub(crate) fn new(buffer: &'a mut [u8]) -> Self {
-        Self { buffer, len: 0 }
-    }
-}
-
-impl Write for Text<'_> {
-    /// Writes what there is room for, and fails if that is not all.
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        let room = self.buffer.get_mut(self.len..).ok_or(core::fmt::Error)?;
-        let len = room.len().min(text.len());
-        room[..len].copy_from_slice(&text.as_bytes()[..len]);
-        self.len += len;
-
-        if len == text.len() {
-            Ok(())
-        } else {
-            Err(core::fmt::Error)
-        }
     }
 }

@@ -115,6 +115,20 @@ impl Refusals {
     }
 }
 
+/// A device whose refusals are logged.
+pub trait Refuse: AsRef<device::Device> {
+    /// The refusals of the device.
+    fn refusals(&self) -> &Refusals;
+
+    /// Logs, at a limited rate, that `what` was refused with `error` because of `reason`, and returns
+    /// `error`.
+    fn refused(&self, subject: Subject, what: &str, reason: &dyn Display, error: Error) -> Error {
+        self.refusals()
+            .log(self.as_ref(), subject, what, reason, error);
+        error
+    }
+}
+
 /// The end of a line before which others were swallowed.
 struct Swallowed(u32);
 

@@ -31,7 +31,7 @@ use kernel::{
 /// Bytes in the page cache, lent for a moment.
 ///
 /// Whoever else can write to the file may change them meanwhile, so nobody gets a reference to them.
-/// [`Dma::write_cached`](crate::dma::Dma::write_cached) copies them.
+/// C code may copy them from [`Self::as_ptr`].
 ///
 /// # Invariants
 ///
@@ -68,7 +68,9 @@ impl Cached<'_> {
         taken
     }
 
-    pub(crate) fn as_ptr(&self) -> *const u8 {
+    /// The first byte. By the type's invariants [`Self::len`] bytes are mapped there during the lifetime;
+    /// anybody may be writing them.
+    pub fn as_ptr(&self) -> *const u8 {
         self.bytes
     }
 }
