@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Doorbells that were written and did not reach the controller yet.
+//! Doorbells that were written and did not reach the controller yet, section 3.1.24.
 
 use core::sync::atomic::{
     AtomicU32,
@@ -8,17 +8,17 @@ use core::sync::atomic::{
     Ordering, //
 };
 
-use crate::parameters::QUEUE_PAIRS_MAX;
-use crate::registers::{
-    is_aligned,
+use crate::function::MSIX_TABLE;
+use crate::parameters::PAIRS;
+use crate::registers::is_aligned;
+use crate::spec::registers::{
     DOORBELLS,
-    DOORBELLS_END,
     DOORBELL_SIZE, //
 };
 
-/// Pairs of doorbells: the admin queue's and one for each pair of I/O queues.
-pub(crate) const PAIRS: usize = QUEUE_PAIRS_MAX as usize + 1;
-/// Number of doorbells.
+/// Where the area of the doorbells ends.
+pub(crate) const DOORBELLS_END: u64 = MSIX_TABLE;
+/// Number of doorbells: a pair for each pair of queues.
 pub(crate) const COUNT: usize = 2 * PAIRS;
 
 /// The bit of the set that stands for all doorbells that do not exist.
@@ -27,17 +27,17 @@ const UNKNOWN: u32 = COUNT as u32;
 /// Doorbells that were written and did not reach the controller yet.
 ///
 /// Writing one takes neither a lock nor the controller, so that a virtual processor is back in its
-/// guest at once. A doorbell that is written twice before the worker comes has its last value, as the
-/// tail or head of a queue that it is.
+/// guest at once. A doorbell that is written twice before the worker comes has its last value: it is a
+/// tail or a head of a queue.
 #[derive(Debug)]
 pub struct Doorbells {
-    /// Which doorbells were written.
+    /// The set of doorbells that were written, as bits.
     posted: AtomicU64,
-    /// What was written, in the order of the registers.
+    /// The values that were written, in the order of the registers.
     values: [AtomicU32; COUNT],
 }
 
-/// The doorbells that [`Doorbells`] had.
+/// The doorbells that were taken from [`Doorbells`].
 #[derive(Debug)]
 pub(crate) struct Posted<'a> {
     doorbells: &'a Doorbells,
@@ -49,16 +49,16 @@ pub(crate) struct Posted<'a> {
 pub(crate) enum Doorbell {
     /// Tail of a submission queue.
     SubmissionTail {
-        /// Which queue.
+        /// Number of the queue.
         queue: usize,
-        /// What was written.
+        /// The value that was written.
         value: u32,
     },
     /// Head of a completion queue.
     CompletionHead {
-        /// Which queue.
+        /// Number of the queue.
         queue: usize,
-        /// What was written.
+        /// The value that was written.
         value: u32,
     },
     /// A doorbell that does not exist.
@@ -74,13 +74,13 @@ impl Doorbells {
         }
     }
 
-    /// Takes a write of `bytes` at `offset` of the registers if it is one of a doorbell.
+    /// Takes a write of `bytes` at `offset` of the registers if it lies in the area of the doorbells.
     ///
-    /// Returns whether it is. The worker has to run then.
+    /// Returns whether it does. The worker has to run then.
     ///
-    /// A doorbell takes whole aligned words of 32 bits, and a write of 64 bits is two of them; what the
-    /// specification leaves undefined, a write of another width to the area of the doorbells, is
-    /// taken and has no effect.
+    /// A doorbell takes whole aligned words of 32 bits, and a write of 64 bits is two of them. A write of
+    /// another width to the area of the doorbells, which the specification leaves undefined, is taken
+    /// and has no effect.
     pub fn post(&self, offset: u64, bytes: &[u8]) -> bool {
         if !(DOORBELLS..DOORBELLS_END).contains(&offset) {
             return false;
@@ -95,30 +95,30 @@ impl Doorbells {
             let slot = usize::try_from(index).ok().and_then(|i| self.values.get(i));
             let bit = match slot {
                 Some(slot) => {
-                    // Whoever sees the value sees what the guest wrote to its queue before: it may be
-                    // a later one than that whose bit was taken.
+                    // A thread that sees the value sees what the guest wrote to its queue before: the
+                    // value may be a later one than the one whose bit was taken.
                     slot.store(u32::from_le_bytes(value), Ordering::Release);
                     index as u32
                 }
                 None => UNKNOWN,
             };
-            // Whoever sees the bit sees the value.
+            // A thread that sees the bit sees the value.
             self.posted.fetch_or(1 << bit, Ordering::Release);
         }
         true
     }
 
-    /// Whether some doorbell was written and not taken yet.
+    /// Returns whether a doorbell was written and not taken yet.
     pub fn is_posted(&self) -> bool {
         self.posted.load(Ordering::Relaxed) != 0
     }
 
-    /// Forgets what was written.
+    /// Drops all that was written.
     pub fn clear(&self) {
         self.posted.swap(0, Ordering::Acquire);
     }
 
-    /// Takes what was written, in no order.
+    /// Takes the doorbells that were written, in no order.
     pub(crate) fn take(&self) -> Posted<'_> {
         // Most calls find nothing; a look leaves the cache line where it is.
         let posted = if self.is_posted() {
@@ -158,7 +158,7 @@ impl Iterator for Posted<'_> {
 }
 
 impl Doorbell {
-    /// Returns the doorbell with number `index`, which has `value`.
+    /// Returns the doorbell with number `index`, which was written with `value`.
     pub(crate) fn decode(index: usize, value: u32) -> Self {
         if index >= COUNT {
             return Self::Unknown;
@@ -169,4 +169,9 @@ impl Doorbell {
             _ => Self::CompletionHead { queue, value },
         }
     }
+}
+
+/// Returns the queue position that a doorbell's `value` has; the other bits are reserved.
+pub(crate) fn position(value: u32) -> u32 {
+    value & u32::from(u16::MAX)
 }

@@ -1,75 +1,52 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Asynchronous events, section 5.2.
+//! Asynchronous events that wait to be reported, and the requests for them, section 5.2.
 
-use crate::log::LogPage;
+use device_model::saved_state::{
+    check_bits,
+    StateError,
+    StateReader,
+    StateWriter, //
+};
+
+use crate::spec::event::{
+    self,
+    Event,
+    EventType, //
+};
+use crate::spec::log_page::LogPage;
 
 /// The most outstanding requests.
 pub(crate) const REQUESTS_MAX: usize = 4;
 
-/// Types of events.
-pub(crate) const KINDS: usize = 2;
-
-/// Where the information is in the result of a request.
-const INFORMATION_SHIFT: u32 = 8;
-/// Where the number of the log page is in the result of a request.
-const LOG_PAGE_SHIFT: u32 = 16;
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// A doorbell was written that does not exist.
-    InvalidDoorbell,
-    /// A doorbell was written with a value that its queue cannot have.
-    InvalidDoorbellValue,
-    /// The temperature is beyond a threshold.
-    Temperature,
-}
-
-/// The type of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Error status.
-    Error = 0,
-    /// SMART or health status.
-    Health = 1,
-}
-
-impl Kind {
-    const ALL: [Self; KINDS] = [Self::Error, Self::Health];
-
-    /// The log page that tells more about events of this type; reading it clears them.
-    fn log_page(self) -> LogPage {
-        match self {
-            Self::Error => LogPage::Error,
-            Self::Health => LogPage::Health,
-        }
-    }
-}
-
-impl Event {
-    fn kind(self) -> Kind {
-        match self {
-            Self::InvalidDoorbell | Self::InvalidDoorbellValue => Kind::Error,
-            Self::Temperature => Kind::Health,
-        }
-    }
-
-    fn information(self) -> u8 {
-        match self {
-            Self::InvalidDoorbell => 0,
-            Self::InvalidDoorbellValue | Self::Temperature => 1,
-        }
-    }
-}
+/// Types of events that the controller reports.
+const TYPES: usize = EventType::ALL.len();
 
 /// A request for an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// Its command identifier.
+    /// Command identifier (`cid`).
     pub(crate) cid: u16,
-    /// It was aborted, and its completion is to follow.
+    /// The request was aborted, and its completion is to follow.
     pub(crate) aborted: bool,
+}
+
+impl Request {
+    /// Bytes of a saved request.
+    const STATE_SIZE: usize = 4;
+
+    fn save(&self, state: &mut StateWriter<'_>) {
+        state.u16(self.cid);
+        state.u8(self.aborted.into());
+        state.reserved::<1>();
+    }
+
+    fn load(state: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let cid = state.u16()?;
+        let aborted = state.flag("aborted request")?;
+        state.reserved::<1>()?;
+        Ok(Self { cid, aborted })
+    }
 }
 
 /// Events to be reported and requests for them.
@@ -80,23 +57,20 @@ pub(crate) struct Request {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Events {
     /// Events that were not reported yet: a bit for each information, by type.
-    pub(crate) pending: [u8; KINDS],
-    /// Types of which an event was reported and not cleared yet, by type.
-    pub(crate) masked: [bool; KINDS],
+    pending: [u8; TYPES],
+    /// Types that are masked, because an event was reported and not cleared yet, by type.
+    masked: [bool; TYPES],
     requests: [Request; REQUESTS_MAX],
     outstanding: usize,
 }
 
 impl Events {
-    /// Information that events can have, as bits by type.
-    pub(crate) const INFORMATION: [u8; KINDS] = [
-        1 << 0 | 1 << 1, // Doorbells.
-        1 << 1,          // Temperature.
-    ];
+    /// Bytes of the saved events.
+    pub(crate) const STATE_SIZE: usize = 2 + TYPES + REQUESTS_MAX * Request::STATE_SIZE;
 
     /// Notes an event.
     pub(crate) fn raise(&mut self, event: Event) {
-        self.pending[event.kind() as usize] |= 1 << event.information();
+        self.pending[event.event_type() as usize] |= 1 << event.information();
     }
 
     /// Takes a request. Returns whether there was room for it.
@@ -128,10 +102,10 @@ impl Events {
     /// The host has read a log page: events that it tells about need not be reported any more, and
     /// later ones can be.
     pub(crate) fn clear(&mut self, page: LogPage) {
-        for kind in Kind::ALL {
-            if kind.log_page() == page {
-                self.pending[kind as usize] = 0;
-                self.masked[kind as usize] = false;
+        for event_type in EventType::ALL {
+            if event_type.log_page() == page {
+                self.pending[event_type as usize] = 0;
+                self.masked[event_type as usize] = false;
             }
         }
     }
@@ -154,19 +128,57 @@ impl Events {
             return None;
         }
 
-        let kind = Kind::ALL.into_iter().find(|kind| {
-            let index = *kind as usize;
+        let event_type = EventType::ALL.into_iter().find(|event_type| {
+            let index = *event_type as usize;
             self.pending[index] != 0 && !self.masked[index]
         })?;
-        let pending = &mut self.pending[kind as usize];
+        let pending = &mut self.pending[event_type as usize];
         let information = pending.trailing_zeros();
         *pending &= *pending - 1;
-        self.masked[kind as usize] = true;
+        self.masked[event_type as usize] = true;
 
-        let result = kind as u32
-            | information << INFORMATION_SHIFT
-            | (kind.log_page() as u32) << LOG_PAGE_SHIFT;
+        let result = event::result(event_type, information);
         Some((self.remove(0).cid, result))
+    }
+
+    /// Saves the events.
+    pub(crate) fn save(&self, state: &mut StateWriter<'_>) {
+        let masked = (0..)
+            .zip(self.masked)
+            .fold(0, |set, (bit, masked)| set | u8::from(masked) << bit);
+        // There are at most four.
+        state.u8(self.outstanding as u8);
+        state.bytes(&self.pending);
+        state.u8(masked);
+        for request in &self.requests {
+            request.save(state);
+        }
+    }
+
+    /// Loads what [`Self::save`] saved.
+    pub(crate) fn load(state: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let mut events = Self::default();
+
+        let outstanding = state.at_most("requests for events", REQUESTS_MAX as u8)?;
+        events.pending = state.bytes()?;
+        for (event_type, pending) in EventType::ALL.into_iter().zip(events.pending) {
+            check_bits(
+                "pending events",
+                pending.into(),
+                event_type.information().into(),
+            )?;
+        }
+        let masked = state.u8_of("masked events", (1 << TYPES) - 1)?;
+        for (bit, flag) in events.masked.iter_mut().enumerate() {
+            *flag = masked & 1 << bit != 0;
+        }
+        for index in 0..REQUESTS_MAX as u8 {
+            let request = Request::load(state)?;
+            if index < outstanding {
+                events.request(request);
+            }
+        }
+        Ok(events)
     }
 
     fn remove(&mut self, index: usize) -> Request {

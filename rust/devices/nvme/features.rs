@@ -1,166 +1,70 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Features, section 5.21.1.
+//! The values of features, section 5.21.1.
 
-use crate::command::{
+use device_model::saved_state::{
+    StateError,
+    StateReader,
+    StateWriter, //
+};
+
+use crate::parameters::PAIRS;
+use crate::spec::command::{
     high,
     low, //
 };
-use crate::doorbells::PAIRS;
-use crate::status::Status;
+use crate::spec::feature::{
+    Feature,
+    Sensor,
+    Threshold,
+    ARBITRATION,
+    ARBITRATION_BURST,
+    ASYNC_EVENTS_HEALTH,
+    CAPABILITY_CHANGEABLE,
+    CAPABILITY_NAMESPACE,
+    COALESCING,
+    ERROR_RECOVERY_DULBE,
+    ERROR_RECOVERY_TLER,
+    POWER_STATE,
+    POWER_WORKLOAD,
+    QUEUE_COUNT_INVALID,
+    VECTOR_CD_SHIFT,
+    WRITE_ATOMICITY_DN,
+    WRITE_CACHE_WCE, //
+};
+use crate::spec::log_page::health::WARNING_TEMPERATURE;
+use crate::spec::status::Status;
 
-/// The temperature of the controller, in kelvins: 40 °C, come what may.
+/// The temperature of the controller, in kelvins: always 40 °C.
 pub(crate) const TEMPERATURE: u16 = 313;
-/// From here on it is said to be too warm: 70 °C.
+/// WCTEMP: the controller is too warm from here on, in kelvins: 70 °C.
 pub(crate) const TEMPERATURE_WARNING: u16 = 343;
-/// From here on it would be in danger: 80 °C.
+/// CCTEMP: the controller is in danger from here on, in kelvins: 80 °C.
 pub(crate) const TEMPERATURE_CRITICAL: u16 = 353;
-
-/// Number of a feature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Feature {
-    /// Arbitration.
-    Arbitration,
-    /// Power Management.
-    PowerManagement,
-    /// Temperature Threshold.
-    TemperatureThreshold,
-    /// Error Recovery.
-    ErrorRecovery,
-    /// Volatile Write Cache.
-    WriteCache,
-    /// Number of Queues.
-    QueueCount,
-    /// Interrupt Coalescing.
-    Coalescing,
-    /// Interrupt Vector Configuration.
-    VectorConfiguration,
-    /// Write Atomicity Normal.
-    WriteAtomicity,
-    /// Asynchronous Event Configuration.
-    AsyncEvents,
-}
-
-impl Feature {
-    /// Returns the feature that a command names in dword 10.
-    pub(crate) fn decode(cdw10: u32) -> Result<Self, Status> {
-        Ok(match cdw10 & 0xff {
-            0x01 => Self::Arbitration,
-            0x02 => Self::PowerManagement,
-            0x04 => Self::TemperatureThreshold,
-            0x05 => Self::ErrorRecovery,
-            0x06 => Self::WriteCache,
-            0x07 => Self::QueueCount,
-            0x08 => Self::Coalescing,
-            0x09 => Self::VectorConfiguration,
-            0x0a => Self::WriteAtomicity,
-            0x0b => Self::AsyncEvents,
-            _ => return Err(Status::INVALID_FIELD.unlogged()),
-        })
-    }
-
-    /// Whether each namespace has a value of its own.
-    pub(crate) fn is_of_namespace(self) -> bool {
-        self == Self::ErrorRecovery
-    }
-}
-
-/// Which value of a feature is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Select {
-    /// The one in use.
-    Current,
-    /// The one after power-on. It is the saved one, too, as none can be saved.
-    Default,
-    /// What can be done with the feature instead of a value.
-    Capabilities,
-}
-
-impl Select {
-    /// Returns what a command selects in dword 10.
-    pub(crate) fn decode(cdw10: u32) -> Result<Self, Status> {
-        match cdw10 >> 8 & 0x7 {
-            0 => Ok(Self::Current),
-            1 | 2 => Ok(Self::Default),
-            3 => Ok(Self::Capabilities),
-            _ => Err(Status::INVALID_FIELD),
-        }
-    }
-}
-
-/// Bits of dword 11 that the arbitration feature has: burst and weights.
-const ARBITRATION_ALL: u32 = 0xffff_ff07;
-/// No limit for a burst.
-const ARBITRATION_DEFAULT: u32 = 0x7;
-/// Power states: the number.
-const POWER_STATE: u32 = 0x1f;
-/// Power management: a hint about the workload.
-const POWER_ALL: u32 = 0xff;
-/// Temperature: which threshold, over or under.
-const THRESHOLD_TYPE_SHIFT: u32 = 20;
-const THRESHOLD_TYPE: u32 = 0x3;
-/// Temperature: which sensor.
-const THRESHOLD_SENSOR_SHIFT: u32 = 16;
-const THRESHOLD_SENSOR: u32 = 0xf;
-/// The composite temperature.
-const SENSOR_COMPOSITE: u32 = 0x0;
-/// All sensors.
-const SENSOR_ALL: u32 = 0xf;
-/// Error recovery: time limit, in units of 100 ms.
-const ERROR_RECOVERY_ALL: u32 = 0xffff;
-/// Error recovery: an error for deallocated blocks, which Identify does not promise.
-const ERROR_RECOVERY_DULBE: u32 = 1 << 16;
-/// Interrupt coalescing: threshold and time.
-const COALESCING_ALL: u32 = 0xffff;
-/// Vector configuration: no coalescing on this vector.
-const VECTOR_NO_COALESCING_SHIFT: u32 = 16;
-/// Write atomicity: no need for the atomicity of normal writes.
-const WRITE_ATOMICITY_ALL: u32 = 1 << 0;
-/// Asynchronous events: critical warnings of the health log.
-const EVENTS_HEALTH: u32 = 0xff;
-/// Critical warning: the temperature is beyond a threshold.
-pub(crate) const WARNING_TEMPERATURE: u8 = 1 << 1;
-/// There are 65535 I/O queues at most, so the number less one is not this.
-const QUEUE_COUNT_INVALID: u16 = u16::MAX;
-
-/// Capabilities: the feature has a value for each namespace.
-const CAPABILITY_NAMESPACE: u32 = 1 << 1;
-/// Capabilities: the feature can be changed.
-const CAPABILITY_CHANGEABLE: u32 = 1 << 2;
 
 /// Values of the features that can be changed, as dword 11 of Set Features gives them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Features {
-    pub(crate) arbitration: u32,
-    pub(crate) power_management: u32,
+    arbitration: u32,
+    power_management: u32,
     /// In kelvins: too warm from here on.
-    pub(crate) over_temperature: u16,
+    over_temperature: u16,
     /// In kelvins: too cold down from here.
-    pub(crate) under_temperature: u16,
-    pub(crate) error_recovery: u32,
+    under_temperature: u16,
+    error_recovery: u32,
     pub(crate) write_cache: bool,
-    pub(crate) coalescing: u32,
+    coalescing: u32,
     /// Vectors without coalescing, as a set of bits.
-    pub(crate) uncoalesced: u32,
-    pub(crate) write_atomicity: u32,
-    pub(crate) async_events: u32,
-}
-
-/// The bits that fields of [`Features`] have.
-impl Features {
-    pub(crate) const ARBITRATION: u32 = ARBITRATION_ALL;
-    pub(crate) const POWER_MANAGEMENT: u32 = POWER_ALL & !POWER_STATE;
-    pub(crate) const ERROR_RECOVERY: u32 = ERROR_RECOVERY_ALL;
-    pub(crate) const COALESCING: u32 = COALESCING_ALL;
-    pub(crate) const UNCOALESCED: u32 = (1 << PAIRS) - 1;
-    pub(crate) const WRITE_ATOMICITY: u32 = WRITE_ATOMICITY_ALL;
-    pub(crate) const ASYNC_EVENTS: u32 = EVENTS_HEALTH;
+    uncoalesced: u32,
+    write_atomicity: u32,
+    async_events: u32,
 }
 
 impl Default for Features {
     fn default() -> Self {
         Self {
-            arbitration: ARBITRATION_DEFAULT,
+            // No limit for a burst.
+            arbitration: ARBITRATION_BURST,
             power_management: 0,
             over_temperature: TEMPERATURE_WARNING,
             under_temperature: 0,
@@ -175,6 +79,9 @@ impl Default for Features {
 }
 
 impl Features {
+    /// Bytes of the saved values.
+    pub(crate) const STATE_SIZE: usize = 36;
+
     /// Returns a value, as it goes into dword 0 of the completion.
     pub(crate) fn get(
         &self,
@@ -185,10 +92,13 @@ impl Features {
         Ok(match feature {
             Feature::Arbitration => self.arbitration,
             Feature::PowerManagement => self.power_management,
-            // There is no value of all sensors together.
-            Feature::TemperatureThreshold => match threshold(cdw11, &[SENSOR_COMPOSITE])? {
-                Threshold::Over => self.over_temperature.into(),
-                Threshold::Under => self.under_temperature.into(),
+            Feature::TemperatureThreshold => match Sensor::decode(cdw11)? {
+                Sensor::Composite => match Threshold::decode(cdw11)? {
+                    Threshold::Over => self.over_temperature.into(),
+                    Threshold::Under => self.under_temperature.into(),
+                },
+                // All sensors together have no value.
+                Sensor::All => return Err(Status::INVALID_FIELD),
             },
             Feature::ErrorRecovery => self.error_recovery,
             Feature::WriteCache => self.write_cache.into(),
@@ -196,7 +106,7 @@ impl Features {
             Feature::Coalescing => self.coalescing,
             Feature::VectorConfiguration => {
                 let vector = vector(cdw11)?;
-                vector | (self.uncoalesced >> vector & 1) << VECTOR_NO_COALESCING_SHIFT
+                vector | (self.uncoalesced >> vector & 1) << VECTOR_CD_SHIFT
             }
             Feature::WriteAtomicity => self.write_atomicity,
             Feature::AsyncEvents => self.async_events,
@@ -205,8 +115,8 @@ impl Features {
 
     /// Changes a value and returns dword 0 of the completion.
     ///
-    /// Bits that are reserved are ignored. Coalescing is a permission that is not made use of: the
-    /// worker completes what it finds before anybody looks for interrupts.
+    /// Reserved bits are ignored. Coalescing is a permission that the controller does not use: the worker
+    /// posts the completions of a call before interrupts are sent.
     pub(crate) fn set(
         &mut self,
         feature: Feature,
@@ -214,16 +124,18 @@ impl Features {
         queue_pairs: u16,
     ) -> Result<u32, Status> {
         match feature {
-            Feature::Arbitration => self.arbitration = cdw11 & ARBITRATION_ALL,
+            Feature::Arbitration => self.arbitration = cdw11 & ARBITRATION,
             Feature::PowerManagement => {
                 // Power state 0 is the only one.
                 if cdw11 & POWER_STATE != 0 {
                     return Err(Status::INVALID_FIELD);
                 }
-                self.power_management = cdw11 & POWER_ALL;
+                self.power_management = cdw11 & POWER_WORKLOAD;
             }
             Feature::TemperatureThreshold => {
-                match threshold(cdw11, &[SENSOR_COMPOSITE, SENSOR_ALL])? {
+                // The composite temperature is the only sensor, so both names mean it.
+                Sensor::decode(cdw11)?;
+                match Threshold::decode(cdw11)? {
                     Threshold::Over => self.over_temperature = low(cdw11),
                     Threshold::Under => self.under_temperature = low(cdw11),
                 }
@@ -232,24 +144,24 @@ impl Features {
                 if cdw11 & ERROR_RECOVERY_DULBE != 0 {
                     return Err(Status::INVALID_FIELD);
                 }
-                self.error_recovery = cdw11 & ERROR_RECOVERY_ALL;
+                self.error_recovery = cdw11 & ERROR_RECOVERY_TLER;
             }
-            Feature::WriteCache => self.write_cache = cdw11 & 1 != 0,
+            Feature::WriteCache => self.write_cache = cdw11 & WRITE_CACHE_WCE != 0,
             Feature::QueueCount => {
                 if [low(cdw11), high(cdw11)].contains(&QUEUE_COUNT_INVALID) {
                     return Err(Status::INVALID_FIELD);
                 }
-                // All are given to everybody: a host need not use what it did not ask for.
+                // Every host gets all queues, and need not use those that it did not ask for.
                 return Ok(queue_count(queue_pairs));
             }
-            Feature::Coalescing => self.coalescing = cdw11 & COALESCING_ALL,
+            Feature::Coalescing => self.coalescing = cdw11 & COALESCING,
             Feature::VectorConfiguration => {
                 let vector = vector(cdw11)?;
-                let disabled = cdw11 >> VECTOR_NO_COALESCING_SHIFT & 1;
+                let disabled = cdw11 >> VECTOR_CD_SHIFT & 1;
                 self.uncoalesced = self.uncoalesced & !(1 << vector) | disabled << vector;
             }
-            Feature::WriteAtomicity => self.write_atomicity = cdw11 & WRITE_ATOMICITY_ALL,
-            Feature::AsyncEvents => self.async_events = cdw11 & EVENTS_HEALTH,
+            Feature::WriteAtomicity => self.write_atomicity = cdw11 & WRITE_ATOMICITY_DN,
+            Feature::AsyncEvents => self.async_events = cdw11 & ASYNC_EVENTS_HEALTH,
         }
         Ok(0)
     }
@@ -267,32 +179,47 @@ impl Features {
     pub(crate) fn reports(&self, warnings: u8) -> bool {
         self.async_events & u32::from(warnings) != 0
     }
+
+    /// Saves the values.
+    pub(crate) fn save(&self, state: &mut StateWriter<'_>) {
+        state.u32(self.arbitration);
+        state.u32(self.power_management);
+        state.u32(self.error_recovery);
+        state.u32(self.coalescing);
+        state.u32(self.uncoalesced);
+        state.u32(self.write_atomicity);
+        state.u32(self.async_events);
+        state.u16(self.over_temperature);
+        state.u16(self.under_temperature);
+        state.u8(self.write_cache.into());
+        state.reserved::<3>();
+    }
+
+    /// Loads what [`Self::save`] saved.
+    pub(crate) fn load(state: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let features = Self {
+            arbitration: state.u32_of("arbitration", ARBITRATION)?,
+            power_management: state.u32_of("power management", POWER_WORKLOAD)?,
+            error_recovery: state.u32_of("error recovery", ERROR_RECOVERY_TLER)?,
+            coalescing: state.u32_of("interrupt coalescing", COALESCING)?,
+            uncoalesced: state.u32_of("vector configuration", (1 << PAIRS) - 1)?,
+            write_atomicity: state.u32_of("write atomicity", WRITE_ATOMICITY_DN)?,
+            async_events: state.u32_of("event configuration", ASYNC_EVENTS_HEALTH)?,
+            over_temperature: state.u16()?,
+            under_temperature: state.u16()?,
+            write_cache: state.flag("write cache")?,
+        };
+        state.reserved::<3>()?;
+        Ok(features)
+    }
 }
 
-/// What can be done with a feature. All can be changed, and none can be saved.
+/// Supported capabilities of a feature. All can be changed, and none can be saved.
 pub(crate) fn capabilities(feature: Feature) -> u32 {
     if feature.is_of_namespace() {
         CAPABILITY_CHANGEABLE | CAPABILITY_NAMESPACE
     } else {
         CAPABILITY_CHANGEABLE
-    }
-}
-
-enum Threshold {
-    Over,
-    Under,
-}
-
-/// Returns which threshold dword 11 names, of the only sensor that there is, by one of its names.
-fn threshold(cdw11: u32, sensors: &[u32]) -> Result<Threshold, Status> {
-    let sensor = cdw11 >> THRESHOLD_SENSOR_SHIFT & THRESHOLD_SENSOR;
-    if !sensors.contains(&sensor) {
-        return Err(Status::INVALID_FIELD);
-    }
-    match cdw11 >> THRESHOLD_TYPE_SHIFT & THRESHOLD_TYPE {
-        0 => Ok(Threshold::Over),
-        1 => Ok(Threshold::Under),
-        _ => Err(Status::INVALID_FIELD),
     }
 }
 
@@ -305,7 +232,7 @@ fn vector(cdw11: u32) -> Result<u32, Status> {
     Ok(vector)
 }
 
-/// Number of submission and completion queues, both less one.
+/// Number of I/O submission queues and of I/O completion queues, both less one.
 fn queue_count(pairs: u16) -> u32 {
     let last = u32::from(pairs.saturating_sub(1));
     last << u16::BITS | last

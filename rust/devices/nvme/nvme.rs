@@ -41,39 +41,38 @@
 #![warn(missing_docs)]
 
 mod admin;
-mod backend;
-mod command;
 mod controller;
 mod doorbells;
+mod error_log;
 mod events;
 mod features;
-mod identify;
+mod function;
+mod health;
+mod identifiers;
 mod io;
-mod log;
-mod memory;
+mod load_error;
+mod msix_table;
+mod names;
 mod parameters;
 mod prp;
 mod queue;
+mod queues;
 mod registers;
 mod shadow;
+mod spec;
 mod state;
-mod status;
 mod window;
 mod worker;
 
-pub use backend::{
+pub use controller::Controller;
+pub use device_model::{
     BackendError, //
     BlockBackend,
-};
-pub use controller::{
-    Controller,
-    Work, //
-};
-pub use doorbells::Doorbells;
-pub use memory::{
     GuestMemory,
     MemoryError, //
 };
+pub use doorbells::Doorbells;
+pub use load_error::LoadError;
 pub use parameters::{
     capacity_max,
     ParameterError,
@@ -92,4 +91,4 @@ pub use pci_config::{
     ImageError, //
     CONFIG_SPACE_SIZE,
 };
-pub use state::LoadError;
+pub use worker::Work;

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What can be chosen of a controller.
+//! The parameters of a controller, which are chosen before power-on.
 
 use core::fmt;
 
 use crate::registers::is_aligned;
+use crate::spec::identify::controller::SN_SIZE;
 
 /// The fewest bytes of a namespace.
 pub const CAPACITY_MIN: u64 = 1 << 20;
 /// The most bytes of a namespace in memory, that is, in a store of kind [`STORE_ZEROING`].
 pub const CAPACITY_MAX: u64 = 1 << 36;
-/// The most bytes of any other namespace. Every byte offset in it, and in what a command can be about,
+/// The most bytes of any other namespace. Every byte offset in it, and every end of a command's blocks,
 /// is far from the end of 64 bits.
 const CAPACITY_MAX_ELSEWHERE: u64 = 1 << 53;
 /// A namespace has a multiple of this many bytes, whatever its block size is.
@@ -19,10 +20,14 @@ pub const CAPACITY_UNIT: u64 = 4096;
 pub const QUEUE_PAIRS_MIN: u16 = 2;
 /// The most pairs of I/O queues.
 pub const QUEUE_PAIRS_MAX: u16 = 16;
+/// Pairs of queues that a controller can have: the admin queue's, and one for each pair of I/O queues.
+pub(crate) const PAIRS: usize = QUEUE_PAIRS_MAX as usize + 1;
+/// NSID of the only namespace.
+pub(crate) const NSID: u32 = 1;
 /// The kind of store whose deallocated blocks always read as zeros.
 pub const STORE_ZEROING: u8 = 0;
 /// Bytes of a serial number.
-pub const SERIAL_SIZE: usize = 20;
+pub const SERIAL_SIZE: usize = SN_SIZE;
 /// The most bytes that [`Controller::configuration`](crate::Controller::configuration) writes.
 pub const CONFIGURATION_MAX: usize = 64;
 
@@ -36,7 +41,7 @@ const VERSION: u8 = 1;
 /// Bytes of version 1.
 const CONFIGURATION_SIZE: usize = 16;
 
-/// What a controller is like before any guest uses it.
+/// What distinguishes one controller from another before any guest uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameters {
     /// Bytes of the namespace: a multiple of 4096 from [`CAPACITY_MIN`] to [`capacity_max`] of the
@@ -44,15 +49,15 @@ pub struct Parameters {
     pub capacity: u64,
     /// Binary logarithm of the bytes of a logical block: 9 or 12.
     pub lba_shift: u8,
-    /// How many pairs of I/O queues there are: [`QUEUE_PAIRS_MIN`] to [`QUEUE_PAIRS_MAX`].
+    /// Number of pairs of I/O queues: [`QUEUE_PAIRS_MIN`] to [`QUEUE_PAIRS_MAX`].
     pub queue_pairs: u16,
     /// Serial number: printable ASCII, to be padded with spaces.
     ///
     /// The identifiers of the subsystem and of the namespace follow from it, so controllers that one
     /// guest sees together need different ones.
     pub serial: [u8; SERIAL_SIZE],
-    /// What kind of store the namespace has. Of [`STORE_ZEROING`] the guest is told that deallocated
-    /// blocks read as zeros; of any other it is told nothing.
+    /// Kind of store that keeps the namespace. The guest is told that deallocated blocks read as zeros
+    /// if it is [`STORE_ZEROING`], and nothing if it is any other.
     pub store: u8,
 }
 
@@ -61,26 +66,26 @@ pub struct Parameters {
 pub enum ParameterError {
     /// The capacity is out of range or not a multiple of 4096.
     Capacity {
-        /// What it is.
+        /// The capacity in bytes.
         found: u64,
-        /// The most that it can be.
+        /// The largest capacity in bytes.
         most: u64,
     },
     /// The block size is neither 512 nor 4096.
     LbaShift {
-        /// Its binary logarithm.
+        /// Binary logarithm of the block size.
         found: u8,
     },
     /// The number of queue pairs is out of range.
     QueuePairs {
-        /// What it is.
+        /// The number.
         found: u16,
     },
     /// The serial number has a byte that is not printable ASCII.
     Serial {
-        /// Where the byte is.
+        /// Offset of the byte in the serial number.
         offset: usize,
-        /// What it is.
+        /// Value of the byte.
         found: u8,
     },
 }
@@ -90,7 +95,7 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// It cannot.
+    /// The first parameter that is out of range.
     pub fn check(&self) -> Result<(), ParameterError> {
         let most = capacity_max(self.store);
         let capacities = CAPACITY_MIN..=most;
@@ -120,12 +125,13 @@ impl Parameters {
         }
     }
 
-    /// Returns how many logical blocks the namespace has.
+    /// Returns the number of logical blocks of the namespace.
     pub(crate) fn blocks(&self) -> u64 {
         self.capacity >> self.lba_shift
     }
 
-    /// Writes what source and destination of a migration must have in common to the front of `out`.
+    /// Writes the configuration, which source and destination of a migration must have in common, to the
+    /// front of `out`.
     ///
     /// Returns the number of bytes written. Numbers are little endian:
     ///
@@ -150,7 +156,8 @@ impl Parameters {
     }
 }
 
-/// The most bytes of a namespace whose store is of a kind: memory is the host's to run out of.
+/// The most bytes of a namespace in a store of kind `store`. Memory is limited, as the host runs out
+/// of it.
 pub const fn capacity_max(store: u8) -> u64 {
     match store {
         STORE_ZEROING => CAPACITY_MAX,

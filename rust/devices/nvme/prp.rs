@@ -2,72 +2,79 @@
 
 //! The data of a command in the guest's memory: physical region pages, section 4.3.
 
-use crate::command::Command;
-use crate::memory::{
+use device_model::{
     GuestMemory,
     MemoryError, //
 };
+
 use crate::registers::is_aligned;
-use crate::status::Status;
+use crate::spec::command::Command;
+use crate::spec::registers::PAGE_SHIFT_MIN;
+use crate::spec::status::Status;
+
+/// MDTS (`mdts`): binary logarithm of the most bytes that a command transfers, in the smallest pages.
+pub(crate) const TRANSFER_SHIFT: u32 = 7;
+/// The most bytes that a command transfers: 512 KiB.
+pub(crate) const TRANSFER_MAX: usize = 1 << (PAGE_SHIFT_MIN + TRANSFER_SHIFT);
 
 /// Bytes of an entry.
 const ENTRY_SIZE: usize = 8;
 /// Binary logarithm of the bytes of an entry.
 const ENTRY_SHIFT: u32 = 3;
-/// Data begins at a multiple of 2 to the power of this many bytes.
+/// Binary logarithm of the alignment of data: a dword.
 const DATA_SHIFT: u32 = 2;
-/// Entries of a list that are read at once: as many as 256 KiB of data need.
+/// Entries of a list that are read at once: those of 256 KiB of data.
 const BATCH: usize = 64;
 /// Bytes that are compared at once.
 const COMPARE_SIZE: usize = 512;
 
-/// A place for bytes of a command, which goes forward through its physical region pages.
+/// A cursor over the physical region pages of a command.
 ///
 /// Every entry is read once. Pages that follow each other become one access.
 pub(crate) struct Prp {
     page_shift: u32,
-    /// Where the rest of the current run of contiguous bytes is.
+    /// Bus address of the rest of the current run of contiguous bytes.
     address: u64,
-    /// How many bytes the current run has left.
+    /// Bytes that the current run has left.
     run: usize,
-    /// How many bytes there are behind the current run.
+    /// Bytes behind the current run.
     behind: usize,
     next: Next,
-    /// How many bytes were read or written so far.
+    /// Bytes that were read or written so far.
     moved: usize,
-    /// Why it does not go on. The guest's memory is at fault if nothing else is.
+    /// The status of an error other than one of the guest's memory.
     failure: Option<Status>,
 }
 
-/// Where the page behind the current run is.
+/// The page behind the current run.
 #[expect(
     clippy::large_enum_variant,
-    reason = "it is short-lived and on the stack, and most commands need no list"
+    reason = "the value is short-lived and on the stack, and most commands need no list"
 )]
 enum Next {
-    /// At this address, and it is the last one.
+    /// The last page, at this address.
     Last(u64),
-    /// In a list.
+    /// The next page of a list.
     List(List),
 }
 
 /// A list of entries, a part of which was read.
 struct List {
-    /// Where the entries are that were not read yet.
+    /// Bus address of the entries that were not read yet.
     address: u64,
     /// Entries that were read.
     entries: [[u8; ENTRY_SIZE]; BATCH],
-    /// How many of them were taken.
+    /// Number of entries that were taken.
     taken: usize,
-    /// How many of them there are.
+    /// Number of entries that were read.
     read: usize,
-    /// The last entry that was read says where the list goes on.
+    /// The last entry that was read is a link to the next page of the list.
     chained: bool,
 }
 
 impl Prp {
-    /// Returns the place for `length` bytes that a command names, in pages of 2 to the power of
-    /// `page_shift` bytes.
+    /// Returns the cursor for the `length` bytes of a command, in pages of 2 to the power of `page_shift`
+    /// bytes.
     pub(crate) fn new(command: &Command, length: usize, page_shift: u32) -> Result<Self, Status> {
         if !is_aligned(command.prp1, DATA_SHIFT) {
             return Err(Status::PRP_OFFSET);
@@ -105,13 +112,13 @@ impl Prp {
         })
     }
 
-    /// Why it failed.
+    /// The status after a failure: [`Status::DATA_TRANSFER`] if the guest's memory failed.
     pub(crate) fn failure(&self) -> Status {
         self.failure.unwrap_or(Status::DATA_TRANSFER)
     }
 
-    /// How many bytes [`Prp::read`], [`Prp::write`] and [`Prp::compare`] have moved, whether or not they
-    /// came to their end.
+    /// Bytes that [`Prp::read`], [`Prp::write`] and [`Prp::compare`] have moved, also those of a call that
+    /// failed.
     pub(crate) fn moved(&self) -> usize {
         self.moved
     }
@@ -166,9 +173,9 @@ impl Prp {
         Ok(())
     }
 
-    /// Goes forward by `most` bytes or fewer, and returns where they are and how many they are.
+    /// Goes forward by `most` bytes or fewer, and returns the bus address and the number of these bytes.
     ///
-    /// No more may be asked for than there are.
+    /// The command must have `most` bytes left.
     pub(crate) fn take<M: GuestMemory>(
         &mut self,
         memory: &mut M,
@@ -195,7 +202,7 @@ impl Prp {
     fn begin_run<M: GuestMemory>(&mut self, memory: &mut M) -> Result<(), MemoryError> {
         let page = page_size(self.page_shift);
         if self.behind == 0 {
-            // Whoever moves the data asked for more than the command has.
+            // The caller asked for more than the command has.
             self.failure = Some(Status::INTERNAL);
             return Err(MemoryError);
         }
@@ -223,7 +230,7 @@ impl Prp {
         Ok(())
     }
 
-    /// Makes the run longer if the next page is known and follows it.
+    /// Makes the run longer if the next page is known and follows the run.
     fn extend_run(&mut self) -> bool {
         let end = self.address.wrapping_add(self.run as u64);
         let next = match &mut self.next {
@@ -246,7 +253,7 @@ impl Prp {
 }
 
 impl List {
-    /// Number of entries for data that were read and not taken.
+    /// Number of data entries that were read and not taken.
     fn left(&self) -> usize {
         let data = self.read - usize::from(self.chained);
         data - self.taken
@@ -256,15 +263,15 @@ impl List {
         self.left() == 0
     }
 
-    /// The next entry for data, if it was read.
+    /// The next data entry, if it was read.
     fn front(&self) -> Option<u64> {
         let entry = self.entries.get(self.taken)?;
         (!self.is_used_up()).then(|| u64::from_le_bytes(*entry))
     }
 
-    /// Reads more entries, at least one of which is for data; `pages` are needed.
+    /// Reads more entries, with at least one data entry; `pages` data entries are needed.
     ///
-    /// Fails with a status, or without one if the guest's memory does.
+    /// Fails with a status, or without one if the guest's memory failed.
     fn fetch<M: GuestMemory>(
         &mut self,
         memory: &mut M,
@@ -302,7 +309,7 @@ impl List {
     }
 }
 
-/// Bytes of a page. CAP.MPSMAX keeps it far from what a number can express.
+/// Bytes of a page. CAP.MPSMAX keeps the shift far below the bits of a number.
 fn page_size(page_shift: u32) -> usize {
     1 << page_shift.min(usize::BITS - 1)
 }

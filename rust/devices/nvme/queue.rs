@@ -1,11 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Rings in the guest's memory, section 4.1.
+//! Submission and completion queues, section 4.1: rings in the guest's memory.
 
-use crate::registers::{
-    CQES,
-    SQES, //
+use device_model::saved_state::{
+    StateError,
+    StateReader,
+    StateWriter, //
 };
+
+use crate::spec::command::SQES;
+use crate::spec::completion::CQES;
+
+/// Bytes of a saved queue, of either kind.
+pub(crate) const STATE_SIZE: usize = 32;
+
+/// Flags of a saved queue: the queue exists.
+const EXISTS: u8 = 1 << 0;
+/// Flags of a saved completion queue: completions interrupt.
+const INTERRUPTS: u8 = 1 << 1;
+/// Flags of a saved completion queue: phase tag of the next completion.
+const PHASE: u8 = 1 << 2;
 
 /// The positions of a ring of `entries` entries, of which at most `entries - 1` are occupied.
 ///
@@ -30,7 +44,7 @@ impl Ring {
         }
     }
 
-    /// How far `to` is ahead of `from`.
+    /// Number of entries from `from` to `to`, forward.
     fn distance(&self, from: u32, to: u32) -> u32 {
         if to >= from {
             to - from
@@ -56,8 +70,8 @@ impl Ring {
         self.entries - 1 - self.occupied()
     }
 
-    /// Bus address of an entry of 2 to the power of `shift` bytes. The guest may give a base from
-    /// which on there is no room for the ring; its memory refuses such an access.
+    /// Bus address of an entry of 2 to the power of `shift` bytes. The guest may give a base that leaves
+    /// no room for the ring; its memory refuses such an access.
     fn address(&self, position: u32, shift: u32) -> u64 {
         self.base.wrapping_add(u64::from(position) << shift)
     }
@@ -67,9 +81,9 @@ impl Ring {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SubmissionQueue {
     ring: Ring,
-    /// The queue that its completions go to.
+    /// The completion queue (`cqid`).
     pub(crate) completion_queue: usize,
-    /// What the shadow doorbell had when it was looked at last.
+    /// The value of the shadow doorbell when it was read last.
     pub(crate) shadow: u32,
 }
 
@@ -81,7 +95,7 @@ pub(crate) struct CompletionQueue {
     phase: bool,
     /// The interrupt vector, if completions interrupt.
     pub(crate) vector: Option<u16>,
-    /// What the shadow doorbell had when it was looked at last.
+    /// The value of the shadow doorbell when it was read last.
     pub(crate) shadow: u32,
 }
 
@@ -89,17 +103,20 @@ pub(crate) struct CompletionQueue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidValue;
 
-/// Numbers of a queue that a state contains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Positions {
-    /// Bus address.
-    pub(crate) base: u64,
-    /// Number of entries.
-    pub(crate) entries: u32,
-    /// Position of the oldest entry.
-    pub(crate) head: u32,
-    /// Position of the next entry.
-    pub(crate) tail: u32,
+/// A submission queue as it was saved. Nothing about it was checked.
+pub(crate) struct SavedSubmission {
+    ring: Ring,
+    shadow: u32,
+    completion_queue: usize,
+}
+
+/// A completion queue as it was saved. Nothing about it was checked.
+pub(crate) struct SavedCompletion {
+    ring: Ring,
+    shadow: u32,
+    vector: u16,
+    interrupts: bool,
+    phase: bool,
 }
 
 impl SubmissionQueue {
@@ -118,7 +135,7 @@ impl SubmissionQueue {
         self.ring.occupied().min(end)
     }
 
-    /// Whether there is nothing to fetch.
+    /// Whether there is no command to fetch.
     pub(crate) fn is_empty(&self) -> bool {
         self.ring.head == self.ring.tail
     }
@@ -133,7 +150,7 @@ impl SubmissionQueue {
         self.ring.head = self.ring.after(self.ring.head);
     }
 
-    /// Position of the oldest command.
+    /// Position of the oldest command (`sqhd`).
     pub(crate) fn head(&self) -> u32 {
         self.ring.head
     }
@@ -154,22 +171,41 @@ impl SubmissionQueue {
         Ok(())
     }
 
-    /// What a state contains of it.
-    pub(crate) fn positions(&self) -> Positions {
-        self.ring.positions()
+    /// Bus address of the ring.
+    pub(crate) fn base(&self) -> u64 {
+        self.ring.base
     }
 
-    /// Returns the queue that was saved, if there can be one.
-    pub(crate) fn restore(
-        positions: &Positions,
-        completion_queue: usize,
-        shadow: u32,
-    ) -> Option<Self> {
-        Some(Self {
-            ring: Ring::restore(positions)?,
-            completion_queue,
+    /// Entries of the ring.
+    pub(crate) fn entries(&self) -> u32 {
+        self.ring.entries
+    }
+
+    /// Saves a queue, or zeros if it does not exist.
+    pub(crate) fn save(queue: Option<&Self>, state: &mut StateWriter<'_>) {
+        let Some(queue) = queue else {
+            return state.reserved::<STATE_SIZE>();
+        };
+        queue.ring.save(state);
+        state.u32(queue.shadow);
+        // There are 17 queues.
+        state.u16(queue.completion_queue as u16);
+        state.u8(EXISTS);
+        state.reserved::<5>();
+    }
+
+    /// Loads what [`Self::save`] saved; [`None`] is a queue that does not exist.
+    pub(crate) fn load(state: &mut StateReader<'_>) -> Result<Option<SavedSubmission>, StateError> {
+        let ring = Ring::load(state)?;
+        let shadow = state.u32()?;
+        let completion_queue = state.u16()?.into();
+        let flags = state.u8_of("queue flags", EXISTS)?;
+        state.reserved::<5>()?;
+        Ok((flags & EXISTS != 0).then_some(SavedSubmission {
+            ring,
             shadow,
-        })
+            completion_queue,
+        }))
     }
 }
 
@@ -185,12 +221,12 @@ impl CompletionQueue {
         }
     }
 
-    /// Number of completions that there is room for.
+    /// Number of completions that fit.
     pub(crate) fn room(&self) -> u32 {
         self.ring.free()
     }
 
-    /// Whether there is nothing that the guest has not consumed.
+    /// Whether the guest has consumed every completion.
     pub(crate) fn is_empty(&self) -> bool {
         self.ring.head == self.ring.tail
     }
@@ -242,50 +278,120 @@ impl CompletionQueue {
         Ok(())
     }
 
-    /// What a state contains of it.
-    pub(crate) fn positions(&self) -> Positions {
-        self.ring.positions()
+    /// Bus address of the ring.
+    pub(crate) fn base(&self) -> u64 {
+        self.ring.base
     }
 
-    /// Returns the queue that was saved, if there can be one.
-    pub(crate) fn restore(
-        positions: &Positions,
-        phase: bool,
-        vector: Option<u16>,
-        shadow: u32,
-    ) -> Option<Self> {
-        Some(Self {
-            ring: Ring::restore(positions)?,
-            phase,
-            vector,
+    /// Entries of the ring.
+    pub(crate) fn entries(&self) -> u32 {
+        self.ring.entries
+    }
+
+    /// Saves a queue, or zeros if it does not exist.
+    pub(crate) fn save(queue: Option<&Self>, state: &mut StateWriter<'_>) {
+        let Some(queue) = queue else {
+            return state.reserved::<STATE_SIZE>();
+        };
+        let mut flags = EXISTS;
+        if queue.vector.is_some() {
+            flags |= INTERRUPTS;
+        }
+        if queue.phase {
+            flags |= PHASE;
+        }
+        queue.ring.save(state);
+        state.u32(queue.shadow);
+        state.u16(queue.vector.unwrap_or(0));
+        state.u8(flags);
+        state.reserved::<5>();
+    }
+
+    /// Loads what [`Self::save`] saved; [`None`] is a queue that does not exist.
+    pub(crate) fn load(state: &mut StateReader<'_>) -> Result<Option<SavedCompletion>, StateError> {
+        let ring = Ring::load(state)?;
+        let shadow = state.u32()?;
+        let vector = state.u16()?;
+        let flags = state.u8_of("queue flags", EXISTS | INTERRUPTS | PHASE)?;
+        state.reserved::<5>()?;
+        Ok((flags & EXISTS != 0).then_some(SavedCompletion {
+            ring,
             shadow,
+            vector,
+            interrupts: flags & INTERRUPTS != 0,
+            phase: flags & PHASE != 0,
+        }))
+    }
+}
+
+impl SavedSubmission {
+    /// Bus address of the ring.
+    pub(crate) fn base(&self) -> u64 {
+        self.ring.base
+    }
+
+    /// Entries of the ring.
+    pub(crate) fn entries(&self) -> u32 {
+        self.ring.entries
+    }
+
+    /// Returns the queue, if its ring is possible.
+    pub(crate) fn check(self) -> Option<SubmissionQueue> {
+        Some(SubmissionQueue {
+            ring: self.ring.check()?,
+            completion_queue: self.completion_queue,
+            shadow: self.shadow,
+        })
+    }
+}
+
+impl SavedCompletion {
+    /// Bus address of the ring.
+    pub(crate) fn base(&self) -> u64 {
+        self.ring.base
+    }
+
+    /// Entries of the ring.
+    pub(crate) fn entries(&self) -> u32 {
+        self.ring.entries
+    }
+
+    /// Returns the queue, if its ring is possible and its vector, if any, is less than `vectors`.
+    pub(crate) fn check(self, vectors: u32) -> Option<CompletionQueue> {
+        if u32::from(self.vector) >= vectors {
+            return None;
+        }
+        Some(CompletionQueue {
+            ring: self.ring.check()?,
+            phase: self.phase,
+            vector: self.interrupts.then_some(self.vector),
+            shadow: self.shadow,
         })
     }
 }
 
 impl Ring {
-    fn positions(&self) -> Positions {
-        Positions {
-            base: self.base,
-            entries: self.entries,
-            head: self.head,
-            tail: self.tail,
-        }
+    fn save(&self, state: &mut StateWriter<'_>) {
+        state.u64(self.base);
+        state.u32(self.entries);
+        state.u32(self.head);
+        state.u32(self.tail);
     }
 
-    fn restore(positions: &Positions) -> Option<Self> {
-        let Positions {
-            base,
-            entries,
-            head,
-            tail,
-        } = *positions;
-        let possible = (2..=1 << u16::BITS).contains(&entries) && head < entries && tail < entries;
-        possible.then_some(Self {
-            base,
-            entries,
-            head,
-            tail,
+    /// Loads a ring whose invariants [`Self::check`] checks.
+    fn load(state: &mut StateReader<'_>) -> Result<Self, StateError> {
+        Ok(Self {
+            base: state.u64()?,
+            entries: state.u32()?,
+            head: state.u32()?,
+            tail: state.u32()?,
         })
+    }
+
+    fn check(self) -> Option<Self> {
+        let possible = (2..=1 << u16::BITS).contains(&self.entries)
+            && self.head < self.entries
+            && self.tail < self.entries;
+        possible.then_some(self)
     }
 }

@@ -9,37 +9,53 @@
 //!
 //! - for a submission queue, to its tail when everything was fetched;
 //! - for a completion queue, to its head while commands wait for its room, or while the interrupt pin
-//!   is used, which has to go down in time; else to where the guest comes last.
+//!   is used, which has to go down in time; else to the position that the guest reaches last.
 //!
-//! The doorbells of the admin queue stay registers, as in SPDK and as Linux has it, which gives the
-//! pages to others when its I/O queues are gone: without I/O queues nobody looks at them.
+//! The doorbells of the admin queue stay registers, as in SPDK and as Linux expects it. Linux frees the
+//! pages when its I/O queues are gone, so without I/O queues the controller does not look at them.
 
 use core::sync::atomic::{
     fence,
     Ordering, //
 };
 
-use crate::controller::Controller;
-use crate::doorbells::{
-    COUNT,
-    PAIRS, //
+use device_model::saved_state::{
+    StateError,
+    StateReader,
+    StateWriter, //
 };
-use crate::events::Event;
-use crate::memory::{
+use device_model::{
     GuestMemory,
     MemoryError, //
 };
-use crate::queue::InvalidValue;
-use crate::registers::DOORBELL_SIZE;
-use crate::worker::{
+
+use crate::doorbells::{
     position,
-    ADMIN, //
+    COUNT, //
 };
+use crate::load_error::LoadError;
+use crate::parameters::PAIRS;
+use crate::queue::{
+    CompletionQueue,
+    InvalidValue,
+    SubmissionQueue, //
+};
+use crate::queues::{
+    Queues,
+    IO, //
+};
+use crate::registers::is_aligned;
+use crate::spec::registers::DOORBELL_SIZE;
 
 /// Bytes of a doorbell.
 const SIZE: usize = DOORBELL_SIZE as usize;
 
-/// Where a guest has its shadow doorbells and event indexes.
+/// Number of the first doorbell of an I/O queue.
+const FIRST_IO: usize = 2 * IO.start;
+/// Offset of the first doorbell of an I/O queue in a page of doorbells.
+const FIRST_IO_OFFSET: u64 = (FIRST_IO * SIZE) as u64;
+
+/// The shadow doorbells and event indexes of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shadows {
     /// Bus address of the page with doorbells.
@@ -51,98 +67,99 @@ pub(crate) struct Shadows {
 /// Doorbells of all queues or their event indexes, as a guest has them in memory.
 type Buffer = [[u8; SIZE]; COUNT];
 
-impl Controller {
-    /// Whether the guest has shadow doorbells.
-    pub(crate) fn has_shadows(&self) -> bool {
-        self.shadows.is_some()
+/// Shadow doorbells that were taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// A doorbell has changed since the last time.
+    pub(crate) changed: bool,
+    /// Number of doorbells that changed to a value that their queue cannot have.
+    pub(crate) invalid: usize,
+}
+
+impl Taken {
+    fn add_submission(&mut self, submission: &mut SubmissionQueue, value: u32) {
+        if submission.shadow != value {
+            submission.shadow = value;
+            self.add(submission.set_tail(position(value)));
+        }
     }
 
-    /// Takes the shadow doorbells, unless the controller has failed. Returns whether any has changed
-    /// since the last time.
-    pub(crate) fn take_shadows<M: GuestMemory>(&mut self, memory: &mut M) -> bool {
-        if !self.registers.running() {
-            return false;
+    fn add_completion(&mut self, completion: &mut CompletionQueue, value: u32) {
+        if completion.shadow != value {
+            completion.shadow = value;
+            self.add(completion.set_head(position(value)));
         }
-        let Some(shadows) = self.shadows else {
-            return false;
-        };
-        let Some(used) = self.used_doorbells() else {
-            return false;
+    }
+
+    fn add(&mut self, changed: Result<(), InvalidValue>) {
+        self.changed = true;
+        if let Err(InvalidValue) = changed {
+            self.invalid += 1;
+        }
+    }
+}
+
+impl Shadows {
+    /// Bytes of the saved pages, without the bytes before them.
+    pub(crate) const STATE_SIZE: usize = 16;
+
+    /// Moves the queues to the shadow doorbells.
+    pub(crate) fn take<M: GuestMemory>(
+        self,
+        queues: &mut Queues,
+        memory: &mut M,
+    ) -> Result<Taken, MemoryError> {
+        let mut taken = Taken::default();
+        let Some(used) = queues.used() else {
+            return Ok(taken);
         };
 
         let mut buffer: Buffer = [[0; SIZE]; COUNT];
-        let doorbells = &mut buffer[FIRST_IO..used];
-        if memory
-            .read(
-                shadows.doorbells.wrapping_add(FIRST_IO_OFFSET),
-                doorbells.as_flattened_mut(),
-            )
-            .is_err()
-        {
-            self.fail();
-            return false;
-        }
+        memory.read(
+            self.doorbells.wrapping_add(FIRST_IO_OFFSET),
+            buffer[FIRST_IO..2 * used].as_flattened_mut(),
+        )?;
         // The commands that a tail tells of are read after it.
         fence(Ordering::Acquire);
 
-        let mut changed = false;
-        for queue in IO_QUEUES {
-            changed |= self.take_submission_shadow(queue, u32::from_le_bytes(buffer[2 * queue]));
-            changed |=
-                self.take_completion_shadow(queue, u32::from_le_bytes(buffer[2 * queue + 1]));
+        for queue in IO {
+            let [tail, head] = [buffer[2 * queue], buffer[2 * queue + 1]].map(u32::from_le_bytes);
+            if let Some(submission) = &mut queues.submission[queue] {
+                taken.add_submission(submission, tail);
+            }
+            if let Some(completion) = &mut queues.completion[queue] {
+                taken.add_completion(completion, head);
+            }
         }
-        changed
+        Ok(taken)
     }
 
-    fn take_submission_shadow(&mut self, queue: usize, value: u32) -> bool {
-        let Some(submission) = &mut self.submission[queue] else {
-            return false;
-        };
-        if submission.shadow == value {
-            return false;
-        }
-        submission.shadow = value;
-        if let Err(InvalidValue) = submission.set_tail(position(value)) {
-            self.raise_doorbell_error(Event::InvalidDoorbellValue);
-        }
-        true
-    }
-
-    fn take_completion_shadow(&mut self, queue: usize, value: u32) -> bool {
-        let Some(completion) = &mut self.completion[queue] else {
-            return false;
-        };
-        if completion.shadow == value {
-            return false;
-        }
-        completion.shadow = value;
-        if let Err(InvalidValue) = completion.set_head(position(value)) {
-            self.raise_doorbell_error(Event::InvalidDoorbellValue);
-        }
-        true
-    }
-
-    /// Tells the guest when to ring the doorbells in the registers.
+    /// Writes the event indexes, which tell the guest when to ring the doorbells in the registers.
+    /// `intx` is whether the controller uses its interrupt pin.
     ///
-    /// Whoever takes the shadow doorbells afterwards sees what a guest wrote that did not ring.
-    pub(crate) fn publish_event_indexes<M: GuestMemory>(&mut self, memory: &mut M) {
-        let (Some(shadows), Some(used)) = (self.shadows, self.used_doorbells()) else {
-            return;
+    /// A call of [`Self::take`] that comes after it sees what a guest wrote that did not ring.
+    pub(crate) fn publish<M: GuestMemory>(
+        self,
+        queues: &Queues,
+        intx: bool,
+        memory: &mut M,
+    ) -> Result<(), MemoryError> {
+        let Some(used) = queues.used() else {
+            return Ok(());
         };
 
         let mut waiting = [false; PAIRS];
-        for submission in self.submission.iter().flatten() {
+        for submission in queues.submission.iter().flatten() {
             waiting[submission.completion_queue] |= !submission.is_empty();
         }
-        let pin = !self.msix_enabled();
 
         let mut buffer: Buffer = [[0; SIZE]; COUNT];
-        for queue in IO_QUEUES {
-            if let Some(submission) = &self.submission[queue] {
+        for queue in IO {
+            if let Some(submission) = &queues.submission[queue] {
                 buffer[2 * queue] = submission.tail().to_le_bytes();
             }
-            if let Some(completion) = &self.completion[queue] {
-                let index = if pin || waiting[queue] {
+            if let Some(completion) = &queues.completion[queue] {
+                let index = if intx || waiting[queue] {
                     completion.head()
                 } else {
                     completion.before_head()
@@ -150,73 +167,77 @@ impl Controller {
                 buffer[2 * queue + 1] = index.to_le_bytes();
             }
         }
-        let indexes = &buffer[FIRST_IO..used];
-        if memory
-            .write(
-                shadows.event_indexes.wrapping_add(FIRST_IO_OFFSET),
-                indexes.as_flattened(),
-            )
-            .is_err()
-        {
-            self.fail();
-        }
+        let written = memory.write(
+            self.event_indexes.wrapping_add(FIRST_IO_OFFSET),
+            buffer[FIRST_IO..2 * used].as_flattened(),
+        );
         // The guest writes a doorbell, then reads the event index; this is the other half.
         fence(Ordering::SeqCst);
+        written
     }
 
     /// Begins to use shadow doorbells, which get the current values of the doorbells.
-    pub(crate) fn set_shadows<M: GuestMemory>(
-        &mut self,
-        shadows: Shadows,
+    pub(crate) fn begin<M: GuestMemory>(
+        self,
+        queues: &mut Queues,
         memory: &mut M,
     ) -> Result<(), MemoryError> {
         let mut buffer: Buffer = [[0; SIZE]; COUNT];
         for (queue, doorbells) in buffer.chunks_exact_mut(2).enumerate() {
-            if let Some(submission) = &self.submission[queue] {
+            if let Some(submission) = &queues.submission[queue] {
                 doorbells[0] = submission.tail().to_le_bytes();
             }
-            if let Some(completion) = &self.completion[queue] {
+            if let Some(completion) = &queues.completion[queue] {
                 doorbells[1] = completion.head().to_le_bytes();
             }
         }
-        memory.write(shadows.doorbells, buffer.as_flattened())?;
-        memory.write(shadows.event_indexes, buffer.as_flattened())?;
+        memory.write(self.doorbells, buffer.as_flattened())?;
+        memory.write(self.event_indexes, buffer.as_flattened())?;
 
-        for submission in self.submission.iter_mut().flatten() {
+        for submission in queues.submission.iter_mut().flatten() {
             submission.shadow = submission.tail();
         }
-        for completion in self.completion.iter_mut().flatten() {
+        for completion in queues.completion.iter_mut().flatten() {
             completion.shadow = completion.head();
         }
-        self.shadows = Some(shadows);
         Ok(())
     }
 
     /// Clears what an earlier queue left in the shadow doorbell and event index with number `index`.
-    pub(crate) fn clear_shadow<M: GuestMemory>(
-        &mut self,
+    pub(crate) fn clear<M: GuestMemory>(
+        self,
         index: usize,
         memory: &mut M,
     ) -> Result<(), MemoryError> {
-        if let Some(shadows) = self.shadows {
-            let offset = (index * SIZE) as u64;
-            memory.write(shadows.doorbells.wrapping_add(offset), &[0; SIZE])?;
-            memory.write(shadows.event_indexes.wrapping_add(offset), &[0; SIZE])?;
+        let offset = (index * SIZE) as u64;
+        memory.write(self.doorbells.wrapping_add(offset), &[0; SIZE])?;
+        memory.write(self.event_indexes.wrapping_add(offset), &[0; SIZE])
+    }
+
+    /// Saves the pages, or zeros if there are none.
+    pub(crate) fn save(shadows: Option<Self>, state: &mut StateWriter<'_>) {
+        state.u64(shadows.map_or(0, |shadows| shadows.doorbells));
+        state.u64(shadows.map_or(0, |shadows| shadows.event_indexes));
+    }
+
+    /// Loads what [`Self::save`] saved.
+    pub(crate) fn load(state: &mut StateReader<'_>) -> Result<Self, StateError> {
+        Ok(Self {
+            doorbells: state.u64()?,
+            event_indexes: state.u64()?,
+        })
+    }
+
+    /// Checks that both are at the beginning of a page of 2 to the power of `page_shift` bytes.
+    pub(crate) fn check(self, page_shift: u32) -> Result<(), LoadError> {
+        for (field, found) in [
+            ("shadow doorbells", self.doorbells),
+            ("event indexes", self.event_indexes),
+        ] {
+            if !is_aligned(found, page_shift) {
+                return Err(LoadError::Alignment { field, found });
+            }
         }
         Ok(())
     }
-
-    /// Number of doorbells up to that of the last I/O queue, if there is one.
-    fn used_doorbells(&self) -> Option<usize> {
-        IO_QUEUES
-            .rev()
-            .find(|queue| self.submission[*queue].is_some() || self.completion[*queue].is_some())
-            .map(|queue| 2 * queue + 2)
-    }
 }
-
-/// Number of the first doorbell of an I/O queue.
-const FIRST_IO: usize = 2 * (ADMIN + 1);
-/// Where the first doorbell of an I/O queue is in a page of them.
-const FIRST_IO_OFFSET: u64 = (FIRST_IO * SIZE) as u64;
-const IO_QUEUES: core::ops::Range<usize> = ADMIN + 1..PAIRS;

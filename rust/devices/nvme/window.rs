@@ -5,10 +5,10 @@
 /// Bytes of a window: data structures go to the guest in pieces of this size.
 pub(crate) const WINDOW_SIZE: usize = 512;
 
-/// A part of a data structure that is larger than what fits onto the stack.
+/// A part of a data structure that does not fit onto the stack.
 ///
-/// The structure is described as a whole, once for each window of it, and what lies outside of the
-/// window gets lost.
+/// The structure is described as a whole, once for each window; fields outside of the window are
+/// dropped.
 pub(crate) struct Window<'a> {
     start: usize,
     bytes: &'a mut [u8],
@@ -32,22 +32,22 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// Puts a number of 8 bits at `offset` of the structure.
+    /// Puts a field of 8 bits at `offset` of the structure.
     pub(crate) fn put_u8(&mut self, offset: usize, number: u8) {
         self.put(offset, &[number]);
     }
 
-    /// Puts a number of 16 bits at `offset` of the structure.
+    /// Puts a field of 16 bits at `offset` of the structure.
     pub(crate) fn put_u16(&mut self, offset: usize, number: u16) {
         self.put(offset, &number.to_le_bytes());
     }
 
-    /// Puts a number of 32 bits at `offset` of the structure.
+    /// Puts a field of 32 bits at `offset` of the structure.
     pub(crate) fn put_u32(&mut self, offset: usize, number: u32) {
         self.put(offset, &number.to_le_bytes());
     }
 
-    /// Puts a number of 64 bits at `offset` of the structure, or the lower half of one of 128.
+    /// Puts a field of 64 bits at `offset` of the structure: the lower half of one of 128 bits, or all of it.
     pub(crate) fn put_u64(&mut self, offset: usize, number: u64) {
         self.put(offset, &number.to_le_bytes());
     }

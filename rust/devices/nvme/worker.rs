@@ -1,74 +1,70 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the worker does: it takes doorbells, fetches commands, and posts completions.
+//! The worker: it takes doorbells, fetches commands, executes them, and posts completions.
 
-use crate::backend::BlockBackend;
-use crate::command::{
+use device_model::{
+    BlockBackend,
+    GuestMemory,
+    MemoryError, //
+};
+
+use crate::controller::Controller;
+use crate::doorbells::Doorbells;
+use crate::error_log::ErrorEntry;
+use crate::io::flush;
+use crate::parameters::PAIRS;
+use crate::queues::ADMIN;
+use crate::spec::command::{
     Command,
     ENTRY_SIZE, //
 };
-use crate::controller::{
-    Controller,
-    Work, //
+use crate::spec::completion::{
+    self,
+    CompletionEntry,
+    LAST_DWORD,
+    LAST_DWORD_SIZE,
+    PHASE_BIT,
+    PHASE_BYTE, //
 };
-use crate::doorbells::{
-    Doorbell,
-    Doorbells,
-    PAIRS, //
-};
-use crate::events::Event;
-use crate::io::has_blocks;
-use crate::log::ErrorEntry;
-use crate::memory::GuestMemory;
-use crate::queue::{
-    CompletionQueue,
-    InvalidValue, //
-};
-use crate::registers as regs;
-use crate::status::Status;
+use crate::spec::event::Event;
+use crate::spec::opcode::NvmOpcode;
+use crate::spec::registers::ShutdownStatus;
+use crate::spec::status::Status;
 
-/// The admin queue.
-pub(crate) const ADMIN: usize = 0;
-
-/// Commands that are fetched at once, if they are there and next to each other.
+/// Commands that are fetched at once, if they are next to each other.
 const BURST: usize = 16;
 
-/// Where the phase is in the last dword of a completion, in front of the status field.
-const PHASE_SHIFT: u32 = 16;
-const STATUS_SHIFT: u32 = 17;
-
-/// Where the last dword of a completion is, with the phase.
-const LAST_DWORD: usize = COMPLETION_SIZE - LAST_DWORD_SIZE;
-const LAST_DWORD_SIZE: usize = 4;
-const PHASE_BYTE: usize = LAST_DWORD + PHASE_SHIFT as usize / 8;
-const PHASE_BIT: u8 = 1 << (PHASE_SHIFT % 8);
-
-/// Bytes of a completion queue entry.
-const COMPLETION_SIZE: usize = 1 << regs::CQES;
-
-/// What a command leads to: dword 0 of its completion, or no completion for now, or a failure.
-pub(crate) type Outcome = Result<Option<u32>, Status>;
+/// Whether the worker has to be called again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing is left to do until software writes to the controller or rings a doorbell.
+    Idle,
+    /// The budget was not enough for all that is to be done.
+    More,
+}
 
 impl Controller {
-    /// Does what software started: enables the controller, completes a shutdown, and executes
-    /// commands, at most `budget` of them, and none after one that can take as long as many others.
-    /// Such a one comes first, so that nobody waits with it who could have been told before.
+    /// Does the work that software started: enables the controller, completes a shutdown, and executes at
+    /// most `budget` commands.
+    ///
+    /// A command that may take long is executed only as the first of a call and ends the call, so that
+    /// finished commands are not held back behind it.
     ///
     /// One thread at a time calls it, whenever [`Doorbells::post`] took a doorbell, after every
     /// [`Controller::write_bar0`] and [`Controller::write_config`], after [`Controller::load`], and
     /// again as long as it returns [`Work::More`].
     ///
     /// Before [`Work::Idle`], event indexes tell a guest with shadow doorbells that it has to ring.
-    pub fn work<M: GuestMemory, S: BlockBackend>(
+    pub fn work<M: GuestMemory, B: BlockBackend>(
         &mut self,
         doorbells: &Doorbells,
         memory: &mut M,
-        store: &mut S,
+        backend: &mut B,
         budget: u32,
     ) -> Work {
         let mut left = budget;
 
-        // What was written before the controller is ready is not for this life of its queues.
+        // Doorbells that were written before the controller is ready are not for the queues to come.
         self.drain(doorbells);
         if self.registers.enabling() {
             self.enable();
@@ -78,11 +74,11 @@ impl Controller {
                 return Work::More;
             }
             left -= 1;
-            self.shut_down(store);
+            self.shut_down(backend);
         }
 
-        // A function that is not a bus master or not in D0 leaves memory alone until it is again, and one
-        // that was shut down does until a reset: its queues may be somebody else's.
+        // A function that is not a bus master or not in D0 leaves memory alone until it is again. One that
+        // was shut down does so until a reset: the memory of its queues may have another owner.
         if !self.config.may_access_memory() || self.registers.is_shut_down() {
             return Work::Idle;
         }
@@ -97,24 +93,23 @@ impl Controller {
                 return Work::Idle;
             }
 
-            if self.has_runnable_queue() {
+            if self.queues.any_runnable() {
                 if left == 0 {
                     return Work::More;
                 }
-                let executed = self.execute_round(memory, store, left, left == budget);
+                let executed = self.execute_round(memory, backend, left, left == budget);
                 left = left.saturating_sub(executed);
-                // A guest with one command at a time does not give another one before this one is
-                // complete; one that is busy is better looked after once more without being told to
-                // ring.
-                published = executed <= 1 && !self.has_runnable_queue();
+                // A guest with one command at a time gives no other command before this one completes.
+                // A busy guest is cheaper to look after once more than to have it ring.
+                published = executed <= 1 && !self.queues.any_runnable();
                 if published {
                     self.publish_event_indexes(memory);
                 }
-            } else if !self.has_shadows() || published && !heard {
+            } else if self.shadows.is_none() || published && !heard {
                 return Work::Idle;
             } else {
                 if published {
-                    // A guest that keeps ringing without a command to execute has no end.
+                    // Without this, a guest could keep the loop going by ringing without commands.
                     if left == 0 {
                         return Work::More;
                     }
@@ -126,71 +121,53 @@ impl Controller {
         }
     }
 
-    /// Makes doorbells that were written a part of the state, and executes nothing.
-    pub fn drain(&mut self, doorbells: &Doorbells) {
-        for doorbell in doorbells.take() {
-            self.ring(doorbell);
+    /// Completes a shutdown. Software waits for the end, and cannot be told that the medium failed.
+    fn shut_down<B: BlockBackend>(&mut self, backend: &mut B) {
+        if flush(backend).is_err() {
+            self.health.count_media_error();
+        }
+        self.registers.csts = self.registers.csts.with_shutdown(ShutdownStatus::Complete);
+    }
+
+    /// Takes the shadow doorbells, unless the controller has failed. Returns whether any has changed
+    /// since the last time.
+    fn take_shadows<M: GuestMemory>(&mut self, memory: &mut M) -> bool {
+        let Some(shadows) = self.shadows.filter(|_| self.registers.running()) else {
+            return false;
+        };
+        match shadows.take(&mut self.queues, memory) {
+            Ok(taken) => {
+                for _ in 0..taken.invalid {
+                    self.raise_doorbell_error(Event::InvalidDoorbellValue);
+                }
+                taken.changed
+            }
+            Err(MemoryError) => {
+                self.fail();
+                false
+            }
         }
     }
 
-    /// Takes a doorbell. It does nothing while the controller is not ready.
-    pub(crate) fn ring(&mut self, doorbell: Doorbell) {
-        if !self.registers.running() {
+    /// Tells a guest with shadow doorbells when to ring the doorbells in the registers.
+    fn publish_event_indexes<M: GuestMemory>(&mut self, memory: &mut M) {
+        let Some(shadows) = self.shadows else {
             return;
-        }
-        // With shadow doorbells, a doorbell only calls to look at them.
-        let known = match doorbell {
-            Doorbell::SubmissionTail { queue, value } => match self.submission.get_mut(queue) {
-                Some(Some(_)) if self.shadows.is_some() && queue != ADMIN => Ok(Ok(())),
-                Some(Some(ring)) => Ok(ring.set_tail(position(value))),
-                _ => Err(()),
-            },
-            Doorbell::CompletionHead { queue, value } => match self.completion.get_mut(queue) {
-                Some(Some(_)) if self.shadows.is_some() && queue != ADMIN => Ok(Ok(())),
-                Some(Some(ring)) => Ok(ring.set_head(position(value))),
-                _ => Err(()),
-            },
-            Doorbell::Unknown => Err(()),
         };
-        match known {
-            Ok(Ok(())) => {}
-            Ok(Err(InvalidValue)) => self.raise_doorbell_error(Event::InvalidDoorbellValue),
-            Err(()) => self.raise_doorbell_error(Event::InvalidDoorbell),
+        if let Err(MemoryError) = shadows.publish(&self.queues, !self.msix_enabled(), memory) {
+            self.fail();
         }
     }
 
-    /// Reports a doorbell that was written wrong.
-    pub(crate) fn raise_doorbell_error(&mut self, event: Event) {
-        self.errors
-            .add(ErrorEntry::without_command(Status::INVALID_FIELD));
-        self.events.raise(event);
-    }
-
-    /// Whether some command can be executed: its completion has room.
-    fn has_runnable_queue(&self) -> bool {
-        (0..PAIRS).any(|queue| self.runnable(queue) > 0)
-    }
-
-    /// Number of commands of a queue that can be executed one after the other.
-    fn runnable(&self, queue: usize) -> u32 {
-        let Some(Some(submission)) = self.submission.get(queue) else {
-            return 0;
-        };
-        match self.completion.get(submission.completion_queue) {
-            Some(Some(completion)) => submission.contiguous().min(completion.room()),
-            _ => 0,
-        }
-    }
-
-    /// Executes some commands of each queue that has any, at most `budget` altogether, and returns how
-    /// much of the budget they used up.
+    /// Executes some commands of each queue, at most `budget` altogether, and returns how much of the
+    /// budget they used up.
     ///
-    /// It goes on after the queue that was served last, so that none starves whatever the budget is.
-    /// `first` says that nothing was executed before.
-    fn execute_round<M: GuestMemory, S: BlockBackend>(
+    /// The round goes on after the queue that was served last, so that no queue starves whatever the
+    /// budget is. `first` says that no command was executed before in the call of the worker.
+    fn execute_round<M: GuestMemory, B: BlockBackend>(
         &mut self,
         memory: &mut M,
-        store: &mut S,
+        backend: &mut B,
         budget: u32,
         first: bool,
     ) -> u32 {
@@ -202,25 +179,25 @@ impl Controller {
             let queue = self.next_queue;
             self.next_queue = (queue + 1) % PAIRS;
             let first = first && executed == 0;
-            executed += self.execute_burst(queue, memory, store, budget - executed, first);
+            executed += self.execute_burst(queue, memory, backend, budget - executed, first);
         }
         executed
     }
 
-    /// Executes commands of one queue, at most `budget`, and returns how much of the budget they used
-    /// up: one that can take long takes the rest, and is executed only if nothing was before.
-    fn execute_burst<M: GuestMemory, S: BlockBackend>(
+    /// Executes commands of one queue, at most `budget`, and returns how much of the budget they used up.
+    /// A command that can take long uses up all of it, and is executed only as the `first` one.
+    fn execute_burst<M: GuestMemory, B: BlockBackend>(
         &mut self,
         queue: usize,
         memory: &mut M,
-        store: &mut S,
+        backend: &mut B,
         budget: u32,
         mut first: bool,
     ) -> u32 {
         // An admin command can take the room of the next one's completion for an event.
         let burst = if queue == ADMIN { 1 } else { BURST };
-        let count = (self.runnable(queue).min(budget) as usize).min(burst);
-        let Some(Some(submission)) = self.submission.get(queue) else {
+        let count = (self.queues.runnable(queue).min(budget) as usize).min(burst);
+        let Some(Some(submission)) = self.queues.submission.get(queue) else {
             return 0;
         };
         if count == 0 {
@@ -237,23 +214,23 @@ impl Controller {
             return 0;
         }
         let commands = entries.iter().map(Command::decode);
-        if queue != ADMIN && store.has_to_wait() {
-            // The first one is next anyway.
+        if queue != ADMIN && backend.has_to_wait() {
+            // The first command is executed next anyway.
             for command in commands.clone().skip(1) {
-                self.announce_read(&command, store);
+                self.announce_read(&command, backend);
             }
         }
         let mut posts = Posts::new();
         let mut used = count as u32;
-        // What was fetched and is not executed stays in its queue and is fetched anew.
+        // Commands that were fetched and not executed stay in their queue and are fetched anew.
         for command in commands {
-            let long = queue != ADMIN && self.takes_long(&command, store);
+            let long = queue != ADMIN && self.takes_long(&command, backend);
             if long && !first {
                 self.next_queue = queue;
                 used = budget;
                 break;
             }
-            self.execute(queue, &command, memory, store, &mut posts);
+            self.execute(queue, &command, memory, backend, &mut posts);
             first = false;
             if long {
                 used = budget;
@@ -265,25 +242,25 @@ impl Controller {
     }
 
     /// Executes a command and completes it.
-    fn execute<M: GuestMemory, S: BlockBackend>(
+    fn execute<M: GuestMemory, B: BlockBackend>(
         &mut self,
         queue: usize,
         command: &Command,
         memory: &mut M,
-        store: &mut S,
+        backend: &mut B,
         posts: &mut Posts,
     ) {
-        if let Some(Some(submission)) = self.submission.get_mut(queue) {
+        if let Some(Some(submission)) = self.queues.submission.get_mut(queue) {
             submission.advance();
         }
 
         let outcome = if queue == ADMIN {
-            let outcome = self.execute_admin(command, memory, store);
-            // A host that sees an abort complete looks for what was aborted.
+            let outcome = self.execute_admin(command, memory, backend);
+            // A host that sees an abort complete looks for the aborted command.
             self.complete_aborted(1, memory);
             outcome
         } else {
-            self.execute_io(command, memory, store).map(|()| Some(0))
+            self.execute_io(command, memory, backend).map(|()| Some(0))
         };
         match outcome {
             Ok(None) => {}
@@ -295,7 +272,7 @@ impl Controller {
         }
     }
 
-    /// Adds a command that failed to the error log, if its status belongs there.
+    /// Adds a command that failed to the error log, if its status is logged.
     fn log_failure(&mut self, queue: usize, command: &Command, status: Status) {
         if status.is_medium_error() {
             self.health.count_media_error();
@@ -303,22 +280,23 @@ impl Controller {
         if !status.is_logged() {
             return;
         }
-        let block = queue != ADMIN && has_blocks(command);
+        let has_slba =
+            queue != ADMIN && NvmOpcode::decode(command.opcode).is_some_and(NvmOpcode::has_slba);
         self.errors.add(ErrorEntry {
             queue: queue as u16,
             cid: command.cid,
             status: status.field(),
             nsid: command.nsid,
-            lba: if block { command.cdw10_11() } else { 0 },
+            lba: if has_slba { command.slba() } else { 0 },
         });
     }
 
-    /// Completes requests for events that can be completed, as far as there is room.
+    /// Completes requests for events with the events that wait, as far as the completions have room.
     fn deliver_events<M: GuestMemory>(&mut self, memory: &mut M) {
         self.complete_aborted(0, memory);
 
         let mut posts = Posts::new();
-        while self.registers.running() && self.admin_room() > 0 {
+        while self.registers.running() && self.queues.admin_room() > 0 {
             let Some((cid, result)) = self.events.answer() else {
                 return;
             };
@@ -327,11 +305,10 @@ impl Controller {
         }
     }
 
-    /// Completes requests for events that were aborted, as far as there is room for them and `more`
-    /// completions.
+    /// Completes requests for events that were aborted, and leaves room for `more` completions.
     fn complete_aborted<M: GuestMemory>(&mut self, more: u32, memory: &mut M) {
         let mut posts = Posts::new();
-        while self.registers.running() && self.admin_room() > more {
+        while self.registers.running() && self.queues.admin_room() > more {
             let Some(cid) = self.events.take_aborted() else {
                 return;
             };
@@ -341,15 +318,8 @@ impl Controller {
         }
     }
 
-    /// Number of admin commands whose completions there is room for.
-    fn admin_room(&self) -> u32 {
-        self.completion[ADMIN]
-            .as_ref()
-            .map_or(0, CompletionQueue::room)
-    }
-
-    /// Completes a command of submission queue `queue`. There is room for that, and `posts` have
-    /// nothing of another queue.
+    /// Completes a command of submission queue `queue`. The completion queue has room, and `posts` have
+    /// completions of this queue only.
     fn complete<M: GuestMemory>(
         &mut self,
         queue: usize,
@@ -359,25 +329,24 @@ impl Controller {
         posts: &mut Posts,
         memory: &mut M,
     ) {
-        let Some(Some(submission)) = self.submission.get(queue) else {
+        let Some(Some(submission)) = self.queues.submission.get(queue) else {
             return;
         };
-        let Some(Some(completion)) = self.completion.get_mut(submission.completion_queue) else {
+        let Some(Some(completion)) = self.queues.completion.get_mut(submission.completion_queue)
+        else {
             return;
         };
 
-        let field = u32::from(status.map_or(0, Status::field));
-        let dwords = [
+        let entry = CompletionEntry {
             result,
-            0,
-            submission.head() | (queue as u32) << u16::BITS,
-            u32::from(cid) | u32::from(completion.phase()) << PHASE_SHIFT | field << STATUS_SHIFT,
-        ];
-        let mut entry = [0; COMPLETION_SIZE];
-        for (bytes, dword) in entry.chunks_exact_mut(4).zip(dwords) {
-            bytes.copy_from_slice(&dword.to_le_bytes());
-        }
-        posts.add(completion.address(), entry);
+            // Positions in a queue, and numbers of queues, have 16 bits.
+            sqhd: submission.head() as u16,
+            sqid: queue as u16,
+            cid,
+            phase: completion.phase(),
+            status: status.map_or(0, Status::field),
+        };
+        posts.add(completion.address(), entry.encode());
         completion.advance();
         let wrapped = completion.at_start();
         if let Some(vector) = completion.vector {
@@ -390,9 +359,9 @@ impl Controller {
 
     /// Writes completions to the guest's memory.
     ///
-    /// A guest may see the bytes of one write in any order, and takes a completion for valid as soon
-    /// as it sees its phase. It takes completions in order. So the first one comes without its phase,
-    /// together with those that nobody looks at before it, and its phase comes last.
+    /// A guest may see the bytes of one write in any order, and takes a completion for valid as soon as it
+    /// sees the phase tag. The guest takes completions in order. So the first completion is written with
+    /// the wrong phase tag, together with those behind it, and its phase tag is written last.
     fn post<M: GuestMemory>(&mut self, posts: &mut Posts, memory: &mut M) {
         let entries = &mut posts.entries[..posts.count];
         let Some(first) = entries.first_mut() else {
@@ -413,12 +382,12 @@ impl Controller {
     }
 }
 
-/// Completions that follow each other in their queue and are written at once: an access of the guest's
-/// memory costs much more than its bytes.
+/// Completions that follow each other in their queue. They are written at once, as an access of the
+/// guest's memory costs much more than its bytes.
 struct Posts {
-    /// Where the first one belongs.
+    /// Bus address of the first entry.
     address: u64,
-    entries: [[u8; COMPLETION_SIZE]; BURST],
+    entries: [[u8; completion::ENTRY_SIZE]; BURST],
     count: usize,
 }
 
@@ -426,13 +395,13 @@ impl Posts {
     fn new() -> Self {
         Self {
             address: 0,
-            entries: [[0; COMPLETION_SIZE]; BURST],
+            entries: [[0; completion::ENTRY_SIZE]; BURST],
             count: 0,
         }
     }
 
-    /// Adds a completion, of which no more come together than commands are fetched at once.
-    fn add(&mut self, address: u64, entry: [u8; COMPLETION_SIZE]) {
+    /// Adds a completion; no more come together than commands are fetched at once.
+    fn add(&mut self, address: u64, entry: [u8; completion::ENTRY_SIZE]) {
         if self.count == 0 {
             self.address = address;
         }
@@ -441,9 +410,4 @@ impl Posts {
             self.count += 1;
         }
     }
-}
-
-/// The position that a doorbell has; its other bits are reserved.
-pub(crate) fn position(value: u32) -> u32 {
-    value & u32::from(u16::MAX)
 }

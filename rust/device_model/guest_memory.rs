@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the controller needs of the guest's memory.
+//! The memory of a guest, as a device model reaches it by DMA.
 
 use core::fmt;
 

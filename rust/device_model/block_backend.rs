@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the controller needs of the content of its namespace.
+//! The content of a disk, as the commands of a device model access it.
 
 use core::fmt;
 
-use crate::memory::MemoryError;
+use crate::guest_memory::MemoryError;
 
 /// Why a store did not do what it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

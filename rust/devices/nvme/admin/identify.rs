@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Identify, section 5.15: the data structures that describe the controller and its namespace.
+
+use device_model::GuestMemory;
+
+use super::Outcome;
+use crate::controller::Controller;
+use crate::error_log;
+use crate::events::REQUESTS_MAX;
+use crate::features::{
+    TEMPERATURE_CRITICAL,
+    TEMPERATURE_WARNING, //
+};
+use crate::function::VENDOR_REDHAT_QUMRANET;
+use crate::identifiers::{
+    namespace_uuid,
+    subsystem,
+    UUID_SIZE, //
+};
+use crate::names::Names;
+use crate::parameters::{
+    Parameters,
+    NSID,
+    STORE_ZEROING, //
+};
+use crate::prp::TRANSFER_SHIFT;
+use crate::registers::{
+    READY_TIMEOUT,
+    VERSION, //
+};
+use crate::spec::command::{
+    Command,
+    SQES, //
+};
+use crate::spec::completion::CQES;
+use crate::spec::identify::{
+    controller as id_ctrl,
+    descriptor as id_descriptor,
+    namespace as id_ns,
+    Cns,
+    SIZE, //
+};
+use crate::spec::status::Status;
+use crate::window::Window;
+
+/// Commands that can be aborted at the same time, less one, as section 5.15 recommends.
+const ABORT_LIMIT: u8 = 3;
+/// The largest NSID that Identify takes for a list of those that come after it.
+const NSID_LAST: u32 = 0xffff_fffd;
+/// RTD3 resume and entry latency, which drivers wait for at a shutdown: the time that the medium of a
+/// store may need for all that was written, in microseconds. It is as long as enabling may take.
+const FLUSH_TIME_US: u32 = READY_TIMEOUT as u32 * 500_000;
+
+impl Controller {
+    /// Identify.
+    pub(super) fn identify<M: GuestMemory>(
+        &mut self,
+        command: &Command,
+        memory: &mut M,
+    ) -> Outcome {
+        let nsid = command.nsid;
+        let parameters = &self.parameters;
+        let cns = Cns::decode(command.cdw10()).ok_or(Status::INVALID_FIELD.unlogged())?;
+        match cns {
+            Cns::Namespace | Cns::Descriptors if nsid != NSID => {
+                return Err(Status::INVALID_NAMESPACE);
+            }
+            Cns::ActiveNamespaces if nsid > NSID_LAST => return Err(Status::INVALID_NAMESPACE),
+            _ => {}
+        }
+        self.give(command, 0, SIZE, memory, |window| match cns {
+            Cns::Namespace => namespace(window, parameters),
+            Cns::Controller => controller(window, parameters, &self.names),
+            Cns::ActiveNamespaces => active_namespaces(window, nsid),
+            Cns::Descriptors => descriptors(window, parameters),
+        })?;
+        Ok(Some(0))
+    }
+}
+
+/// Describes the controller, figure 247.
+fn controller(window: &mut Window<'_>, parameters: &Parameters, names: &Names) {
+    window.put_u16(id_ctrl::VID, VENDOR_REDHAT_QUMRANET);
+    window.put_u16(id_ctrl::SSVID, VENDOR_REDHAT_QUMRANET);
+    window.put(id_ctrl::SN, &parameters.serial);
+    window.put(id_ctrl::MN, &names.model);
+    window.put(id_ctrl::FR, &names.firmware);
+    // IEEE at 73 stays 0: the makers of this controller have no such identifier.
+    window.put_u8(id_ctrl::MDTS, TRANSFER_SHIFT as u8);
+    window.put_u32(id_ctrl::VER, VERSION);
+    // A shutdown waits until the medium has everything.
+    if parameters.store != STORE_ZEROING {
+        window.put_u32(id_ctrl::RTD3R, FLUSH_TIME_US);
+        window.put_u32(id_ctrl::RTD3E, FLUSH_TIME_US);
+    }
+    window.put_u8(id_ctrl::CNTRLTYPE, id_ctrl::CNTRLTYPE_IO);
+
+    window.put_u16(id_ctrl::OACS, id_ctrl::OACS_DOORBELL_BUFFER);
+    window.put_u8(id_ctrl::ACL, ABORT_LIMIT);
+    window.put_u8(id_ctrl::AERL, REQUESTS_MAX as u8 - 1);
+    window.put_u8(id_ctrl::FRMW, id_ctrl::FRMW_ONE_READ_ONLY_SLOT);
+    window.put_u8(
+        id_ctrl::LPA,
+        id_ctrl::LPA_EFFECTS | id_ctrl::LPA_EXTENDED_DATA,
+    );
+    window.put_u8(id_ctrl::ELPE, error_log::ENTRIES as u8 - 1);
+    window.put_u16(id_ctrl::WCTEMP, TEMPERATURE_WARNING);
+    window.put_u16(id_ctrl::CCTEMP, TEMPERATURE_CRITICAL);
+
+    window.put_u8(id_ctrl::SQES, id_ctrl::entry_size(SQES));
+    window.put_u8(id_ctrl::CQES, id_ctrl::entry_size(CQES));
+    window.put_u32(id_ctrl::NN, NSID);
+    window.put_u16(
+        id_ctrl::ONCS,
+        id_ctrl::ONCS_COMPARE
+            | id_ctrl::ONCS_DATASET_MANAGEMENT
+            | id_ctrl::ONCS_WRITE_ZEROES
+            | id_ctrl::ONCS_SAVE_SELECT,
+    );
+    window.put_u8(id_ctrl::VWC, id_ctrl::VWC_PRESENT | id_ctrl::VWC_FLUSH_ALL);
+    window.put(id_ctrl::SUBNQN, &subsystem(&parameters.serial));
+    // Power state 0 at 2048 claims nothing: no power, no latency.
+}
+
+/// Describes the namespace, figure 245.
+fn namespace(window: &mut Window<'_>, parameters: &Parameters) {
+    let blocks = parameters.blocks();
+    // The guest is not told what the store has allocated.
+    for field in [id_ns::NSZE, id_ns::NCAP, id_ns::NUSE] {
+        window.put_u64(field, blocks);
+    }
+    let dlfeat = match parameters.store {
+        STORE_ZEROING => id_ns::DLFEAT_READ_ZEROES | id_ns::DLFEAT_WRITE_ZEROES,
+        // A file system may not be able to punch a hole.
+        _ => id_ns::DLFEAT_WRITE_ZEROES,
+    };
+    window.put_u8(id_ns::DLFEAT, dlfeat);
+    // NGUID at 104 and EUI64 at 120 stay 0, as both begin with an identifier that the IEEE assigns to
+    // a maker. The namespace has a UUID instead, among the descriptors.
+    // The only format has no metadata.
+    window.put_u8(id_ns::LBAF0_LBADS, parameters.lba_shift);
+}
+
+/// Lists the namespaces that come after `nsid`, figure 241.
+fn active_namespaces(window: &mut Window<'_>, nsid: u32) {
+    if nsid < NSID {
+        window.put_u32(0, NSID);
+    }
+}
+
+/// Lists the identifiers of the namespace, figure 244: its UUID.
+fn descriptors(window: &mut Window<'_>, parameters: &Parameters) {
+    window.put_u8(id_descriptor::NIDT, id_descriptor::NIDT_UUID);
+    window.put_u8(id_descriptor::NIDL, UUID_SIZE as u8);
+    window.put(id_descriptor::NID, &namespace_uuid(&parameters.serial));
+}
