@@ -2,8 +2,8 @@
 
 //! What a function looks like: its power-on image and the bits of it that software can change.
 
-use crate::registers as regs;
-use crate::space::{
+use crate::registers::{
+    self as regs,
     CONFIG_SPACE_SIZE,
     EXTENDED_CONFIG_SPACE_SIZE, //
 };

@@ -31,9 +31,11 @@ pub use layout::{
     InterruptPin,
     Layout, //
 };
-pub use space::{
-    ConfigSpace,
-    ImageError,
+pub use registers::{
     CONFIG_SPACE_SIZE,
     EXTENDED_CONFIG_SPACE_SIZE, //
+};
+pub use space::{
+    ConfigSpace,
+    ImageError, //
 };

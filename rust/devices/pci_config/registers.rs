@@ -4,6 +4,13 @@
 //!
 //! Names and values are those of `include/uapi/linux/pci_regs.h` without their `PCI_` prefix.
 
+/// Bytes of conventional configuration space, which has all that software can change.
+pub const CONFIG_SPACE_SIZE: usize = 256;
+
+/// Bytes of the configuration space of a PCI Express function. The bytes behind the conventional ones have
+/// no capability: they read as 0.
+pub const EXTENDED_CONFIG_SPACE_SIZE: usize = 4096;
+
 /// Vendor of the function, 16 bits.
 pub(crate) const VENDOR_ID: usize = 0x00;
 /// Device number that the vendor gave, 16 bits.

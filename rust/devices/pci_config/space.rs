@@ -9,14 +9,10 @@ use crate::layout::{
     Decoder,
     Layout, //
 };
-use crate::registers as regs;
-
-/// Bytes of conventional configuration space, which has all that software can change.
-pub const CONFIG_SPACE_SIZE: usize = 256;
-
-/// Bytes of the configuration space of a PCI Express function. Behind the conventional ones there is no
-/// capability: they read as 0.
-pub const EXTENDED_CONFIG_SPACE_SIZE: usize = 4096;
+use crate::registers::{
+    self as regs,
+    CONFIG_SPACE_SIZE, //
+};
 
 /// The configuration space of one function.
 ///
