@@ -447,7 +447,7 @@ impl Controller {
     fn reset_controller(&mut self) {
         self.registers.interrupt_mask = 0;
         self.registers.csts = self.registers.csts.only(Csts::NSSRO);
-        self.queues = Queues::new();
+        self.queues.clear();
         self.shadows = None;
         self.next_queue = ADMIN;
         self.features = Features::default();

@@ -57,6 +57,12 @@ impl Queues {
         }
     }
 
+    /// Deletes all queues.
+    pub(crate) fn clear(&mut self) {
+        self.submission.iter_mut().for_each(|queue| *queue = None);
+        self.completion.iter_mut().for_each(|queue| *queue = None);
+    }
+
     /// Creates the admin queues that the registers describe.
     pub(crate) fn create_admin(&mut self, registers: &Registers) {
         self.submission[ADMIN] = Some(SubmissionQueue::new(

@@ -7,8 +7,8 @@ pub(crate) const DEPTH: usize = 16;
 
 /// A FIFO that keeps its content in order from the first slot on.
 ///
-/// Two FIFOs with the same content are the same value, which makes what is saved of one independent
-/// of its history.
+/// Two FIFOs with the same content are the same value, so the saved bytes do not depend on the history
+/// of a FIFO.
 ///
 /// # Invariants
 ///
@@ -20,7 +20,6 @@ pub(crate) struct Fifo<T> {
 }
 
 impl<T: Copy + Default> Fifo<T> {
-    /// Number of characters held.
     pub(crate) fn len(&self) -> usize {
         self.length
     }
@@ -32,6 +31,11 @@ impl<T: Copy + Default> Fifo<T> {
     /// The characters held, the oldest first.
     pub(crate) fn content(&self) -> &[T] {
         &self.slots[..self.length]
+    }
+
+    /// All slots: the characters held, the oldest first, then default values.
+    pub(crate) fn slots(&self) -> &[T; DEPTH] {
+        &self.slots
     }
 
     /// The oldest character.
@@ -61,7 +65,6 @@ impl<T: Copy + Default> Fifo<T> {
         Some(oldest)
     }
 
-    /// Drops all characters.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The card's state as bytes, to be moved to another host.
+//! The card's state as bytes: the table of offsets, the order, and the checks.
 //!
 //! # Version 1
 //!
@@ -25,7 +25,7 @@
 //! |      4 |     1 | LSR: error bits 1 to 4 that were not read yet                |
 //! |      5 |     1 | MSR: delta bits 0 to 3 that were not read yet                |
 //! |      6 |     1 | SCR                                                          |
-//! |      7 |     1 | bit 0: the transmitter became empty, and IIR did not tell yet|
+//! |      7 |     1 | bit 0: the transmitter became empty, and IIR was not read    |
 //! |        |       | bit 1: the shift register has a character                    |
 //! |      8 |     2 | divisor                                                      |
 //! |     10 |     1 | character in the shift register, else 0                      |
@@ -37,12 +37,20 @@
 //! |     48 |    16 | their errors, as bits 2 to 4 of LSR; 0 for the oldest, whose |
 //! |        |       | errors LSR has                                               |
 //!
-//! Whatever follows from these is not there: the rest of LSR, the modem inputs, IIR, the interrupt.
-//! A state that no sequence of accesses leads to, or that a port would not have written so, is
-//! refused.
+//! The state has nothing that follows from these: the rest of LSR, the modem inputs, IIR, the interrupt.
+//! A state that no sequence of accesses leads to, or that a port would not have written, is refused.
 
 use core::fmt;
 
+use device_model::saved_state::{
+    self,
+    check_bits,
+    check_unused,
+    check_version,
+    StateError,
+    StateReader,
+    StateWriter, //
+};
 use pci_config::{
     ImageError,
     CONFIG_SPACE_SIZE, //
@@ -53,10 +61,7 @@ use crate::card::{
     PortCount,
     PORTS_MAX, //
 };
-use crate::fifo::{
-    Fifo,
-    DEPTH, //
-};
+use crate::fifo::DEPTH;
 use crate::plug::Line;
 use crate::port::{
     Port,
@@ -74,29 +79,15 @@ use crate::registers::{
 /// The version that this code writes, and the only one that it reads.
 const VERSION: u8 = 1;
 
-/// Version, number of ports, and two bytes that are 0.
+/// Version, number of ports, and two reserved bytes.
 const HEADER_SIZE: usize = 4;
-const HEADER_VERSION: usize = 0;
+/// Offset of the number of ports.
 const HEADER_PORTS: usize = 1;
 
-const PORT_IER: usize = 0;
-const PORT_FCR: usize = 1;
-const PORT_LCR: usize = 2;
-const PORT_MCR: usize = 3;
-const PORT_LSR: usize = 4;
-const PORT_MSR: usize = 5;
-const PORT_SCR: usize = 6;
-const PORT_FLAGS: usize = 7;
-const PORT_DIVISOR: usize = 8;
-const PORT_SHIFT: usize = 10;
-const PORT_TRANSMITTER_LENGTH: usize = 11;
-const PORT_RECEIVER_LENGTH: usize = 12;
-const PORT_TRANSMITTER: usize = 16;
-const PORT_RECEIVER: usize = PORT_TRANSMITTER + DEPTH;
-const PORT_RECEIVER_ERRORS: usize = PORT_RECEIVER + DEPTH;
-const PORT_SIZE: usize = PORT_RECEIVER_ERRORS + DEPTH;
+/// Bytes of a port.
+const PORT_SIZE: usize = 16 + 3 * DEPTH;
 
-/// Port flags: the transmitter became empty, and IIR did not tell yet.
+/// Port flags: the transmitter became empty, and IIR was not read since.
 const FLAG_TRANSMITTER_EMPTY: u8 = 1 << 0;
 /// Port flags: the shift register has a character.
 const FLAG_SHIFT: u8 = 1 << 1;
@@ -104,39 +95,22 @@ const FLAG_SHIFT: u8 = 1 << 1;
 /// A state that no card of the configuration can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadError {
-    /// The state is not as long as one of the card is.
-    Length {
-        /// How many bytes it should have.
-        expected: usize,
-        /// How many bytes it has.
-        found: usize,
-    },
-    /// The state has a version that this code does not know.
-    Version {
-        /// Its version.
-        found: u8,
-    },
+    /// The state, or its header, has a form that no card writes.
+    State(StateError),
     /// The state is one of a card with another number of ports.
     Ports {
-        /// How many ports this card has.
+        /// Number of ports of this card.
         expected: usize,
-        /// What the state says.
-        found: u8,
-    },
-    /// A byte that has to be 0 is not.
-    Reserved {
-        /// Where it is in the state.
-        offset: usize,
-        /// What it is.
+        /// Number of ports of the state.
         found: u8,
     },
     /// The configuration space is not one of the card.
     Config(ImageError),
     /// A port's state is impossible.
     Port {
-        /// Which port, from 0.
+        /// Number of the port, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// Why the port's state is impossible.
         error: PortError,
     },
 }
@@ -144,22 +118,15 @@ pub enum LoadError {
 /// A state that no port can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortError {
-    /// Bits are set that the field does not have.
-    Bits {
-        /// Name of the field.
-        field: &'static str,
-        /// Its value.
-        found: u8,
-        /// The bits that it has.
-        allowed: u8,
-    },
-    /// There are more characters than there is room.
+    /// A field by itself has a form that no port writes; offsets are those in the port.
+    State(StateError),
+    /// A FIFO has more characters than fit.
     Length {
-        /// Where the characters are.
+        /// Name of the FIFO.
         field: &'static str,
-        /// How many there are.
+        /// Number of characters.
         found: u8,
-        /// How many can be there.
+        /// The most characters that fit.
         depth: usize,
     },
     /// The trigger level or DMA mode of FIFOs that are not in use is set.
@@ -169,16 +136,16 @@ pub enum PortError {
     },
     /// The transmitter has characters that an idle shift register would have taken.
     ShiftRegisterIdle {
-        /// How many characters there are.
+        /// Number of characters.
         characters: usize,
     },
-    /// The shift register has a character that nothing hinders to leave.
+    /// The shift register has a character that nothing holds back.
     ShiftRegisterFree,
     /// An empty transmitter is to be reported, but its interrupt is disabled or it is not empty.
     TransmitterEmpty {
         /// The value of IER.
         interrupt_enable: u8,
-        /// How many characters the transmitter has.
+        /// Number of characters in the transmitter.
         characters: usize,
     },
     /// The oldest character in the receiver has errors that LSR would have taken.
@@ -186,13 +153,18 @@ pub enum PortError {
         /// The errors, as bits of LSR.
         found: u8,
     },
-    /// A byte that is reserved or without a character is not 0.
-    Unused {
-        /// Where it is in the port's state.
-        offset: usize,
-        /// What it is.
-        found: u8,
-    },
+}
+
+impl From<StateError> for LoadError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+impl From<StateError> for PortError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
 }
 
 impl Card {
@@ -204,76 +176,65 @@ impl Card {
     /// Returns the number of bytes written, or [`None`] if `out` is too small.
     /// [`Card::STATE_SIZE`] bytes are always enough.
     pub fn save(&self, out: &mut [u8]) -> Option<usize> {
-        let size = state_size(self.ports().count());
-        let (header, rest) = out.get_mut(..size)?.split_at_mut(HEADER_SIZE);
-        let (config, ports) = rest.split_at_mut(CONFIG_SPACE_SIZE);
-
-        header.fill(0);
-        header[HEADER_VERSION] = VERSION;
-        // A card has at most four ports.
-        header[HEADER_PORTS] = self.ports().count() as u8;
-
-        config.copy_from_slice(self.config.image());
-
-        for (record, port) in ports.chunks_exact_mut(PORT_SIZE).zip(self.active_ports()) {
-            record.copy_from_slice(&encode(port));
-        }
-        Some(size)
+        saved_state::save(out, state_size(self.ports().count()), |state| {
+            self.save_header(state);
+            state.bytes(self.config.image());
+            for port in self.active_ports() {
+                port.save(state);
+            }
+        })
     }
 
-    /// Returns the card with `ports` ports of which [`Card::save`] wrote `state`.
+    fn save_header(&self, state: &mut StateWriter<'_>) {
+        state.u8(VERSION);
+        // A card has at most four ports.
+        state.u8(self.ports().count() as u8);
+        state.reserved::<2>();
+    }
+
+    /// Returns the card with `ports` ports for which [`Card::save`] wrote `state`.
     ///
     /// # Errors
     ///
-    /// A card of this configuration cannot have that state, or a version of this code wrote it
-    /// that is not known here. Nothing in `state` is taken for granted.
+    /// A card of this configuration cannot have that state, or an unknown version of this code wrote
+    /// the state. Nothing in `state` is taken for granted.
     pub fn load(ports: PortCount, state: &[u8]) -> Result<Self, LoadError> {
-        // The version comes first: it tells how long the rest is.
-        if let Some(&found) = state.get(HEADER_VERSION) {
-            if found != VERSION {
-                return Err(LoadError::Version { found });
-            }
-        }
+        let mut card = Self::new(ports);
+        card.restore(state)?;
+        Ok(card)
+    }
+
+    /// As [`Card::load`], but in place.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Card::load`]. The card is good for nothing but another attempt then.
+    pub fn restore(&mut self, state: &[u8]) -> Result<(), LoadError> {
+        let ports = self.ports().count();
+
+        check_version(state, VERSION)?;
+        // The length depends on the number of ports.
         if let Some(&found) = state.get(HEADER_PORTS) {
-            if usize::from(found) != ports.count() {
+            if usize::from(found) != ports {
                 return Err(LoadError::Ports {
-                    expected: ports.count(),
+                    expected: ports,
                     found,
                 });
             }
         }
-        let expected = state_size(ports.count());
-        let wrong_length = LoadError::Length {
-            expected,
-            found: state.len(),
-        };
-        if state.len() != expected {
-            return Err(wrong_length);
+        let mut reader = StateReader::new(state, state_size(ports))?;
+        check_unused(reader.array::<HEADER_SIZE>()?, |state| {
+            self.save_header(state);
+        })?;
+        self.config
+            .restore(reader.array()?)
+            .map_err(LoadError::Config)?;
+        for (index, port) in self.active_ports_mut().iter_mut().enumerate() {
+            let record = reader.array::<PORT_SIZE>()?;
+            port.restore(record)
+                .map_err(|error| LoadError::Port { index, error })?;
         }
-
-        let (header, rest) = state.split_at(HEADER_SIZE);
-        for (offset, &found) in header.iter().enumerate().skip(HEADER_PORTS + 1) {
-            if found != 0 {
-                return Err(LoadError::Reserved { offset, found });
-            }
-        }
-
-        let (image, records) = rest
-            .split_first_chunk::<CONFIG_SPACE_SIZE>()
-            .ok_or(wrong_length)?;
-
-        let mut card = Self::new(ports);
-        card.config.restore(image).map_err(LoadError::Config)?;
-        for (index, (port, record)) in card
-            .active_ports_mut()
-            .iter_mut()
-            .zip(records.chunks_exact(PORT_SIZE))
-            .enumerate()
-        {
-            let record = record.first_chunk::<PORT_SIZE>().ok_or(wrong_length)?;
-            *port = decode(record).map_err(|error| LoadError::Port { index, error })?;
-        }
-        Ok(card)
+        Ok(())
     }
 }
 
@@ -282,122 +243,104 @@ const fn state_size(ports: usize) -> usize {
     HEADER_SIZE + CONFIG_SPACE_SIZE + ports * PORT_SIZE
 }
 
-fn encode(port: &Port) -> [u8; PORT_SIZE] {
-    let mut record = [0; PORT_SIZE];
+impl Port {
+    fn save(&self, state: &mut StateWriter<'_>) {
+        let mut flags = 0;
+        if self.transmitter_empty {
+            flags |= FLAG_TRANSMITTER_EMPTY;
+        }
+        if self.shift.is_some() {
+            flags |= FLAG_SHIFT;
+        }
 
-    record[PORT_IER] = port.interrupt_enable.bits();
-    record[PORT_FCR] = port.fifo_control.bits();
-    record[PORT_LCR] = port.line_control.bits();
-    record[PORT_MCR] = port.modem_control.bits();
-    record[PORT_LSR] = port.line_errors.bits();
-    record[PORT_MSR] = port.modem_deltas.bits();
-    record[PORT_SCR] = port.scratch;
-    if port.transmitter_empty {
-        record[PORT_FLAGS] |= FLAG_TRANSMITTER_EMPTY;
-    }
-    if let Some(character) = port.shift {
-        record[PORT_FLAGS] |= FLAG_SHIFT;
-        record[PORT_SHIFT] = character;
-    }
-    let [low, high] = port.divisor.to_le_bytes();
-    record[PORT_DIVISOR] = low;
-    record[PORT_DIVISOR + 1] = high;
+        state.u8(self.interrupt_enable.bits());
+        state.u8(self.fifo_control.bits());
+        state.u8(self.line_control.bits());
+        state.u8(self.modem_control.bits());
+        state.u8(self.line_errors.bits());
+        state.u8(self.modem_deltas.bits());
+        state.u8(self.scratch);
+        state.u8(flags);
+        state.u16(self.divisor);
+        state.u8(self.shift.unwrap_or(0));
+        // A FIFO has at most 16 characters.
+        state.u8(self.transmitter.len() as u8);
+        state.u8(self.receiver.len() as u8);
+        state.reserved::<3>();
 
-    // A FIFO has at most 16 characters.
-    record[PORT_TRANSMITTER_LENGTH] = port.transmitter.len() as u8;
-    record[PORT_RECEIVER_LENGTH] = port.receiver.len() as u8;
-    for (slot, &character) in record[PORT_TRANSMITTER..]
-        .iter_mut()
-        .zip(port.transmitter.content())
-    {
-        *slot = character;
+        let received = self.receiver.slots();
+        state.bytes(self.transmitter.slots());
+        for character in received {
+            state.u8(character.data);
+        }
+        for character in received {
+            state.u8(character.errors.bits());
+        }
     }
-    for (index, received) in port.receiver.content().iter().enumerate() {
-        record[PORT_RECEIVER + index] = received.data;
-        record[PORT_RECEIVER_ERRORS + index] = received.errors.bits();
-    }
-    record
-}
 
-fn decode(record: &[u8; PORT_SIZE]) -> Result<Port, PortError> {
-    let field = |name, offset: usize, allowed| check_bits(name, record[offset], allowed);
+    fn restore(&mut self, record: &[u8; PORT_SIZE]) -> Result<(), PortError> {
+        let mut state = StateReader::new(record, PORT_SIZE)?;
 
-    let flags = field("flags", PORT_FLAGS, FLAG_TRANSMITTER_EMPTY | FLAG_SHIFT)?;
-    let mut port = Port {
-        interrupt_enable: InterruptEnable::from_written(
-            field("IER", PORT_IER, InterruptEnable::ALL.bits())?,
+        self.interrupt_enable = InterruptEnable::from_written(
+            state.u8_of("IER", InterruptEnable::ALL.bits())?,
             InterruptEnable::ALL,
-        ),
-        fifo_control: FifoControl::from_written(
-            field("FCR", PORT_FCR, FifoControl::KEPT.bits())?,
+        );
+        self.fifo_control = FifoControl::from_written(
+            state.u8_of("FCR", FifoControl::KEPT.bits())?,
             FifoControl::KEPT,
-        ),
-        line_control: LineControl::from_written(record[PORT_LCR], LineControl::ALL),
-        modem_control: ModemControl::from_written(
-            field("MCR", PORT_MCR, ModemControl::ALL.bits())?,
+        );
+        self.line_control = LineControl::from_written(state.u8()?, LineControl::ALL);
+        self.modem_control = ModemControl::from_written(
+            state.u8_of("MCR", ModemControl::ALL.bits())?,
             ModemControl::ALL,
-        ),
-        line_errors: LineStatus::from_written(
-            field("LSR", PORT_LSR, LineStatus::ERRORS.bits())?,
+        );
+        self.line_errors = LineStatus::from_written(
+            state.u8_of("LSR", LineStatus::ERRORS.bits())?,
             LineStatus::ERRORS,
-        ),
-        modem_deltas: ModemStatus::from_written(
-            field("MSR", PORT_MSR, ModemStatus::ANY_DELTA.bits())?,
+        );
+        self.modem_deltas = ModemStatus::from_written(
+            state.u8_of("MSR", ModemStatus::ANY_DELTA.bits())?,
             ModemStatus::ANY_DELTA,
-        ),
-        scratch: record[PORT_SCR],
-        divisor: u16::from_le_bytes([record[PORT_DIVISOR], record[PORT_DIVISOR + 1]]),
-        transmitter_empty: flags & FLAG_TRANSMITTER_EMPTY != 0,
-        receiver: Fifo::default(),
-        transmitter: Fifo::default(),
-        shift: (flags & FLAG_SHIFT != 0).then_some(record[PORT_SHIFT]),
-    };
-    if !port.fifo_enabled() && record[PORT_FCR] != 0 {
-        return Err(PortError::FifoControl {
-            found: record[PORT_FCR],
-        });
-    }
+        );
+        self.scratch = state.u8()?;
+        let flags = state.u8_of("flags", FLAG_TRANSMITTER_EMPTY | FLAG_SHIFT)?;
+        self.transmitter_empty = flags & FLAG_TRANSMITTER_EMPTY != 0;
+        self.divisor = state.u16()?;
+        let shift = state.u8()?;
+        self.shift = (flags & FLAG_SHIFT != 0).then_some(shift);
+        if !self.fifo_enabled() && self.fifo_control != FifoControl::default() {
+            return Err(PortError::FifoControl {
+                found: self.fifo_control.bits(),
+            });
+        }
 
-    let depth = port.depth();
-    let held = check_length("transmitter", record[PORT_TRANSMITTER_LENGTH], depth)?;
-    for &character in &record[PORT_TRANSMITTER..PORT_TRANSMITTER + held] {
-        port.transmitter.push(character);
-    }
-    let held = check_length("receiver", record[PORT_RECEIVER_LENGTH], depth)?;
-    for index in 0..held {
-        let errors = field(
-            "receiver errors",
-            PORT_RECEIVER_ERRORS + index,
-            LineStatus::CHARACTER_ERRORS.bits(),
-        )?;
-        port.receiver.push(Received {
-            data: record[PORT_RECEIVER + index],
-            errors: LineStatus::from_written(errors, LineStatus::CHARACTER_ERRORS),
-        });
-    }
+        let transmitted = check_length("transmitter", state.u8()?, self.depth())?;
+        let received = check_length("receiver", state.u8()?, self.depth())?;
+        state.reserved::<3>()?;
+        self.transmitter.clear();
+        for &character in state.array::<DEPTH>()?.iter().take(transmitted) {
+            self.transmitter.push(character);
+        }
+        self.receiver.clear();
+        let data = state.array::<DEPTH>()?;
+        let errors = state.array::<DEPTH>()?;
+        for (&data, &errors) in data.iter().zip(errors).take(received) {
+            let character_errors = LineStatus::CHARACTER_ERRORS;
+            check_bits(
+                "receiver errors",
+                errors.into(),
+                character_errors.bits().into(),
+            )?;
+            self.receiver.push(Received {
+                data,
+                errors: LineStatus::from_written(errors, character_errors),
+            });
+        }
 
-    check_invariants(&port)?;
-
-    // What the port would not have written this way was not read above: it is reserved or unused.
-    let written = encode(&port);
-    match record.iter().zip(written).position(|(&a, b)| a != b) {
-        Some(offset) => Err(PortError::Unused {
-            offset,
-            found: record[offset],
-        }),
-        None => Ok(port),
+        check_invariants(self)?;
+        check_unused(record, |state| self.save(state))?;
+        Ok(())
     }
-}
-
-fn check_bits(field: &'static str, found: u8, allowed: u8) -> Result<u8, PortError> {
-    if found & !allowed != 0 {
-        return Err(PortError::Bits {
-            field,
-            found,
-            allowed,
-        });
-    }
-    Ok(found)
 }
 
 fn check_length(field: &'static str, found: u8, depth: usize) -> Result<usize, PortError> {
@@ -413,7 +356,7 @@ fn check_length(field: &'static str, found: u8, depth: usize) -> Result<usize, P
     Ok(length)
 }
 
-/// Checks what [`Port`] promises between accesses.
+/// Checks the invariants of [`Port`].
 fn check_invariants(port: &Port) -> Result<(), PortError> {
     if let Some(oldest) = port.receiver.content().first() {
         if oldest.errors.intersects(LineStatus::CHARACTER_ERRORS) {
@@ -444,17 +387,9 @@ fn check_invariants(port: &Port) -> Result<(), PortError> {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Length { expected, found } => {
-                write!(f, "state has {found} bytes instead of {expected}")
-            }
-            Self::Version { found } => {
-                write!(f, "state has version {found}, known is {VERSION}")
-            }
+            Self::State(error) => error.fmt(f),
             Self::Ports { expected, found } => {
                 write!(f, "state has {found} ports, the card {expected}")
-            }
-            Self::Reserved { offset, found } => {
-                write!(f, "state byte {offset} is reserved, but {found:#04x}")
             }
             Self::Config(error) => error.fmt(f),
             Self::Port { index, error } => write!(f, "port {index}: {error}"),
@@ -465,14 +400,7 @@ impl fmt::Display for LoadError {
 impl fmt::Display for PortError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bits {
-                field,
-                found,
-                allowed,
-            } => write!(
-                f,
-                "{field} is {found:#04x}, but has only the bits {allowed:#04x}"
-            ),
+            Self::State(error) => error.fmt(f),
             Self::Length {
                 field,
                 found,
@@ -502,9 +430,6 @@ impl fmt::Display for PortError {
                 f,
                 "oldest character in the receiver has errors {found:#04x}, but they belong into LSR"
             ),
-            Self::Unused { offset, found } => {
-                write!(f, "byte {offset} is unused, but {found:#04x}")
-            }
         }
     }
 }

@@ -47,6 +47,7 @@ pub use card::{
     Card,
     PortCount, //
 };
+pub use device_model::saved_state::StateError;
 pub use pci_config::{
     AccessError,
     ImageError, //

@@ -7,7 +7,8 @@ use uart::{
     ImageError,
     LoadError,
     PortCount,
-    PortError, //
+    PortError,
+    StateError, //
 };
 
 use crate::bench::{
@@ -154,10 +155,10 @@ fn every_truncation_and_extension_is_refused() {
         for length in 0..state.len() {
             assert_eq!(
                 Card::load(count, &state[..length]),
-                Err(LoadError::Length {
+                Err(LoadError::State(StateError::Length {
                     expected: state.len(),
                     found: length
-                }),
+                })),
                 "truncated to {length}"
             );
         }
@@ -165,10 +166,10 @@ fn every_truncation_and_extension_is_refused() {
         state.push(0);
         assert_eq!(
             Card::load(count, &state),
-            Err(LoadError::Length {
+            Err(LoadError::State(StateError::Length {
                 expected,
                 found: expected + 1
-            }),
+            })),
             "extended by one"
         );
     }
@@ -289,20 +290,20 @@ fn the_header_is_checked() {
     };
     assert_eq!(
         changed(0, 2),
-        Err(LoadError::Version { found: 2 }),
+        Err(LoadError::State(StateError::Version { known: 1, found: 2 })),
         "version"
     );
     assert_eq!(
         changed(0, 0),
-        Err(LoadError::Version { found: 0 }),
+        Err(LoadError::State(StateError::Version { known: 1, found: 0 })),
         "version"
     );
     assert_eq!(
         changed(3, 1),
-        Err(LoadError::Reserved {
+        Err(LoadError::State(StateError::Unused {
             offset: 3,
             found: 1
-        }),
+        })),
         "reserved"
     );
     assert!(
@@ -327,11 +328,11 @@ fn bits_that_a_register_does_not_have_are_refused() {
     ] {
         expect_refusal(
             change(&card, |port| port[offset] = found),
-            PortError::Bits {
+            PortError::State(StateError::Bits {
                 field,
-                found,
+                found: found.into(),
                 allowed,
-            },
+            }),
         );
     }
 }
@@ -421,7 +422,7 @@ fn reserved_and_unused_bytes_must_be_0() {
     for offset in [10, 13, 14, 15, 16, 31, 32, 47, 48, 63] {
         expect_refusal(
             change(&card, |port| port[offset] = 1),
-            PortError::Unused { offset, found: 1 },
+            PortError::State(StateError::Unused { offset, found: 1 }),
         );
     }
 }
