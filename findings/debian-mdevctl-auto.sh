@@ -4,20 +4,20 @@
 # mdevctl of Debian 12 (1.2.0-3+b1) and 13 (1.4.0-2+b1), amd64: no definition is started at boot, "auto" or not.
 #
 # mdevctl(8) says of "define --auto": "Automatically start the device on parent availability". The package's udev rule
-# is what does that. It runs /usr/sbin/mdevctl; the package has /usr/bin/mdevctl and no link, and Debian's /usr/sbin is not
-# /usr/bin. The shell that the rule starts says "not found", into a pipe to logger, and the mdev is not there.
+# should start the device. The rule runs /usr/sbin/mdevctl. The package installs /usr/bin/mdevctl and no link, and Debian's
+# /usr/sbin is not /usr/bin. The rule's shell prints "not found" into a pipe to logger, and no mdev is made.
 #
-# Guess before the run: the rule runs the program by the path that it is installed at.
+# Guess before the run: the rule runs the program at the path of its installation.
 # Seen:
 #
 #   mdevctl 1.2.0-3+b1: the rule runs /usr/sbin/mdevctl, the package has /usr/bin/mdevctl
 #   mdevctl 1.4.0-2+b1: the rule runs /usr/sbin/mdevctl, the package has /usr/bin/mdevctl
 #
-# In a virtual machine with systemd-udevd 257 and a parent of mdevs, a definition with "auto" was started when the parent's module
-# was loaded again after "ln -s /usr/bin/mdevctl /usr/sbin/mdevctl", and not before.
+# In a virtual machine with systemd-udevd 257 and a parent of mdevs, loading the parent's module again started a definition with
+# "auto" after "ln -s /usr/bin/mdevctl /usr/sbin/mdevctl", and not before.
 #
-# Needs Debian with apt; downloads two packages with the archive that apt is configured for, and installs nothing.
-# Exit status: 0 as described, 1 if it is not so any more, 2 if it could not be tried.
+# Needs Debian with apt; downloads two packages from the archive that apt is configured for, and installs nothing.
+# Exit status: 0 as described, 1 if the packages differ from the description, 2 if the packages could not be examined.
 
 set -euo pipefail
 
@@ -29,7 +29,7 @@ cannot() {
 	exit 2
 }
 
-# An apt of its own: the machine's is not touched.
+# A separate configuration of apt: the machine's is not changed.
 read -r uri _ < <(apt-get indextargets --format '$(REPO_URI) $(COMPONENT)' 'Created-By: Packages' |
 	grep -v security | grep ' main$') || cannot "apt knows no archive"
 mkdir -p "$directory"/{lists/partial,archives/partial}

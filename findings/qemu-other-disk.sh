@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # QEMU 11.1.3 (Debian 1:11.1.3+ds-1~bpo13+1, amd64): a guest migrates to a disk of another size, block size, data transfer size and
-# serial number, and nobody says so.
+# serial number, without an error or a warning.
 #
-# Since 11.1 the nvme device migrates. What it was made with is not in the stream: neither the capacity of its namespace nor
-# the size of its blocks is compared, so that a guest goes on with commands that mean other bytes, or none, of the disk that it
-# finds. virtio-blk is the same. What shows in the layout of registers or state is refused: another number of queues.
-# Whoever makes the destination has to make it equal; there is no safety net.
+# Since 11.1 the nvme device migrates. The stream does not have the device's properties: QEMU compares neither the capacity of the
+# namespace nor the size of its blocks, so the commands of the migrated guest address other bytes of the destination's disk, or
+# none. virtio-blk behaves the same. QEMU refuses a property that changes the layout of registers or state: another number of queues.
+# Only the administrator of the destination can make the disks equal.
 #
 # Guess before the run: a destination with another capacity or block size is refused.
 # Seen:
@@ -22,9 +22,9 @@
 #   virtio-blk-pci: half the size: taken
 #   virtio-blk-pci: blocks of 4096 bytes: taken
 #
-# Needs Debian with apt; downloads the package and what it depends on with the archive that apt is configured for, and installs
-# nothing. No guest is run and nothing is written to a disk: the machines are stopped, the disks are null-co.
-# Exit status: 0 as described, 1 if it is not so any more, 2 if it could not be tried.
+# Needs Debian with apt; downloads the package and its dependencies from the archive that apt is configured for, and installs
+# nothing. No guest runs and nothing is written to a disk: the machines are stopped, the disks are null-co.
+# Exit status: 0 as described, 1 if QEMU differs from the description, 2 if QEMU could not be tried.
 
 set -euo pipefail
 
@@ -37,7 +37,7 @@ cannot() {
 	exit 2
 }
 
-# An apt of its own: the machine's is not touched.
+# A separate configuration of apt: the machine's is not changed.
 read -r uri _ < <(apt-get indextargets --format '$(REPO_URI) $(COMPONENT)' 'Created-By: Packages' |
 	grep -v security | grep ' main$') || cannot "apt knows no archive"
 mkdir -p "$directory"/{lists/partial,archives/partial,root}
@@ -71,7 +71,7 @@ qemu() {
 		-display none -S -monitor stdio "$@" 2>> "$directory/log"
 }
 
-# Whether a QEMU with the disk $1 takes the state of the last source.
+# Prints whether a QEMU with the disk $1 accepts the state of the last source: taken, refused or gone.
 takes() {
 	local line seen=''
 	# shellcheck disable=SC2086
@@ -94,7 +94,7 @@ takes() {
 	echo "$seen"
 }
 
-# A destination of "$3", called "$2", has to answer "$4"; the source has "$1".
+# Migrates from the disk $1 to the disk $3, called $2, and compares the result with $4.
 changed=0
 try() {
 	local seen
