@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Container and group: how a device comes to be opened the legacy way, as QEMU 7.2 does it.
+//! A VFIO container with a type1 IOMMU: the address space of devices that are opened by group.
 
 use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -17,63 +16,30 @@ use vfio_bindings::bindings::vfio;
 use crate::address_space::Access;
 use crate::address_space::AddressSpace;
 use crate::address_space::Mapped;
+use crate::capability::capabilities;
+use crate::capability::u32_at;
+use crate::capability::u64_at;
+use crate::dirty::DirtyPages;
+use crate::dirty::DIRTY_PAGE;
 use crate::error::Context as _;
 use crate::iommufd::IOMMUFD;
-use crate::region::capabilities;
-use crate::region::u32_at;
 use crate::sys;
 use crate::sys::Mapping;
 use crate::sys::Request;
-use crate::Device;
 use crate::Error;
-use crate::Mdev;
 use crate::Result;
 
-const CONTAINER: &str = "/dev/vfio/vfio";
+pub(crate) const CONTAINER: &str = "/dev/vfio/vfio";
 
 /// The id of the capability by which type1 says that it tracks dirty pages:
 /// `VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION`.
 pub const TYPE1_CAP_MIGRATION: u16 = 2;
-
-/// The pages that type1 logs as dirty, in bytes.
-pub const DIRTY_PAGE: u64 = 4096;
 
 /// A VFIO container.
 #[derive(Debug)]
 pub struct Container {
     fd: OwnedFd,
     mapped: Mapped,
-}
-
-/// The pages of a range that a device has written.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct DirtyPages {
-    iova: u64,
-    words: Vec<u64>,
-}
-
-impl DirtyPages {
-    /// Says whether the page at an I/O virtual address was written. Not one outside the range.
-    pub fn has(&self, iova: u64) -> bool {
-        let Some(page) = iova
-            .checked_sub(self.iova)
-            .map(|offset| offset / DIRTY_PAGE)
-        else {
-            return false;
-        };
-        usize::try_from(page / u64::from(u64::BITS))
-            .ok()
-            .and_then(|word| self.words.get(word))
-            .is_some_and(|word| word >> (page % u64::from(u64::BITS)) & 1 != 0)
-    }
-
-    /// Returns the I/O virtual addresses of the pages that were written.
-    pub fn pages(&self) -> Vec<u64> {
-        (0..self.words.len() as u64 * u64::from(u64::BITS))
-            .map(|page| self.iova + page * DIRTY_PAGE)
-            .filter(|iova| self.has(*iova))
-            .collect()
-    }
 }
 
 impl Container {
@@ -155,7 +121,7 @@ impl Container {
         argument[8..16].copy_from_slice(&iova.to_ne_bytes());
         argument[16..24].copy_from_slice(&size.to_ne_bytes());
         sys::ioctl(&self.fd, Request::IOMMU_UNMAP_DMA, &mut argument)?;
-        crate::region::u64_at(&argument, 16).ok_or(Errno::PROTO)
+        u64_at(&argument, 16).ok_or(Errno::PROTO)
     }
 
     fn dirty_pages(&self, flag: u32, what: &str) -> Result<()> {
@@ -195,7 +161,7 @@ impl Container {
     pub fn take_dirty(&self, iova: u64, size: u64) -> Result<DirtyPages> {
         sys::dirty_bitmap(&self.fd, iova, size, DIRTY_PAGE)
             .what(|| format!("VFIO_IOMMU_DIRTY_PAGES GET_BITMAP of {size} bytes at {iova:#x}"))
-            .map(|words| DirtyPages { iova, words })
+            .map(|words| DirtyPages::new(iova, words))
     }
 }
 
@@ -237,118 +203,5 @@ impl Drop for Container {
 impl AsFd for Container {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// A VFIO group.
-#[derive(Debug)]
-pub struct Group(OwnedFd);
-
-impl Group {
-    /// Opens a group by its number. A group can be opened once at a time.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
-    pub fn open(number: u32) -> Result<Self> {
-        let path = format!("/dev/vfio/{number}");
-        open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .what(|| format!("open {path}"))
-            .map(Group)
-    }
-
-    /// Puts the group into a container.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
-    pub fn set_container(&self, container: &Container) -> Result<()> {
-        let mut fd = container.as_fd().as_raw_fd().to_ne_bytes();
-        sys::ioctl(&self.0, Request::GROUP_SET_CONTAINER, &mut fd)
-            .what(|| "VFIO_GROUP_SET_CONTAINER".into())
-            .map(drop)
-    }
-
-    /// Opens a device of the group.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
-    pub fn device(&self, name: &str) -> Result<Device> {
-        sys::device_fd(&self.0, name.as_bytes())
-            .what(|| format!("VFIO_GROUP_GET_DEVICE_FD of {name}"))
-            .map(|fd| Device::new(fd, name))
-    }
-}
-
-impl AsFd for Group {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// A device open in a container of its own, as a VMM with one device has it.
-#[derive(Debug)]
-pub struct Session {
-    /// The device. Clones of it keep the device open when the session is gone.
-    pub device: Device,
-    /// The group.
-    pub group: Group,
-    /// The container.
-    pub container: Container,
-}
-
-impl Session {
-    /// Opens a mediated device.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
-    pub fn open(mdev: &Mdev) -> Result<Self> {
-        Session::open_in(mdev, Container::open()?)
-    }
-
-    /// Opens a mediated device in a container that no group is in yet.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
-    pub fn open_in(mdev: &Mdev, container: Container) -> Result<Self> {
-        let group = Group::open(mdev.group()?)?;
-        group.set_container(&container)?;
-        container.set_type1()?;
-        let device = group.device(mdev.uuid())?;
-        Ok(Session {
-            device,
-            group,
-            container,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::DirtyPages;
-    use super::DIRTY_PAGE;
-
-    #[test]
-    fn a_bit_is_the_page_at_its_place_in_the_range() {
-        const START: u64 = 0x10_0000;
-        let dirty = DirtyPages {
-            iova: START,
-            words: vec![1 << 63 | 1, 0b100],
-        };
-        let expected = [0, 63, 66].map(|page| START + page * DIRTY_PAGE);
-        assert_eq!(dirty.pages(), expected);
-        assert!(dirty.has(START + 0xfff), "the last byte of a dirty page");
-        for clean in [
-            0,
-            START - 1,
-            START + 0x1000,
-            START + 128 * DIRTY_PAGE,
-            u64::MAX,
-        ] {
-            assert!(!dirty.has(clean), "{clean:#x}");
-        }
     }
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use vfio_bindings::bindings::vfio;
 
+use crate::capability::u32_at;
 use crate::error::Context as _;
-use crate::region::u32_at;
 use crate::sys;
 use crate::sys::Request;
 use crate::Error;

@@ -36,6 +36,16 @@ pub enum Error {
         /// What is wrong with the answer.
         why: String,
     },
+    /// The machine lacks what was asked for, and the user can mend that.
+    #[error("{what}: {why}; {mend}")]
+    Missing {
+        /// What was asked for.
+        what: String,
+        /// What is missing.
+        why: String,
+        /// What the user can do.
+        mend: &'static str,
+    },
 }
 
 impl Error {
@@ -43,7 +53,7 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Error::Kernel { errno, .. } => Some(*errno),
-            Error::Short { .. } | Error::Malformed { .. } => None,
+            Error::Short { .. } | Error::Malformed { .. } | Error::Missing { .. } => None,
         }
     }
 
@@ -52,6 +62,15 @@ impl Error {
         Error::Malformed {
             what: what.into(),
             why: why.into(),
+        }
+    }
+
+    /// Makes the error of a machine that lacks something.
+    pub fn missing(what: impl Into<String>, why: impl Into<String>, mend: &'static str) -> Self {
+        Error::Missing {
+            what: what.into(),
+            why: why.into(),
+            mend,
         }
     }
 }

@@ -9,8 +9,8 @@ use std::os::fd::AsRawFd;
 use rustix::io::Errno;
 use vfio_bindings::bindings::vfio;
 
+use crate::capability::u32_at;
 use crate::error::Context as _;
-use crate::region::u32_at;
 use crate::sys::Request;
 use crate::Device;
 use crate::Error;

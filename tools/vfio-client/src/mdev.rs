@@ -4,69 +4,23 @@
 //!
 //! Mirrors `Documentation/driver-api/vfio-mediated-device.rst`.
 
+use core::ops::Deref;
 use std::path::Path;
 use std::path::PathBuf;
 
-use rustix::fs::open;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::rand::getrandom;
 use rustix::rand::GetRandomFlags;
 
 use crate::error::Context as _;
+use crate::sysfs::read_file;
+use crate::sysfs::write_file;
+use crate::sysfs::SysfsDevice;
 use crate::Error;
 use crate::Result;
 
-/// Where the parent of Ferry's serial cards is.
-pub const UART_PARENT: &str = "/sys/class/ferry_uart/ferry_uart";
-
-/// Where the parent of Ferry's NVMe controllers is.
-pub const NVME_PARENT: &str = "/sys/class/ferry_nvme/ferry_nvme";
-
-const DEVICES: &str = "/sys/bus/mdev/devices";
-
-/// Sysfs never gives more than a page.
-const ATTRIBUTE_MAX: usize = 4096;
-
-/// Writes a file in sysfs with one write.
-///
-/// # Errors
-///
-/// What the kernel answers.
-pub fn write_file(path: &Path, value: &[u8]) -> Result<()> {
-    let file = open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .what(|| format!("open {} for writing", path.display()))?;
-    let done = rustix::io::write(&file, value).what(|| {
-        let text = String::from_utf8_lossy(&value[..value.len().min(40)]);
-        format!("write {text:?} to {}", path.display())
-    })?;
-    if done == value.len() {
-        Ok(())
-    } else {
-        Err(Error::Short {
-            what: format!("write to {}", path.display()),
-            done,
-            wanted: value.len(),
-        })
-    }
-}
-
-/// Reads a file in sysfs, without the new line at its end.
-///
-/// # Errors
-///
-/// What the kernel answers, and [`Error::Malformed`] when it is not text.
-pub fn read_file(path: &Path) -> Result<String> {
-    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .what(|| format!("open {}", path.display()))?;
-    let mut value = vec![0; ATTRIBUTE_MAX];
-    let len = rustix::io::read(&file, &mut value).what(|| format!("read {}", path.display()))?;
-    value.truncate(len);
-    let text = String::from_utf8(value)
-        .map_err(|_| Error::malformed(format!("read {}", path.display()), "not text"))?;
-    Ok(text.trim_end_matches('\n').to_string())
-}
+/// The directory of all mediated devices.
+pub(crate) const DEVICES: &str = "/sys/bus/mdev/devices";
 
 /// Makes a random UUID, version 4.
 ///
@@ -149,8 +103,7 @@ impl MdevType {
     pub fn create_called(&self, uuid: String) -> Result<Mdev> {
         self.create_raw(uuid.as_bytes())?;
         Ok(Mdev {
-            path: Path::new(DEVICES).join(&uuid),
-            uuid,
+            device: SysfsDevice::at(Path::new(DEVICES).join(uuid)),
             keep: false,
         })
     }
@@ -159,8 +112,7 @@ impl MdevType {
 /// A mediated device; removed when dropped. Removal waits for its last user, so drop that first.
 #[derive(Debug)]
 pub struct Mdev {
-    uuid: String,
-    path: PathBuf,
+    device: SysfsDevice,
     keep: bool,
 }
 
@@ -168,8 +120,7 @@ impl Mdev {
     /// Takes a device that somebody else created and will remove.
     pub fn existing(uuid: &str) -> Self {
         Mdev {
-            path: Path::new(DEVICES).join(uuid),
-            uuid: uuid.to_string(),
+            device: SysfsDevice::at(Path::new(DEVICES).join(uuid)),
             keep: true,
         }
     }
@@ -182,83 +133,7 @@ impl Mdev {
 
     /// Returns the device's UUID, which is its name.
     pub fn uuid(&self) -> &str {
-        &self.uuid
-    }
-
-    /// Returns the device's directory in sysfs, as QEMU's `sysfsdev` wants it.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Returns the name of the device's type, for example `ferry_uart-2`.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
-    pub fn type_name(&self) -> Result<String> {
-        let link = self.path.join("mdev_type");
-        let target = rustix::fs::readlink(&link, Vec::new())
-            .what(|| format!("readlink {}", link.display()))?;
-        let target = target.to_string_lossy();
-        Ok(target.rsplit('/').next().unwrap_or_default().to_string())
-    }
-
-    /// Reads an attribute, for example `migration/window_size`.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
-    pub fn attribute(&self, name: &str) -> Result<String> {
-        read_file(&self.path.join(name))
-    }
-
-    /// Writes an attribute.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
-    pub fn set_attribute(&self, name: &str, value: &[u8]) -> Result<()> {
-        write_file(&self.path.join(name), value)
-    }
-
-    /// Returns the number of the device's IOMMU group, which names its file in `/dev/vfio`.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers, and [`Error::Malformed`] when the link is not a number.
-    pub fn group(&self) -> Result<u32> {
-        let link = self.path.join("iommu_group");
-        let target = rustix::fs::readlink(&link, Vec::new())
-            .what(|| format!("readlink {}", link.display()))?;
-        let target = target.to_string_lossy();
-        target
-            .rsplit('/')
-            .next()
-            .and_then(|number| number.parse().ok())
-            .ok_or_else(|| {
-                Error::malformed(
-                    format!("readlink {}", link.display()),
-                    format!("no group number in {target:?}"),
-                )
-            })
-    }
-
-    /// Returns the name that the device's character device has in `/dev/vfio/devices`. `None` on a kernel
-    /// without such devices.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
-    pub fn cdev(&self) -> Result<Option<String>> {
-        let directory = self.path.join("vfio-dev");
-        let entries = std::fs::read_dir(&directory)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            .what(|| format!("read {}", directory.display()))?;
-        // The directory is there in any case, the device's number only with the device.
-        Ok(entries
-            .flatten()
-            .find(|entry| entry.path().join("dev").exists())
-            .and_then(|entry| entry.file_name().into_string().ok()))
+        self.device.name()
     }
 
     /// Removes the device now, and says so when that fails.
@@ -268,7 +143,15 @@ impl Mdev {
     /// What the kernel answers.
     pub fn remove(mut self) -> Result<()> {
         self.keep = true;
-        write_file(&self.path.join("remove"), b"1")
+        write_file(&self.path().join("remove"), b"1")
+    }
+}
+
+impl Deref for Mdev {
+    type Target = SysfsDevice;
+
+    fn deref(&self) -> &SysfsDevice {
+        &self.device
     }
 }
 
@@ -277,7 +160,7 @@ impl Drop for Mdev {
         if self.keep {
             return;
         }
-        match write_file(&self.path.join("remove"), b"1") {
+        match write_file(&self.path().join("remove"), b"1") {
             // Gone already, with its driver for example.
             Ok(())
             | Err(Error::Kernel {

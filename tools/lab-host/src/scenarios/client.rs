@@ -18,18 +18,18 @@ use lab_host::device;
 use lab_host::device::Kind;
 use serde_json::json;
 use serde_json::Value;
-use vfio_client::migration;
-use vfio_client::nvme;
-use vfio_client::nvme::nvm;
 use vfio_client::savevm;
 use vfio_client::stream::Stream;
-use vfio_client::uart::Uart;
-use vfio_client::uart::PORT_SIZE;
+use vfio_client::v1;
 use vfio_client::v2;
 use vfio_client::v2::State;
 use vfio_client::Errno;
+use vfio_client::GroupSession;
 use vfio_client::GuestMemory;
-use vfio_client::Session;
+use vfio_drivers::nvme;
+use vfio_drivers::nvme::nvm;
+use vfio_drivers::uart::Uart;
+use vfio_drivers::uart::PORT_SIZE;
 
 use super::load;
 use super::migration::from_file;
@@ -128,7 +128,7 @@ fn registers_in_qemu(vm: &mut Vm, kind: Kind) -> Result<Registers> {
 /// A device in the hands of the client library. The session goes first, and whatever has a clone of
 /// the device goes before all of this: an mdev waits for its last user.
 struct Open {
-    session: Session,
+    session: GroupSession,
     kind: Kind,
     mdev: Mdev,
 }
@@ -137,7 +137,7 @@ impl Open {
     /// Makes a device and opens it.
     fn new(recipe: &Recipe, kind: Kind) -> Result<Self> {
         let mdev = Mdev::create(recipe)?;
-        let session = Session::open(&vfio_client::Mdev::existing(mdev.uuid()))?;
+        let session = GroupSession::open(&vfio_client::Mdev::existing(mdev.uuid()))?;
         Ok(Self {
             session,
             kind,
@@ -327,7 +327,7 @@ impl Disk {
         device.expect_registers(registers, "without DMA")?;
         let memory = GuestMemory::new(MEMORY, MEMORY_SIZE)?;
         memory.attach(&device.session.container)?;
-        let mut driver = nvme::Driver::new(&device.session.device, &memory)?;
+        let mut driver = nvme::Controller::new(&device.session.device, &memory)?;
         driver.disable()?;
         migration.set_state(State::RUNNING)?;
         driver.enable(DEPTH)?;
@@ -429,13 +429,13 @@ impl Left {
     fn through_v1(&self, stream: &[u8]) -> Result<()> {
         doing("loading the device's state through protocol v1");
         let device = Open::new(&self.recipe, self.kind)?;
-        let region = migration::Migration::find(&device.session.device)?;
+        let region = v1::Migration::find(&device.session.device)?;
         let region = region.context("the device has no migration region")?;
-        region.set_state(migration::State::RESUMING)?;
+        region.set_state(v1::State::RESUMING)?;
         region.feed(stream, PIECE)?;
-        region.set_state(migration::State::STOP)?;
+        region.set_state(v1::State::STOP)?;
         device.expect_registers(&self.registers, "after loading through protocol v1")?;
-        region.set_state(migration::State::STOP_COPY)?;
+        region.set_state(v1::State::STOP_COPY)?;
         self.carried
             .expect_in(&region.save()?, "saved through protocol v1")
     }

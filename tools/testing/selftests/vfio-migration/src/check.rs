@@ -8,6 +8,7 @@ use core::panic::Location;
 
 use vfio_client::Errno;
 use vfio_client::Error;
+use vfio_drivers::compare::difference;
 
 /// Why a test ends early.
 #[derive(Debug)]
@@ -38,6 +39,16 @@ impl From<Error> for Stop {
     }
 }
 
+impl From<vfio_drivers::Error> for Stop {
+    #[track_caller]
+    fn from(error: vfio_drivers::Error) -> Self {
+        match error {
+            vfio_drivers::Error::Client(error) => error.into(),
+            vfio_drivers::Error::Differs(why) => Stop::failed(why),
+        }
+    }
+}
+
 /// Fails unless `seen` is what was expected.
 #[track_caller]
 pub fn same<T: Debug + PartialEq>(what: impl Display, seen: T, expected: T) -> Outcome {
@@ -63,25 +74,10 @@ pub fn differs<T: Debug + PartialEq>(what: impl Display, seen: T, other: T) -> O
 /// Fails unless two runs of bytes are equal, and then shows where they first differ.
 #[track_caller]
 pub fn same_bytes(what: impl Display, seen: &[u8], expected: &[u8]) -> Outcome {
-    if seen == expected {
-        return Ok(());
+    match difference(seen, expected) {
+        None => Ok(()),
+        Some(difference) => Err(Stop::failed(format_args!("{what}: {difference}"))),
     }
-    let at = seen
-        .iter()
-        .zip(expected)
-        .position(|(seen, expected)| seen != expected)
-        .unwrap_or(seen.len().min(expected.len()));
-    let around = |bytes: &[u8]| {
-        let end = bytes.len().min(at + 8);
-        format!("{:02x?}", &bytes[at.min(end)..end])
-    };
-    Err(Stop::failed(format_args!(
-        "{what}: expected {} bytes, seen {}; at {at} expected {}, seen {}",
-        expected.len(),
-        seen.len(),
-        around(expected),
-        around(seen)
-    )))
 }
 
 /// Fails unless `truth` holds; `message` says what was expected and seen.

@@ -16,7 +16,6 @@ mod check;
 mod kmsg;
 mod ktap;
 mod options;
-mod random;
 mod second;
 mod statements;
 mod test_device;

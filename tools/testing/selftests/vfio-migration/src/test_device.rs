@@ -2,9 +2,6 @@
 
 //! The device under test: a serial card or an NVMe controller, freshly created and open.
 
-mod nvme;
-mod uart;
-
 use core::fmt::Display;
 use std::path::Path;
 use std::path::PathBuf;
@@ -12,17 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vfio_client::mdev::MdevType;
-use vfio_client::mdev::NVME_PARENT;
-use vfio_client::mdev::UART_PARENT;
-use vfio_client::migration::State;
-use vfio_client::uart::Register;
-use vfio_client::uart::Uart;
-use vfio_client::uart::LCR_8N1;
+use vfio_client::v1::Migration;
+use vfio_client::v1::State;
 use vfio_client::Device;
+use vfio_client::GroupSession;
 use vfio_client::GuestMemory;
 use vfio_client::Mdev;
-use vfio_client::Migration;
-use vfio_client::Session;
+use vfio_drivers::probe;
+use vfio_drivers::uart::Register;
+use vfio_drivers::uart::Uart;
+use vfio_drivers::uart::LCR_8N1;
+use vfio_drivers::Driver;
 
 use crate::check::same;
 use crate::check::same_bytes;
@@ -30,10 +27,13 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::stream::Stream;
 
-pub use nvme::content;
-pub use nvme::MEMORY;
-pub use nvme::MEMORY_SIZE;
+/// The first address of the memory that a device reaches.
+pub const MEMORY: u64 = 0x100_0000;
 
+/// Where the parent of Ferry's serial cards is.
+const UART_PARENT: &str = "/sys/class/ferry_uart/ferry_uart";
+/// Where the parent of Ferry's NVMe controllers is.
+const NVME_PARENT: &str = "/sys/class/ferry_nvme/ferry_nvme";
 /// The attribute that sets the size of the data window.
 pub const WINDOW_SIZE: &str = "migration/window_size";
 /// The attribute that shows the device state.
@@ -157,10 +157,11 @@ impl Target {
 /// An open device. The fields' order is the order in which they go: the mdev waits for its users.
 #[derive(Debug)]
 pub struct TestDevice {
+    driver: Box<dyn Driver>,
     /// Its migration region.
     pub migration: Migration,
     /// The open device with its container.
-    pub session: Session,
+    pub session: GroupSession,
     /// The memory that it reaches, if it is of a kind that does.
     memory: Option<GuestMemory>,
     kind: Kind,
@@ -186,29 +187,32 @@ impl TestDevice {
     /// Opens a device, with memory of its own to reach if it is of a kind that does.
     #[track_caller]
     pub fn open(mdev: Mdev) -> Outcome<TestDevice> {
-        let name = mdev.type_name()?;
-        let kind = Kind::of(&name)
-            .ok_or_else(|| Stop::failed(format_args!("{name} is a type nobody knows")))?;
-        let memory = match kind {
-            Kind::Uart { .. } => None,
-            Kind::Nvme { .. } => Some(GuestMemory::new(MEMORY, MEMORY_SIZE)?),
-        };
-        TestDevice::open_in(mdev, memory)
+        TestDevice::open_in(mdev, None)
     }
 
-    /// Opens a device that reaches the memory of a guest, who may be coming from elsewhere.
+    /// Opens a device that reaches the memory of a guest, who may be coming from elsewhere, or `None` for
+    /// memory of its own.
     #[track_caller]
     pub fn open_in(mdev: Mdev, memory: Option<GuestMemory>) -> Outcome<TestDevice> {
         let name = mdev.type_name()?;
         let kind = Kind::of(&name)
             .ok_or_else(|| Stop::failed(format_args!("{name} is a type nobody knows")))?;
-        let session = Session::open(&mdev)?;
+        let session = GroupSession::open(&mdev)?;
+        let mut driver = probe(&session.device)?
+            .ok_or_else(|| Stop::failed(format_args!("expected a driver of {name}, seen none")))?;
+        let memory = match (driver.memory_size(), memory) {
+            (0, _) => None,
+            (_, Some(memory)) => Some(memory),
+            (size, None) => Some(GuestMemory::new(MEMORY, size)?),
+        };
         if let Some(memory) = &memory {
             memory.attach(&session.container)?;
+            driver.use_memory(memory);
         }
         let migration = Migration::find(&session.device)?
             .ok_or_else(|| Stop::failed("expected a migration region, seen none"))?;
         Ok(TestDevice {
+            driver,
             migration,
             session,
             memory,
@@ -302,37 +306,25 @@ impl TestDevice {
     /// Gives the device a state and content that no fresh one has, different by `seed`.
     #[track_caller]
     pub fn fill(&self, seed: u8) -> Outcome {
-        match self.kind {
-            Kind::Uart { ports } => uart::fill(self.device(), ports, seed),
-            Kind::Nvme { shift } => nvme::fill(self.device(), self.memory()?, shift, seed),
-        }
+        Ok(self.driver.work(seed)?)
     }
 
     /// Takes out what another [`TestDevice::fill`] would only add to.
     #[track_caller]
     pub fn empty(&self) -> Outcome {
-        match self.kind {
-            Kind::Uart { ports } => uart::empty(self.device(), ports),
-            Kind::Nvme { .. } => Ok(()),
-        }
+        Ok(self.driver.discard()?)
     }
 
     /// Checks that the device has what [`TestDevice::fill`] gave it. What can be taken out is then gone.
     #[track_caller]
     pub fn expect_filled(&self, seed: u8) -> Outcome {
-        match self.kind {
-            Kind::Uart { ports } => uart::expect_filled(self.device(), ports, seed),
-            Kind::Nvme { shift } => nvme::expect_filled(self.device(), self.memory()?, shift, seed),
-        }
+        Ok(self.driver.verify(seed)?)
     }
 
     /// Checks that the registers show nothing of a [`TestDevice::fill`]. It need not run.
     #[track_caller]
     pub fn expect_fresh(&self) -> Outcome {
-        match self.kind {
-            Kind::Uart { .. } => uart::expect_fresh(self.device()),
-            Kind::Nvme { .. } => nvme::expect_fresh(self.device(), self.memory()?),
-        }
+        Ok(self.driver.verify_fresh()?)
     }
 
     /// Checks that a device that was reset is as it was when it was opened, of which `fresh` is an
@@ -353,28 +345,19 @@ impl TestDevice {
     /// Checks that the device works, whatever was done to it before.
     #[track_caller]
     pub fn expect_works(&self) -> Outcome {
-        match self.kind {
-            Kind::Uart { ports } => uart::expect_works(self.device(), ports),
-            Kind::Nvme { shift } => nvme::expect_works(self.device(), self.memory()?, shift),
-        }
+        Ok(self.driver.exercise()?)
     }
 
     /// Has the device pull up INTx and leave it there.
     #[track_caller]
     pub fn raise(&self) -> Outcome {
-        match self.kind {
-            Kind::Uart { .. } => uart::raise(self.device()),
-            Kind::Nvme { .. } => nvme::raise(self.device(), self.memory()?),
-        }
+        Ok(self.driver.raise_intx()?)
     }
 
     /// Writes and reads registers, in whatever state the device is.
     #[track_caller]
     pub fn poke(&self) -> Outcome {
-        match self.kind {
-            Kind::Uart { ports } => uart::poke(self.device(), ports),
-            Kind::Nvme { .. } => nvme::poke(self.device(), self.memory()?),
-        }
+        Ok(self.driver.poke()?)
     }
 }
 

@@ -3,9 +3,9 @@
 //! The PCI configuration space.
 
 use vfio_bindings::bindings::vfio;
-use vfio_client::migration::State;
-use vfio_client::uart::PORT_SIZE;
+use vfio_client::v1::State;
 use vfio_client::Region;
+use vfio_drivers::uart::PORT_SIZE;
 
 use crate::check::denied;
 use crate::check::holds;

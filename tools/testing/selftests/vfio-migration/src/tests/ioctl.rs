@@ -5,7 +5,7 @@
 use core::mem::offset_of;
 
 use vfio_bindings::bindings::vfio;
-use vfio_client::region::u32_at;
+use vfio_client::capability::u32_at;
 use vfio_client::sys;
 use vfio_client::sys::Request;
 use vfio_client::AddressSpace as _;

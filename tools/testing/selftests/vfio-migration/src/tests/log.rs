@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use vfio_client::migration::State;
+use vfio_client::v1::State;
 use vfio_client::Errno;
 use vfio_client::Mapping;
 

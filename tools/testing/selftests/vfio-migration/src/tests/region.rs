@@ -9,18 +9,18 @@ use std::thread;
 use rustix::mm::MapFlags;
 use rustix::mm::ProtFlags;
 use vfio_bindings::bindings::vfio;
-use vfio_client::migration::State;
-use vfio_client::migration::DATA_OFFSET;
-use vfio_client::migration::DATA_SIZE;
-use vfio_client::migration::DEVICE_STATE;
-use vfio_client::migration::HEADER_SIZE;
-use vfio_client::migration::KIND;
-use vfio_client::migration::PENDING_BYTES;
-use vfio_client::migration::RESERVED;
-use vfio_client::region::u32_at;
+use vfio_client::capability::u32_at;
 use vfio_client::region::Area;
 use vfio_client::region::RegionInfo;
 use vfio_client::sys::Request;
+use vfio_client::v1::State;
+use vfio_client::v1::DATA_OFFSET;
+use vfio_client::v1::DATA_SIZE;
+use vfio_client::v1::DEVICE_STATE;
+use vfio_client::v1::HEADER_SIZE;
+use vfio_client::v1::KIND;
+use vfio_client::v1::PENDING_BYTES;
+use vfio_client::v1::RESERVED;
 use vfio_client::Errno;
 use vfio_client::Mapping;
 
@@ -34,7 +34,6 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
-use crate::random::Random;
 use crate::stream::MAGIC;
 use crate::test_device::good_stream;
 use crate::test_device::image;
@@ -42,6 +41,7 @@ use crate::test_device::Context;
 use crate::test_device::TestDevice;
 use crate::tests::cases;
 use crate::tests::Case;
+use vfio_drivers::random::Random;
 
 /// The fields of the header: offset and width.
 const FIELDS: [(u64, usize); 5] = [

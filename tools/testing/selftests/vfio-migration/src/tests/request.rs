@@ -10,7 +10,7 @@ use vfio_bindings::bindings::vfio;
 use vfio_client::irq::Action;
 use vfio_client::irq::Data;
 use vfio_client::irq::Index;
-use vfio_client::migration::State;
+use vfio_client::v1::State;
 use vfio_client::Errno;
 use vfio_client::EventFd;
 use vfio_client::Mdev;

@@ -2,7 +2,7 @@
 
 //! Statements 43 to 48: how a saved state is taken, and how a bad one is refused.
 
-use vfio_client::migration::State;
+use vfio_client::v1::State;
 use vfio_client::Errno;
 
 use crate::check::denied;
@@ -12,7 +12,6 @@ use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
-use crate::random::Random;
 use crate::stream::identity;
 use crate::stream::totals;
 use crate::stream::Record;
@@ -31,6 +30,7 @@ use crate::test_device::TestDevice;
 use crate::tests::cases;
 use crate::tests::region::WINDOWS;
 use crate::tests::Case;
+use vfio_drivers::random::Random;
 
 /// All tests of this file.
 pub const CASES: &[Case] = cases![

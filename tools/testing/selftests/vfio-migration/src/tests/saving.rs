@@ -2,15 +2,14 @@
 
 //! Statements 33 to 42: how a saved state is read.
 
-use vfio_client::migration::Migration;
-use vfio_client::migration::State;
+use vfio_client::v1::Migration;
+use vfio_client::v1::State;
 
 use crate::check::holds;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
-use crate::random::Random;
 use crate::stream::Stream;
 use crate::stream::END;
 use crate::test_device::image;
@@ -19,6 +18,7 @@ use crate::test_device::TestDevice;
 use crate::tests::cases;
 use crate::tests::region::WINDOWS;
 use crate::tests::Case;
+use vfio_drivers::random::Random;
 
 /// All tests of this file.
 pub const CASES: &[Case] = cases![

@@ -5,11 +5,11 @@
 use std::process::Stdio;
 
 use vfio_client::irq::Index;
-use vfio_client::migration::State;
+use vfio_client::v1::Migration;
+use vfio_client::v1::State;
 use vfio_client::Errno;
 use vfio_client::EventFd;
 use vfio_client::Group;
-use vfio_client::Migration;
 
 use crate::check::denied;
 use crate::check::one_of;

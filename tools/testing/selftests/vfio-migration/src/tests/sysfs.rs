@@ -3,9 +3,9 @@
 //! Attributes of the mdev and of its type.
 
 use vfio_client::mdev::random_uuid;
-use vfio_client::migration::State;
+use vfio_client::v1::State;
 use vfio_client::Errno;
-use vfio_client::Session;
+use vfio_client::GroupSession;
 
 use crate::check::denied;
 use crate::check::holds;
@@ -234,7 +234,7 @@ fn sysfs_device_state_is_read_only(context: &Context) -> Outcome {
 
 fn sysfs_a_device_opens_once_at_a_time(context: &Context) -> Outcome {
     let card = TestDevice::new(context)?;
-    denied("a second open", Session::open(&card.mdev))?;
+    denied("a second open", GroupSession::open(&card.mdev))?;
     card.expect_works()
 }
 

@@ -24,8 +24,6 @@ mod ktap;
 mod mtty;
 #[path = "../options.rs"]
 mod options;
-#[path = "../random.rs"]
-mod random;
 #[path = "../second.rs"]
 mod second;
 mod test_device;

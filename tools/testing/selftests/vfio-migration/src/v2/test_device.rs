@@ -3,28 +3,12 @@
 //! The device under test, freshly created and open: a serial card, an NVMe controller, or the
 //! kernel's sample of a serial card.
 
-#[path = "../test_device/nvme.rs"]
-#[expect(dead_code, reason = "the tests of protocol v1 use the rest")]
-mod nvme;
-#[path = "../test_device/uart.rs"]
-#[expect(dead_code, reason = "the tests of protocol v1 use the rest")]
-mod uart;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use vfio_client::mdev::MdevType;
-use vfio_client::mdev::NVME_PARENT;
-use vfio_client::mdev::UART_PARENT;
-use vfio_client::migration;
-use vfio_client::nvme::nvm;
-use vfio_client::nvme::Command;
-use vfio_client::nvme::Driver;
-use vfio_client::nvme::Status;
-use vfio_client::nvme::PAGE;
-use vfio_client::uart::Register;
-use vfio_client::uart::Uart;
+use vfio_client::v1;
 use vfio_client::v2::DataFile;
 use vfio_client::v2::Migration;
 use vfio_client::v2::State;
@@ -32,18 +16,26 @@ use vfio_client::AddressSpace;
 use vfio_client::Cdev;
 use vfio_client::CdevSession;
 use vfio_client::Device;
+use vfio_client::GroupSession;
 use vfio_client::GuestMemory;
 use vfio_client::Ioas;
 use vfio_client::Iommufd;
 use vfio_client::Mdev;
-use vfio_client::Opened;
 use vfio_client::Session;
+use vfio_drivers::nvme::nvm;
+use vfio_drivers::nvme::Command;
+use vfio_drivers::nvme::Controller;
+use vfio_drivers::nvme::Status;
+use vfio_drivers::nvme::PAGE;
+use vfio_drivers::probe;
+use vfio_drivers::Driver;
 
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
 
-pub use nvme::MEMORY;
+/// The first address of the memory that a device reaches.
+pub const MEMORY: u64 = 0x100_0000;
 
 /// How long to wait for what must come. Emulated machines are slow.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -51,6 +43,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How much is read or written at once where it does not matter.
 pub const PIECE: usize = 1 << 20;
 
+const UART_PARENT: &str = "/sys/class/ferry_uart/ferry_uart";
+const NVME_PARENT: &str = "/sys/class/ferry_nvme/ferry_nvme";
 const MTTY_PARENT: &str = "/sys/class/mtty/mtty";
 
 /// What kind of device a type is.
@@ -168,10 +162,11 @@ pub fn cdev(mdev: &Mdev) -> Outcome<Cdev> {
 /// An open device. The fields' order is the order in which they go: the mdev waits for its users.
 #[derive(Debug)]
 pub struct TestDevice {
+    driver: Box<dyn Driver>,
     /// Its migration.
     pub migration: Migration,
     /// The open device with its address space.
-    pub session: Opened,
+    pub session: Box<dyn Session>,
     memory: Option<GuestMemory>,
     kind: Kind,
     /// The mdev.
@@ -188,15 +183,15 @@ impl TestDevice {
     /// Opens a device.
     #[track_caller]
     pub fn open(mdev: Mdev, target: &Target) -> Outcome<TestDevice> {
-        let session = match target.way {
-            Way::Group => Opened::Group(Session::open(&mdev)?),
+        let session: Box<dyn Session> = match target.way {
+            Way::Group => Box::new(GroupSession::open(&mdev)?),
             Way::Cdev => {
                 let iommufd = iommufd()?;
                 let ioas = Arc::new(iommufd.ioas()?);
-                Opened::Cdev(CdevSession::bind(cdev(&mdev)?, iommufd, ioas)?)
+                Box::new(CdevSession::bind(cdev(&mdev)?, iommufd, ioas)?)
             }
         };
-        TestDevice::with(mdev, target, session, nvme::MEMORY)
+        TestDevice::with(mdev, target, session, MEMORY)
     }
 
     /// Creates a device and opens it in an address space that it may share. If it reaches memory, that
@@ -210,20 +205,31 @@ impl TestDevice {
     ) -> Outcome<TestDevice> {
         let mdev = target.mdev_type().create()?;
         let session = CdevSession::bind(cdev(&mdev)?, iommufd.clone(), Arc::clone(ioas))?;
-        TestDevice::with(mdev, target, Opened::Cdev(session), start)
+        TestDevice::with(mdev, target, Box::new(session), start)
     }
 
     /// Takes a device that is open. If it reaches memory, that begins at `start`.
     #[track_caller]
-    pub fn with(mdev: Mdev, target: &Target, session: Opened, start: u64) -> Outcome<TestDevice> {
-        let memory = match target.kind {
-            Kind::Nvme { .. } => Some(GuestMemory::new(start, nvme::MEMORY_SIZE)?),
-            Kind::Uart { .. } | Kind::Mtty => None,
+    pub fn with(
+        mdev: Mdev,
+        target: &Target,
+        session: Box<dyn Session>,
+        start: u64,
+    ) -> Outcome<TestDevice> {
+        let mut driver = probe(session.device())?.ok_or_else(|| {
+            let name = &target.type_name;
+            Stop::failed(format_args!("expected a driver of {name}, seen none"))
+        })?;
+        let memory = match driver.memory_size() {
+            0 => None,
+            size => Some(GuestMemory::new(start, size)?),
         };
         if let Some(memory) = &memory {
             memory.attach(session.space())?;
+            driver.use_memory(memory);
         }
         Ok(TestDevice {
+            driver,
             migration: Migration::new(session.device()),
             session,
             memory,
@@ -250,10 +256,9 @@ impl TestDevice {
     /// Returns the session of a device that was opened through its character device.
     #[track_caller]
     pub fn cdev(&self) -> Outcome<&CdevSession> {
-        match &self.session {
-            Opened::Cdev(session) => Ok(session),
-            Opened::Group(_) => Err(Stop::failed("this device was opened through its group")),
-        }
+        self.session
+            .as_cdev()
+            .ok_or_else(|| Stop::failed("this device was opened through its group"))
     }
 
     /// Returns the memory that the device reaches.
@@ -266,8 +271,8 @@ impl TestDevice {
 
     /// Finds the migration region of protocol v1.
     #[track_caller]
-    pub fn region(&self) -> Outcome<migration::Migration> {
-        migration::Migration::find(self.device())?
+    pub fn region(&self) -> Outcome<v1::Migration> {
+        v1::Migration::find(self.device())?
             .ok_or_else(|| Stop::failed("expected a migration region, seen none"))
     }
 
@@ -320,91 +325,32 @@ impl TestDevice {
     /// Gives the device a state and content that no fresh one has, different by `seed`.
     #[track_caller]
     pub fn fill(&self, seed: u8) -> Outcome {
-        match self.kind {
-            Kind::Uart { ports } => uart::fill(self.device(), ports, seed),
-            Kind::Nvme { shift } => nvme::fill(self.device(), self.memory()?, shift, seed),
-            Kind::Mtty => mtty::fill(self.device(), seed),
-        }
+        Ok(self.driver.work(seed)?)
     }
 
     /// Checks that the device has what [`TestDevice::fill`] gave it. What can be taken out is then gone.
     #[track_caller]
     pub fn expect_filled(&self, seed: u8) -> Outcome {
-        match self.kind {
-            Kind::Uart { ports } => uart::expect_filled(self.device(), ports, seed),
-            Kind::Nvme { shift } => nvme::expect_filled(self.device(), self.memory()?, shift, seed),
-            Kind::Mtty => mtty::expect_filled(self.device(), seed),
-        }
+        Ok(self.driver.verify(seed)?)
     }
 
     /// Checks that the device works, whatever was done to it before.
     #[track_caller]
     pub fn expect_works(&self) -> Outcome {
-        match self.kind {
-            Kind::Uart { ports } => uart::expect_works(self.device(), ports),
-            Kind::Nvme { shift } => nvme::expect_works(self.device(), self.memory()?, shift),
-            Kind::Mtty => uart::expect_works(self.device(), 1),
-        }
+        Ok(self.driver.exercise()?)
     }
 
     /// Writes a register that keeps what is written.
     #[track_caller]
     pub fn scribble(&self, value: u8) -> Outcome {
-        match self.kind {
-            Kind::Uart { .. } | Kind::Mtty => {
-                Uart::new(self.device(), 0)?.write(Register::Scr, value)?;
-            }
-            Kind::Nvme { .. } => {
-                let driver = Driver::new(self.device(), self.memory()?)?;
-                // Only a running controller refuses a doorbell without its queue.
-                let _ = driver.write(vfio_client::nvme::register::INTMS, value.into());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What the tests do to the kernel's sample. Its divisor is 0 whenever one looks at it.
-mod mtty {
-    use vfio_client::uart::Register;
-    use vfio_client::uart::Uart;
-    use vfio_client::uart::FCR_ENABLE;
-    use vfio_client::uart::LCR_8N1;
-    use vfio_client::uart::MCR_DTR;
-    use vfio_client::Device;
-
-    use crate::check::same;
-    use crate::check::same_bytes;
-    use crate::check::Outcome;
-
-    fn waiting(seed: u8) -> Vec<u8> {
-        (0..10).map(|i: u8| seed.wrapping_mul(31) ^ i).collect()
-    }
-
-    #[track_caller]
-    pub fn fill(device: &Device, seed: u8) -> Outcome {
-        let port = Uart::new(device, 0)?;
-        port.write(Register::Lcr, LCR_8N1)?;
-        port.write(Register::Mcr, MCR_DTR)?;
-        port.write(Register::IirFcr, FCR_ENABLE)?;
-        port.write(Register::Scr, seed)?;
-        port.send(&waiting(seed))?;
-        Ok(())
-    }
-
-    #[track_caller]
-    pub fn expect_filled(device: &Device, seed: u8) -> Outcome {
-        let port = Uart::new(device, 0)?;
-        same("LCR", port.read(Register::Lcr)?, LCR_8N1)?;
-        same("SCR", port.read(Register::Scr)?, seed)?;
-        same_bytes("received bytes", &port.receive()?, &waiting(seed))
+        Ok(self.driver.scribble(value)?)
     }
 }
 
 /// A queue of an NVMe controller that writes pages.
 pub struct Writer {
     /// The driver.
-    pub driver: Driver,
+    pub driver: Controller,
     queue: u16,
     shift: u8,
 }
@@ -428,7 +374,7 @@ impl Writer {
             return Err(Stop::failed("not an NVMe controller"));
         };
         let mut writer = Writer {
-            driver: Driver::new(device, memory)?,
+            driver: Controller::new(device, memory)?,
             queue: 0,
             shift,
         };

@@ -7,17 +7,17 @@ use std::os::unix::fs::symlink;
 use std::os::unix::fs::FileExt;
 
 use vfio_client::mdev::random_uuid;
-use vfio_client::nvme;
-use vfio_client::nvme::admin;
-use vfio_client::nvme::nvm;
-use vfio_client::nvme::register;
-use vfio_client::nvme::Command;
-use vfio_client::nvme::Driver;
-use vfio_client::nvme::Status;
-use vfio_client::nvme::PAGE;
 use vfio_client::Errno;
+use vfio_client::GroupSession;
 use vfio_client::Mdev;
-use vfio_client::Session;
+use vfio_drivers::nvme;
+use vfio_drivers::nvme::admin;
+use vfio_drivers::nvme::nvm;
+use vfio_drivers::nvme::register;
+use vfio_drivers::nvme::Command;
+use vfio_drivers::nvme::Controller;
+use vfio_drivers::nvme::Status;
+use vfio_drivers::nvme::PAGE;
 
 use crate::check::denied;
 use crate::check::holds;
@@ -28,7 +28,6 @@ use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::kmsg::expect_line;
-use crate::test_device::content;
 use crate::test_device::Context;
 use crate::tests::cases;
 use crate::tests::nvme::disk::create;
@@ -43,6 +42,7 @@ use crate::tests::nvme::disk::QUEUES;
 use crate::tests::nvme::disk::SERIAL;
 use crate::tests::nvme::disk::STORE;
 use crate::tests::Case;
+use vfio_drivers::nvme::content;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -161,7 +161,7 @@ fn nvme_attributes_reach_the_guest(context: &Context) -> Outcome {
 }
 
 /// Checks that the controller has no further queue pair.
-fn denied_pair(driver: &mut Driver) -> Outcome {
+fn denied_pair(driver: &mut Controller) -> Outcome {
     match driver.create_pair(8, None) {
         Err(error) if error.errno().is_none() => Ok(()),
         seen => Err(Stop::failed(format_args!(
@@ -452,7 +452,7 @@ fn nvme_capacity_of_a_file_is_not_bounded_by_memory(context: &Context) -> Outcom
     let mdev = create(context, &[(STORE, "file"), (FILE, scratch.text())])?;
     let line = [context.kind.driver(), mdev.uuid(), "9007199254740992"];
     expect_line(&line, || {
-        refused("a larger file", Session::open(&mdev), Errno::INVAL)
+        refused("a larger file", GroupSession::open(&mdev), Errno::INVAL)
     })
 }
 
@@ -462,7 +462,7 @@ fn refuses_file(context: &Context, what: &str, path: &str, expected: &[Errno]) -
     let mdev = create(context, &[(STORE, "file")])?;
     let opened = mdev
         .set_attribute(FILE, path.as_bytes())
-        .and_then(|()| Session::open(&mdev).map(drop));
+        .and_then(|()| GroupSession::open(&mdev).map(drop));
     one_of(what, opened, expected)?;
     let good = Scratch::new(MIB)?;
     mdev.set_attribute(FILE, good.text().as_bytes())?;
@@ -510,7 +510,7 @@ fn nvme_file_that_cannot_be_one_is_refused(context: &Context) -> Outcome {
     let mdev = create(context, &[(STORE, "file")])?;
     one_of(
         "an open without a file",
-        Session::open(&mdev),
+        GroupSession::open(&mdev),
         &[Errno::NOENT, Errno::INVAL],
     )
 }

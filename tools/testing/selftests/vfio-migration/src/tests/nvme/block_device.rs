@@ -17,17 +17,16 @@ use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::CWD;
 use vfio_client::mdev::random_uuid;
-use vfio_client::migration::State;
-use vfio_client::nvme::PAGE;
+use vfio_client::v1::State;
 use vfio_client::Errno;
-use vfio_client::Session;
+use vfio_client::GroupSession;
+use vfio_drivers::nvme::PAGE;
 
 use crate::check::refused;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
-use crate::test_device::content;
 use crate::test_device::Context;
 use crate::tests::cases;
 use crate::tests::nvme::disk::refuses_two_writers;
@@ -36,6 +35,7 @@ use crate::tests::nvme::disk::Scratch;
 use crate::tests::nvme::disk::FILE;
 use crate::tests::nvme::disk::STORE;
 use crate::tests::Case;
+use vfio_drivers::nvme::content;
 
 /// All tests of this file.
 pub const CASES: &[Case] = cases![
@@ -84,7 +84,7 @@ fn nvme_block_device_that_has_gone_is_not_another_one(context: &Context) -> Outc
     let mdev = disk.card.close();
     // So it goes with the device, whose number the kernel gives to the next one.
     fs::remove_file(&node.0).map_err(Stop::failed)?;
-    refused("the device", Session::open(&mdev), Errno::NXIO)?;
+    refused("the device", GroupSession::open(&mdev), Errno::NXIO)?;
     // A node of that name is named anew.
     mdev.set_attribute(FILE, shared.here.as_bytes())?;
     Disk::open(context, mdev).map(drop)

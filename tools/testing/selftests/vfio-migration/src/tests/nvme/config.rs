@@ -4,11 +4,11 @@
 
 use vfio_bindings::bindings::vfio;
 use vfio_client::irq::Index;
-use vfio_client::migration::State;
-use vfio_client::nvme::MSIX_ENABLE;
-use vfio_client::nvme::MSIX_MASKED;
+use vfio_client::v1::State;
 use vfio_client::Errno;
 use vfio_client::Region;
+use vfio_drivers::nvme::MSIX_ENABLE;
+use vfio_drivers::nvme::MSIX_MASKED;
 
 use crate::check::holds;
 use crate::check::refused;

@@ -4,18 +4,16 @@
 
 use std::collections::BTreeSet;
 
-use vfio_client::nvme::admin;
-use vfio_client::nvme::nvm;
-use vfio_client::nvme::Command;
-use vfio_client::nvme::Status;
-use vfio_client::nvme::PAGE;
+use vfio_drivers::nvme::admin;
+use vfio_drivers::nvme::nvm;
+use vfio_drivers::nvme::Command;
+use vfio_drivers::nvme::Status;
+use vfio_drivers::nvme::PAGE;
 
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
-use crate::random::Random;
-use crate::test_device::content;
 use crate::test_device::Context;
 use crate::tests::cases;
 use crate::tests::nvme::disk::create;
@@ -28,6 +26,8 @@ use crate::tests::nvme::disk::FILE;
 use crate::tests::nvme::disk::MOST;
 use crate::tests::nvme::disk::STORE;
 use crate::tests::Case;
+use vfio_drivers::nvme::content;
+use vfio_drivers::random::Random;
 
 const MIB: u64 = 1 << 20;
 

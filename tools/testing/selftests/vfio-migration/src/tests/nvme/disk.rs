@@ -7,25 +7,25 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use vfio_client::mdev::random_uuid;
-use vfio_client::migration::State;
-use vfio_client::nvme::nvm;
-use vfio_client::nvme::Command;
-use vfio_client::nvme::Completion;
-use vfio_client::nvme::Driver;
-use vfio_client::nvme::Status;
-use vfio_client::nvme::CSTS_FATAL;
-use vfio_client::nvme::PAGE;
+use vfio_client::v1::State;
 use vfio_client::GuestMemory;
 use vfio_client::Mdev;
+use vfio_drivers::nvme::nvm;
+use vfio_drivers::nvme::Command;
+use vfio_drivers::nvme::Completion;
+use vfio_drivers::nvme::Controller;
+use vfio_drivers::nvme::Status;
+use vfio_drivers::nvme::CSTS_FATAL;
+use vfio_drivers::nvme::PAGE;
 
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::kmsg::expect_line;
-use crate::test_device::content;
 use crate::test_device::Context;
 use crate::test_device::TestDevice;
+use vfio_drivers::nvme::content;
 
 /// The attributes of a controller.
 pub const STORE: &str = "nvme/store";
@@ -44,7 +44,7 @@ pub const MOST: u64 = 512 << 10;
 #[derive(Debug)]
 pub struct Disk {
     /// The guest's driver.
-    pub driver: Driver,
+    pub driver: Controller,
     /// The device.
     pub card: TestDevice,
     shift: u8,
@@ -81,7 +81,7 @@ impl Disk {
     #[track_caller]
     pub fn adopt(context: &Context, card: TestDevice) -> Outcome<Disk> {
         Ok(Disk {
-            driver: Driver::new(card.device(), card.memory()?)?,
+            driver: Controller::new(card.device(), card.memory()?)?,
             card,
             shift: context.shift(),
         })
@@ -222,7 +222,7 @@ impl Disk {
         self.driver.disconnect();
         self.start(DEPTH)?;
         let place = 5 * PAGE;
-        let bytes = crate::test_device::content(place, 77);
+        let bytes = vfio_drivers::nvme::content(place, 77);
         self.write(place, &bytes)?;
         crate::check::same_bytes("read back", &self.read(place, PAGE)?, &bytes)
     }
@@ -295,7 +295,7 @@ pub fn in_each_store(context: &Context, test: impl Fn(&Context, Disk) -> Outcome
 
 /// Checks that a controller fails when it is to be started, as its file is another's.
 #[track_caller]
-pub fn expect_fails_to_start(driver: &mut Driver) -> Outcome {
+pub fn expect_fails_to_start(driver: &mut Controller) -> Outcome {
     driver.disable()?;
     match driver.enable(DEPTH) {
         Err(_) if driver.status()? & CSTS_FATAL != 0 => Ok(()),

@@ -22,20 +22,20 @@ use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use vfio_client::address_space::Access;
 use vfio_client::irq::Index;
-use vfio_client::migration::State;
-use vfio_client::nvme;
-use vfio_client::nvme::admin;
-use vfio_client::nvme::nvm;
-use vfio_client::nvme::tail_doorbell;
-use vfio_client::nvme::Command;
-use vfio_client::nvme::Status;
-use vfio_client::nvme::PAGE;
 use vfio_client::sys::PageFaults;
+use vfio_client::v1::State;
 use vfio_client::AddressSpace as _;
 use vfio_client::Errno;
 use vfio_client::EventFd;
 use vfio_client::GuestMemory;
 use vfio_client::Mapping;
+use vfio_drivers::nvme;
+use vfio_drivers::nvme::admin;
+use vfio_drivers::nvme::nvm;
+use vfio_drivers::nvme::tail_doorbell;
+use vfio_drivers::nvme::Command;
+use vfio_drivers::nvme::Status;
+use vfio_drivers::nvme::PAGE;
 
 use crate::check::holds;
 use crate::check::refused;
@@ -44,9 +44,7 @@ use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::kmsg::expect_line;
-use crate::random::Random;
 use crate::second;
-use crate::test_device::content;
 use crate::test_device::Context;
 use crate::test_device::TestDevice;
 use crate::test_device::PATIENCE;
@@ -55,6 +53,8 @@ use crate::tests::nvme::disk::in_each_store;
 use crate::tests::nvme::disk::Disk;
 use crate::tests::nvme::disk::DEPTH;
 use crate::tests::Case;
+use vfio_drivers::nvme::content;
+use vfio_drivers::random::Random;
 
 const MIB: u64 = 1 << 20;
 /// Where no memory is mapped.
@@ -510,7 +510,7 @@ pub fn stall(uuid: &str, end: &str) -> Outcome {
     let slow = Arc::new(Mapping::anonymous(MIB as usize).map_err(Stop::failed)?);
     faults.of(&slow).map_err(Stop::failed)?;
     card.session.container.map(ELSEWHERE, &slow)?;
-    let mut driver = nvme::Driver::new(card.device(), card.memory()?)?;
+    let mut driver = nvme::Controller::new(card.device(), card.memory()?)?;
     driver.restart(DEPTH)?;
     let queue = driver.create_pair(DEPTH, None)?;
     let command = Command::new(nvm::WRITE)

@@ -8,30 +8,30 @@ use core::sync::atomic::Ordering;
 use std::collections::BTreeSet;
 use std::thread;
 
-use vfio_client::nvme;
-use vfio_client::nvme::admin;
-use vfio_client::nvme::feature;
-use vfio_client::nvme::head_doorbell;
-use vfio_client::nvme::nvm;
-use vfio_client::nvme::register;
-use vfio_client::nvme::tail_doorbell;
-use vfio_client::nvme::Command;
-use vfio_client::nvme::Status;
-use vfio_client::nvme::PAGE;
+use vfio_drivers::nvme;
+use vfio_drivers::nvme::admin;
+use vfio_drivers::nvme::feature;
+use vfio_drivers::nvme::head_doorbell;
+use vfio_drivers::nvme::nvm;
+use vfio_drivers::nvme::register;
+use vfio_drivers::nvme::tail_doorbell;
+use vfio_drivers::nvme::Command;
+use vfio_drivers::nvme::Status;
+use vfio_drivers::nvme::PAGE;
 
 use crate::check::holds;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
-use crate::random::Random;
-use crate::test_device::content;
 use crate::test_device::Context;
 use crate::tests::cases;
 use crate::tests::nvme::disk::create;
 use crate::tests::nvme::disk::Disk;
 use crate::tests::nvme::disk::DEPTH;
 use crate::tests::Case;
+use vfio_drivers::nvme::content;
+use vfio_drivers::random::Random;
 
 const MIB: u64 = 1 << 20;
 /// The address of the last page that can be named.

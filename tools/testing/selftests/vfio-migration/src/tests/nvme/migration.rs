@@ -5,16 +5,16 @@
 use std::collections::BTreeSet;
 
 use rustix::param::page_size;
-use vfio_client::migration::State;
-use vfio_client::nvme::admin;
-use vfio_client::nvme::feature;
-use vfio_client::nvme::nvm;
-use vfio_client::nvme::tail_doorbell;
-use vfio_client::nvme::Command;
-use vfio_client::nvme::Driver;
-use vfio_client::nvme::Status;
-use vfio_client::nvme::PAGE;
+use vfio_client::v1::State;
 use vfio_client::Errno;
+use vfio_drivers::nvme::admin;
+use vfio_drivers::nvme::feature;
+use vfio_drivers::nvme::nvm;
+use vfio_drivers::nvme::tail_doorbell;
+use vfio_drivers::nvme::Command;
+use vfio_drivers::nvme::Controller;
+use vfio_drivers::nvme::Status;
+use vfio_drivers::nvme::PAGE;
 
 use crate::check::denied;
 use crate::check::holds;
@@ -24,14 +24,12 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
-use crate::random::Random;
 use crate::stream::Record;
 use crate::stream::Stream;
 use crate::stream::BLOCK;
 use crate::stream::HEADER_RECORD;
 use crate::stream::STATE;
 use crate::stream::ZEROES;
-use crate::test_device::content;
 use crate::test_device::Context;
 use crate::test_device::TestDevice;
 use crate::test_device::PATIENCE;
@@ -48,6 +46,8 @@ use crate::tests::nvme::disk::QUEUES;
 use crate::tests::nvme::disk::SERIAL;
 use crate::tests::nvme::disk::STORE;
 use crate::tests::Case;
+use vfio_drivers::nvme::content;
+use vfio_drivers::random::Random;
 
 const MIB: u64 = 1 << 20;
 /// More than the state of a controller and the frame of a stream take, in bytes.
@@ -207,7 +207,7 @@ fn nvme_moves_queues_features_and_identity(context: &Context) -> Outcome {
 /// Takes all completions of queue 1 until `count` commands are complete, of which `ids` has those
 /// that are. None may come twice.
 #[track_caller]
-fn collect(driver: &mut Driver, ids: &mut BTreeSet<u16>, count: usize) -> Outcome {
+fn collect(driver: &mut Controller, ids: &mut BTreeSet<u16>, count: usize) -> Outcome {
     while ids.len() < count {
         let seen = driver.wait(1)?;
         same("status", seen.status, Status::SUCCESS)?;

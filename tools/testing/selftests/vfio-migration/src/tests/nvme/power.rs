@@ -5,16 +5,16 @@
 use vfio_client::irq::Action;
 use vfio_client::irq::Data;
 use vfio_client::irq::Index;
-use vfio_client::nvme;
-use vfio_client::nvme::admin;
-use vfio_client::nvme::feature;
-use vfio_client::nvme::nvm;
-use vfio_client::nvme::register;
-use vfio_client::nvme::Command;
-use vfio_client::nvme::Status;
-use vfio_client::nvme::PAGE;
 use vfio_client::EventFd;
 use vfio_client::Region;
+use vfio_drivers::nvme;
+use vfio_drivers::nvme::admin;
+use vfio_drivers::nvme::feature;
+use vfio_drivers::nvme::nvm;
+use vfio_drivers::nvme::register;
+use vfio_drivers::nvme::Command;
+use vfio_drivers::nvme::Status;
+use vfio_drivers::nvme::PAGE;
 
 use crate::check::holds;
 use crate::check::same;

@@ -3,25 +3,25 @@
 //! The registers behind BAR0: what they are, and how the controller is enabled, disabled and shut
 //! down.
 
-use vfio_client::nvme;
-use vfio_client::nvme::feature;
-use vfio_client::nvme::register;
-use vfio_client::nvme::Command;
-use vfio_client::nvme::Driver;
-use vfio_client::nvme::PAGE;
+use vfio_drivers::nvme;
+use vfio_drivers::nvme::feature;
+use vfio_drivers::nvme::register;
+use vfio_drivers::nvme::Command;
+use vfio_drivers::nvme::Controller;
+use vfio_drivers::nvme::PAGE;
 
 use crate::check::denied;
 use crate::check::holds;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
-use crate::test_device::content;
 use crate::test_device::Context;
 use crate::tests::cases;
 use crate::tests::nvme::disk::create;
 use crate::tests::nvme::disk::Disk;
 use crate::tests::nvme::disk::DEPTH;
 use crate::tests::Case;
+use vfio_drivers::nvme::content;
 
 /// All tests of this file.
 pub const CASES: &[Case] = cases![
@@ -181,7 +181,7 @@ fn nvme_enable_and_disable_again_and_again(context: &Context) -> Outcome {
 }
 
 /// Enables with any values and returns the status when that is decided.
-fn try_enable(driver: &mut Driver, cc: u32, aqa: u32, asq: u64, acq: u64) -> Outcome<u32> {
+fn try_enable(driver: &mut Controller, cc: u32, aqa: u32, asq: u64, acq: u64) -> Outcome<u32> {
     driver.disable()?;
     driver.write(register::AQA, aqa)?;
     driver.write_long(register::ASQ, asq)?;

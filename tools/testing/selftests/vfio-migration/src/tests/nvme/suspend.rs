@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use vfio_client::nvme::nvm;
-use vfio_client::nvme::tail_doorbell;
+use vfio_drivers::nvme::nvm;
+use vfio_drivers::nvme::tail_doorbell;
 
 use crate::check::holds;
 use crate::check::Outcome;

@@ -16,21 +16,20 @@ use std::time::Instant;
 use rustix::fs::open;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
-use vfio_client::migration::State as Region;
-use vfio_client::nvme;
-use vfio_client::nvme::tail_doorbell;
-use vfio_client::nvme::Driver;
-use vfio_client::nvme::PAGE;
 use vfio_client::sys;
 use vfio_client::sys::Request;
+use vfio_client::v1::State as Region;
 use vfio_client::v2::Migration;
 use vfio_client::v2::State;
 use vfio_client::Container;
 use vfio_client::Device;
 use vfio_client::Errno;
+use vfio_client::GroupSession;
 use vfio_client::Mapping;
-use vfio_client::Opened;
-use vfio_client::Session;
+use vfio_drivers::nvme;
+use vfio_drivers::nvme::tail_doorbell;
+use vfio_drivers::nvme::Controller;
+use vfio_drivers::nvme::PAGE;
 
 use crate::check::bare;
 use crate::check::holds;
@@ -121,7 +120,7 @@ pub fn expect_cut_off(card: &TestDevice) -> Outcome {
     let Ok(memory) = card.memory() else {
         return card.expect_works();
     };
-    let mut driver = Driver::new(card.device(), memory)?;
+    let mut driver = Controller::new(card.device(), memory)?;
     driver.restart(4)?;
     driver.write(tail_doorbell(0), 1)?;
     let status = driver.wait_status(nvme::CSTS_FATAL, nvme::CSTS_FATAL)?;
@@ -181,7 +180,7 @@ fn cdev_does_nothing_before_it_is_bound(target: &Target) -> Outcome {
     cdev.bind(&iommufd)?;
     same(
         "migration region once it is bound",
-        vfio_client::Migration::find(device)?.is_some(),
+        vfio_client::v1::Migration::find(device)?.is_some(),
         true,
     )?;
     device.reset()?;
@@ -323,7 +322,7 @@ fn cdev_bind_whose_answer_cannot_be_told_leaves_nothing(target: &Target) -> Outc
         )?;
         refused("what is not bound", cdev.device().info(), Errno::INVAL)?;
         // Nobody has it: neither does its group.
-        let session = Session::open(&mdev)?;
+        let session = GroupSession::open(&mdev)?;
         session.device.info()?;
     }
     cdev.bind(&iommufd)?;
@@ -337,7 +336,7 @@ fn cdev_and_group_keep_each_other_out(target: &Target) -> Outcome {
     let first = cdev(&mdev)?;
     for _ in 0..3 {
         // Open and not bound it is in nobody's way.
-        let session = Session::open(&mdev)?;
+        let session = GroupSession::open(&mdev)?;
         session.device.info()?;
         refused(
             "bind while the group is open",
@@ -352,7 +351,7 @@ fn cdev_and_group_keep_each_other_out(target: &Target) -> Outcome {
         second.bind(&iommufd)?;
         refused(
             "group while the device is bound",
-            Session::open(&mdev).map(|session| session.device.info()),
+            GroupSession::open(&mdev).map(|session| session.device.info()),
             Errno::BUSY,
         )?;
         second.device().reset()?;
@@ -535,7 +534,7 @@ fn cdev_mapped_window_keeps_the_device_open(target: &Target) -> Outcome {
     )?;
     refused(
         "group while a mapping is left",
-        Session::open(&mdev).map(|session| session.device.info()),
+        GroupSession::open(&mdev).map(|session| session.device.info()),
         Errno::BUSY,
     )?;
     mapping.read(0, &mut seen);
@@ -715,8 +714,8 @@ fn cdev_is_not_needed_for_an_iommufd(target: &Target) -> Outcome {
     // A group takes it for a container.
     iommufd()?;
     let mdev = target.mdev_type().create()?;
-    let session = Session::open_in(&mdev, Container::open_iommufd()?)?;
-    let source = TestDevice::with(mdev, target, Opened::Group(session), MEMORY)?;
+    let session = GroupSession::open_in(&mdev, Container::open_iommufd()?)?;
+    let source = TestDevice::with(mdev, target, Box::new(session), MEMORY)?;
     source.fill(9)?;
     let stream = source.save()?;
     let card = TestDevice::new(target)?;

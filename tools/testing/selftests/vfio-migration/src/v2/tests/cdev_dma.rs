@@ -10,18 +10,18 @@ use std::thread;
 use std::time::Instant;
 
 use vfio_client::address_space::Access;
-use vfio_client::nvme;
-use vfio_client::nvme::nvm;
-use vfio_client::nvme::tail_doorbell;
-use vfio_client::nvme::Driver;
-use vfio_client::nvme::Status;
-use vfio_client::nvme::PAGE;
 use vfio_client::v2::Migration;
 use vfio_client::v2::State;
 use vfio_client::Cdev;
 use vfio_client::Errno;
 use vfio_client::GuestMemory;
 use vfio_client::Mapping;
+use vfio_drivers::nvme;
+use vfio_drivers::nvme::nvm;
+use vfio_drivers::nvme::tail_doorbell;
+use vfio_drivers::nvme::Controller;
+use vfio_drivers::nvme::Status;
+use vfio_drivers::nvme::PAGE;
 
 use crate::check::holds;
 use crate::check::refused;
@@ -29,7 +29,6 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
-use crate::random::Random;
 use crate::second;
 use crate::test_device::cdev;
 use crate::test_device::iommufd;
@@ -43,6 +42,7 @@ use crate::tests::cases;
 use crate::tests::cdev::expect_cut_off;
 use crate::tests::cdev::SECOND_MEMORY;
 use crate::tests::Case;
+use vfio_drivers::random::Random;
 
 /// The tests of a device with storage, which reaches memory.
 pub const STORAGE: &[Case] = cases![
@@ -82,7 +82,7 @@ fn cdev_dma_needs_an_address_space(target: &Target) -> Outcome {
     cdev.bind(&iommufd)?;
     // All but memory works, long before there is an address space.
     let memory = GuestMemory::new(MEMORY, 4 * MIB as usize)?;
-    let mut driver = Driver::new(cdev.device(), &memory)?;
+    let mut driver = Controller::new(cdev.device(), &memory)?;
     for round in 0..3 {
         driver.restart(4)?;
         driver.write(tail_doorbell(0), 1)?;

@@ -10,7 +10,7 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::system::delete_module;
 use rustix::system::finit_module;
-use vfio_client::mdev::write_file;
+use vfio_client::sysfs::write_file;
 use vfio_client::v2::DataFile;
 use vfio_client::v2::State;
 use vfio_client::Errno;

@@ -7,7 +7,6 @@ use std::thread;
 
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
-use vfio_client::nvme::PAGE;
 use vfio_client::sys::PageFaults;
 use vfio_client::v2::Feature;
 use vfio_client::v2::Migration;
@@ -15,6 +14,7 @@ use vfio_client::v2::GET;
 use vfio_client::v2::SET;
 use vfio_client::Errno;
 use vfio_client::Mapping;
+use vfio_drivers::nvme::PAGE;
 
 use crate::check::holds;
 use crate::check::refused;

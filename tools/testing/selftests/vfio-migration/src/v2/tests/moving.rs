@@ -11,7 +11,6 @@ use crate::check::holds;
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
-use crate::random::Random;
 use crate::stream::Stream;
 use crate::test_device::Target;
 use crate::test_device::TestDevice;
@@ -19,6 +18,7 @@ use crate::test_device::Writer;
 use crate::test_device::PIECE;
 use crate::tests::cases;
 use crate::tests::Case;
+use vfio_drivers::random::Random;
 
 /// The tests of whatever device.
 pub const CASES: &[Case] = cases![
@@ -227,7 +227,7 @@ pub fn moving_a_refused_stream_leaves_the_device_as_it_is(target: &Target) -> Ou
 }
 
 pub fn moving_a_stream_of_v1_loads_through_v2(target: &Target) -> Outcome {
-    use vfio_client::migration::State as Region;
+    use vfio_client::v1::State as Region;
 
     for (seed, piece) in (1..).zip([7, 4096, PIECE]) {
         let source = TestDevice::new(target)?;
@@ -248,7 +248,7 @@ pub fn moving_a_stream_of_v1_loads_through_v2(target: &Target) -> Outcome {
 }
 
 pub fn moving_a_stream_of_v2_loads_through_v1(target: &Target) -> Outcome {
-    use vfio_client::migration::State as Region;
+    use vfio_client::v1::State as Region;
 
     for (seed, piece) in (1..).zip([7, 4096, PIECE]) {
         let source = TestDevice::new(target)?;

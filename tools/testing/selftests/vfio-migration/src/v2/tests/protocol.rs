@@ -5,13 +5,13 @@
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering;
 
-use vfio_client::migration::State as Region;
+use vfio_client::v1::State as Region;
 use vfio_client::v2::Feature;
 use vfio_client::v2::State;
 use vfio_client::v2::GET;
 use vfio_client::Errno;
+use vfio_client::GroupSession;
 use vfio_client::Mapping;
-use vfio_client::Session;
 
 use crate::check::bare;
 use crate::check::holds;
@@ -217,7 +217,7 @@ fn protocol_can_be_chosen_again_and_again(target: &Target) -> Outcome {
             mdev.set_attribute(PROTOCOL, choice.as_bytes())?;
             same(PROTOCOL, mdev.attribute(PROTOCOL)?, choice.to_string())?;
             let card = TestDevice::open(mdev, target)?;
-            let region = vfio_client::Migration::find(card.device())?;
+            let region = vfio_client::v1::Migration::find(card.device())?;
             same(format_args!("region with {choice}"), region.is_some(), v1)?;
             if v2 {
                 card.set(State::STOP)?;
@@ -268,11 +268,11 @@ fn protocol_a_choice_and_opens_at_once(target: &Target) -> Outcome {
             Ok(chosen)
         });
         while !done.load(Ordering::Relaxed) {
-            let Ok(session) = Session::open(&mdev) else {
+            let Ok(session) = GroupSession::open(&mdev) else {
                 continue;
             };
             let migration = vfio_client::v2::Migration::new(&session.device);
-            let region = vfio_client::Migration::find(&session.device)?;
+            let region = vfio_client::v1::Migration::find(&session.device)?;
             holds(region.is_some(), "expected a region, seen none")?;
             // It is the same one or the other way as long as it is open.
             let first = migration.flags().map_err(|error| error.errno());
@@ -300,7 +300,7 @@ fn protocol_the_administrator_may_offer_v2_only(target: &Target) -> Outcome {
     same("regions", card.device().info()?.regions, 9)?;
     same(
         "migration region",
-        vfio_client::Migration::find(card.device())?.is_some(),
+        vfio_client::v1::Migration::find(card.device())?.is_some(),
         false,
     )?;
     holds(

@@ -11,13 +11,13 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
-use crate::random::Random;
 use crate::test_device::Target;
 use crate::test_device::TestDevice;
 use crate::test_device::Writer;
 use crate::test_device::PIECE;
 use crate::tests::cases;
 use crate::tests::Case;
+use vfio_drivers::random::Random;
 
 /// The tests of whatever device.
 pub const CASES: &[Case] = cases![

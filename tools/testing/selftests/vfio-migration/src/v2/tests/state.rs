@@ -4,9 +4,9 @@
 
 use std::io::ErrorKind;
 
-use vfio_client::uart::Uart;
 use vfio_client::v2::State;
 use vfio_client::Errno;
+use vfio_drivers::uart::Uart;
 
 use crate::check::denied;
 use crate::check::refused;
@@ -155,7 +155,7 @@ fn state_the_device_answers_in_p2p(target: &Target) -> Outcome {
             Kind::Uart { .. } | Kind::Mtty => card.expect_works()?,
             Kind::Nvme { .. } => {
                 let bar = card.device().region(0)?;
-                let capabilities = bar.read_u64(vfio_client::nvme::register::CAP)?;
+                let capabilities = bar.read_u64(vfio_drivers::nvme::register::CAP)?;
                 same("CAP is there", capabilities != 0, true)?;
             }
         }
@@ -226,7 +226,7 @@ pub fn state_no_dma_is_initiated_in_p2p(target: &Target) -> Outcome {
             same(
                 "CSTS",
                 writer.driver.status()?,
-                vfio_client::nvme::CSTS_READY,
+                vfio_drivers::nvme::CSTS_READY,
             )?;
             card.expect(state)?;
         }

@@ -6,12 +6,12 @@
 //! them, and on top of them what QEMU 7.2's `hw/vfio/migration.c` does: [`Migration::save`] and
 //! [`Migration::feed`].
 
-use core::fmt;
+mod state;
+
 use core::mem::offset_of;
 
 use vfio_bindings::bindings::vfio;
 use vfio_bindings::bindings::vfio::vfio_device_migration_info as Header;
-use vfio_uapi::v1;
 
 use crate::region::Area;
 use crate::sys::Mapping;
@@ -19,6 +19,8 @@ use crate::Device;
 use crate::Error;
 use crate::Region;
 use crate::Result;
+
+pub use state::State;
 
 /// The size of the header in bytes.
 pub const HEADER_SIZE: u64 = size_of::<Header>() as u64;
@@ -38,75 +40,6 @@ pub const KIND: (u32, u32) = (
     vfio::VFIO_REGION_TYPE_MIGRATION_DEPRECATED,
     vfio::VFIO_REGION_SUBTYPE_MIGRATION_DEPRECATED,
 );
-
-/// A value of `device_state`.
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub struct State(pub u32);
-
-impl State {
-    /// Neither running nor moving.
-    pub const STOP: State = State(v1::State::Stop.bits());
-    /// The default.
-    pub const RUNNING: State = State(v1::State::Running.bits());
-    /// Stop-and-copy.
-    pub const STOP_COPY: State = State(v1::State::StopCopy.bits());
-    /// Pre-copy: saving while it runs.
-    pub const PRE_COPY: State = State(v1::State::PreCopy.bits());
-    /// Taking a saved state.
-    pub const RESUMING: State = State(v1::State::Resuming.bits());
-    /// Only ever reported: the device must be reset.
-    pub const ERROR: State = State(v1::State::Error.bits());
-
-    /// The states that a user may write.
-    pub const VALID: [State; 5] = [
-        State::STOP,
-        State::RUNNING,
-        State::STOP_COPY,
-        State::PRE_COPY,
-        State::RESUMING,
-    ];
-    /// The combinations of the three bits that a user may not write.
-    pub const INVALID: [State; 3] = [
-        State(v1::RESUMING | v1::RUNNING),
-        State::ERROR,
-        State(v1::STATE_MASK),
-    ];
-
-    /// Returns the state without the reserved bits.
-    pub fn bits(self) -> State {
-        State(self.0 & v1::STATE_MASK)
-    }
-
-    /// Says whether the device saves in this state.
-    pub fn is_saving(self) -> bool {
-        matches!(self.bits(), State::STOP_COPY | State::PRE_COPY)
-    }
-
-    /// Returns the state's name, as sysfs has it.
-    pub fn name(self) -> &'static str {
-        match self.bits() {
-            State::STOP => "STOP",
-            State::RUNNING => "RUNNING",
-            State::STOP_COPY => "STOP_COPY",
-            State::PRE_COPY => "PRE_COPY",
-            State::RESUMING => "RESUMING",
-            State::ERROR => "ERROR",
-            _ => "invalid",
-        }
-    }
-}
-
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({:#x})", self.name(), self.0)
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
 
 /// A chunk that the device presents.
 #[derive(Clone, Debug, Eq, PartialEq)]

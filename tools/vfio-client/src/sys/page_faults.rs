@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! userfaultfd, to have the kernel wait for memory for ever.
+
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::mm::userfaultfd;
+use rustix::mm::UserfaultfdFlags;
+
+use super::ioctl::answer;
+use super::Mapping;
+
+/// The page faults of mappings, which the kernel would have this process serve. Nobody does: an access
+/// of a page that has not been touched waits until this is gone.
+#[derive(Debug)]
+pub struct PageFaults(OwnedFd);
+
+impl PageFaults {
+    /// Makes one of no mapping yet.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers, `EPERM` to those who may not hold up the kernel.
+    pub fn new() -> Result<Self, Errno> {
+        /// `UFFDIO_API`, with a `struct uffdio_api` of API version 0xaa.
+        const API: libc::c_ulong = 0xc018_aa3f;
+        let mut api = [0xaa_u64, 0, 0];
+
+        // SAFETY: What the file can do to memory is up to who registers it.
+        let fd = unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK) }?;
+        // SAFETY: The structure is as large as the kernel takes it to be.
+        answer(unsafe { libc::ioctl(fd.as_raw_fd(), API, api.as_mut_ptr()) })?;
+        Ok(PageFaults(fd))
+    }
+
+    /// Takes the faults of a mapping.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn of(&self, mapping: &Mapping) -> Result<(), Errno> {
+        /// `UFFDIO_REGISTER`, with a `struct uffdio_register`.
+        const REGISTER: libc::c_ulong = 0xc020_aa00;
+        /// `UFFDIO_REGISTER_MODE_MISSING`.
+        const MISSING: u64 = 1;
+        let start = mapping.start() as u64;
+        let mut register = [start, mapping.len() as u64, MISSING, 0];
+
+        // SAFETY: As in `new()`. The bytes of the mapping are zeros until somebody touches them, as
+        // they would be without this; an access that waits is none.
+        answer(unsafe { libc::ioctl(self.0.as_raw_fd(), REGISTER, register.as_mut_ptr()) })?;
+        Ok(())
+    }
+}
+
+impl AsFd for PageFaults {
+    /// It is readable once somebody waits.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
