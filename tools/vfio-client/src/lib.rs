@@ -2,7 +2,7 @@
 
 //! A small user of VFIO, for tests and tools.
 //!
-//! It does what a VMM does with a device: create it as a mediated device
+//! It does what a VMM does with a device: find it by its [`address`], or create it as a mediated device
 //! through sysfs ([`mdev`]); open it by [`group`] in a type1 [`container`], or as a character device
 //! ([`cdev`]) with an [`iommufd`], both behind one trait ([`session`]); map memory for its DMA
 //! ([`address_space`]); ask for its regions ([`device`], [`region`]); take its interrupts ([`irq`],
@@ -15,6 +15,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod address;
 pub mod address_space;
 pub mod capability;
 pub mod cdev;
@@ -37,6 +38,7 @@ pub mod sysfs;
 pub mod v1;
 pub mod v2;
 
+pub use address::Address;
 pub use address_space::AddressSpace;
 pub use cdev::Cdev;
 pub use container::Container;
