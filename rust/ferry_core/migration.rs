@@ -7,4 +7,3 @@ mod report;
 pub(crate) mod state;
 pub(crate) mod v1;
 mod v2;
-pub(crate) mod window;

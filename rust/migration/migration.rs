@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Device migration: states, transitions, the migration region, and the stream.
+//! The migration engine: states, transitions, sessions and the stream, driven by either version of
+//! VFIO migration.
 //!
-//! The protocol is the first version of VFIO migration, which a user drives through a region of the
-//! device: `struct vfio_device_migration_info` of Linux 5.8 to 5.17. QEMU 5.2 to 7.2 speak it.
-//!
-//! A driver author implements [`Device`]. An adapter gives the engine the memory that it shares
-//! with the user, as a [`Window`], and passes the accesses of the header on to [`MigrationRegion`].
-//! From there it goes down:
+//! The engine does not know how a user reaches it. Protocol v1 is a region of the device
+//! (`struct vfio_device_migration_info`, Linux 5.8 to 5.17, QEMU 5.2 to 7.2); protocol v2 is a feature and
+//! a data file (Linux 5.18 and later, QEMU 8 and later). Each is a front end of one [`Engine`], and neither
+//! uses the other. A binding implements [`Port`] for its devices, holds engine and front ends behind its
+//! state mutex, and passes the port in with each call.
 //!
 //! ```text
-//! region      header and data section, tied to the device
-//! handshake   how chunks are taken       transition  the steps from state to state
-//! save        gives a stream             resume      takes a stream
-//! writer      puts records               reader      takes records, trusts nothing
-//! record      header of a record         identity    what both ends must have in common
-//! v2          protocol v2 on the same machine
-//! request     a state of protocol v2 that takes several arcs
-//! storage     blocks of a device that move while it runs
+//! v1       region, header and handshake     v2       states, data file, requests of several arcs
+//!        \                                 /
+//!          engine       the state, the steps from state to state, the open session
+//!          transition   perform, undo, commit
+//!          session      save gives a stream, resume takes one, blocks move while the device runs
+//!          stream       records, identity of a device, reader and writer
+//!          port         what a device does for the engine; where chunks go to and come from
+//!          refusal      why a request is refused, with the error number
 //! ```
 //!
-//! There is no allocation, no recursion, no unsafe code and no floating point in here. Locking is
-//! the adapter's: [`MigrationRegion`] wants `&mut`.
+//! A module uses the modules below its own, and none above. The crate has no allocation, no recursion, no
+//! unsafe code and no floating point, and takes no lock.
 
 #![cfg_attr(not(MODULE), no_std)]
 #![forbid(unsafe_code)]
@@ -32,44 +32,34 @@
 #![warn(clippy::unwrap_used)]
 #![warn(clippy::panic)]
 
-mod blocks;
-mod crc32c;
-pub mod device;
-mod handshake;
-pub mod header;
-mod identity;
+pub mod engine;
 pub mod migrated_blocks;
-pub mod observer;
-mod reader;
-mod record;
+pub mod port;
 pub mod refusal;
-pub mod region;
-pub mod request;
-pub mod resume;
-pub mod save;
-pub mod state;
+mod session;
 pub mod stream;
-mod transition;
+pub mod transition;
+pub mod v1;
 pub mod v2;
-mod writer;
 
 pub use crate::{
-    device::{
-        Device,
-        Window,
-        CONFIGURATION_MAX, //
-    },
+    engine::Engine,
     migrated_blocks::{
         Dirty,
         DirtyBlocks,
         MigratedBlocks,
         BLOCK_SIZE, //
-    }, //
-    observer::Observer,
+    },
+    port::{
+        Port,
+        Sink,
+        Source, //
+    },
     refusal::{
         Reason,
         Refusal,
         Subject, //
     },
-    region::MigrationRegion, //
+    stream::CONFIGURATION_MAX,
+    transition::StepError, //
 };

@@ -6,10 +6,15 @@
 //! needs to understand it and decides the [`Errno`], so that one kind of fault has one error number
 //! wherever it is found.
 
+mod display;
+
 use core::fmt;
 
 use crate::{
-    record::OPTIONAL,
+    stream::format::{
+        OPTIONAL,
+        TYPE_SIZE, //
+    },
     transition::Step, //
 };
 use vfio_uapi::{
@@ -59,6 +64,20 @@ pub enum Reason {
         undo: Step,
         /// The error of the undoing.
         undo_errno: Errno,
+    },
+    /// A step of a transition failed half way, where there is no way back.
+    Irreversible {
+        /// The step.
+        step: Step,
+        /// What the device said.
+        errno: Errno,
+    },
+    /// The device did not enter or leave P2P.
+    P2pFailed {
+        /// Whether it was to enter P2P.
+        p2p: bool,
+        /// What the device said.
+        errno: Errno,
     },
     /// The data window cannot hold the records that belong together.
     WindowTooSmall {
@@ -194,7 +213,7 @@ pub enum Reason {
     /// The stream is of another type of device.
     DeviceType {
         /// The type that the stream names, padded with zeros.
-        found: [u8; crate::identity::TYPE_SIZE],
+        found: [u8; TYPE_SIZE],
     },
     /// The stream is of a device with a configuration of another length.
     ConfigurationLength {
@@ -310,6 +329,8 @@ impl Reason {
             Self::InvalidState { .. }
             | Self::StepFailed { .. }
             | Self::NotUnwound { .. }
+            | Self::Irreversible { .. }
+            | Self::P2pFailed { .. }
             | Self::WindowTooSmall { .. }
             | Self::BufferTooSmall { .. }
             | Self::StateTooLong { .. }
@@ -329,11 +350,13 @@ impl Reason {
             Self::ReadOnly { .. } => Errno::EPERM,
             Self::InErrorState
             | Self::NotUnwound { .. }
+            | Self::Irreversible { .. }
             | Self::WindowTooSmall { .. }
             | Self::BufferTooSmall { .. }
             | Self::StateTooLong { .. }
             | Self::ConfigurationTooLong { .. } => Errno::EIO,
             Self::StepFailed { errno, .. }
+            | Self::P2pFailed { errno, .. }
             | Self::StateRefused { errno }
             | Self::RefusedBefore { errno }
             | Self::StorageFailed { errno } => *errno,
@@ -361,183 +384,6 @@ impl Reason {
             | Self::TotalRecords { .. }
             | Self::TotalBytes { .. }
             | Self::TotalChecksum { .. } => Errno::EBADMSG,
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Access { offset, len } => write!(
-                f,
-                "an access of {len} bytes at offset {offset:#x} is not one header field at its \
-                 width"
-            ),
-            Self::ReadOnly { field } => write!(f, "{field} is read-only"),
-            Self::InvalidState { word } => {
-                write!(f, "{word:#x} is not a device state that can be entered")
-            }
-            Self::InErrorState => f.write_str("the device is in the ERROR state and needs a reset"),
-            Self::StepFailed { step, errno } => write!(f, "the device failed to {step}: {errno}"),
-            Self::NotUnwound {
-                step,
-                errno,
-                undo,
-                undo_errno,
-            } => write!(
-                f,
-                "the device failed to {step} ({errno}) and then to undo '{undo}' ({undo_errno})"
-            ),
-            Self::WindowTooSmall { size, least } => write!(
-                f,
-                "the data window of {size} bytes is smaller than the {least} bytes that are needed"
-            ),
-            Self::BufferTooSmall { size, least } => write!(
-                f,
-                "the state buffer of {size} bytes is smaller than the {least} bytes that are needed"
-            ),
-            Self::StateTooLong { len, most } => {
-                write!(f, "the device saved {len} bytes, where {most} is the most")
-            }
-            Self::ConfigurationTooLong { len, most } => write!(
-                f,
-                "the device's configuration has {len} bytes, where {most} is the most"
-            ),
-            Self::NotResuming { state } => {
-                write!(
-                    f,
-                    "data_size was written in the {state} state, not RESUMING"
-                )
-            }
-            Self::NotSaving { state } => {
-                write!(f, "data was asked for in the {state} state")
-            }
-            Self::ChunkTooLarge { size, most } => write!(
-                f,
-                "data_size is {size}, but the data section has {most} bytes"
-            ),
-            Self::Magic { found, sequence } => {
-                write!(
-                    f,
-                    "record {sequence} begins with {found:#010x}, not the magic number"
-                )
-            }
-            Self::HeaderChecksum {
-                stored,
-                computed,
-                sequence,
-            } => write!(
-                f,
-                "the header of record {sequence} says checksum {stored:#010x}, its bytes give \
-                 {computed:#010x}"
-            ),
-            Self::PayloadChecksum {
-                stored,
-                computed,
-                sequence,
-            } => write!(
-                f,
-                "the payload of record {sequence} has checksum {computed:#010x}, its header says \
-                 {stored:#010x}"
-            ),
-            Self::Flags { kind, flags } => {
-                write!(f, "a record of type {kind} has the flags {flags:#06x}")
-            }
-            Self::UnknownRecord { kind, sequence } => write!(
-                f,
-                "record {sequence} has the unknown type {kind} and is not optional"
-            ),
-            Self::PayloadLength { kind, len } => {
-                write!(f, "a record of type {kind} claims a payload of {len} bytes")
-            }
-            Self::Argument { kind, argument } => {
-                write!(f, "a record of type {kind} has the argument {argument:#x}")
-            }
-            Self::Sequence { expected, found } => write!(
-                f,
-                "record {found} came where record {expected} was expected"
-            ),
-            Self::Misplaced { kind, sequence } => write!(
-                f,
-                "record {sequence} of type {kind} may not come at this place"
-            ),
-            Self::Generation { found, last } => write!(
-                f,
-                "a save of generation {found} begins after one of generation {last}"
-            ),
-            Self::HeaderChanged { sequence } => write!(
-                f,
-                "the header sent again as record {sequence} differs from the first"
-            ),
-            Self::Version { major, minor } => {
-                write!(
-                    f,
-                    "the stream has version {major}.{minor}, which is not known here"
-                )
-            }
-            Self::DeviceType { found } => {
-                f.write_str("the stream is of device type '")?;
-                for byte in found.iter().take_while(|byte| **byte != 0) {
-                    write!(f, "{}", byte.escape_ascii())?;
-                }
-                f.write_str("'")
-            }
-            Self::ConfigurationLength { expected, found } => write!(
-                f,
-                "the stream's device has a configuration of {found} bytes, this one of {expected}"
-            ),
-            Self::Configuration {
-                offset,
-                expected,
-                found,
-            } => write!(
-                f,
-                "byte {offset} of the configuration is {found:#04x} in the stream, {expected:#04x} \
-                 here"
-            ),
-            Self::StateOffset { expected, found } => write!(
-                f,
-                "a piece of device state for offset {found} came where {expected} was next"
-            ),
-            Self::StateOverflow { end, most } => write!(
-                f,
-                "the stream has at least {end} bytes of device state, where {most} is the most"
-            ),
-            Self::NoMigratedBlocks { sequence } => write!(
-                f,
-                "record {sequence} has blocks of storage, and this device has no storage"
-            ),
-            Self::OutsideStorage { offset, len, size } => write!(
-                f,
-                "{len} bytes of storage at offset {offset} do not lie within its {size} bytes"
-            ),
-            Self::RefusedBefore { errno } => {
-                write!(f, "the stream was refused before, with {errno}")
-            }
-            Self::StorageFailed { errno } => write!(f, "the device's storage failed: {errno}"),
-            Self::TotalRecords { expected, found } => write!(
-                f,
-                "the end record counts {found} records, {expected} were received"
-            ),
-            Self::TotalBytes { expected, found } => write!(
-                f,
-                "the end record counts {found} bytes, {expected} were received"
-            ),
-            Self::TotalChecksum { stored, computed } => write!(
-                f,
-                "the device state has checksum {computed:#010x}, the end record says {stored:#010x}"
-            ),
-            Self::StateRefused { errno } => {
-                write!(
-                    f,
-                    "the device does not accept the state in the stream: {errno}"
-                )
-            }
-            Self::Incomplete { bytes, records } => write!(
-                f,
-                "the stream is not complete: {bytes} bytes came, the last save has {records} \
-                 records"
-            ),
         }
     }
 }

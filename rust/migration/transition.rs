@@ -11,13 +11,11 @@
 //!
 //! A step that fails has changed nothing. The steps before it are then undone in reverse, so that
 //! the device is where it began. Should that fail too, the device cannot be trusted any more: it is
-//! in the ERROR state.
+//! in the ERROR state. A step of real hardware may also fail half way, where there is no way back: then
+//! nothing is undone, and the device is in the ERROR state as well.
 
 use core::fmt;
 
-use crate::{
-    refusal::Refusal, //
-};
 use vfio_uapi::v1::State;
 
 /// One step of a [`Transition`].
@@ -124,14 +122,49 @@ impl Transition {
     }
 }
 
+/// Why a step could not be performed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StepError<R> {
+    /// The step was not done and everything is as before it.
+    Unchanged(R),
+    /// The step was done in part and cannot be taken back: the device is broken.
+    Irreversible(R),
+}
+
+impl<R> StepError<R> {
+    /// Returns the same error for the reason that `f` makes of this one's.
+    pub fn map<S>(self, f: impl FnOnce(R) -> S) -> StepError<S> {
+        match self {
+            Self::Unchanged(reason) => StepError::Unchanged(f(reason)),
+            Self::Irreversible(reason) => StepError::Irreversible(f(reason)),
+        }
+    }
+
+    /// Returns the reason.
+    pub fn into_reason(self) -> R {
+        match self {
+            Self::Unchanged(reason) | Self::Irreversible(reason) => reason,
+        }
+    }
+}
+
+impl<R> From<R> for StepError<R> {
+    fn from(reason: R) -> Self {
+        Self::Unchanged(reason)
+    }
+}
+
 /// What carries the steps out.
 pub trait Steps {
+    /// Why a step fails.
+    type Refusal;
+
     /// Does the step.
     ///
     /// # Errors
     ///
-    /// The step was not done and everything is as before it.
-    fn perform(&mut self, step: Step) -> Result<(), Refusal>;
+    /// The step was not done and everything is as before it, or it cannot be taken back.
+    fn perform(&mut self, step: Step) -> Result<(), StepError<Self::Refusal>>;
 
     /// Takes the step back. Only called for steps that were performed and not committed, the last
     /// one first.
@@ -139,7 +172,7 @@ pub trait Steps {
     /// # Errors
     ///
     /// The step could not be taken back: the device is broken.
-    fn undo(&mut self, step: Step) -> Result<(), Refusal>;
+    fn undo(&mut self, step: Step) -> Result<(), Self::Refusal>;
 
     /// Makes the step final. Called for each step in order when all were performed; what a step
     /// gives up, it gives up here, for it cannot be undone any more.
@@ -148,22 +181,29 @@ pub trait Steps {
 
 /// How a [`Transition`] failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Failure {
+pub enum Failure<R> {
     /// A step failed and all is as it was before.
     Unwound {
         /// Why the step failed.
-        refusal: Refusal,
+        refusal: R,
+    },
+    /// A step failed half way, and nothing was undone.
+    Irreversible {
+        /// The step that failed.
+        step: Step,
+        /// Why it failed.
+        refusal: R,
     },
     /// A step failed, and then a step before it could not be undone.
     Broken {
         /// The step that failed.
         step: Step,
         /// Why it failed.
-        refusal: Refusal,
+        refusal: R,
         /// The step that could not be undone.
         undo: Step,
         /// Why it could not be undone.
-        undo_refusal: Refusal,
+        undo_refusal: R,
     },
 }
 
@@ -172,13 +212,17 @@ pub enum Failure {
 /// # Errors
 ///
 /// A [`Failure`] that tells whether everything is as before.
-pub fn run<S: Steps>(transition: Transition, steps: &mut S) -> Result<(), Failure> {
+pub fn run<S: Steps>(transition: Transition, steps: &mut S) -> Result<(), Failure<S::Refusal>> {
     for (place, step) in Step::ORDER.into_iter().enumerate() {
         if !transition.includes(step) {
             continue;
         }
-        let Err(refusal) = steps.perform(step) else {
-            continue;
+        let refusal = match steps.perform(step) {
+            Ok(()) => continue,
+            Err(StepError::Irreversible(refusal)) => {
+                return Err(Failure::Irreversible { step, refusal });
+            }
+            Err(StepError::Unchanged(refusal)) => refusal,
         };
 
         for undo in Step::ORDER.into_iter().take(place).rev() {

@@ -8,9 +8,9 @@ use crate::{
         Driver,
         WindowSize, //
     },
-    migration::{
-        state::Migration,
-        window::Region, //
+    migration::state::{
+        Engine,
+        Migration, //
     },
     model::{
         Model,
@@ -65,7 +65,7 @@ pub struct EmulatedDevice<D: Driver> {
     pub(crate) takes_posted: Atomic<u32>,
     #[pin]
     pub(crate) interrupts: Interrupts,
-    /// The data window of the open device.
+    /// The data window of the open device, where it offers protocol v1.
     #[pin]
     pub(super) window: SpinLock<Option<Arc<SharedPages>>>,
     #[pin]
@@ -103,9 +103,10 @@ impl<D: Driver> EmulatedDevice<D> {
                     window_size: window_size?,
                     protocols: Protocols::Any,
                     in_use: false,
+                    engine: None,
                     region: None,
                     protocol: None,
-                    file: None,
+                    session: None,
                     sessions: 0,
                 },
             ),
@@ -124,7 +125,7 @@ impl<D: Driver> EmulatedDevice<D> {
 
     /// Returns the migration state, or [`None`] while the device is closed.
     pub(crate) fn state(&self) -> Option<State> {
-        self.migration.lock().region.as_ref().map(Region::state)
+        self.migration.lock().engine.as_ref().map(Engine::state)
     }
 
     /// Runs `f` with the state mutex held.

@@ -8,8 +8,8 @@ use crate::{
         target::MIGRATION, //
     },
     driver::Driver,
-    migration::window::Region, //
 };
+use ::migration::v1::DATA_OFFSET;
 use core::fmt::{
     self,
     Display, //
@@ -64,7 +64,7 @@ impl<D: Driver> EmulatedDevice<D> {
         offset: u64,
     ) -> Result {
         offset
-            .checked_sub(Region::WINDOW_OFFSET)
+            .checked_sub(DATA_OFFSET)
             .filter(|_| index == MIGRATION)
             .and_then(|offset| usize::try_from(offset).ok())
             .ok_or(EINVAL)

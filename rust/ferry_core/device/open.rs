@@ -11,10 +11,15 @@ use crate::{
         Driver,
         WindowSize, //
     },
-    migration::window::{
-        DataWindow,
-        Region,
-        StateBuffer, //
+    migration::{
+        state::{
+            Engine,
+            StateBuffer, //
+        },
+        v1::{
+            DataPages,
+            Region, //
+        },
     },
     model::{
         Model,
@@ -42,7 +47,7 @@ use vfio::device::Device;
 /// Bytes of the buffer through which a resume receives blocks.
 const BLOCK_BUFFER: usize = 16 * BLOCK_SIZE;
 
-/// Bytes of the data window for each byte of notes in that buffer, see `MigrationRegion`.
+/// Bytes of the data window for each byte of notes in that buffer, see `Engine`.
 const WINDOW_PER_NOTE: usize = BLOCK_SIZE / 16;
 
 /// Parts of an open device, made before the device is open to accesses.
@@ -64,7 +69,7 @@ impl<M: Model> Opened<M> {
         enable_bars(&mut model)
             .map_err(|error| device.refused(Subject::Access, "open", &error, EINVAL))?;
         let pages = Arc::new(SharedPages::new(window_size.bytes())?, GFP_KERNEL_ACCOUNT)?;
-        // A device with blocks needs room for them and for notes about those of a chunk.
+        // The engine notes there the blocks of a chunk that the user has not acknowledged, too.
         let least = match model.storage() {
             Some(_) => BLOCK_BUFFER.max(window_size.bytes() / WINDOW_PER_NOTE),
             None => 0,
@@ -95,9 +100,10 @@ impl<D: Driver> EmulatedDevice<D> {
         let live = OpenModel::new(model);
         device.follow_config(&live);
         *device.live.lock() = Some(live);
-        migration.region = Some(Region::new(DataWindow(pages.clone()), buffer));
+        migration.engine = Some(Engine::new(buffer));
+        migration.region = Some(Region::new(DataPages(pages.clone())));
         migration.protocol = None;
-        migration.file = None;
+        migration.session = None;
         migration.sessions = 0;
         device.last_not_mapped.store(0, Relaxed);
         if migration.protocols.offer(Protocol::V1) {
@@ -144,8 +150,8 @@ impl<D: Driver> EmulatedDevice<D> {
 
         let pages = device.window.lock().take();
         let region = device.with_migration(|migration| {
-            migration.file = None;
-            migration.region.take()
+            migration.session = None;
+            (migration.engine.take(), migration.region.take())
         });
         // No lock is held while memory is freed and a file is flushed, for both may take long.
         drop(live);

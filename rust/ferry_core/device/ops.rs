@@ -11,16 +11,10 @@ use crate::{
         },
     },
     driver::Driver,
-    migration::{
-        port::EnginePort,
-        v1::{
-            RegionAccess,
-            RegionUser, //
-        },
-        window::Region, //
-    },
+    migration::port::EnginePort,
     model::Model, //
 };
+use ::migration::v1::DATA_OFFSET;
 use core::fmt::{
     self,
     Display, //
@@ -61,6 +55,7 @@ use vfio::{
         Position, //
     },
 };
+use vfio_uapi::v1::Field;
 
 /// Regions of a device that offers protocol v1.
 const NUM_REGIONS: u32 = MIGRATION + 1;
@@ -82,9 +77,6 @@ impl Display for Wide {
         )
     }
 }
-
-/// The widest field of the header.
-const FIELD_MAX: usize = 8;
 
 impl<D: Driver> LogOperations for EmulatedDevice<D> {
     fn dma_log(device: &Device<Self>) -> &DmaLog {
@@ -119,24 +111,14 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
             // An access of no bytes succeeds in every region.
             Target::Header if count == 0 => {}
             Target::Header => {
-                let mut field = [0; FIELD_MAX];
+                let mut field = [0; Field::WIDTH_MAX];
                 let bytes = field.get_mut(..count).ok_or_else(|| {
                     device.refused(Subject::Access, "migration", &Wide { count }, EINVAL)
                 })?;
                 // A read of the header has side effects. Writing zeros first finds out whether the user's
                 // buffer takes the value, so that no side effect happens without it.
                 UserSlice::new(into, count).writer().write_slice(bytes)?;
-                let access = RegionAccess::Read {
-                    offset: position.offset,
-                };
-                device.with_region(access, |region| {
-                    region.read_header(
-                        &mut EnginePort(device),
-                        &mut EnginePort(device),
-                        position.offset,
-                        bytes,
-                    )
-                })?;
+                Self::read_header(device, position.offset, bytes)?;
                 UserSlice::new(into, count).writer().write_slice(bytes)?;
             }
             Target::Bar(_) | Target::Config => {
@@ -174,19 +156,12 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
             }
             Target::Header if count == 0 => {}
             Target::Header => {
-                let mut field = [0; FIELD_MAX];
+                let mut field = [0; Field::WIDTH_MAX];
                 let bytes = field.get_mut(..count).ok_or_else(|| {
                     device.refused(Subject::Access, "migration", &Wide { count }, EINVAL)
                 })?;
                 UserSlice::new(from, count).reader().read_slice(bytes)?;
-                device.with_region(RegionAccess::Write, |region| {
-                    region.write_header(
-                        &mut EnginePort(device),
-                        &mut EnginePort(device),
-                        position.offset,
-                        bytes,
-                    )
-                })?;
+                Self::write_header(device, position.offset, bytes)?;
             }
             Target::Bar(_) | Target::Config => {
                 let mut reader = UserSlice::new(from, count).reader();
@@ -239,9 +214,9 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
             MIGRATION => {
                 let window_size = device.open_window().map_err(|_| EINVAL)?.size() as u64;
                 Ok(region::Info {
-                    size: Region::WINDOW_OFFSET + window_size,
+                    size: DATA_OFFSET + window_size,
                     access: region::Access::ReadWriteMmap {
-                        offset: Region::WINDOW_OFFSET,
+                        offset: DATA_OFFSET,
                         size: window_size,
                     },
                     type_: Some(region::Type {
@@ -271,10 +246,13 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
 
     fn reset(device: &Device<Self>) -> Result {
         device.with_migration(|migration| {
-            let region = migration.region.as_mut().ok_or(ENODEV)?;
-            region.reset(&mut EnginePort(device), &mut EnginePort(device));
+            let engine = migration.engine.as_mut().ok_or(ENODEV)?;
+            if let Some(region) = &mut migration.region {
+                region.reset();
+            }
+            engine.reset(&mut EnginePort(device));
             migration.protocol = None;
-            migration.file = None;
+            migration.session = None;
             device.notify_data();
             Ok(())
         })

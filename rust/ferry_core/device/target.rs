@@ -6,9 +6,9 @@
 use crate::{
     device::emulated::EmulatedDevice,
     driver::Driver,
-    migration::window::Region,
     model::Model, //
 };
+use ::migration::v1::DATA_OFFSET;
 use core::fmt::{
     self,
     Display, //
@@ -62,14 +62,14 @@ impl<D: Driver> EmulatedDevice<D> {
                 let Some(size) = self.window.lock().as_ref().map(|window| window.size()) else {
                     return Err(outside);
                 };
-                match position.offset.checked_sub(Region::WINDOW_OFFSET) {
+                match position.offset.checked_sub(DATA_OFFSET) {
                     // The engine checks accesses of the header, which takes the first page.
-                    None => (Region::WINDOW_OFFSET, Target::Header),
+                    None => (DATA_OFFSET, Target::Header),
                     Some(offset) => {
                         let Ok(offset) = usize::try_from(offset) else {
                             return Err(outside);
                         };
-                        (Region::WINDOW_OFFSET + size as u64, Target::Data { offset })
+                        (DATA_OFFSET + size as u64, Target::Data { offset })
                     }
                 }
             }

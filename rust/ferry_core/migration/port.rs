@@ -15,6 +15,9 @@ use crate::{
 };
 use ::migration::{
     MigratedBlocks,
+    Port,
+    Refusal,
+    StepError,
     CONFIGURATION_MAX, //
 };
 use kernel::{
@@ -26,15 +29,21 @@ use kernel_ext::refusal::{
     Subject, //
 };
 use vfio::device::Device;
-use vfio_uapi::Errno;
+use vfio_uapi::{
+    v1::State,
+    Errno, //
+};
 
 /// The engine's view of the device: executes its steps, and tells tracepoints, statistics and the log of
 /// them. Made with the state mutex held.
 pub(crate) struct EnginePort<'a, D: Driver>(pub(crate) &'a Device<EmulatedDevice<D>>);
 
-impl<D: Driver> ::migration::Device for EnginePort<'_, D> {
+impl<D: Driver> Port for EnginePort<'_, D> {
     const TYPE: &'static str = D::Model::TYPE;
-    const STATE_SIZE: usize = D::Model::STATE_SIZE;
+
+    fn state_size(&self) -> usize {
+        D::Model::STATE_SIZE
+    }
 
     fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize {
         self.0
@@ -42,7 +51,7 @@ impl<D: Driver> ::migration::Device for EnginePort<'_, D> {
             .unwrap_or(0)
     }
 
-    fn stop(&mut self) -> Result<(), Errno> {
+    fn stop(&mut self) -> Result<(), StepError<Errno>> {
         self.0.takes_posted.store(0, Relaxed);
         // Whoever is in the middle of an access or of the work has the lock, and is through when we
         // get it.
@@ -64,12 +73,12 @@ impl<D: Driver> ::migration::Device for EnginePort<'_, D> {
             Err(errno) => {
                 let _ = self.0.with_open_model(|live| self.0.follow_config(live));
                 self.0.kick();
-                Err(errno)
+                Err(errno.into())
             }
         }
     }
 
-    fn start(&mut self) -> Result<(), Errno> {
+    fn start(&mut self) -> Result<(), StepError<Errno>> {
         self.with_open_model(|live| {
             live.model.start(&|what, reason, error| {
                 self.0.refused(Subject::Backend, what, reason, error);
@@ -83,20 +92,21 @@ impl<D: Driver> ::migration::Device for EnginePort<'_, D> {
         Ok(())
     }
 
-    fn set_p2p(&mut self, p2p: bool) {
+    fn set_p2p(&mut self, p2p: bool) -> Result<(), StepError<Errno>> {
         // Whoever does the work has the lock, and is through when we get it.
         let set = self.0.with_open_model(|live| live.p2p = p2p);
 
         if set.is_ok() && !p2p {
             self.0.kick();
         }
+        Ok(())
     }
 
-    fn save(&mut self, out: &mut [u8]) -> Result<usize, Errno> {
+    fn save(&mut self, out: &mut [u8]) -> Result<usize, StepError<Errno>> {
         self.0
             .with_open_model(|live| live.model.save(out))
             .map_err(errno)?
-            .ok_or(Errno::EIO)
+            .ok_or(Errno::EIO.into())
     }
 
     fn stage(&mut self, state: &[u8]) -> Result<(), Errno> {
@@ -114,7 +124,7 @@ impl<D: Driver> ::migration::Device for EnginePort<'_, D> {
         })
     }
 
-    fn adopt(&mut self) {
+    fn adopt(&mut self) -> Result<(), StepError<Errno>> {
         let former = self.0.with_open_model(|live| {
             live.staged.take().map(|mut staged| {
                 if let Some(storage) = live.staged_storage.take() {
@@ -132,6 +142,7 @@ impl<D: Driver> ::migration::Device for EnginePort<'_, D> {
 
         // With no lock held: there may be much to free.
         drop(former);
+        Ok(())
     }
 
     fn unstage(&mut self) {
@@ -156,14 +167,14 @@ impl<D: Driver> ::migration::Device for EnginePort<'_, D> {
         }
     }
 
-    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
+    fn with_blocks<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
         self.0
             .with_open_model(|live| live.model.storage().map(|storage| f(storage)))
             .ok()
             .flatten()
     }
 
-    fn with_staged_storage<R>(
+    fn with_staged_blocks<R>(
         &mut self,
         f: impl FnOnce(&mut dyn MigratedBlocks) -> R,
     ) -> Result<Option<R>, Errno> {
@@ -173,6 +184,22 @@ impl<D: Driver> ::migration::Device for EnginePort<'_, D> {
             }
             Ok(live.staged_storage.as_mut().map(|storage| f(storage)))
         })
+    }
+
+    fn on_transition(&mut self, from: State, to: State, result: Result<(), &Refusal>) {
+        self.report_transition(from, to, result);
+    }
+
+    fn on_pending(&mut self, state: State, pending: u64) {
+        self.report_pending(state, pending);
+    }
+
+    fn on_chunk(&mut self, state: State, size: u64, total: u64) {
+        self.report_chunk(state, size, total);
+    }
+
+    fn on_refusal(&mut self, state: State, refusal: &Refusal) {
+        self.report_refusal(state, refusal);
     }
 }
 

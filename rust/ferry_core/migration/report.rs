@@ -7,7 +7,6 @@ use crate::{
     migration::port::EnginePort, //
 };
 use ::migration::{
-    Observer,
     Reason,
     Refusal, //
 };
@@ -26,26 +25,28 @@ impl<D: Driver> EnginePort<'_, D> {
 
         device.name()
     }
-}
 
-impl<D: Driver> Observer for EnginePort<'_, D> {
-    fn state(&mut self, from: State, to: State, result: Result<(), &Refusal>) {
+    /// A transition was tried, or a reset was done.
+    pub(super) fn report_transition(&self, from: State, to: State, result: Result<(), &Refusal>) {
         let errno = result.map_or_else(|refusal| refusal.errno.to_errno(), |()| 0);
 
         self.0.statistics.transition(from, to, result);
         trace::state(self.name(), from.bits(), to.bits(), errno);
     }
 
-    fn pending(&mut self, state: State, pending: u64) {
+    /// A user was told that `pending` bytes are left to save.
+    pub(super) fn report_pending(&self, state: State, pending: u64) {
         trace::pending(self.name(), state.bits(), pending);
     }
 
-    fn chunk(&mut self, state: State, size: u64, total: u64) {
+    /// A chunk was given or taken.
+    pub(super) fn report_chunk(&self, state: State, size: u64, total: u64) {
         self.0.statistics.chunk(state, size);
         trace::chunk(self.name(), state.bits(), size, total);
     }
 
-    fn refused(&mut self, state: State, refusal: &Refusal) {
+    /// A request was refused.
+    pub(super) fn report_refusal(&self, state: State, refusal: &Refusal) {
         self.0.statistics.refused(refusal.errno);
         let subject = match refusal.reason.subject() {
             ::migration::Subject::Access => Subject::Access,

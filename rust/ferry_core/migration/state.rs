@@ -7,28 +7,48 @@ use crate::{
         Driver,
         WindowSize, //
     },
-    migration::window::Region,
+    migration::v1::Region,
     protocol::{
         Protocol,
         ProtocolRefusal,
         Protocols, //
     },
 };
-use ::migration::v2::Unread;
+use ::migration::{
+    v2::file::File,
+    Engine as MigrationEngine, //
+};
 use kernel::prelude::*;
 
-/// The session whose data flows through a file.
+/// The engine of an open device.
+pub(crate) type Engine = MigrationEngine<StateBuffer>;
+
+/// The state of the device on its way between the device and a chunk.
+pub(crate) struct StateBuffer(pub(crate) KVVec<u8>);
+
+impl AsRef<[u8]> for StateBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsMut<[u8]> for StateBuffer {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+/// The session of protocol v2, whose data flows through a file.
 pub(crate) struct FileSession {
     pub(crate) id: u64,
-    /// What the file has and the user has not read.
-    pub(crate) unread: Unread,
+    pub(crate) file: File,
 }
 
 impl FileSession {
     pub(crate) fn new(id: u64) -> Self {
         Self {
             id,
-            unread: Unread::default(),
+            file: File::new(),
         }
     }
 }
@@ -43,12 +63,14 @@ pub(crate) struct Migration<D: Driver> {
     /// The device is open, is being opened, or gets another VFIO device: its settings cannot be changed.
     pub(crate) in_use: bool,
     /// Present while the device is open.
+    pub(crate) engine: Option<Engine>,
+    /// Present while the device is open and offers protocol v1.
     pub(crate) region: Option<Region>,
     /// The protocol that has been used since the open or the last reset.
     pub(crate) protocol: Option<Protocol>,
-    /// The session of protocol v2.
-    pub(crate) file: Option<FileSession>,
-    /// How many such sessions this open has had.
+    /// The data transfer session of protocol v2.
+    pub(crate) session: Option<FileSession>,
+    /// How many sessions of protocol v2 this open has had.
     pub(crate) sessions: u64,
 }
 

@@ -1,61 +1,112 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Protocol v1: accesses of the migration region's header, which drive the engine.
+//! Protocol v1: the migration region of a device, whose header drives the engine.
 
 use crate::{
     device::emulated::EmulatedDevice,
     driver::Driver,
-    migration::window::Region,
+    migration::{
+        port::EnginePort,
+        state::Engine, //
+    },
     protocol::Protocol, //
 };
-use kernel::prelude::*;
+use ::migration::{
+    v1::{
+        DataSection,
+        MigrationRegion, //
+    },
+    Refusal,
+    Sink,
+    Source, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use kernel_ext::shared_pages::SharedPages;
 use vfio::device::Device;
+use vfio_uapi::v1::Field;
 
-/// An access of the header of the migration region.
-pub(crate) enum RegionAccess {
-    Read { offset: u64 },
-    Write,
-}
+/// The migration region of an open device.
+pub(crate) type Region = MigrationRegion<DataPages>;
 
-impl RegionAccess {
-    /// Whether it is a part of protocol v1 and nothing else. A look at `device_state` is harmless.
-    fn uses_protocol(&self) -> bool {
-        match self {
-            Self::Read { offset } => *offset >= DEVICE_STATE_END,
-            Self::Write => true,
-        }
+/// The data section, in memory that the user maps.
+pub(crate) struct DataPages(pub(crate) Arc<SharedPages>);
+
+impl Sink for DataPages {
+    fn room(&self) -> usize {
+        self.0.size()
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let copied = self.0.copy_in(offset, bytes);
+
+        debug_assert!(copied.is_ok(), "the engine keeps within the room");
     }
 }
 
-/// Where `device_state` ends in the header.
-const DEVICE_STATE_END: u64 = 4;
+impl Source for DataPages {
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        let copied = self.0.copy_out(offset, into);
 
-pub(crate) trait RegionUser<D: Driver> {
-    fn with_region(
-        &self,
-        access: RegionAccess,
-        f: impl FnOnce(&mut Region) -> Result<(), ::migration::Refusal>,
-    ) -> Result;
+        debug_assert!(copied.is_ok(), "the engine stays within the chunk");
+    }
 }
 
-impl<D: Driver> RegionUser<D> for Device<EmulatedDevice<D>> {
+impl DataSection for DataPages {
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Returns whether a read of the header at `offset` uses protocol v1. A read of `device_state` does not: it
+/// shows the state whichever protocol is in use.
+fn uses_protocol(offset: u64) -> bool {
+    offset >= Field::DeviceState.offset() + Field::DeviceState.width() as u64
+}
+
+impl<D: Driver> EmulatedDevice<D> {
+    /// Serves a read of `bytes.len()` bytes of the header at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// What the user's `read()` gets.
+    pub(crate) fn read_header(device: &Device<Self>, offset: u64, bytes: &mut [u8]) -> Result {
+        Self::with_region(device, uses_protocol(offset), |region, engine, port| {
+            region.read_header(engine, port, offset, bytes)
+        })
+    }
+
+    /// Serves a write of `bytes` to the header at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// What the user's `write()` gets.
+    pub(crate) fn write_header(device: &Device<Self>, offset: u64, bytes: &[u8]) -> Result {
+        Self::with_region(device, true, |region, engine, port| {
+            region.write_header(engine, port, offset, bytes)
+        })
+    }
+
     /// Runs `f` with the migration region of the open device, under the state mutex.
     fn with_region(
-        &self,
-        access: RegionAccess,
-        f: impl FnOnce(&mut Region) -> Result<(), ::migration::Refusal>,
+        device: &Device<Self>,
+        uses_protocol: bool,
+        f: impl FnOnce(&mut Region, &mut Engine, &mut EnginePort<'_, D>) -> Result<(), Refusal>,
     ) -> Result {
-        self.with_migration(|migration| {
-            if access.uses_protocol() {
+        device.with_migration(|migration| {
+            if uses_protocol {
                 migration
                     .may_use(Protocol::V1)
-                    .map_err(|refusal| refusal.report(self))?;
+                    .map_err(|refusal| refusal.report(device))?;
             }
             let region = migration.region.as_mut().ok_or(ENODEV)?;
+            let engine = migration.engine.as_mut().ok_or(ENODEV)?;
 
-            let before = region.state();
-            let result = f(region);
-            if region.state() != before {
+            let before = engine.state();
+            let result = f(region, engine, &mut EnginePort(device));
+            if engine.state() != before {
                 migration.protocol = Some(Protocol::V1);
             }
             result.map_err(|refusal| Error::from_errno(refusal.errno.to_errno()))

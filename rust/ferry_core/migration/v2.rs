@@ -1,23 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Protocol v2, driven by the same state machine as the v1 region.
+//! Protocol v2: state requests and data files, which drive the engine.
 
 use crate::{
     device::emulated::EmulatedDevice,
     driver::Driver,
     migration::{
         port::EnginePort,
-        state::FileSession,
-        window::Region, //
+        state::{
+            Engine,
+            FileSession, //
+        },
     },
     protocol::Protocol,
 };
 use ::migration::{
-    request::Path,
-    v2::Read,
-    Observer,
-    Refusal,
-    Window, //
+    v2::{
+        file::{
+            check_pre_copy,
+            data_size,
+            File,
+            Read, //
+        },
+        fsm,
+        request::{
+            request,
+            Path, //
+        }, //
+    },
+    Refusal, //
 };
 use kernel::prelude::*;
 use kernel_ext::refusal::{
@@ -40,86 +51,39 @@ use vfio_uapi::v2::{
     PrecopyInfo, //
 };
 
-/// The buffer of a data file.
-struct FileWindow<'a>(&'a mut [u8]);
-
-impl Window for FileWindow<'_> {
-    fn size(&self) -> usize {
-        self.0.len()
-    }
-
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        let to = offset
-            .checked_add(bytes.len())
-            .and_then(|end| self.0.get_mut(offset..end));
-
-        debug_assert!(to.is_some(), "the engine keeps within the window");
-        if let Some(to) = to {
-            to.copy_from_slice(bytes);
-        }
-    }
-
-    fn read(&self, offset: usize, into: &mut [u8]) {
-        read_slice(self.0, offset, into);
-    }
-
-    fn clear(&mut self) {
-        self.0.fill(0);
-    }
-}
-
-/// What a user wrote to a data file.
-struct Written<'a>(&'a [u8]);
-
-impl Window for Written<'_> {
-    fn size(&self) -> usize {
-        self.0.len()
-    }
-
-    fn write(&mut self, _offset: usize, _bytes: &[u8]) {
-        debug_assert!(false, "a resume only reads");
-    }
-
-    fn read(&self, offset: usize, into: &mut [u8]) {
-        read_slice(self.0, offset, into);
-    }
-
-    fn clear(&mut self) {
-        debug_assert!(false, "a resume only reads");
-    }
-}
-
-fn read_slice(bytes: &[u8], offset: usize, into: &mut [u8]) {
-    let from = offset
-        .checked_add(into.len())
-        .and_then(|end| bytes.get(offset..end));
-
-    debug_assert!(from.is_some(), "the engine keeps within the window");
-    if let Some(from) = from {
-        into.copy_from_slice(from);
-    }
-}
-
 fn error(refusal: Refusal) -> Error {
     Error::from_errno(refusal.errno.to_errno())
 }
 
-impl<D: Driver> EmulatedDevice<D> {
-    /// Runs `f` with the region and the file's session, if that is `session`.
-    fn with_session<R>(
-        &self,
-        session: u64,
-        f: impl FnOnce(&mut Region, &mut FileSession) -> Result<R, Refusal>,
-    ) -> Result<R> {
-        self.with_migration(|migration| {
-            let file = migration
-                .file
-                .as_mut()
-                .filter(|file| file.id == session)
-                .ok_or(ENODEV)?;
-            let region = migration.region.as_mut().ok_or(ENODEV)?;
+/// Returns the file of the session `id`.
+///
+/// # Errors
+///
+/// `ENODEV` if that session is over.
+fn file_of(session: &mut Option<FileSession>, id: u64) -> Result<&mut File> {
+    session
+        .as_mut()
+        .filter(|session| session.id == id)
+        .map(|session| &mut session.file)
+        .ok_or(ENODEV)
+}
 
-            f(region, file).map_err(error)
+impl<D: Driver> EmulatedDevice<D> {
+    /// Runs `f` with the engine and the file of the session `id`, under the state mutex.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if that session is over, or what `f` returns.
+    fn with_session<R>(
+        device: &Device<Self>,
+        id: u64,
+        f: impl FnOnce(&mut Engine, &mut EnginePort<'_, D>, &mut File) -> Result<R, Refusal>,
+    ) -> Result<R> {
+        device.with_migration(|migration| {
+            let file = file_of(&mut migration.session, id)?;
+            let engine = migration.engine.as_mut().ok_or(ENODEV)?;
+
+            f(engine, &mut EnginePort(device), file).map_err(error)
         })
     }
 }
@@ -207,18 +171,13 @@ impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
             let mut way = Way {
                 device,
                 protocol: &mut migration.protocol,
-                session: &mut migration.file,
+                session: &mut migration.session,
                 sessions: &mut migration.sessions,
                 prepared: None,
                 file: None,
             };
-            let region = migration.region.as_mut().ok_or(ENODEV)?;
-            region.request(
-                &mut EnginePort(device),
-                &mut EnginePort(device),
-                &mut way,
-                new,
-            )?;
+            let engine = migration.engine.as_mut().ok_or(ENODEV)?;
+            request(engine, &mut EnginePort(device), &mut way, new)?;
             Ok(way.file)
         })
     }
@@ -226,32 +185,25 @@ impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
     fn state(device: &Device<Self>) -> MigState {
         device.with_migration(|migration| {
             migration
-                .region
+                .engine
                 .as_ref()
-                .map_or(MigState::Running, |region| region.mig_state())
+                .map_or(MigState::Running, fsm::state)
         })
     }
 
     fn data_size(device: &Device<Self>) -> Result<u64> {
         device.with_migration(|migration| {
-            let file = migration.file.as_ref();
-            let unread = file.map_or(0, |file| file.unread.bytes());
-            let region = migration.region.as_mut().ok_or(ENODEV)?;
+            let session = migration.session.as_ref();
+            let unread = session.map_or(0, |session| session.file.unread());
+            let engine = migration.engine.as_ref().ok_or(ENODEV)?;
 
-            Ok(region
-                .stop_copy_size(&mut EnginePort(device), BUFFER_SIZE)
-                .saturating_add(unread))
+            Ok(data_size(engine, &mut EnginePort(device), BUFFER_SIZE).saturating_add(unread))
         })
     }
 
     fn read_data(device: &Device<Self>, session: u64, into: &mut [u8]) -> Result<Available> {
-        device.with_session(session, |region, file| {
-            let read = region.read_file(
-                &mut EnginePort(device),
-                &mut EnginePort(device),
-                &mut FileWindow(into),
-                &mut file.unread,
-            )?;
+        Self::with_session(device, session, |engine, port, file| {
+            let read = file.read(engine, port, into)?;
             Ok(match read {
                 // No more than the buffer has.
                 Read::Bytes(bytes) => Available::Bytes(bytes as usize),
@@ -262,53 +214,36 @@ impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
     }
 
     fn write_data(device: &Device<Self>, session: u64, bytes: &[u8]) -> Result {
-        device.with_session(session, |region, _| {
-            region.write_file(
-                &mut EnginePort(device),
-                &mut EnginePort(device),
-                &Written(bytes),
-                bytes.len(),
-            )
+        Self::with_session(device, session, |engine, port, file| {
+            file.write(engine, port, bytes)
         })
     }
 
     fn is_readable(device: &Device<Self>, session: u64) -> Result<bool> {
-        device.with_session(session, |region, file| {
-            Ok(file.unread.bytes() > 0 || region.has_data(&mut EnginePort(device), BUFFER_SIZE))
+        Self::with_session(device, session, |engine, port, file| {
+            Ok(file.is_readable(engine, port, BUFFER_SIZE))
         })
     }
 
     fn is_writable(device: &Device<Self>, session: u64) -> Result<bool> {
-        device.with_session(session, |_, _| Ok(true))
+        Self::with_session(device, session, |_, _, _| Ok(true))
     }
 
     fn precopy_info(device: &Device<Self>, session: u64, may_reinit: bool) -> Result<PrecopyInfo> {
         device.with_migration(|migration| {
-            let region = migration.region.as_mut().ok_or(ENODEV)?;
+            let engine = migration.engine.as_mut().ok_or(ENODEV)?;
             // The state comes first: outside of pre-copy the answer is the same for every file.
-            region.check_pre_copy().map_err(error)?;
-            let file = migration
-                .file
-                .as_mut()
-                .filter(|file| file.id == session)
-                .ok_or(ENODEV)?;
-            let info = region
-                .precopy_info(
-                    &mut EnginePort(device),
-                    BUFFER_SIZE,
-                    &mut file.unread,
-                    may_reinit,
-                )
-                .map_err(error)?;
-            let pending = info.initial_bytes.saturating_add(info.dirty_bytes);
-            EnginePort(device).pending(region.state(), pending);
-            Ok(info)
+            check_pre_copy(engine).map_err(error)?;
+            let file = file_of(&mut migration.session, session)?;
+
+            file.precopy_info(engine, &mut EnginePort(device), BUFFER_SIZE, may_reinit)
+                .map_err(error)
         })
     }
 
     fn buffered(device: &Device<Self>, session: u64, bytes: usize) {
-        let told = device.with_session(session, |_, file| {
-            file.unread.keep(bytes as u64);
+        let told = Self::with_session(device, session, |_, _, file| {
+            file.keep(bytes as u64);
             Ok(())
         });
 

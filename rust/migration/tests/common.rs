@@ -6,19 +6,24 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use migration::region::MigrationRegion;
-use migration::v2::Unread;
-use migration::Device;
+use migration::v1::DataSection;
+use migration::v1::MigrationRegion;
+use migration::v2::file::File;
+use migration::v2::fsm;
 use migration::Dirty;
 use migration::DirtyBlocks;
+use migration::Engine;
 use migration::MigratedBlocks;
-use migration::Observer;
+use migration::Port;
 use migration::Reason;
 use migration::Refusal;
-use migration::Window;
+use migration::Sink;
+use migration::Source;
+use migration::StepError;
 use migration::BLOCK_SIZE;
 use vfio_uapi::v1::Field;
 use vfio_uapi::v1::State;
+use vfio_uapi::v2::MigState;
 use vfio_uapi::Errno;
 
 /// The most state that a [`Unit`] has.
@@ -40,19 +45,23 @@ pub struct Memory {
     pub bytes: Vec<u8>,
 }
 
-impl Window for Memory {
-    fn size(&self) -> usize {
+impl Sink for Memory {
+    fn room(&self) -> usize {
         self.bytes.len()
     }
 
     fn write(&mut self, offset: usize, bytes: &[u8]) {
         self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
+}
 
+impl Source for Memory {
     fn read(&self, offset: usize, into: &mut [u8]) {
         into.copy_from_slice(&self.bytes[offset..offset + into.len()]);
     }
+}
 
+impl DataSection for Memory {
     fn clear(&mut self) {
         self.bytes.fill(0);
     }
@@ -76,6 +85,22 @@ pub struct Faults {
     pub staged_storage: bool,
     /// Nothing can be put into the staged storage.
     pub put: bool,
+    /// P2P can be neither set nor left.
+    pub p2p: bool,
+    /// The staged state cannot be adopted.
+    pub adopt: bool,
+    /// The calls of a step that fail do so half way, and cannot be taken back.
+    pub irreversible: bool,
+}
+
+impl Faults {
+    /// What a step says that fails.
+    fn fail<T>(self, errno: Errno) -> Result<T, StepError<Errno>> {
+        Err(match self.irreversible {
+            true => StepError::Irreversible(errno),
+            false => StepError::Unchanged(errno),
+        })
+    }
 }
 
 /// The content of a storage: every block that is not all zeros.
@@ -259,6 +284,8 @@ pub const FAIL_STAGE: Errno = Errno::EPERM;
 pub const FAIL_TRACK: Errno = Errno::EINVAL;
 pub const FAIL_STAGED_STORAGE: Errno = Errno::ENOMEM;
 pub const FAIL_PUT: Errno = Errno::EBUSY;
+pub const FAIL_P2P: Errno = Errno::EXDEV;
+pub const FAIL_ADOPT: Errno = Errno::ENODATA;
 
 impl Unit {
     pub fn new(live: &[u8]) -> Self {
@@ -281,81 +308,104 @@ impl Unit {
     }
 }
 
-impl Device for Unit {
+/// The engine's way to the device and to who is told of its work.
+pub struct UnitPort<'a> {
+    pub unit: &'a mut Unit,
+    pub seen: &'a mut Recorder,
+}
+
+impl Port for UnitPort<'_> {
     const TYPE: &'static str = "test-unit";
-    const STATE_SIZE: usize = STATE_SIZE;
+
+    fn state_size(&self) -> usize {
+        STATE_SIZE
+    }
 
     fn configuration(&self, out: &mut [u8; 64]) -> usize {
-        if self.faults.configuration {
+        if self.unit.faults.configuration {
             return 65;
         }
-        out[..self.configuration.len()].copy_from_slice(&self.configuration);
-        self.configuration.len()
+        out[..self.unit.configuration.len()].copy_from_slice(&self.unit.configuration);
+        self.unit.configuration.len()
     }
 
-    fn stop(&mut self) -> Result<(), Errno> {
-        assert!(self.running, "stop of a device that does not run");
-        self.calls.push("stop");
-        if self.faults.stop {
-            return Err(FAIL_STOP);
+    fn stop(&mut self) -> Result<(), StepError<Errno>> {
+        assert!(self.unit.running, "stop of a device that does not run");
+        self.unit.calls.push("stop");
+        if self.unit.faults.stop {
+            // Half way it does not run any more, and is not stopped either.
+            self.unit.running = !self.unit.faults.irreversible;
+            return self.unit.faults.fail(FAIL_STOP);
         }
-        self.running = false;
+        self.unit.running = false;
         Ok(())
     }
 
-    fn start(&mut self) -> Result<(), Errno> {
-        assert!(!self.running, "start of a device that runs");
-        self.calls.push("start");
-        if self.faults.start {
-            return Err(FAIL_START);
+    fn start(&mut self) -> Result<(), StepError<Errno>> {
+        assert!(!self.unit.running, "start of a device that runs");
+        self.unit.calls.push("start");
+        if self.unit.faults.start {
+            return self.unit.faults.fail(FAIL_START);
         }
-        self.running = true;
+        self.unit.running = true;
         Ok(())
     }
 
-    fn set_p2p(&mut self, p2p: bool) {
-        assert_ne!(self.p2p, p2p, "P2P set or left for the second time");
-        self.calls.push(if p2p { "p2p" } else { "not p2p" });
-        self.p2p = p2p;
+    fn set_p2p(&mut self, p2p: bool) -> Result<(), StepError<Errno>> {
+        assert_ne!(self.unit.p2p, p2p, "P2P set or left for the second time");
+        self.unit.calls.push(if p2p { "p2p" } else { "not p2p" });
+        if self.unit.faults.p2p {
+            return self.unit.faults.fail(FAIL_P2P);
+        }
+        self.unit.p2p = p2p;
+        Ok(())
     }
 
-    fn save(&mut self, out: &mut [u8]) -> Result<usize, Errno> {
-        assert!(!self.running, "save of a device that runs");
+    fn save(&mut self, out: &mut [u8]) -> Result<usize, StepError<Errno>> {
+        assert!(!self.unit.running, "save of a device that runs");
         assert_eq!(out.len(), STATE_SIZE, "save got a buffer of another size");
-        self.calls.push("save");
-        if self.faults.save {
-            return Err(FAIL_SAVE);
+        self.unit.calls.push("save");
+        if self.unit.faults.save {
+            return self.unit.faults.fail(FAIL_SAVE);
         }
-        if self.faults.excess {
+        if self.unit.faults.excess {
             return Ok(STATE_SIZE + 1);
         }
-        out[..self.live.len()].copy_from_slice(&self.live);
-        Ok(self.live.len())
+        out[..self.unit.live.len()].copy_from_slice(&self.unit.live);
+        Ok(self.unit.live.len())
     }
 
     fn stage(&mut self, state: &[u8]) -> Result<(), Errno> {
-        self.calls.push("stage");
-        self.staged = None;
-        if self.faults.stage {
+        self.unit.calls.push("stage");
+        self.unit.staged = None;
+        if self.unit.faults.stage {
             return Err(FAIL_STAGE);
         }
-        self.staged = Some(state.to_vec());
+        self.unit.staged = Some(state.to_vec());
         Ok(())
     }
 
-    fn adopt(&mut self) {
-        assert!(!self.running, "adopt of a device that runs");
-        self.calls.push("adopt");
-        self.live = self.staged.take().expect("adopt without a staged state");
-        if self.disk.is_some() {
-            self.disk = self.staged_disk.take();
-            assert!(self.disk.is_some(), "adopt without a staged storage");
+    fn adopt(&mut self) -> Result<(), StepError<Errno>> {
+        assert!(!self.unit.running, "adopt of a device that runs");
+        self.unit.calls.push("adopt");
+        if self.unit.faults.adopt {
+            return self.unit.faults.fail(FAIL_ADOPT);
         }
+        self.unit.live = self
+            .unit
+            .staged
+            .take()
+            .expect("adopt without a staged state");
+        if self.unit.disk.is_some() {
+            self.unit.disk = self.unit.staged_disk.take();
+            assert!(self.unit.disk.is_some(), "adopt without a staged storage");
+        }
+        Ok(())
     }
 
     fn unstage(&mut self) {
-        self.calls.push("unstage");
-        let staged = (self.staged.take(), self.staged_disk.take());
+        self.unit.calls.push("unstage");
+        let staged = (self.unit.staged.take(), self.unit.staged_disk.take());
         assert!(
             staged.0.is_some() || staged.1.is_some(),
             "unstage with nothing staged"
@@ -363,40 +413,60 @@ impl Device for Unit {
     }
 
     fn reset(&mut self) {
-        self.calls.push("reset");
-        assert!(self.staged.is_none(), "reset with a staged state");
-        assert!(self.staged_disk.is_none(), "reset with a staged storage");
-        let dirty = self.disk.as_ref().and_then(|disk| disk.dirty.as_ref());
+        self.unit.calls.push("reset");
+        assert!(self.unit.staged.is_none(), "reset with a staged state");
+        assert!(
+            self.unit.staged_disk.is_none(),
+            "reset with a staged storage"
+        );
+        let dirty = self.unit.disk.as_ref().and_then(|disk| disk.dirty.as_ref());
         assert!(dirty.is_none(), "reset with a storage that is tracked");
-        self.live.clear();
-        self.running = true;
-        self.p2p = false;
+        self.unit.live.clear();
+        self.unit.running = true;
+        self.unit.p2p = false;
     }
 
-    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
-        let disk = self.disk.as_mut()?;
-        disk.fail_track = self.faults.track;
+    fn with_blocks<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
+        let disk = self.unit.disk.as_mut()?;
+        disk.fail_track = self.unit.faults.track;
         Some(f(disk))
     }
 
-    fn with_staged_storage<R>(
+    fn with_staged_blocks<R>(
         &mut self,
         f: impl FnOnce(&mut dyn MigratedBlocks) -> R,
     ) -> Result<Option<R>, Errno> {
-        let Some(disk) = &self.disk else {
+        let Some(disk) = &self.unit.disk else {
             return Ok(None);
         };
-        if self.faults.staged_storage {
+        if self.unit.faults.staged_storage {
             return Err(FAIL_STAGED_STORAGE);
         }
-        let staged = &mut self.staged_disk;
+        let staged = &mut self.unit.staged_disk;
         let staged = staged.get_or_insert_with(|| Disk::new(disk.blocks));
-        staged.fail_put = self.faults.put;
+        staged.fail_put = self.unit.faults.put;
         Ok(Some(f(staged)))
+    }
+
+    fn on_transition(&mut self, from: State, to: State, result: Result<(), &Refusal>) {
+        let result = result.map_err(|refusal| refusal.errno);
+        self.seen.0.push(Told::State(from, to, result));
+    }
+
+    fn on_pending(&mut self, state: State, pending: u64) {
+        self.seen.0.push(Told::Pending(state, pending));
+    }
+
+    fn on_chunk(&mut self, state: State, size: u64, total: u64) {
+        self.seen.0.push(Told::Chunk(state, size, total));
+    }
+
+    fn on_refusal(&mut self, state: State, refusal: &Refusal) {
+        self.seen.0.push(Told::Refused(state, *refusal));
     }
 }
 
-/// What the observer was told.
+/// What the port was told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
     State(State, State, Result<(), Errno>),
@@ -408,32 +478,14 @@ pub enum Told {
 #[derive(Default)]
 pub struct Recorder(pub Vec<Told>);
 
-impl Observer for Recorder {
-    fn state(&mut self, from: State, to: State, result: Result<(), &Refusal>) {
-        self.0
-            .push(Told::State(from, to, result.map_err(|r| r.errno)));
-    }
-
-    fn pending(&mut self, state: State, pending: u64) {
-        self.0.push(Told::Pending(state, pending));
-    }
-
-    fn chunk(&mut self, state: State, size: u64, total: u64) {
-        self.0.push(Told::Chunk(state, size, total));
-    }
-
-    fn refused(&mut self, state: State, refusal: &Refusal) {
-        self.0.push(Told::Refused(state, *refusal));
-    }
-}
-
-/// A device with its region, and a user who has it open.
+/// A device with its engine and region, and a user who has it open.
 pub struct Rig {
-    pub region: MigrationRegion<Memory, Vec<u8>>,
+    pub engine: Engine<Vec<u8>>,
+    pub region: MigrationRegion<Memory>,
     pub unit: Unit,
     pub seen: Recorder,
-    /// What the data file has that was not read.
-    pub unread: Unread,
+    /// The data file of protocol v2.
+    pub file: File,
 }
 
 impl Rig {
@@ -442,10 +494,11 @@ impl Rig {
             bytes: vec![0; window_size],
         };
         Self {
-            region: MigrationRegion::new(memory, vec![0; STATE_SIZE]),
+            engine: Engine::new(vec![0; STATE_SIZE]),
+            region: MigrationRegion::new(memory),
             unit: Unit::new(live),
             seen: Recorder::default(),
-            unread: Unread::default(),
+            file: File::new(),
         }
     }
 
@@ -462,17 +515,43 @@ impl Rig {
     }
 
     pub fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), Refusal> {
+        let mut port = UnitPort {
+            unit: &mut self.unit,
+            seen: &mut self.seen,
+        };
         self.region
-            .read_header(&mut self.unit, &mut self.seen, offset, bytes)
+            .read_header(&mut self.engine, &mut port, offset, bytes)
     }
 
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Refusal> {
+        let mut port = UnitPort {
+            unit: &mut self.unit,
+            seen: &mut self.seen,
+        };
         self.region
-            .write_header(&mut self.unit, &mut self.seen, offset, bytes)
+            .write_header(&mut self.engine, &mut port, offset, bytes)
     }
 
     pub fn reset(&mut self) {
-        self.region.reset(&mut self.unit, &mut self.seen);
+        self.region.reset();
+        self.with_port(|engine, _, port| engine.reset(port));
+    }
+
+    /// Calls `f` with engine, data file and port.
+    pub fn with_port<R>(
+        &mut self,
+        f: impl FnOnce(&mut Engine<Vec<u8>>, &mut File, &mut UnitPort<'_>) -> R,
+    ) -> R {
+        let mut port = UnitPort {
+            unit: &mut self.unit,
+            seen: &mut self.seen,
+        };
+        f(&mut self.engine, &mut self.file, &mut port)
+    }
+
+    /// The state of protocol v2.
+    pub fn mig_state(&self) -> MigState {
+        fsm::state(&self.engine)
     }
 
     fn read64(&mut self, field: Field) -> Result<u64, Refusal> {
@@ -530,7 +609,7 @@ impl Rig {
     pub fn look(&mut self) -> Vec<u8> {
         assert_eq!(self.offset(), WINDOW_OFFSET, "data_offset");
         let size = self.size() as usize;
-        self.region.window().bytes[..size].to_vec()
+        self.region.data().bytes[..size].to_vec()
     }
 
     /// Takes chunks until nothing is pending, as a user does.
@@ -554,7 +633,7 @@ impl Rig {
 
     /// Writes `bytes` to the data section and their number to `data_size`.
     pub fn give_chunk(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        self.region.window_mut().bytes[..bytes.len()].copy_from_slice(bytes);
+        self.region.data_mut().bytes[..bytes.len()].copy_from_slice(bytes);
         self.commit(bytes.len() as u64)
     }
 

@@ -4,8 +4,8 @@
 
 use crate::common::pattern;
 use ::crc32c::crc32c as reference;
-use migration::stream::crc32c;
-use migration::stream::Crc32c;
+use migration::stream::crc32c::crc32c;
+use migration::stream::crc32c::Crc32c;
 
 #[test]
 fn published_vectors_come_out_right() {

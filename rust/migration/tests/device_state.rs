@@ -12,6 +12,7 @@ use crate::common::Faults;
 use crate::common::Rig;
 use crate::common::Told;
 use crate::common::ERROR;
+use crate::common::FAIL_ADOPT;
 use crate::common::FAIL_SAVE;
 use crate::common::FAIL_START;
 use crate::common::FAIL_STOP;
@@ -21,6 +22,7 @@ use crate::common::RESUMING;
 use crate::common::RUNNING;
 use crate::common::STOP;
 use crate::common::STOP_COPY;
+use migration::transition::Step;
 use migration::Reason;
 use vfio_uapi::v1::State;
 use vfio_uapi::Errno;
@@ -113,6 +115,13 @@ fn model(word: u32, request: u32, faults: Faults, complete: bool, storage: bool)
         tracked: storage && old != ERROR && old & 2 != 0,
         calls,
     };
+    let broken = |calls| Outcome {
+        errno: Some(Errno::EIO),
+        word: (word & !7) | ERROR,
+        running: false,
+        tracked: false,
+        calls,
+    };
     // A fault after the device was stopped: it is started again, or it is broken.
     let back = |errno, mut calls: Vec<_>| {
         if !goes(1) {
@@ -120,13 +129,7 @@ fn model(word: u32, request: u32, faults: Faults, complete: bool, storage: bool)
         }
         calls.push("start");
         if faults.start {
-            return Outcome {
-                errno: Some(Errno::EIO),
-                word: (word & !7) | ERROR,
-                running: false,
-                tracked: false,
-                calls,
-            };
+            return broken(calls);
         }
         refused(errno, calls)
     };
@@ -140,7 +143,10 @@ fn model(word: u32, request: u32, faults: Faults, complete: bool, storage: bool)
     if goes(1) {
         calls.push("stop");
         if faults.stop {
-            return refused(FAIL_STOP, calls);
+            return match faults.irreversible {
+                true => broken(calls),
+                false => refused(FAIL_STOP, calls),
+            };
         }
     }
     if goes(4) {
@@ -148,6 +154,13 @@ fn model(word: u32, request: u32, faults: Faults, complete: bool, storage: bool)
             return back(Errno::ENODATA, calls);
         }
         calls.push("adopt");
+        if faults.adopt {
+            if !faults.irreversible {
+                return back(FAIL_ADOPT, calls);
+            }
+            calls.push("unstage");
+            return broken(calls);
+        }
     }
     if (comes(4) || comes(2)) && faults.configuration {
         return back(Errno::EIO, calls);
@@ -158,13 +171,19 @@ fn model(word: u32, request: u32, faults: Faults, complete: bool, storage: bool)
     if new == STOP_COPY && old != STOP_COPY {
         calls.push("save");
         if faults.save {
-            return back(FAIL_SAVE, calls);
+            return match faults.irreversible {
+                true => broken(calls),
+                false => back(FAIL_SAVE, calls),
+            };
         }
     }
     if comes(1) {
         calls.push("start");
         if faults.start {
-            return refused(FAIL_START, calls);
+            return match faults.irreversible {
+                true => broken(calls),
+                false => refused(FAIL_START, calls),
+            };
         }
     }
     Outcome {
@@ -257,6 +276,45 @@ fn v1_25_every_state_request_and_fault_comes_to_what_the_model_says() {
     assert_eq!(cases, 7 * 3 * 24 * 32 * 2, "cases checked");
 }
 
+/// A step of real hardware may fail half way: there is no way back, and nothing is called after it but what
+/// forgets the sessions. Adopting may fail, too, and leaves the received state where it was.
+#[test]
+fn v1_20_every_step_that_cannot_be_taken_back_is_the_error_state() {
+    for state in STATES {
+        for complete in [false, state == RESUMING] {
+            for request in 0..8 {
+                for bits in 0..32 {
+                    let faults = Faults {
+                        stop: bits & 1 != 0,
+                        start: bits & 2 != 0,
+                        save: bits & 4 != 0,
+                        adopt: bits & 8 != 0,
+                        irreversible: bits & 16 != 0,
+                        ..Faults::default()
+                    };
+                    for storage in [false, true] {
+                        check(state, request, faults, complete, storage);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_refusal_of_a_step_that_cannot_be_taken_back_says_so() {
+    let mut rig = arrive(RUNNING, false);
+    rig.unit.faults = Faults {
+        stop: true,
+        irreversible: true,
+        ..Faults::default()
+    };
+    let refusal = rig.set(STOP).expect_err("a stop that fails half way");
+    let (step, errno) = (Step::Stop, FAIL_STOP);
+    assert_eq!(refusal.reason, Reason::Irreversible { step, errno });
+    assert_eq!(rig.unit.calls, ["stop"], "nothing is undone");
+}
+
 fn check(word: u32, request: u32, faults: Faults, complete: bool, storage: bool) {
     let case =
         format!("{word:#x} to {request:#x}, {faults:?}, complete: {complete}, storage: {storage}");
@@ -281,8 +339,8 @@ fn check(word: u32, request: u32, faults: Faults, complete: bool, storage: bool)
         calls: rig.unit.calls.clone(),
     };
     assert_eq!(seen, expected, "{case}");
-    assert_eq!(rig.region.is_running(), expected.running, "{case}");
-    assert_eq!(rig.region.state().bits(), expected.word & 7, "{case}");
+    assert_eq!(rig.engine.state().is_running(), expected.running, "{case}");
+    assert_eq!(rig.engine.state().bits(), expected.word & 7, "{case}");
 
     // Valid requests for another state are told as transitions, every refusal as a refusal.
     let state_of = |bits| {
@@ -331,7 +389,7 @@ fn v1_16_reserved_bits_read_as_last_written() {
 fn v1_17_the_default_is_running() {
     let mut rig = Rig::new(&[], WINDOW);
     assert_eq!(rig.word(), RUNNING, "device_state after open");
-    assert!(rig.region.is_running());
+    assert!(rig.engine.state().is_running());
     assert!(rig.unit.calls.is_empty(), "calls of the device by an open");
 }
 
@@ -395,7 +453,7 @@ fn v1_21_a_reset_works_from_any_state_and_gives_running() {
     for state in STATES {
         for complete in [false, true] {
             let mut rig = arrive(state | 0xf0, complete);
-            rig.region.window_mut().bytes.fill(0x5a);
+            rig.region.data_mut().bytes.fill(0x5a);
             rig.reset();
             assert_eq!(
                 rig.word(),
@@ -407,7 +465,7 @@ fn v1_21_a_reset_works_from_any_state_and_gives_running() {
             assert_eq!(rig.pending(), 0, "pending_bytes");
             assert_eq!(rig.size(), 0, "data_size");
             assert!(
-                rig.region.window().bytes.iter().all(|byte| *byte == 0),
+                rig.region.data().bytes.iter().all(|byte| *byte == 0),
                 "v1_15: the window"
             );
         }
@@ -550,10 +608,10 @@ fn v1_25_a_resume_that_was_put_back_takes_another_stream() {
 fn v1_26_a_write_of_the_same_state_has_no_side_effect() {
     for state in [STOP, RUNNING, STOP_COPY, PRE_COPY, RESUMING] {
         let mut rig = arrive(state, true);
-        rig.region.window_mut().bytes[7] = 0x5a;
+        rig.region.data_mut().bytes[7] = 0x5a;
         rig.go(&[state, state | 0xf0]);
         assert!(rig.unit.calls.is_empty(), "calls of the device");
-        assert_eq!(rig.region.window().bytes[7], 0x5a, "the window");
+        assert_eq!(rig.region.data().bytes[7], 0x5a, "the window");
         assert_eq!(rig.word(), state | 0xf0, "v1_16: reserved bits");
         assert!(rig.seen.0.is_empty(), "told: {:?}", rig.seen.0);
     }
@@ -612,7 +670,7 @@ fn v1_28_a_saving_state_is_left_with_data_unread() {
                 assert_eq!(rig.size(), 0, "data_size after the save");
                 assert_eq!(rig.unit.live, pattern(3000), "the device's state");
                 assert!(
-                    rig.region.window().bytes.iter().all(|byte| *byte == 0),
+                    rig.region.data().bytes.iter().all(|byte| *byte == 0),
                     "v1_15: the window after the save"
                 );
             }
@@ -699,11 +757,8 @@ fn sessions_do_not_begin_where_memory_is_too_small() {
 
     for request in [STOP_COPY, RESUMING] {
         let mut rig = Rig::new(&pattern(10), WINDOW);
-        let memory = crate::common::Memory {
-            bytes: vec![0; WINDOW],
-        };
         let size = crate::common::STATE_SIZE - 1;
-        rig.region = migration::MigrationRegion::new(memory, vec![0; size]);
+        rig.engine = migration::Engine::new(vec![0; size]);
         let refusal = rig.set(request).expect_err("a small state buffer");
         let least = crate::common::STATE_SIZE;
         assert_eq!(refusal.reason, Reason::BufferTooSmall { size, least });

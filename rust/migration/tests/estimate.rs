@@ -8,7 +8,8 @@ use crate::common::pattern;
 use crate::common::Memory;
 use crate::common::Rig;
 use crate::common::PRE_COPY;
-use migration::v2::Read;
+use migration::v2::file::data_size;
+use migration::v2::file::Read;
 use migration::BLOCK_SIZE;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -70,46 +71,35 @@ impl File {
     }
 
     fn arc(&mut self, to: MigState) {
-        let Rig {
-            region, unit, seen, ..
-        } = &mut self.rig;
-        region.do_arc(unit, seen, to).expect("an arc");
+        self.rig.arc(to).expect("an arc");
     }
 
     fn info(&mut self) -> PrecopyInfo {
-        let Rig {
-            region,
-            unit,
-            unread,
-            ..
-        } = &mut self.rig;
-        region
-            .precopy_info(unit, self.window, unread, self.opted_in)
+        let (window, opted_in) = (self.window, self.opted_in);
+        self.rig
+            .with_port(|engine, file, port| file.precopy_info(engine, port, window, opted_in))
             .expect("in pre-copy")
     }
 
     /// Reads up to `most` bytes. Returns whether there were any.
     fn read(&mut self, most: u64) -> bool {
-        let Rig {
-            region,
-            unit,
-            seen,
-            unread,
-        } = &mut self.rig;
+        let rig = &mut self.rig;
         let mut left = most;
         while left > 0 {
-            if unread.bytes() == 0 {
+            if rig.file.unread() == 0 {
                 let mut window = Memory {
                     bytes: vec![0; self.window],
                 };
-                let read = region.read_file(unit, seen, &mut window, unread);
+                let read = rig.with_port(|engine, file, port| file.read(engine, port, &mut window));
                 match read.expect("reading the file") {
-                    Read::Bytes(bytes) => assert_eq!(bytes, unread.bytes(), "bytes in the file"),
+                    Read::Bytes(bytes) => {
+                        assert_eq!(bytes, rig.file.unread(), "bytes in the file");
+                    }
                     Read::Later | Read::Ended => break,
                 }
             }
-            let piece = left.min(unread.bytes());
-            unread.keep(unread.bytes() - piece);
+            let piece = left.min(rig.file.unread());
+            rig.file.keep(rig.file.unread() - piece);
             left -= piece;
         }
         self.read += most - left;
@@ -200,7 +190,9 @@ fn pre_copy_converges_though_the_device_trims_all_the_time() {
             info.dirty_bytes <= most,
             "round {round}: {info:?}, expected {most} at most"
         );
-        let size = file.rig.region.stop_copy_size(&mut file.rig.unit, 1 << 16);
+        let size = file
+            .rig
+            .with_port(|engine, _, port| data_size(engine, port, 1 << 16));
         assert!(
             size <= most + 7000,
             "round {round}: {size} in stop-and-copy"
@@ -241,7 +233,7 @@ fn a_new_initial_part_is_told_once_to_who_has_opted_in() {
             "{half:?}: half of it"
         );
         assert!(file.read(1), "a byte of it");
-        file.read(file.rig.unread.bytes());
+        file.read(file.rig.file.unread());
         (0..20).for_each(|index| fill(&mut file.rig, index));
         fill(&mut file.rig, 4500);
         let info = file.info();
@@ -395,7 +387,7 @@ fn what_waits_in_the_file_is_of_the_new_initial_part() {
     assert!(file.read(1), "a byte of what was changed");
     (0..blocks).for_each(|index| fill(&mut file.rig, index));
     assert!(file.read(1), "another byte");
-    let waiting = file.rig.unread.bytes();
+    let waiting = file.rig.file.unread();
     let info = file.info();
     assert!(info.reinit, "{info:?}");
     // A part of a block besides.

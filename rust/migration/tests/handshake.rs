@@ -322,7 +322,7 @@ fn apply(rig: &mut Rig, model: &mut Model, access: &Access) -> Result<(), TestCa
             prop_assert_eq!(seen, model.write(0, &word.to_ne_bytes()));
         }
         Access::Scribble { offset, bytes } => {
-            for window in [&mut rig.region.window_mut().bytes, &mut model.window] {
+            for window in [&mut rig.region.data_mut().bytes, &mut model.window] {
                 let room = window.len().saturating_sub(*offset).min(bytes.len());
                 window[*offset..][..room].copy_from_slice(&bytes[..room]);
             }
@@ -354,7 +354,7 @@ fn apply(rig: &mut Rig, model: &mut Model, access: &Access) -> Result<(), TestCa
         model.word & 1 != 0,
         "whether the device runs"
     );
-    prop_assert!(rig.region.window().bytes == model.window, "the window");
+    prop_assert!(rig.region.data().bytes == model.window, "the window");
     Ok(())
 }
 

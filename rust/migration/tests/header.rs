@@ -14,7 +14,7 @@ use crate::common::RUNNING;
 use crate::common::STOP;
 use crate::common::STOP_COPY;
 use crate::common::WINDOW_OFFSET;
-use migration::header::decode;
+use migration::v1::header::decode;
 use migration::Reason;
 use vfio_uapi::v1::Field;
 use vfio_uapi::v1::State;
@@ -59,7 +59,7 @@ fn v1_03_a_malformed_access_is_refused_and_changes_nothing() {
         let mut rig = Rig::new(&pattern(3000), 1024);
         rig.go(&[state]);
         let pending = rig.pending();
-        rig.region.window_mut().bytes[3] = 0x5a;
+        rig.region.data_mut().bytes[3] = 0x5a;
         rig.unit.calls.clear();
         rig.seen.0.clear();
 
@@ -89,7 +89,7 @@ fn v1_03_a_malformed_access_is_refused_and_changes_nothing() {
         assert!(rig.unit.calls.is_empty(), "calls of the device");
         assert_eq!(rig.word(), state, "device_state");
         assert_eq!(rig.pending(), pending, "pending_bytes");
-        assert_eq!(rig.region.window().bytes[3], 0x5a, "the window");
+        assert_eq!(rig.region.data().bytes[3], 0x5a, "the window");
     }
 }
 
@@ -165,10 +165,10 @@ fn v1_14_what_the_user_writes_to_the_window_does_not_harm_the_save() {
         rig.go(&[STOP_COPY]);
     }
     loop {
-        scribbled.region.window_mut().bytes.fill(0xff);
+        scribbled.region.data_mut().bytes.fill(0xff);
         let pending = plain.pending();
         assert_eq!(scribbled.pending(), pending, "pending_bytes");
-        scribbled.region.window_mut().bytes.fill(0xee);
+        scribbled.region.data_mut().bytes.fill(0xee);
         assert_eq!(scribbled.look(), plain.look(), "the chunk");
         if pending == 0 {
             break;
@@ -178,7 +178,7 @@ fn v1_14_what_the_user_writes_to_the_window_does_not_harm_the_save() {
 
 #[test]
 fn v1_15_a_window_never_shows_another_sessions_bytes() {
-    let blank = |rig: &Rig| rig.region.window().bytes.iter().all(|byte| *byte == 0);
+    let blank = |rig: &Rig| rig.region.data().bytes.iter().all(|byte| *byte == 0);
 
     for end in [RUNNING, STOP, RESUMING] {
         let mut rig = Rig::new(&pattern(3000), 1024);
@@ -190,14 +190,14 @@ fn v1_15_a_window_never_shows_another_sessions_bytes() {
     }
 
     let mut rig = Rig::new(&pattern(3000), 1024);
-    rig.region.window_mut().bytes.fill(0x5a);
+    rig.region.data_mut().bytes.fill(0x5a);
     rig.go(&[PRE_COPY]);
     assert!(blank(&rig), "the window as a save begins");
 
     let stream = stream_of(&pattern(300), 1024);
     for end in [RUNNING, STOP, STOP_COPY] {
         let mut rig = Rig::new(&[], 1024);
-        rig.region.window_mut().bytes.fill(0x5a);
+        rig.region.data_mut().bytes.fill(0x5a);
         rig.go(&[RESUMING]);
         assert!(blank(&rig), "the window as a resume begins");
         rig.give(&stream, 1024).expect("a good stream");
@@ -250,7 +250,7 @@ fn v1_35_data_offset_presents_a_chunk_with_and_without_a_pending_read() {
         let size = rig.size() as usize;
         assert!(size > 0, "data_size after data_offset was read");
         assert_eq!(
-            rig.region.window().bytes[..size],
+            rig.region.data().bytes[..size],
             drained(3000, 1024)[..size],
             "the data is there"
         );
@@ -395,7 +395,7 @@ fn v1_43_a_chunk_is_consumed_before_the_write_returns() {
     for chunk in stream.chunks(1000) {
         assert_eq!(rig.offset(), WINDOW_OFFSET, "data_offset");
         rig.give_chunk(chunk).expect("a part of a good stream");
-        rig.region.window_mut().bytes.fill(0xff);
+        rig.region.data_mut().bytes.fill(0xff);
     }
     rig.go(&[RUNNING]);
     assert_eq!(rig.unit.live, pattern(3000));

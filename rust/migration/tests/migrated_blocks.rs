@@ -12,8 +12,10 @@ use crate::common::wire;
 use crate::common::wire::Record;
 use crate::common::Content;
 use crate::common::Memory;
+use crate::common::Recorder;
 use crate::common::Rig;
 use crate::common::Unit;
+use crate::common::UnitPort;
 use crate::common::FAIL_PUT;
 use crate::common::FAIL_SAVE;
 use crate::common::FAIL_STAGED_STORAGE;
@@ -23,13 +25,15 @@ use crate::common::RESUMING;
 use crate::common::RUNNING;
 use crate::common::STOP;
 use crate::common::STOP_COPY;
-use migration::Device;
+use migration::v1::MigrationRegion;
 use migration::Dirty;
 use migration::DirtyBlocks;
+use migration::Engine;
 use migration::MigratedBlocks;
-use migration::MigrationRegion;
+use migration::Port;
 use migration::Reason;
 use migration::Refusal;
+use migration::StepError;
 use migration::BLOCK_SIZE;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -1047,82 +1051,98 @@ fn a_storage_that_is_gone_fails_the_next_chunk() {
 /// A device that has a storage and no state.
 struct Stateless(Unit);
 
-impl Device for Stateless {
-    const TYPE: &'static str = Unit::TYPE;
-    const STATE_SIZE: usize = 0;
+impl Stateless {
+    /// Calls `f` with the port of the device inside.
+    fn inner<R>(&mut self, f: impl FnOnce(&mut UnitPort<'_>) -> R) -> R {
+        f(&mut UnitPort {
+            unit: &mut self.0,
+            seen: &mut Recorder::default(),
+        })
+    }
+}
+
+impl Port for Stateless {
+    const TYPE: &'static str = UnitPort::TYPE;
+
+    fn state_size(&self) -> usize {
+        0
+    }
 
     fn configuration(&self, out: &mut [u8; 64]) -> usize {
-        self.0.configuration(out)
+        out[..self.0.configuration.len()].copy_from_slice(&self.0.configuration);
+        self.0.configuration.len()
     }
 
-    fn stop(&mut self) -> Result<(), Errno> {
-        self.0.stop()
+    fn stop(&mut self) -> Result<(), StepError<Errno>> {
+        self.inner(|unit| unit.stop())
     }
 
-    fn start(&mut self) -> Result<(), Errno> {
-        self.0.start()
+    fn start(&mut self) -> Result<(), StepError<Errno>> {
+        self.inner(|unit| unit.start())
     }
 
-    fn save(&mut self, _out: &mut [u8]) -> Result<usize, Errno> {
+    fn save(&mut self, _out: &mut [u8]) -> Result<usize, StepError<Errno>> {
         Ok(0)
     }
 
     fn stage(&mut self, state: &[u8]) -> Result<(), Errno> {
-        self.0.stage(state)
+        self.inner(|unit| unit.stage(state))
     }
 
-    fn adopt(&mut self) {
-        self.0.adopt();
+    fn adopt(&mut self) -> Result<(), StepError<Errno>> {
+        self.inner(|unit| unit.adopt())
     }
 
     fn unstage(&mut self) {
-        self.0.unstage();
+        self.inner(|unit| unit.unstage());
     }
 
     fn reset(&mut self) {
-        self.0.reset();
+        self.inner(|unit| unit.reset());
     }
 
-    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
-        self.0.with_storage(f)
+    fn with_blocks<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
+        self.inner(|unit| unit.with_blocks(f))
     }
 
-    fn with_staged_storage<R>(
+    fn with_staged_blocks<R>(
         &mut self,
         f: impl FnOnce(&mut dyn MigratedBlocks) -> R,
     ) -> Result<Option<R>, Errno> {
-        self.0.with_staged_storage(f)
+        self.inner(|unit| unit.with_staged_blocks(f))
     }
 }
 
 /// Sends the storage of one such device to another, with buffers of this size in bytes.
 fn send_stateless(source_buffer: usize, destination_buffer: usize) -> Result<(), Refusal> {
     const WINDOW: usize = 1000;
-    let region = |size| {
+    let region = || {
         let bytes = vec![0; WINDOW];
-        MigrationRegion::new(Memory { bytes }, vec![0; size])
+        MigrationRegion::new(Memory { bytes })
     };
-    let (mut from, mut to) = (region(source_buffer), region(destination_buffer));
+    let engine = |size| Engine::new(vec![0; size]);
+    let (mut from, mut to) = (region(), region());
+    let (mut saver, mut taker) = (engine(source_buffer), engine(destination_buffer));
     let mut one = Stateless(source(WINDOW, 9, [1, 2, 5, 8]).unit);
     let mut other = Stateless(source(WINDOW, 9, [0]).unit);
 
-    from.write_header(&mut one, &mut (), 0, &PRE_COPY.to_ne_bytes())?;
-    to.write_header(&mut other, &mut (), 0, &RESUMING.to_ne_bytes())?;
+    from.write_header(&mut saver, &mut one, 0, &PRE_COPY.to_ne_bytes())?;
+    to.write_header(&mut taker, &mut other, 0, &RESUMING.to_ne_bytes())?;
     for state in [PRE_COPY, STOP_COPY] {
-        from.write_header(&mut one, &mut (), 0, &state.to_ne_bytes())?;
+        from.write_header(&mut saver, &mut one, 0, &state.to_ne_bytes())?;
         let mut size = [0; 8];
         loop {
-            from.read_header(&mut one, &mut (), 8, &mut size)?;
+            from.read_header(&mut saver, &mut one, 8, &mut size)?;
             if size == [0; 8] {
                 break;
             }
-            from.read_header(&mut one, &mut (), 16, &mut size)?;
-            from.read_header(&mut one, &mut (), 24, &mut size)?;
-            to.window_mut().bytes.clone_from(&from.window().bytes);
-            to.write_header(&mut other, &mut (), 24, &size)?;
+            from.read_header(&mut saver, &mut one, 16, &mut size)?;
+            from.read_header(&mut saver, &mut one, 24, &mut size)?;
+            to.data_mut().bytes.clone_from(&from.data().bytes);
+            to.write_header(&mut taker, &mut other, 24, &size)?;
         }
     }
-    to.write_header(&mut other, &mut (), 0, &RUNNING.to_ne_bytes())?;
+    to.write_header(&mut taker, &mut other, 0, &RUNNING.to_ne_bytes())?;
     let content = |device: &mut Stateless| device.0.disk().content();
     assert_eq!(content(&mut other), content(&mut one), "the storage");
     Ok(())
@@ -1207,7 +1227,7 @@ proptest! {
             match act {
                 Act::Go { word } => source.go(&[word]),
                 Act::Take { told } => {
-                    if source.region.state().is_saving() && source.pending() > 0 {
+                    if source.engine.state().is_saving() && source.pending() > 0 {
                         let chunk = source.look();
                         prop_assert!(!chunk.is_empty(), "v1_39: an empty chunk");
                         stream.extend(chunk);

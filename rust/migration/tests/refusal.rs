@@ -2,7 +2,7 @@
 
 //! What a refusal says to a user and to a person who reads the log.
 
-use migration::state::Step;
+use migration::transition::Step;
 use migration::Reason;
 use migration::Refusal;
 use vfio_uapi::v1::Field;
@@ -79,6 +79,30 @@ fn v1_46_a_refusal_says_why_with_its_numbers() {
             },
             Errno::EIO,
             "the device failed to save its state (ENOMEM) and then to undo 'stop' (EBUSY)",
+        ),
+        (
+            Reason::Irreversible {
+                step: Step::FinishResume,
+                errno: Errno::EBUSY,
+            },
+            Errno::EIO,
+            "the device failed to finish the resume and cannot go back: EBUSY",
+        ),
+        (
+            Reason::P2pFailed {
+                p2p: true,
+                errno: Errno::EBUSY,
+            },
+            Errno::EBUSY,
+            "the device failed to enter P2P: EBUSY",
+        ),
+        (
+            Reason::P2pFailed {
+                p2p: false,
+                errno: Errno::EIO,
+            },
+            Errno::EIO,
+            "the device failed to leave P2P: EIO",
         ),
         (
             Reason::WindowTooSmall { size: 1, least: 2 },

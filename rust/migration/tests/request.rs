@@ -10,7 +10,7 @@ use crate::v2::rig_in;
 use crate::v2::runs;
 use crate::v2::saves;
 use crate::v2::STATES;
-use migration::request::Path;
+use migration::v2::request::Path;
 use migration::Refusal;
 use vfio_uapi::v2::MigState;
 use vfio_uapi::v2::MigState::*;
@@ -96,10 +96,7 @@ impl Path for Kernel {
 }
 
 fn request(rig: &mut Rig, kernel: &mut Kernel, to: MigState) -> Result<(), Why> {
-    let Rig {
-        region, unit, seen, ..
-    } = rig;
-    region.request(unit, seen, kernel, to)
+    rig.with_port(|engine, _, port| migration::v2::request::request(engine, port, kernel, to))
 }
 
 #[test]
@@ -112,12 +109,12 @@ fn a_request_takes_the_arcs_of_the_kernel() {
             let result = request(&mut rig, &mut kernel, to);
             if next_of(from, to).is_none() {
                 assert_eq!(result, Err(Why::NoWay), "{from} to {to}");
-                assert_eq!(rig.region.mig_state(), from, "{from} to {to}");
+                assert_eq!(rig.mig_state(), from, "{from} to {to}");
                 assert_eq!(kernel.arcs, [], "{from} to {to}");
                 continue;
             }
             assert_eq!(result, Ok(()), "{from} to {to}");
-            assert_eq!(rig.region.mig_state(), to, "{from} to {to}");
+            assert_eq!(rig.mig_state(), to, "{from} to {to}");
             assert_eq!(kernel.gave_up, None, "{from} to {to}");
             let mut at = from;
             for (before, after) in kernel.arcs {
@@ -149,7 +146,7 @@ fn a_stop_that_fails_leaves_the_device_as_it_was() {
         let result = request(&mut rig, &mut kernel, to);
         let expected = Why::Device(crate::common::FAIL_STOP);
         assert_eq!(result, Err(expected), "{from} to {to}");
-        assert_eq!(rig.region.mig_state(), from, "{from} to {to}");
+        assert_eq!(rig.mig_state(), from, "{from} to {to}");
         assert_eq!(rig.unit.p2p, is_p2p(from), "{from} to {to}");
         assert!(rig.unit.running, "{from} to {to}");
         // A single arc needs no more than its own refusal.
@@ -239,7 +236,7 @@ fn whatever_fails_on_the_way_the_device_goes_back_or_stays() {
                 (Err(_), true) => Error,
                 (Err(_), false) => expected(from, reached, session, faults),
             };
-            assert_eq!(rig.region.mig_state(), expected, "{what}");
+            assert_eq!(rig.mig_state(), expected, "{what}");
             assert_eq!(rig.unit.p2p, is_p2p(expected), "{what}: P2P");
             let told = result
                 .err()

@@ -323,7 +323,7 @@ proptest! {
             match act {
                 Act::Go { word } => source.go(&[word]),
                 Act::Take { told } => {
-                    if source.region.state().is_saving() && source.pending() > 0 {
+                    if source.engine.state().is_saving() && source.pending() > 0 {
                         stream.extend(source.look());
                         if told {
                             source.pending();

@@ -6,14 +6,20 @@
 //! compiler made of the engine is checked as well.
 
 use migration::{
-    stream::crc32c,
-    Device,
+    stream::crc32c::crc32c,
+    v1::{
+        DataSection,
+        MigrationRegion, //
+    },
     Dirty,
     DirtyBlocks,
+    Engine,
     MigratedBlocks,
-    MigrationRegion,
+    Port,
     Refusal,
-    Window,
+    Sink,
+    Source,
+    StepError,
     BLOCK_SIZE,
     CONFIGURATION_MAX, //
 };
@@ -84,8 +90,8 @@ const STREAM_SIZE: usize = 512;
 /// The window.
 struct Memory([u8; WINDOW_SIZE]);
 
-impl Window for Memory {
-    fn size(&self) -> usize {
+impl Sink for Memory {
+    fn room(&self) -> usize {
         WINDOW_SIZE
     }
 
@@ -94,13 +100,17 @@ impl Window for Memory {
             *place = *byte;
         }
     }
+}
 
+impl Source for Memory {
     fn read(&self, offset: usize, into: &mut [u8]) {
         for (place, byte) in into.iter_mut().zip(self.0.iter().skip(offset)) {
             *place = *byte;
         }
     }
+}
 
+impl DataSection for Memory {
     fn clear(&mut self) {
         self.0.fill(0);
     }
@@ -223,9 +233,12 @@ struct Unit {
     save_fails: bool,
 }
 
-impl Device for Unit {
+impl Port for Unit {
     const TYPE: &'static str = "check";
-    const STATE_SIZE: usize = STATE_SIZE;
+
+    fn state_size(&self) -> usize {
+        STATE_SIZE
+    }
 
     fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize {
         let [first, ..] = out;
@@ -233,22 +246,22 @@ impl Device for Unit {
         1
     }
 
-    fn stop(&mut self) -> Result<(), Errno> {
+    fn stop(&mut self) -> Result<(), StepError<Errno>> {
         self.running = false;
         Ok(())
     }
 
-    fn start(&mut self) -> Result<(), Errno> {
+    fn start(&mut self) -> Result<(), StepError<Errno>> {
         if self.start_fails {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.into());
         }
         self.running = true;
         Ok(())
     }
 
-    fn save(&mut self, out: &mut [u8]) -> Result<usize, Errno> {
+    fn save(&mut self, out: &mut [u8]) -> Result<usize, StepError<Errno>> {
         if self.save_fails {
-            return Err(Errno::ENOMEM);
+            return Err(Errno::ENOMEM.into());
         }
         for (place, byte) in out.iter_mut().zip(&self.live) {
             *place = *byte;
@@ -262,13 +275,14 @@ impl Device for Unit {
         Ok(())
     }
 
-    fn adopt(&mut self) {
+    fn adopt(&mut self) -> Result<(), StepError<Errno>> {
         if let Some(state) = self.staged.take() {
             self.live = state;
         }
         if self.disk.is_some() {
             self.disk = self.staged_disk.take();
         }
+        Ok(())
     }
 
     fn unstage(&mut self) {
@@ -281,11 +295,11 @@ impl Device for Unit {
         self.running = true;
     }
 
-    fn with_storage<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
+    fn with_blocks<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
         self.disk.as_mut().map(|disk| f(disk))
     }
 
-    fn with_staged_storage<R>(
+    fn with_staged_blocks<R>(
         &mut self,
         f: impl FnOnce(&mut dyn MigratedBlocks) -> R,
     ) -> Result<Option<R>, Errno> {
@@ -333,7 +347,8 @@ impl Stream {
 
 /// A device with its region, and a user who has it open.
 struct Rig {
-    region: MigrationRegion<Memory, [u8; STATE_SIZE]>,
+    engine: Engine<[u8; STATE_SIZE]>,
+    region: MigrationRegion<Memory>,
     unit: Unit,
 }
 
@@ -341,7 +356,8 @@ impl Rig {
     /// A device that has just been opened, with the state `live(first)`.
     fn new(first: u8) -> Self {
         Self {
-            region: MigrationRegion::new(Memory([0; WINDOW_SIZE]), [0; STATE_SIZE]),
+            engine: Engine::new([0; STATE_SIZE]),
+            region: MigrationRegion::new(Memory([0; WINDOW_SIZE])),
             unit: Unit {
                 live: live(first),
                 staged: None,
@@ -394,12 +410,17 @@ impl Rig {
 
     fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), Refusal> {
         self.region
-            .read_header(&mut self.unit, &mut (), offset, bytes)
+            .read_header(&mut self.engine, &mut self.unit, offset, bytes)
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Refusal> {
         self.region
-            .write_header(&mut self.unit, &mut (), offset, bytes)
+            .write_header(&mut self.engine, &mut self.unit, offset, bytes)
+    }
+
+    fn reset(&mut self) {
+        self.region.reset();
+        self.engine.reset(&mut self.unit);
     }
 
     fn word(&mut self) -> u32 {
@@ -439,7 +460,7 @@ impl Rig {
             "data_offset to be a page",
         )?;
         let size = usize::try_from(self.number(DATA_SIZE)?).unwrap_or(usize::MAX);
-        let window = &self.region.window().0;
+        let window = &self.region.data().0;
         window.get(..size).ok_or("a chunk within the window")
     }
 
@@ -460,7 +481,7 @@ impl Rig {
     /// Gives a stream in chunks of up to `size` bytes.
     fn give(&mut self, stream: &[u8], size: usize) -> Result<(), Refusal> {
         for chunk in stream.chunks(size) {
-            self.region.window_mut().write(0, chunk);
+            self.region.data_mut().write(0, chunk);
             self.commit(chunk.len() as u64)?;
         }
         Ok(())
@@ -591,23 +612,23 @@ fn v1_05_read_only_fields() -> Outcome {
 
 fn v1_15_window_is_cleared() -> Outcome {
     let mut rig = Rig::new(1);
-    rig.region.window_mut().0.fill(0x5a);
+    rig.region.data_mut().0.fill(0x5a);
     rig.go(&[PRE_COPY])?;
     expect(
-        rig.region.window().0 == [0; WINDOW_SIZE],
+        rig.region.data().0 == [0; WINDOW_SIZE],
         "a clear window for a save",
     )?;
     rig.go(&[STOP_COPY])?;
     rig.look()?;
     rig.go(&[STOP])?;
     expect(
-        rig.region.window().0 == [0; WINDOW_SIZE],
+        rig.region.data().0 == [0; WINDOW_SIZE],
         "a clear window after a save",
     )?;
-    rig.region.window_mut().0.fill(0x5a);
-    rig.region.reset(&mut rig.unit, &mut ());
+    rig.region.data_mut().0.fill(0x5a);
+    rig.reset();
     expect(
-        rig.region.window().0 == [0; WINDOW_SIZE],
+        rig.region.data().0 == [0; WINDOW_SIZE],
         "a clear window after a reset",
     )
 }
@@ -624,7 +645,7 @@ fn v1_16_reserved_bits() -> Outcome {
 fn v1_17_running_at_open() -> Outcome {
     let mut rig = Rig::new(0);
     expect(
-        rig.word() == RUNNING && rig.region.is_running(),
+        rig.word() == RUNNING && rig.engine.state().is_running(),
         "a running device",
     )
 }
@@ -670,7 +691,7 @@ fn v1_21_error_until_reset() -> Outcome {
         expect(rig.word() == ERROR, "the ERROR state")?;
         expect(errno(rig.set(request)) == Some(Errno::EIO), "ERROR to stay")?;
     }
-    rig.region.reset(&mut rig.unit, &mut ());
+    rig.reset();
     expect(
         rig.word() == RUNNING && rig.unit.running,
         "a reset to repair",
@@ -909,7 +930,7 @@ fn v1_46_every_bit_flip() -> Outcome {
                 "RESUMING not to be left",
             )?;
             expect(rig.unit.staged.is_none(), "nothing to be staged")?;
-            rig.region.reset(&mut rig.unit, &mut ());
+            rig.reset();
             flip(&mut stream, at, bit);
         }
     }
@@ -1006,7 +1027,7 @@ fn v1_48_good_after_bad() -> Outcome {
     let seen = errno(rig.give(stream.bytes(), WINDOW_SIZE));
     expect(seen == Some(Errno::EBADMSG), "a refused session to stay so")?;
 
-    rig.region.reset(&mut rig.unit, &mut ());
+    rig.reset();
     rig.go(&[RESUMING])?;
     rig.give(stream.bytes(), WINDOW_SIZE)
         .map_err(|_| "a good stream to be taken after a reset")?;

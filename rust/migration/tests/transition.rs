@@ -2,13 +2,14 @@
 
 //! Transitions: every arc, with every step and every undo failing, against a table typed by hand.
 
-use migration::state::run;
-use migration::state::Failure;
-use migration::state::Step;
-use migration::state::Steps;
-use migration::state::Transition;
+use migration::transition::run;
+use migration::transition::Failure;
+use migration::transition::Step;
+use migration::transition::Steps;
+use migration::transition::Transition;
 use migration::Reason;
 use migration::Refusal;
+use migration::StepError;
 use vfio_uapi::v1::State;
 use vfio_uapi::Errno;
 
@@ -47,14 +48,22 @@ fn refusal(errno: Errno) -> Refusal {
 struct Log {
     lines: Vec<String>,
     fail_perform: Option<&'static str>,
+    /// The step that fails does so half way.
+    irreversible: bool,
     fail_undo: Option<&'static str>,
 }
 
 impl Steps for Log {
-    fn perform(&mut self, step: Step) -> Result<(), Refusal> {
+    type Refusal = Refusal;
+
+    fn perform(&mut self, step: Step) -> Result<(), StepError<Refusal>> {
         self.lines.push(format!("perform {}", mark(step)));
         if self.fail_perform == Some(mark(step)) {
-            return Err(refusal(Errno::EBUSY));
+            let refusal = refusal(Errno::EBUSY);
+            return Err(match self.irreversible {
+                true => StepError::Irreversible(refusal),
+                false => StepError::Unchanged(refusal),
+            });
         }
         Ok(())
     }
@@ -141,6 +150,40 @@ fn v1_25_every_failing_step_unwinds_those_before_it() {
             );
             let refusal = refusal(Errno::EBUSY);
             assert_eq!(result, Err(Failure::Unwound { refusal }));
+        }
+    }
+}
+
+#[test]
+fn v1_20_nothing_is_undone_after_a_step_that_cannot_be_taken_back() {
+    for (transition, steps) in arcs() {
+        for failing in 0..steps.len() {
+            let mut log = Log {
+                fail_perform: Some(steps[failing]),
+                irreversible: true,
+                ..Log::default()
+            };
+            let result = run(transition, &mut log);
+
+            let performed = steps[..=failing]
+                .iter()
+                .map(|step| format!("perform {step}"));
+            let expected: Vec<_> = performed.collect();
+            assert_eq!(
+                log.lines,
+                expected,
+                "{} to {}",
+                transition.from(),
+                transition.to()
+            );
+            match result {
+                Err(Failure::Irreversible { step, refusal }) => assert_eq!(
+                    (mark(step), refusal.errno),
+                    (steps[failing], Errno::EBUSY),
+                    "the step that broke the device"
+                ),
+                other => panic!("expected a broken device, seen {other:?}"),
+            }
         }
     }
 }

@@ -12,14 +12,18 @@ use crate::common::Faults;
 use crate::common::Memory;
 use crate::common::Rig;
 use crate::common::Told;
+use crate::common::FAIL_P2P;
 use crate::common::FAIL_STAGE;
 use crate::common::PRE_COPY;
 use crate::common::RESUMING;
 use crate::common::RUNNING;
 use crate::common::STATE_SIZE;
 use crate::common::STOP_COPY;
-use migration::v2::engine_state;
-use migration::v2::Read;
+use migration::v1::MigrationRegion;
+use migration::v2::file::data_size;
+use migration::v2::file::Read;
+use migration::v2::fsm;
+use migration::v2::fsm::engine_state;
 use migration::Reason;
 use migration::Refusal;
 use migration::BLOCK_SIZE;
@@ -96,13 +100,13 @@ fn memory(size: usize) -> Memory {
 
 impl Rig {
     pub fn arc(&mut self, to: MigState) -> Result<(), Refusal> {
-        self.region.do_arc(&mut self.unit, &mut self.seen, to)
+        self.with_port(|engine, _, port| fsm::arc(engine, port, to))
     }
 
     /// Does arcs that must succeed.
     pub fn arcs(&mut self, states: &[MigState]) {
         for to in states {
-            let from = self.region.mig_state();
+            let from = self.mig_state();
             if let Err(refusal) = self.arc(*to) {
                 panic!("{from} to {to}: {refusal}");
             }
@@ -113,15 +117,9 @@ impl Rig {
     fn read_once(&mut self, size: usize) -> (Read, Vec<u8>) {
         let mut window = memory(size);
         let read = self
-            .region
-            .read_file(
-                &mut self.unit,
-                &mut self.seen,
-                &mut window,
-                &mut self.unread,
-            )
+            .with_port(|engine, file, port| file.read(engine, port, &mut window))
             .expect("reading the file");
-        self.unread.keep(0);
+        self.file.keep(0);
         if let Read::Bytes(len) = read {
             window.bytes.truncate(len as usize);
         } else {
@@ -145,11 +143,7 @@ impl Rig {
     }
 
     fn write_once(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        let window = Memory {
-            bytes: bytes.to_vec(),
-        };
-        self.region
-            .write_file(&mut self.unit, &mut self.seen, &window, bytes.len())
+        self.with_port(|engine, file, port| file.write(engine, port, bytes))
     }
 
     /// Writes a stream in pieces of `sizes` bytes over and over.
@@ -167,17 +161,15 @@ impl Rig {
     }
 
     fn info(&mut self) -> Result<PrecopyInfo, Refusal> {
-        let unread = &mut self.unread;
-        self.region
-            .precopy_info(&mut self.unit, WINDOW, unread, false)
+        self.with_port(|engine, file, port| file.precopy_info(engine, port, WINDOW, false))
     }
 
     fn data_size(&mut self) -> u64 {
-        self.region.stop_copy_size(&mut self.unit, WINDOW)
+        self.with_port(|engine, _, port| data_size(engine, port, WINDOW))
     }
 
     fn has_data(&mut self) -> bool {
-        self.region.has_data(&mut self.unit, WINDOW)
+        self.with_port(|engine, file, port| file.is_readable(engine, port, WINDOW))
     }
 }
 
@@ -229,7 +221,7 @@ fn an_arc_of_the_kernel_tells_the_device_what_it_should_and_no_more() {
     for (from, to, calls) in ARCS {
         let mut rig = rig_in(from, &stream);
         assert_eq!(rig.arc(to), Ok(()), "{from} to {to}");
-        assert_eq!(rig.region.mig_state(), to, "{from} to {to}");
+        assert_eq!(rig.mig_state(), to, "{from} to {to}");
         assert_eq!(rig.unit.calls, calls, "{from} to {to}");
     }
 }
@@ -241,7 +233,7 @@ fn a_state_is_entered_from_every_other_though_the_kernel_does_not_ask() {
         for to in STATES {
             let mut rig = rig_in(from, &stream);
             assert_eq!(rig.arc(to), Ok(()), "{from} to {to}");
-            assert_eq!(rig.region.mig_state(), to, "{from} to {to}");
+            assert_eq!(rig.mig_state(), to, "{from} to {to}");
             assert_eq!(rig.unit.running, runs(to), "{from} to {to}: running");
             assert_eq!(rig.unit.p2p, is_p2p(to), "{from} to {to}: P2P");
         }
@@ -284,7 +276,7 @@ fn whatever_steps_fail_the_device_is_where_it_was_or_in_error() {
                 (true, false) => from,
                 (true, true) => MigState::Error,
             };
-            assert_eq!(rig.region.mig_state(), expected, "{arc}");
+            assert_eq!(rig.mig_state(), expected, "{arc}");
             assert_eq!(rig.unit.p2p, is_p2p(expected), "{arc}: P2P");
             if !breaks {
                 assert_eq!(rig.unit.running, runs(expected), "{arc}: running");
@@ -301,7 +293,7 @@ fn whatever_steps_fail_the_device_is_where_it_was_or_in_error() {
                     assert_eq!(reason(rig.arc(to)), Some(Reason::InErrorState), "{arc}");
                 }
                 rig.reset();
-                assert_eq!(rig.region.mig_state(), MigState::Running, "{arc}: reset");
+                assert_eq!(rig.mig_state(), MigState::Running, "{arc}: reset");
                 assert!(!rig.unit.p2p, "{arc}: p2p after a reset");
             }
             // It was only delayed. A resume that has just begun cannot be left so.
@@ -323,7 +315,7 @@ fn error_is_neither_entered_nor_left_by_an_arc() {
             Some(Reason::InErrorState),
             "{from} to ERROR"
         );
-        assert_eq!(rig.region.mig_state(), from, "after {from} to ERROR");
+        assert_eq!(rig.mig_state(), from, "after {from} to ERROR");
         assert_eq!(rig.unit.calls, [""; 0], "{from} to ERROR");
     }
 }
@@ -376,11 +368,7 @@ fn a_reset_ends_quiet() {
     for state in STATES {
         let mut rig = rig_in(state, &good_stream());
         rig.reset();
-        assert_eq!(
-            rig.region.mig_state(),
-            MigState::Running,
-            "reset in {state}"
-        );
+        assert_eq!(rig.mig_state(), MigState::Running, "reset in {state}");
         rig.arcs(&[MigState::RunningP2p]);
         assert!(rig.unit.p2p, "p2p after a reset in {state}");
     }
@@ -416,10 +404,7 @@ fn files_of_other_states_are_refused() {
     for state in STATES {
         let mut rig = rig_in(state, &good_stream());
         let mut window = memory(WINDOW);
-        let unread = &mut rig.unread;
-        let read = rig
-            .region
-            .read_file(&mut rig.unit, &mut rig.seen, &mut window, unread);
+        let read = rig.with_port(|engine, file, port| file.read(engine, port, &mut window));
         assert_eq!(read.is_ok(), saves(state), "read in {state}");
         if !saves(state) {
             let state = engine_state(state);
@@ -535,7 +520,7 @@ fn a_refused_state_is_told_at_the_write() {
     rig.unit.faults.stage = false;
     assert_eq!(errno(rig.write_once(&[0])), Some(FAIL_STAGE), "it stays so");
     assert_eq!(errno(rig.arc(MigState::Stop)), Some(FAIL_STAGE));
-    assert_eq!(rig.region.mig_state(), MigState::Resuming);
+    assert_eq!(rig.mig_state(), MigState::Resuming);
     assert_eq!(rig.unit.live, b"live");
 }
 
@@ -546,7 +531,7 @@ fn an_incomplete_stream_can_be_completed() {
     rig.arcs(&[MigState::Stop, MigState::Resuming]);
     for byte in &stream {
         assert_eq!(errno(rig.arc(MigState::Stop)), Some(Errno::ENODATA));
-        assert_eq!(rig.region.mig_state(), MigState::Resuming);
+        assert_eq!(rig.mig_state(), MigState::Resuming);
         rig.write_once(&[*byte]).expect("a good stream");
     }
     rig.arcs(&[MigState::Stop]);
@@ -559,7 +544,7 @@ fn an_empty_stream_leaves_resuming_only_by_a_reset() {
     rig.arcs(&[MigState::Stop, MigState::Resuming]);
     assert_eq!(errno(rig.arc(MigState::Stop)), Some(Errno::ENODATA));
     rig.reset();
-    assert_eq!(rig.region.mig_state(), MigState::Running);
+    assert_eq!(rig.mig_state(), MigState::Running);
 }
 
 proptest! {
@@ -695,4 +680,99 @@ proptest! {
         prop_assert!(rig.arc(MigState::Stop).is_err());
         prop_assert_eq!(&rig.unit.live[..], &b"live"[..]);
     }
+}
+
+/// The arcs that enter P2P, and those on which a device that runs leaves it.
+const P2P_ARCS: [(MigState, MigState); 5] = [
+    (MigState::Running, MigState::RunningP2p),
+    (MigState::PreCopy, MigState::PreCopyP2p),
+    (MigState::Stop, MigState::RunningP2p),
+    (MigState::RunningP2p, MigState::Running),
+    (MigState::PreCopyP2p, MigState::PreCopy),
+];
+
+#[test]
+fn a_device_that_does_not_change_to_p2p_stays_where_it_is() {
+    for (from, to) in P2P_ARCS {
+        let mut rig = rig_in(from, &[]);
+        rig.unit.faults.p2p = true;
+        let refusal = rig.arc(to).expect_err("a change of P2P that fails");
+        let (p2p, errno) = (is_p2p(to), FAIL_P2P);
+        assert_eq!(refusal, Reason::P2pFailed { p2p, errno }.into());
+        assert_eq!(rig.mig_state(), from, "{from} to {to}");
+        assert_eq!(rig.unit.p2p, is_p2p(from), "{from} to {to}");
+        assert_eq!(rig.unit.running, runs(from), "{from} to {to}");
+        rig.unit.faults = Faults::default();
+        rig.arcs(&[to]);
+        assert_eq!(rig.unit.p2p, is_p2p(to), "{from} to {to}: a second try");
+    }
+}
+
+#[test]
+fn a_change_of_p2p_that_cannot_be_taken_back_is_error() {
+    for (from, to) in P2P_ARCS {
+        let mut rig = rig_in(from, &[]);
+        rig.seen.0.clear();
+        rig.unit.faults.p2p = true;
+        rig.unit.faults.irreversible = true;
+        assert_eq!(errno(rig.arc(to)), Some(FAIL_P2P), "{from} to {to}");
+        assert_eq!(rig.mig_state(), MigState::Error, "{from} to {to}");
+        let told = rig.seen.0.first();
+        let expected = Told::State(engine_state(from), State::Error, Err(FAIL_P2P));
+        assert_eq!(told, Some(&expected), "{from} to {to}");
+        assert_eq!(errno(rig.arc(to)), Some(Errno::EIO), "in ERROR");
+        rig.reset();
+        assert_eq!(rig.mig_state(), MigState::Running, "after a reset");
+    }
+}
+
+#[test]
+fn a_stopped_device_leaves_p2p_before_it_runs_without() {
+    for (from, to) in [
+        (MigState::RunningP2p, MigState::Stop),
+        (MigState::PreCopyP2p, MigState::StopCopy),
+    ] {
+        let mut rig = rig_in(from, &[]);
+        rig.unit.faults.p2p = true;
+        rig.arcs(&[to]);
+        assert!(rig.unit.p2p, "it could not leave P2P");
+        assert!(!rig.unit.running, "it is stopped");
+        if to == MigState::StopCopy {
+            rig.arcs(&[MigState::Stop]);
+        }
+        rig.arcs(&[MigState::RunningP2p]);
+        assert_eq!(errno(rig.arc(MigState::Running)), Some(FAIL_P2P));
+        assert_eq!(rig.mig_state(), MigState::RunningP2p);
+        rig.unit.faults.p2p = false;
+        rig.arcs(&[MigState::Running]);
+        assert!(!rig.unit.p2p, "it runs without P2P");
+    }
+}
+
+/// A device that offers this protocol alone has an engine, and neither a region nor a data section.
+#[test]
+fn an_engine_without_a_region_moves_a_device() {
+    let mut source = source(20);
+    let content = source.disk().content();
+    let live = source.unit.live.clone();
+    let blocks = migration::MigratedBlocks::blocks(source.disk());
+    let mut target = Rig::with_disk(&[], 0, blocks);
+    for rig in [&mut source, &mut target] {
+        rig.region = MigrationRegion::new(memory(0));
+    }
+
+    source.arcs(&[MigState::PreCopy]);
+    let mut stream = source.read_all(&[1 << 16]);
+    source.arcs(&[MigState::PreCopyP2p, MigState::StopCopy]);
+    stream.extend(source.read_all(&[1 << 16]));
+    target.arcs(&[MigState::RunningP2p, MigState::Stop, MigState::Resuming]);
+    target
+        .write_all(&stream, &[1 << 16])
+        .expect("a good stream");
+    target.arcs(&[MigState::Stop, MigState::RunningP2p, MigState::Running]);
+    assert_eq!(target.unit.live, live, "the state that arrived");
+    assert!(
+        target.disk().content() == content,
+        "the blocks that arrived"
+    );
 }

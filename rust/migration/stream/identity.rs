@@ -2,33 +2,21 @@
 
 //! What two devices must have in common to migrate from one to the other: the payload of HEADER.
 
+use super::format::{
+    Kind,
+    CONFIGURATION_MAX,
+    IDENTITY_MAX,
+    MAJOR,
+    MINOR,
+    TYPE_SIZE, //
+};
 use crate::{
-    device::{
-        Device,
-        CONFIGURATION_MAX,
-        STATE_MAX, //
-    },
-    record::Kind,
+    port::Port,
     refusal::{
         Reason,
         Refusal, //
     },
 };
-
-/// Major version of the stream. A reader refuses every other.
-pub const MAJOR: u16 = 1;
-/// Minor version of the stream. A reader takes every one of its major version. A writer says the
-/// first that has all that it needs.
-pub const MINOR: u16 = 1;
-
-/// Size of the name of a device's type, in bytes; shorter ones are padded with zeros.
-pub(crate) const TYPE_SIZE: usize = 16;
-
-/// Bytes of the payload before the configuration: two versions, the type, a length.
-const FIXED_SIZE: usize = 2 + 2 + TYPE_SIZE + 2;
-
-/// The most bytes of a payload of this version.
-pub(crate) const PAYLOAD_MAX: usize = FIXED_SIZE + CONFIGURATION_MAX;
 
 /// The payload of HEADER: version of the stream, type and configuration of the device.
 ///
@@ -40,24 +28,23 @@ pub(crate) const PAYLOAD_MAX: usize = FIXED_SIZE + CONFIGURATION_MAX;
 /// 22            configuration
 /// ```
 pub struct Identity {
-    payload: [u8; PAYLOAD_MAX],
+    payload: [u8; IDENTITY_MAX],
     len: usize,
 }
 
 impl Identity {
-    /// Returns the identity of `device`, for a stream of the minor version `minor`.
+    /// Returns the identity of the device of `port`, for a stream of the minor version `minor`.
     ///
     /// # Errors
     ///
     /// [`Reason::ConfigurationTooLong`] where the device gives more than it may.
-    pub fn of<D: Device>(device: &D, minor: u16) -> Result<Self, Refusal> {
+    pub fn of<P: Port>(port: &P, minor: u16) -> Result<Self, Refusal> {
         const {
-            assert!(D::TYPE.is_ascii() && !D::TYPE.is_empty() && D::TYPE.len() <= TYPE_SIZE);
-            assert!(D::STATE_SIZE <= STATE_MAX);
+            assert!(P::TYPE.is_ascii() && !P::TYPE.is_empty() && P::TYPE.len() <= TYPE_SIZE);
         }
 
         let mut configuration = [0; CONFIGURATION_MAX];
-        let configuration_len = device.configuration(&mut configuration);
+        let configuration_len = port.configuration(&mut configuration);
         let too_long = Reason::ConfigurationTooLong {
             len: configuration_len,
             most: CONFIGURATION_MAX,
@@ -66,12 +53,12 @@ impl Identity {
         let length = u16::try_from(configuration_len).map_err(|_| too_long)?;
 
         let mut name = [0; TYPE_SIZE];
-        for (place, byte) in name.iter_mut().zip(D::TYPE.bytes()) {
+        for (place, byte) in name.iter_mut().zip(P::TYPE.bytes()) {
             *place = byte;
         }
 
         let mut identity = Self {
-            payload: [0; PAYLOAD_MAX],
+            payload: [0; IDENTITY_MAX],
             len: 0,
         };
         identity.append(&MAJOR.to_le_bytes());

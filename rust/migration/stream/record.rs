@@ -1,95 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The header of a record, 32 bytes, and the types of records.
+//! The header of a record, and the payload of END.
 //!
-//! All numbers are little endian. [`crate::stream`] has the whole format.
+//! All numbers are little endian; [`format`](super::format) has the layout.
 
-use crate::{
+use super::{
     crc32c::crc32c,
-    refusal::{
-        Reason,
-        Refusal, //
+    format::{
+        HEADER_SIZE,
+        MAGIC,
+        OPTIONAL,
+        PAYLOAD_MAX, //
     },
 };
-
-/// Size of a record's header, in bytes.
-pub const HEADER_SIZE: usize = 32;
+use crate::refusal::{
+    Reason,
+    Refusal, //
+};
 
 /// Bytes of the header that its checksum covers.
 const COVERED_SIZE: usize = 28;
 
-/// The most bytes of payload that a record has: 1 MiB.
-pub const PAYLOAD_MAX: u32 = 1 << 20;
-
-/// What every record begins with: "FRRY".
-pub const MAGIC: u32 = u32::from_le_bytes(*b"FRRY");
-
-/// Flag: a reader that does not know the type of the record skips it.
-pub const OPTIONAL: u16 = 1 << 0;
-
-/// The types of records that this version knows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// Begins a save: version, type and configuration. The argument is the generation.
-    Header,
-    /// Voids what came before. The argument is the generation that begins.
-    Restart,
-    /// The records from the argument on may not have arrived and follow again.
-    Resend,
-    /// A piece of the device state. The argument is its offset in bytes.
-    State,
-    /// A piece of the device's storage. The argument is its offset in bytes.
-    Block,
-    /// A part of the device's storage that is all zeros. The argument is its offset in bytes, the
-    /// payload its length.
-    Zeroes,
-    /// Completes a save, with totals.
-    End,
-}
-
-impl Kind {
-    /// All types.
-    pub const ALL: [Kind; 7] = [
-        Self::Header,
-        Self::Restart,
-        Self::Resend,
-        Self::State,
-        Self::Block,
-        Self::Zeroes,
-        Self::End,
-    ];
-
-    /// Returns the number of the type.
-    pub const fn number(self) -> u16 {
-        match self {
-            Self::Header => 1,
-            Self::Restart => 2,
-            Self::Resend => 3,
-            Self::State => 4,
-            Self::Block => 5,
-            Self::Zeroes => 6,
-            Self::End => 16,
-        }
-    }
-
-    /// Returns the first minor version of the stream that has the type.
-    pub const fn since(self) -> u16 {
-        match self {
-            Self::Header | Self::Restart | Self::Resend | Self::State | Self::End => 0,
-            Self::Block | Self::Zeroes => 1,
-        }
-    }
-
-    /// Returns the type that has the number, if this version knows it.
-    pub fn from_number(number: u16) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.number() == number)
-    }
-}
-
 /// The header of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecordHeader {
-    /// Number of the type; [`Kind`] has those that are known.
+    /// Number of the type; [`Kind`](super::format::Kind) has those that are known.
     pub kind: u16,
     /// Flags, of which [`OPTIONAL`] is the only one.
     pub flags: u16,

@@ -6,21 +6,21 @@
 //! not. A request that fails half way must not leave the device in a state that nobody asked for and
 //! in which it does not work: a disk that initiates no DMA looks like one that has hung. So the device
 //! goes back to the state in which the request began. That is possible as long as no session has begun
-//! or ended on the way: what was moved of a state cannot be taken back. A device that ran and lost its
-//! session on the way runs again.
+//! or ended on the way: the part of a state that was moved cannot be taken back. A device that ran and lost
+//! its session on the way runs again.
 
+use super::fsm::{
+    arc,
+    state, //
+};
 use crate::{
-    device::{
-        Device,
-        Window, //
-    },
-    observer::Observer,
-    refusal::Refusal,
-    region::MigrationRegion, //
+    engine::Engine,
+    port::Port,
+    refusal::Refusal, //
 };
 use vfio_uapi::v2::MigState;
 
-/// What a request needs of whoever passes it on.
+/// What a request needs of the kernel: the way from state to state, and the data files.
 pub trait Path {
     /// Why a request fails.
     type Error;
@@ -88,54 +88,48 @@ impl Progress {
     }
 }
 
-impl<W: Window, B: AsMut<[u8]> + AsRef<[u8]>> MigrationRegion<W, B> {
-    /// Brings the device to the state `to`, by the arcs that `path` knows.
-    ///
-    /// # Errors
-    ///
-    /// Why it does not get there. It is in the state in which it was before; or, if that is not
-    /// possible, where [`Path::gave_up`] says.
-    pub fn request<D: Device, O: Observer, P: Path>(
-        &mut self,
-        device: &mut D,
-        observer: &mut O,
-        path: &mut P,
-        to: MigState,
-    ) -> Result<(), P::Error> {
-        let mut progress = Progress::new(self.mig_state());
+/// Brings the device to the state `to`, by the arcs that `path` knows.
+///
+/// # Errors
+///
+/// Why it does not get there. It is in the state in which it was before; or, if that is not
+/// possible, where [`Path::gave_up`] says.
+pub fn request<P: Port, B: AsMut<[u8]> + AsRef<[u8]>, W: Path>(
+    engine: &mut Engine<B>,
+    port: &mut P,
+    path: &mut W,
+    to: MigState,
+) -> Result<(), W::Error> {
+    let mut progress = Progress::new(state(engine));
 
-        self.walk(device, observer, path, to, &mut progress)
-            .inspect_err(|error| {
-                if !progress.moved {
-                    return;
-                }
-                if let Some(home) = progress.home(self.mig_state()) {
-                    // If that fails, too, the device stays where it is.
-                    let _ = self.walk(device, observer, path, home, &mut progress);
-                }
-                path.gave_up(progress.from, self.mig_state(), error);
-            })
-    }
-
-    fn walk<D: Device, O: Observer, P: Path>(
-        &mut self,
-        device: &mut D,
-        observer: &mut O,
-        path: &mut P,
-        to: MigState,
-        progress: &mut Progress,
-    ) -> Result<(), P::Error> {
-        loop {
-            let from = self.mig_state();
-            if from == to {
-                return Ok(());
-            }
-            let next = path.next(from, to)?;
-            path.prepare(from, next)?;
-            self.do_arc(device, observer, next)
-                .map_err(|refusal| path.failed(self.mig_state(), refusal))?;
-            progress.done(from, next);
-            path.done(from, next);
+    walk(engine, port, path, to, &mut progress).inspect_err(|error| {
+        if !progress.moved {
+            return;
         }
+        if let Some(home) = progress.home(state(engine)) {
+            // If that fails, too, the device stays where it is.
+            let _ = walk(engine, port, path, home, &mut progress);
+        }
+        path.gave_up(progress.from, state(engine), error);
+    })
+}
+
+fn walk<P: Port, B: AsMut<[u8]> + AsRef<[u8]>, W: Path>(
+    engine: &mut Engine<B>,
+    port: &mut P,
+    path: &mut W,
+    to: MigState,
+    progress: &mut Progress,
+) -> Result<(), W::Error> {
+    loop {
+        let from = state(engine);
+        if from == to {
+            return Ok(());
+        }
+        let next = path.next(from, to)?;
+        path.prepare(from, next)?;
+        arc(engine, port, next).map_err(|refusal| path.failed(state(engine), refusal))?;
+        progress.done(from, next);
+        path.done(from, next);
     }
 }

@@ -7,29 +7,36 @@
 //! is looked at, and only a reset ends it. The live device changes when the session is finished,
 //! and not before.
 
+use super::{
+    state_buffer,
+    state_size, //
+};
 use crate::{
-    device::{
-        state_buffer,
-        Device,
-        Window, //
-    },
-    identity::{
-        Identity,
-        MINOR, //
-    },
     migrated_blocks::{
         MigratedBlocks,
         BLOCK_SIZE, //
     },
-    reader::{
-        Event,
-        Limits,
-        Reader,
-        Span, //
+    port::{
+        Port,
+        Source, //
     },
     refusal::{
         Reason,
         Refusal, //
+    },
+    stream::{
+        format::MINOR,
+        identity::Identity,
+        reader::{
+            Event,
+            Limits,
+            Reader,
+            Span, //
+        }, //
+    },
+    transition::{
+        Step,
+        StepError, //
     },
 };
 use vfio_uapi::Errno;
@@ -46,12 +53,12 @@ enum Staging {
 }
 
 /// A resume session.
-pub struct Resume {
+pub(crate) struct Resume {
     identity: Identity,
     reader: Reader,
     staging: Staging,
-    /// Size in bytes of the storage that is staged, once there is one.
-    storage: Option<u64>,
+    /// Size in bytes of the blocks that are staged, once there are any.
+    blocks_size: Option<u64>,
     /// Bytes consumed in this session.
     total: u64,
     /// Why the stream was refused.
@@ -59,56 +66,56 @@ pub struct Resume {
 }
 
 impl Resume {
-    /// Begins a session of `device`; `buffer` is the one that will take its state.
+    /// Begins a session; `buffer` is the one that will take the state of the device.
     ///
     /// # Errors
     ///
-    /// [`Reason::BufferTooSmall`], or what [`Identity::of`] says.
-    pub fn begin<D: Device>(device: &D, buffer: &mut [u8]) -> Result<Self, Refusal> {
-        state_buffer::<D>(buffer)?;
+    /// [`Reason::BufferTooSmall`], or why the device has no [`Identity`].
+    pub(crate) fn begin<P: Port>(port: &P, buffer: &mut [u8]) -> Result<Self, Refusal> {
+        state_buffer(port, buffer)?;
 
         Ok(Self {
-            identity: Identity::of(device, MINOR)?,
+            identity: Identity::of(port, MINOR)?,
             reader: Reader::new(),
             staging: Staging::None,
-            storage: None,
+            blocks_size: None,
             total: 0,
             poison: None,
         })
     }
 
     /// Returns how many bytes were consumed in this session.
-    pub const fn total(&self) -> u64 {
+    pub(crate) const fn total(&self) -> u64 {
         self.total
     }
 
-    /// Consumes the first `size` bytes of `window`. `buffer` is the same in every call.
+    /// Consumes the first `size` bytes of `source`. `buffer` is the same in every call.
     ///
     /// # Errors
     ///
     /// Why the stream is refused, or [`Reason::RefusedBefore`].
-    pub fn consume<D: Device, W: Window>(
+    pub(crate) fn consume<P: Port, S: Source + ?Sized>(
         &mut self,
-        device: &mut D,
-        window: &W,
+        port: &mut P,
+        source: &S,
         size: usize,
         buffer: &mut [u8],
     ) -> Result<(), Refusal> {
         self.refuse_poisoned()?;
 
-        let result = self.read(device, window, Span::new(size), buffer);
+        let result = self.read(port, source, Span::new(size), buffer);
         match result {
             Ok(()) => self.total = self.total.saturating_add(size as u64),
             Err(refusal) => {
                 self.poison = Some(refusal);
-                self.unstage(device);
+                self.unstage(port);
             }
         }
         result
     }
 
-    /// Checks that the stream was not refused. The reason was told once; that it comes up again is no
-    /// reason to tell it again.
+    /// Checks that the stream was not refused. The reason was told at the chunk that had it, and is not told
+    /// again.
     fn refuse_poisoned(&self) -> Result<(), Refusal> {
         match self.poison {
             Some(Refusal { errno, .. }) => Err(Reason::RefusedBefore { errno }.into()),
@@ -116,44 +123,44 @@ impl Resume {
         }
     }
 
-    fn read<D: Device, W: Window>(
+    fn read<P: Port, S: Source + ?Sized>(
         &mut self,
-        device: &mut D,
-        window: &W,
+        port: &mut P,
+        source: &S,
         mut span: Span,
         buffer: &mut [u8],
     ) -> Result<(), Refusal> {
+        state_buffer(port, buffer)?;
         loop {
             let limits = Limits {
-                state: state_buffer::<D>(buffer)?.len(),
-                storage: self.storage,
+                state: state_size(port),
+                blocks: self.blocks_size,
             };
             let Some(event) =
                 self.reader
-                    .read(window, &mut span, &self.identity, limits, buffer)?
+                    .read(source, &mut span, &self.identity, limits, buffer)?
             else {
                 return Ok(());
             };
 
             match event {
                 Event::Accepted => {
-                    self.storage = with_storage(device, |storage| Ok(storage.blocks()))?
+                    self.blocks_size = with_blocks(port, |migrated| Ok(migrated.blocks()))?
                         .map(|blocks| blocks.saturating_mul(BLOCK_SIZE as u64));
-                    if self.storage.is_some() && buffer.is_empty() {
+                    if self.blocks_size.is_some() && buffer.is_empty() {
                         return Err(Reason::BufferTooSmall { size: 0, least: 1 }.into());
                     }
                 }
-                Event::Restarted => self.unstage(device),
+                Event::Restarted => self.unstage(port),
                 Event::Block { offset, len } => {
                     let piece = buffer.get(..len).unwrap_or(buffer);
-                    with_storage(device, |storage| storage.put(offset, piece))?;
+                    with_blocks(port, |migrated| migrated.put(offset, piece))?;
                 }
                 Event::Zeroes { offset, len } => {
-                    with_storage(device, |storage| storage.put_zeroes(offset, len))?;
+                    with_blocks(port, |migrated| migrated.put_zeroes(offset, len))?;
                 }
                 Event::Completed { len } => {
-                    device
-                        .stage(buffer.get(..len).unwrap_or(buffer))
+                    port.stage(buffer.get(..len).unwrap_or(buffer))
                         .map_err(|errno| Reason::StateRefused { errno })?;
                     self.staging = Staging::Staged;
                 }
@@ -165,44 +172,51 @@ impl Resume {
     ///
     /// # Errors
     ///
-    /// [`Reason::RefusedBefore`] or [`Reason::Incomplete`]. The device is as before.
-    pub fn finish<D: Device>(&mut self, device: &mut D) -> Result<(), Refusal> {
+    /// [`Reason::RefusedBefore`] or [`Reason::Incomplete`], and the device is as before; or why the device
+    /// cannot adopt the state.
+    pub(crate) fn finish<P: Port>(&mut self, port: &mut P) -> Result<(), StepError<Refusal>> {
         self.refuse_poisoned()?;
         if !self.reader.is_complete() {
-            return Err(Reason::Incomplete {
+            return Err(Refusal::from(Reason::Incomplete {
                 bytes: self.total,
                 records: self.reader.records(),
-            }
+            })
             .into());
         }
 
         // A complete stream has been staged, or it was refused. Where a later step failed and this
         // one was undone, the device has the state already.
         if self.staging == Staging::Staged {
-            device.adopt();
+            port.adopt().map_err(|error| {
+                error.map(|errno| {
+                    Refusal::from(Reason::StepFailed {
+                        step: Step::FinishResume,
+                        errno,
+                    })
+                })
+            })?;
             self.staging = Staging::Adopted;
-            self.storage = None;
+            self.blocks_size = None;
         }
         Ok(())
     }
 
     /// Forgets what is staged.
-    pub fn unstage<D: Device>(&mut self, device: &mut D) {
-        if self.staging == Staging::Staged || self.storage.is_some() {
-            device.unstage();
+    pub(crate) fn unstage<P: Port>(&mut self, port: &mut P) {
+        if self.staging == Staging::Staged || self.blocks_size.is_some() {
+            port.unstage();
         }
         self.staging = Staging::None;
-        self.storage = None;
+        self.blocks_size = None;
     }
 }
 
-/// Calls `f` with the storage that `device` has staged, if it has storage.
-fn with_storage<D: Device, R>(
-    device: &mut D,
+/// Calls `f` with the blocks that the device has staged, if it has any that migrate.
+fn with_blocks<P: Port, R>(
+    port: &mut P,
     f: impl FnOnce(&mut dyn MigratedBlocks) -> Result<R, Errno>,
 ) -> Result<Option<R>, Refusal> {
-    device
-        .with_staged_storage(f)
+    port.with_staged_blocks(f)
         .and_then(Option::transpose)
         .map_err(|errno| Reason::StorageFailed { errno }.into())
 }

@@ -1,40 +1,40 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Gives the dirty blocks of a storage, record by record.
+//! Gives the dirty blocks of a device, record by record.
 //!
 //! A block is taken, which makes it clean, before its content is looked at, so that a write of the
-//! running device that comes after makes it dirty again. Blocks that follow one on the other share a
-//! record. Where the window ends, a block is cut, and the next chunk goes on with it: should it have
-//! been written in between, it is dirty and will be given once more, whole.
+//! running device that comes after makes it dirty again. Adjacent blocks share a record. A block is cut
+//! where the chunk ends, and the next chunk goes on with it: should it have been written in between, it is
+//! dirty and will be given once more, whole.
 
+use super::amount::{
+    in_pieces,
+    Amount,
+    Estimate,
+    ZEROES_MAX, //
+};
 use crate::{
-    device::Window,
     migrated_blocks::{
         is_zero,
-        Dirty,
         MigratedBlocks,
         BLOCK_SIZE, //
     },
-    record::{
-        Kind,
-        HEADER_SIZE, //
-    },
-    save::pieces,
-    writer::{
-        Draft,
-        Writer, //
+    port::Sink,
+    stream::{
+        format::{
+            Kind,
+            ZEROES_SIZE, //
+        },
+        writer::{
+            Draft,
+            Writer, //
+        }, //
     },
 };
 
 /// The most bytes of blocks that one record has. The device may have to wait for as long as it takes
 /// to copy and sum them.
 const RECORD_MAX: usize = 16 * BLOCK_SIZE;
-
-/// The most blocks of zeros that one record tells of, for the same reason: they are looked through.
-const ZEROES_MAX: u64 = 256;
-
-/// Size of the payload of ZEROES, in bytes.
-pub(crate) const ZEROES_SIZE: usize = 8;
 
 /// Size of a note about blocks of a chunk, in bytes.
 const NOTE_SIZE: usize = 16;
@@ -76,76 +76,12 @@ struct Partial {
 impl Partial {
     /// Returns how many bytes of stream the rest comes to at most, if the block has content.
     fn pending(self, piece_max: usize) -> u64 {
-        let left = BLOCK_SIZE.saturating_sub(self.done);
-
-        pieces(left, piece_max)
-            .saturating_mul(HEADER_SIZE)
-            .saturating_add(left) as u64
+        in_pieces(BLOCK_SIZE.saturating_sub(self.done), piece_max) as u64
     }
 }
 
-/// An amount of blocks, as the stream has them.
-#[derive(Clone, Copy, Default)]
-struct Amount {
-    /// Blocks that are not empty.
-    blocks: u64,
-    /// Records that tell of empty blocks.
-    zeroes: u64,
-}
-
-impl Amount {
-    /// Returns the amount for blocks that are dirty, with as many records as it takes at most.
-    fn of(dirty: Dirty) -> Self {
-        // A run of `n` blocks takes one record, and one more for every `ZEROES_MAX` of `n - 1`.
-        let further = dirty.empty.saturating_sub(dirty.runs) / ZEROES_MAX;
-
-        Self {
-            blocks: dirty.data,
-            zeroes: dirty.runs.saturating_add(further),
-        }
-    }
-
-    fn at_most(self, other: Self) -> Self {
-        Self {
-            blocks: self.blocks.min(other.blocks),
-            zeroes: self.zeroes.min(other.zeroes),
-        }
-    }
-
-    /// Returns how many bytes of stream these come to at most.
-    fn pending(self, piece_max: usize) -> u64 {
-        let zeroes = Writer::size_of(ZEROES_SIZE) as u64;
-
-        block_size(piece_max)
-            .saturating_mul(self.blocks)
-            .saturating_add(zeroes.saturating_mul(self.zeroes))
-    }
-}
-
-/// Returns how many bytes of stream a block that is not empty comes to at most, in records with up to
-/// `piece_max` bytes of it.
-///
-/// Where the window ends it is cut, so it has a header of its own and one for each of the pieces that
-/// follow the first. Less comes where blocks follow one on the other and share a record.
-pub(crate) fn block_size(piece_max: usize) -> u64 {
-    let headers = pieces(BLOCK_SIZE.saturating_sub(1), piece_max).saturating_add(1);
-
-    headers
-        .saturating_mul(HEADER_SIZE)
-        .saturating_add(BLOCK_SIZE) as u64
-}
-
-/// What there is to be given of a storage, in bytes of stream; rather too much than too little.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Estimate {
-    /// Of what there was when the initial part began.
-    pub(crate) initial: u64,
-    /// All of it.
-    pub(crate) all: u64,
-}
-
-/// What came of an attempt to give blocks.
-pub(crate) enum Given {
+/// What [`BlockSave::put`] has put into the chunk.
+pub(super) enum Given {
     /// A record, with the length of its payload.
     Record {
         /// Length of the payload, in bytes.
@@ -157,44 +93,42 @@ pub(crate) enum Given {
     Nothing,
 }
 
-/// How far a save session is with a storage.
+/// How far a save session is with the blocks of the device.
 #[derive(Clone, Copy)]
-pub(crate) struct Blocks {
+pub(super) struct BlockSave {
     /// Where to look for the next dirty block.
     cursor: u64,
     partial: Option<Partial>,
-    /// What has not been given of the initial part: the blocks that were dirty when it began.
+    /// The rest of the initial part: the blocks that were dirty when it began and have not been given.
     ///
-    /// Any block that is given counts as one of them, as long as there are some, be it that or one
-    /// that was changed since. So the initial part comes to an end however busy the device is.
+    /// As long as it is not empty, every block that is given counts as one of it, also a block that was
+    /// changed since. So the initial part ends however busy the device is.
     initial: Amount,
-    /// Whether it is noted which blocks a chunk has.
+    /// Whether the blocks of the chunk are noted.
     noting: bool,
-    /// How many runs of blocks of the last chunk are in the notes, and the run after those.
+    /// How many runs of blocks of the last chunk are in the notes.
     noted: usize,
+    /// The run of blocks after those.
     run: Option<Run>,
 }
 
-impl Blocks {
+impl BlockSave {
     /// Begins at the first block. There is no initial part yet.
-    pub(crate) const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             cursor: 0,
             partial: None,
-            initial: Amount {
-                blocks: 0,
-                zeroes: 0,
-            },
+            initial: Amount::NONE,
             noting: false,
             noted: 0,
             run: None,
         }
     }
 
-    /// Returns what there is to be given of `storage`, in records with up to `piece_max` bytes of
-    /// blocks.
-    pub(crate) fn estimate(&self, storage: &dyn MigratedBlocks, piece_max: usize) -> Estimate {
-        let dirty = Amount::of(storage.dirty(self.cursor));
+    /// Returns how many bytes of stream are left to give of `migrated`, in records with up to `piece_max`
+    /// bytes of blocks.
+    pub(super) fn estimate(&self, migrated: &dyn MigratedBlocks, piece_max: usize) -> Estimate {
+        let dirty = Amount::of(migrated.dirty(self.cursor));
         let mut estimate = Estimate {
             initial: self.initial.at_most(dirty).pending(piece_max),
             all: dirty.pending(piece_max),
@@ -205,8 +139,8 @@ impl Blocks {
             if partial.initial {
                 estimate.initial = estimate.initial.saturating_add(left);
             }
-            // It may have been emptied since, which takes a record of its own.
-            let least = match storage.block(partial.index) {
+            // The device may have emptied the block since, which takes a record of its own.
+            let least = match migrated.block(partial.index) {
                 Some(_) => 0,
                 None => Writer::size_of(ZEROES_SIZE) as u64,
             };
@@ -215,43 +149,43 @@ impl Blocks {
         estimate
     }
 
-    /// Forgets what cannot be left of the initial part, as less than that is dirty. So it does not
-    /// become more when the device writes again what it has emptied.
-    pub(crate) fn settle_initial(&mut self, storage: &dyn MigratedBlocks) {
-        let dirty = Amount::of(storage.dirty(self.cursor));
+    /// Cuts the rest of the initial part to what is dirty, so that the rest does not grow when the device
+    /// writes again the blocks that it has emptied.
+    pub(super) fn settle_initial(&mut self, migrated: &dyn MigratedBlocks) {
+        let dirty = Amount::of(migrated.dirty(self.cursor));
 
         self.initial = self.initial.at_most(dirty);
     }
 
-    /// Makes all that is to be given of `storage` the initial part.
-    pub(crate) fn begin_initial(&mut self, storage: &dyn MigratedBlocks) {
-        self.initial = Amount::of(storage.dirty(self.cursor));
+    /// Makes all dirty blocks of `migrated` the initial part.
+    pub(super) fn begin_initial(&mut self, migrated: &dyn MigratedBlocks) {
+        self.initial = Amount::of(migrated.dirty(self.cursor));
         if let Some(partial) = &mut self.partial {
             partial.initial = true;
         }
     }
 
-    /// Begins a chunk: the one before it is not in doubt. `noting` tells whether this one may be.
-    pub(crate) fn begin_chunk(&mut self, noting: bool) {
+    /// Begins a chunk: the user has the one before it. `noting` tells whether this one may be left
+    /// unacknowledged.
+    pub(super) fn begin_chunk(&mut self, noting: bool) {
         self.noting = noting;
         self.noted = 0;
         self.run = None;
     }
 
-    /// Puts the next record at `offset` of the window, where there is room for `room` bytes. `notes`
-    /// is where it is noted which blocks the chunk has; it has no more runs of them than fit in there
-    /// and one.
-    pub(crate) fn put<W: Window>(
+    /// Puts the next record at `offset` of the chunk, where there is room for `room` bytes. The runs of
+    /// blocks of the chunk are noted in `notes`; a chunk has at most one run more than fits there.
+    pub(super) fn put<S: Sink + ?Sized>(
         &mut self,
-        storage: &mut dyn MigratedBlocks,
+        migrated: &mut dyn MigratedBlocks,
         writer: &mut Writer,
-        window: &mut W,
+        sink: &mut S,
         offset: usize,
         room: usize,
         notes: &mut [u8],
     ) -> Given {
         let next = self.partial.or_else(|| {
-            let index = storage.take_dirty(self.cursor)?;
+            let index = migrated.take_dirty(self.cursor)?;
             Some(Partial {
                 index,
                 done: 0,
@@ -263,11 +197,11 @@ impl Blocks {
         };
         let Partial { index, done, .. } = next;
 
-        let zeros = content(storage, index).is_none();
+        let zeros = content(migrated, index).is_none();
         let least = Writer::size_of(if zeros { ZEROES_SIZE } else { 1 });
         if room < least || !self.note(index, notes) {
             if self.partial.is_none() {
-                self.put_back(storage, index);
+                self.put_back(migrated, index);
             }
             return Given::Full;
         }
@@ -278,16 +212,16 @@ impl Blocks {
             .saturating_add(done as u64);
         if zeros {
             let len = self
-                .take_zeros(storage, index, begins, notes)
+                .take_zeros(migrated, index, begins, notes)
                 .saturating_mul(BLOCK_SIZE as u64)
                 .saturating_sub(done as u64);
-            writer.put(window, offset, Kind::Zeroes, argument, &len.to_le_bytes());
+            writer.put(sink, offset, Kind::Zeroes, argument, &len.to_le_bytes());
             Given::Record {
                 payload: ZEROES_SIZE,
             }
         } else {
-            let mut draft = Draft::new(window, offset, Kind::Block, argument);
-            self.append_blocks(storage, &mut draft, room, next, notes);
+            let mut draft = Draft::new(sink, offset, Kind::Block, argument);
+            self.append_blocks(migrated, &mut draft, room, next, notes);
             let payload = draft.payload_len();
             writer.complete(draft);
             Given::Record { payload }
@@ -298,31 +232,31 @@ impl Blocks {
     /// many they are with it. `begins` tells whether nothing of `first` has been given.
     fn take_zeros(
         &mut self,
-        storage: &mut dyn MigratedBlocks,
+        migrated: &mut dyn MigratedBlocks,
         first: u64,
         begins: bool,
         notes: &mut [u8],
     ) -> u64 {
         let mut count: u64 = 1;
         let mut last = first;
-        // Blocks that have content and are all zeros all the same are not counted as empty.
-        let mut blocks = u64::from(begins && storage.block(first).is_some());
+        // Blocks whose content is all zeros are not empty to the device, and not counted as such.
+        let mut counted = u64::from(begins && migrated.block(first).is_some());
 
         while count < ZEROES_MAX {
-            let Some(index) = self.take_after(storage, last, notes) else {
+            let Some(index) = self.take_after(migrated, last, notes) else {
                 break;
             };
-            if content(storage, index).is_some() {
-                self.put_back(storage, index);
+            if content(migrated, index).is_some() {
+                self.put_back(migrated, index);
                 break;
             }
-            blocks = blocks.saturating_add(u64::from(storage.block(index).is_some()));
+            counted = counted.saturating_add(u64::from(migrated.block(index).is_some()));
             last = index;
             count = count.saturating_add(1);
         }
 
-        self.initial.blocks = self.initial.blocks.saturating_sub(blocks);
-        if begins && blocks == 0 {
+        self.initial.blocks = self.initial.blocks.saturating_sub(counted);
+        if begins && counted == 0 {
             self.initial.zeroes = self.initial.zeroes.saturating_sub(1);
         }
         if count == ZEROES_MAX {
@@ -333,10 +267,10 @@ impl Blocks {
 
     /// Appends what is left of block `next`, and the blocks that follow on it, as far as they fit into
     /// `room` bytes.
-    fn append_blocks<W: Window>(
+    fn append_blocks<S: Sink + ?Sized>(
         &mut self,
-        storage: &mut dyn MigratedBlocks,
-        draft: &mut Draft<'_, W>,
+        migrated: &mut dyn MigratedBlocks,
+        draft: &mut Draft<'_, S>,
         room: usize,
         next: Partial,
         notes: &mut [u8],
@@ -347,7 +281,7 @@ impl Blocks {
             mut initial,
         } = next;
 
-        while let Some(block) = content(storage, index) {
+        while let Some(block) = content(migrated, index) {
             if done == 0 {
                 initial = self.initial.blocks > 0;
                 self.initial.blocks = self.initial.blocks.saturating_sub(1);
@@ -369,37 +303,37 @@ impl Blocks {
             if draft.payload_len() >= RECORD_MAX || draft.size() >= room {
                 return;
             }
-            match self.take_after(storage, index, notes) {
+            match self.take_after(migrated, index, notes) {
                 Some(next) => (index, done) = (next, 0),
                 None => return,
             }
         }
 
-        // All zeros, which is another record.
-        self.put_back(storage, index);
+        // All zeros, which takes a record of another type.
+        self.put_back(migrated, index);
     }
 
     /// Takes the block after `index` if it is dirty.
     fn take_after(
         &mut self,
-        storage: &mut dyn MigratedBlocks,
+        migrated: &mut dyn MigratedBlocks,
         index: u64,
         notes: &mut [u8],
     ) -> Option<u64> {
         let wanted = index.saturating_add(1);
         self.cursor = wanted;
-        let next = storage.take_dirty(wanted)?;
+        let next = migrated.take_dirty(wanted)?;
 
         if next != wanted || !self.note(next, notes) {
-            self.put_back(storage, next);
+            self.put_back(migrated, next);
             return None;
         }
         Some(next)
     }
 
     /// Makes a block dirty again that was taken and not given, and goes on with it.
-    fn put_back(&mut self, storage: &mut dyn MigratedBlocks, index: u64) {
-        storage.mark_dirty(index);
+    fn put_back(&mut self, migrated: &mut dyn MigratedBlocks, index: u64) {
+        migrated.mark_dirty(index);
         self.cursor = index;
     }
 
@@ -433,8 +367,12 @@ impl Blocks {
         true
     }
 
-    /// Makes the blocks of the last chunk dirty again, for nobody knows whether it was taken.
-    pub(crate) fn resend_unacknowledged(&mut self, storage: &mut dyn MigratedBlocks, notes: &[u8]) {
+    /// Makes the blocks of the last chunk dirty again, as the user did not acknowledge it.
+    pub(super) fn resend_unacknowledged(
+        &mut self,
+        migrated: &mut dyn MigratedBlocks,
+        notes: &[u8],
+    ) {
         let noted = notes
             .chunks_exact(NOTE_SIZE)
             .take(self.noted)
@@ -443,16 +381,16 @@ impl Blocks {
 
         for run in noted.chain(self.run) {
             for place in 0..run.count {
-                storage.mark_dirty(run.first.saturating_add(place));
+                migrated.mark_dirty(run.first.saturating_add(place));
             }
         }
-        // A block of which a part was given is among them, for that part was in this chunk.
+        // The partial block is among them, as its first part was in this chunk.
         self.partial = None;
         self.begin_chunk(false);
     }
 }
 
 /// Returns the content of a block that is not all zeros.
-fn content(storage: &dyn MigratedBlocks, index: u64) -> Option<&[u8; BLOCK_SIZE]> {
-    storage.block(index).filter(|block| !is_zero(&block[..]))
+fn content(migrated: &dyn MigratedBlocks, index: u64) -> Option<&[u8; BLOCK_SIZE]> {
+    migrated.block(index).filter(|block| !is_zero(&block[..]))
 }

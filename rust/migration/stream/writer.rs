@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Puts records into a window.
+//! Puts records into a chunk.
 
-use crate::{
+use super::{
     crc32c::Crc32c,
-    device::Window,
-    record::{
+    format::{
         Kind,
-        RecordHeader,
         HEADER_SIZE, //
     },
+    record::RecordHeader, //
 };
+use crate::port::Sink;
 
-/// A record whose payload is put into a window piece by piece; its header comes last.
-pub(crate) struct Draft<'a, W: Window> {
-    window: &'a mut W,
+/// A record whose payload is put into a chunk piece by piece; its header comes last.
+pub(crate) struct Draft<'a, S: Sink + ?Sized> {
+    sink: &'a mut S,
     offset: usize,
     kind: Kind,
     argument: u64,
@@ -22,11 +22,11 @@ pub(crate) struct Draft<'a, W: Window> {
     crc: Crc32c,
 }
 
-impl<'a, W: Window> Draft<'a, W> {
-    /// Begins a record at `offset` of the window.
-    pub(crate) fn new(window: &'a mut W, offset: usize, kind: Kind, argument: u64) -> Self {
+impl<'a, S: Sink + ?Sized> Draft<'a, S> {
+    /// Begins a record at `offset` of the chunk.
+    pub(crate) fn new(sink: &'a mut S, offset: usize, kind: Kind, argument: u64) -> Self {
         Self {
-            window,
+            sink,
             offset,
             kind,
             argument,
@@ -45,21 +45,21 @@ impl<'a, W: Window> Draft<'a, W> {
         Writer::size_of(self.len)
     }
 
-    /// Adds to the payload; the window has the room for it, and a record for all of it.
+    /// Adds to the payload; the chunk has the room for it, and a record for all of it.
     ///
-    /// The bytes are copied once. Their checksum is that of `bytes`, never of what the window has,
-    /// which the user may have changed by then.
+    /// The bytes are copied once. Their checksum is that of `bytes`, never of the sink's memory, which the
+    /// user may have changed by then.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             let offset = self.offset.saturating_add(self.size());
-            self.window.write(offset, bytes);
+            self.sink.write(offset, bytes);
         }
         self.crc.update(bytes);
         self.len = self.len.saturating_add(bytes.len());
     }
 }
 
-/// Numbers the records of one generation and puts them into a window, header and payload.
+/// Numbers the records of one generation and puts them into chunks, header and payload.
 #[derive(Debug)]
 pub struct Writer {
     sequence: u32,
@@ -81,34 +81,34 @@ impl Writer {
         HEADER_SIZE.saturating_add(payload_len)
     }
 
-    /// Puts a record at `offset` of the window, which has the room for it.
-    pub fn put<W: Window>(
+    /// Puts a record at `offset` of the chunk, which has the room for it.
+    pub fn put<S: Sink + ?Sized>(
         &mut self,
-        window: &mut W,
+        sink: &mut S,
         offset: usize,
         kind: Kind,
         argument: u64,
         payload: &[u8],
     ) {
-        let mut draft = Draft::new(window, offset, kind, argument);
+        let mut draft = Draft::new(sink, offset, kind, argument);
         draft.append(payload);
         self.complete(draft);
     }
 
     /// Completes a record whose payload has been put.
-    pub(crate) fn complete<W: Window>(&mut self, draft: Draft<'_, W>) {
+    pub(crate) fn complete<S: Sink + ?Sized>(&mut self, draft: Draft<'_, S>) {
         let header = RecordHeader {
             kind: draft.kind.number(),
             flags: 0,
-            // The payload was cut to `record::PAYLOAD_MAX`.
+            // The payload was cut to `format::PAYLOAD_MAX`.
             length: draft.len as u32,
             sequence: self.sequence,
             argument: draft.argument,
             payload_crc: draft.crc.value(),
         };
 
-        draft.window.write(draft.offset, &header.encode());
-        // No save has as many records as the number can count, see `save::PRE_COPY_RECORDS`.
+        draft.sink.write(draft.offset, &header.encode());
+        // No save has as many records as the number can count, see `session::save::PRE_COPY_RECORDS`.
         self.sequence = self.sequence.saturating_add(1);
     }
 }
