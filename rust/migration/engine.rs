@@ -63,12 +63,12 @@ impl Session {
     }
 }
 
-/// What a front end knows of the last chunk of a save when it asks for a state.
+/// Whether the user has the last chunk of a save, as the front end knows it when it asks for a state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LastChunk {
     /// The user has it, or there was none.
     Taken,
-    /// The user may or may not have taken it: the save has to cover both.
+    /// The user may have taken it or not: the save has to be right in both cases.
     Unacknowledged,
 }
 
@@ -81,7 +81,7 @@ pub enum LastChunk {
 pub struct Engine<B: AsMut<[u8]> + AsRef<[u8]>> {
     state: State,
     session: Session,
-    /// A session that a transition has ended and may yet have to put back.
+    /// The session that a transition has ended, and puts back if a later step fails.
     parked: Session,
     /// Whether the device initiates no DMA though it may run.
     p2p: bool,

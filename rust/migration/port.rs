@@ -32,8 +32,8 @@ pub trait Port {
     /// open, at most [`STATE_MAX`](crate::engine::STATE_MAX).
     fn state_size(&self) -> usize;
 
-    /// Writes what must be equal at both ends of a migration to `out`, such as a number of ports,
-    /// and returns its length in bytes. Must not change during a session.
+    /// Writes the configuration, which must be equal at both ends of a migration, such as a number of ports,
+    /// to `out` and returns its length in bytes. The configuration must not change during a session.
     fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize;
 
     /// Stops the device. After a successful return there is no DMA, no interrupt and no advance of
@@ -51,8 +51,8 @@ pub trait Port {
     /// [`StepError::Unchanged`]: the device is still stopped.
     fn start(&mut self) -> Result<(), StepError<Errno>>;
 
-    /// Has the device initiate no DMA from the return of this on, or initiate DMA again. In P2P the device
-    /// answers accesses as before. The device may run or be stopped, and a reset ends P2P.
+    /// Enters or leaves P2P: after a successful return the device initiates no DMA, or initiates DMA again. In
+    /// P2P the device answers accesses as before. The device may run or be stopped, and a reset ends P2P.
     ///
     /// # Errors
     ///
@@ -76,19 +76,19 @@ pub trait Port {
     /// [`StepError::Unchanged`]: the device is stopped as before and could save again.
     fn save(&mut self, out: &mut [u8]) -> Result<usize, StepError<Errno>>;
 
-    /// Checks `state`, which whoever wrote the stream made up, and keeps it aside. The live device
-    /// must not change. Forgets the state that was staged before, but not the staged blocks.
+    /// Checks `state`, which is hostile, and keeps it aside. The live device must not change. Forgets the
+    /// state that was staged before, but not the staged blocks.
     ///
     /// # Errors
     ///
-    /// The state is not one that this device can have; no state is staged.
+    /// This device cannot have the state; no state is staged.
     fn stage(&mut self, state: &[u8]) -> Result<(), Errno>;
 
     /// Makes the staged state that of the live device, which is stopped, and the staged blocks its
     /// blocks.
     ///
-    /// By then a user may have restored what is theirs to restore, such as PCI configuration space
-    /// and interrupts (statement 31 of the protocol); adopting must not undo that. A device whose
+    /// By then the user may have restored PCI configuration space and interrupts (statement 31 of the
+    /// protocol); adopting must not undo that. A device whose
     /// hardware cannot take a part of the state while it is stopped keeps that part for
     /// [`start`](Self::start).
     ///

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why something was refused: an error number for the user and a reason for the log.
+//! Refusals of the engine: an error number for the user and a reason for the log.
 //!
-//! Every refusal of the engine is a [`Refusal`]. Its [`Reason`] carries the numbers that a person
-//! needs to understand it and decides the [`Errno`], so that one kind of fault has one error number
-//! wherever it is found.
+//! A [`Reason`] carries the numbers that a person needs to understand the refusal, and decides the
+//! [`Errno`], so that a kind of fault has one error number wherever it is found. The module knows the
+//! vocabulary of the engine (states, fields, steps, record types), and no module of the vocabulary knows it.
 
 mod display;
 
@@ -25,10 +25,10 @@ use vfio_uapi::{
     Errno, //
 };
 
-/// Why something was refused, with the numbers that tell.
+/// Why a request was refused, with its numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// An access of the region that is not one field at its width and alignment.
+    /// An access of the header that is not one field at its width and alignment.
     Access {
         /// Offset in the region, in bytes.
         offset: u64,
@@ -45,16 +45,16 @@ pub enum Reason {
         /// The word that was written.
         word: u32,
     },
-    /// The device is in the ERROR state, which only a reset leaves.
+    /// The device is in the ERROR state, which a reset leaves and no other request does.
     InErrorState,
     /// The device failed a step of a transition.
     StepFailed {
         /// The step.
         step: Step,
-        /// What the device said.
+        /// The error of the device.
         errno: Errno,
     },
-    /// A step of a transition failed, and then so did the undoing of an earlier step.
+    /// A step of a transition failed, and then an earlier step could not be undone.
     NotUnwound {
         /// The step that failed first.
         step: Step,
@@ -69,42 +69,42 @@ pub enum Reason {
     Irreversible {
         /// The step.
         step: Step,
-        /// What the device said.
+        /// The error of the device.
         errno: Errno,
     },
     /// The device did not enter or leave P2P.
     P2pFailed {
         /// Whether it was to enter P2P.
         p2p: bool,
-        /// What the device said.
+        /// The error of the device.
         errno: Errno,
     },
-    /// The data window cannot hold the records that belong together.
+    /// The room for a chunk cannot hold the records that must not be parted.
     WindowTooSmall {
-        /// Size of the window, in bytes.
+        /// Size of the room, in bytes.
         size: usize,
-        /// The least that is needed, in bytes.
+        /// The size that is needed, in bytes.
         least: usize,
     },
     /// The state buffer is smaller than the device's state can be.
     BufferTooSmall {
         /// Size of the buffer, in bytes.
         size: usize,
-        /// The least that is needed, in bytes.
+        /// The size that is needed, in bytes.
         least: usize,
     },
-    /// The device saved more than it said that it would.
+    /// The device saved more than the bound of its state.
     StateTooLong {
         /// Length of the saved state, in bytes.
         len: usize,
-        /// The most that it may be, in bytes.
+        /// The longest that is allowed, in bytes.
         most: usize,
     },
-    /// The device's configuration is longer than the stream can tell.
+    /// The device's configuration is longer than a stream can have.
     ConfigurationTooLong {
         /// Length of the configuration, in bytes.
         len: usize,
-        /// The most that it may be, in bytes.
+        /// The longest that is allowed, in bytes.
         most: usize,
     },
     /// `data_size` was written, or the data file, while the device was not resuming.
@@ -112,7 +112,7 @@ pub enum Reason {
         /// The state that the device is in.
         state: State,
     },
-    /// Data was read, or asked about, while the device was not in the state for that.
+    /// Data was read, or its size asked for, in a state that has no data to read.
     NotSaving {
         /// The state that the device is in.
         state: State,
@@ -126,30 +126,30 @@ pub enum Reason {
     },
     /// A record does not begin with the magic number.
     Magic {
-        /// What stands there.
+        /// The number in its place.
         found: u32,
         /// The record's number in its generation, as counted by the reader.
         sequence: u32,
     },
     /// The checksum of a record's header is wrong.
     HeaderChecksum {
-        /// What the record says.
+        /// The checksum in the record.
         stored: u32,
-        /// What its bytes give.
+        /// The checksum of the bytes that came.
         computed: u32,
         /// The record's number in its generation, as counted by the reader.
         sequence: u32,
     },
     /// The checksum of a record's payload is wrong.
     PayloadChecksum {
-        /// What the record says.
+        /// The checksum in the record.
         stored: u32,
-        /// What its bytes give.
+        /// The checksum of the bytes that came.
         computed: u32,
         /// The record's number in its generation.
         sequence: u32,
     },
-    /// A record has a flag that this reader does not know, or one that its type does not have.
+    /// A record has a flag that does not exist, or that its type does not have.
     Flags {
         /// The type of the record.
         kind: u16,
@@ -167,19 +167,19 @@ pub enum Reason {
     PayloadLength {
         /// The type of the record.
         kind: u16,
-        /// The length that it claims, in bytes.
+        /// The length in the record, in bytes.
         len: u32,
     },
-    /// The argument of a record is not one that its type can have.
+    /// A record has an argument that its type cannot have.
     Argument {
         /// The type of the record.
         kind: u16,
         /// The argument.
         argument: u64,
     },
-    /// A record is not the next one: something was lost, doubled or reordered.
+    /// A record is not the next one: records were lost, doubled or reordered.
     Sequence {
-        /// The number that should come next.
+        /// The number of the next record.
         expected: u32,
         /// The number that came.
         found: u32,
@@ -191,14 +191,14 @@ pub enum Reason {
         /// The record's number in its generation.
         sequence: u32,
     },
-    /// A save begins whose generation was there before.
+    /// A save begins whose generation is not greater than all before it.
     Generation {
-        /// The generation that it claims.
+        /// The generation in the record.
         found: u64,
         /// The last generation seen in this session.
         last: u32,
     },
-    /// A HEADER that is there again is not the one that was there before.
+    /// A HEADER that was sent again differs from the first.
     HeaderChanged {
         /// The record's number in its generation.
         sequence: u32,
@@ -212,37 +212,37 @@ pub enum Reason {
     },
     /// The stream is of another type of device.
     DeviceType {
-        /// The type that the stream names, padded with zeros.
+        /// The type in the stream, padded with zeros.
         found: [u8; TYPE_SIZE],
     },
     /// The stream is of a device with a configuration of another length.
     ConfigurationLength {
         /// Length of this device's configuration, in bytes.
         expected: usize,
-        /// Length of that in the stream, in bytes.
+        /// Length of the configuration in the stream, in bytes.
         found: u16,
     },
     /// The stream is of a device with another configuration.
     Configuration {
         /// Offset of the first byte that differs.
         offset: usize,
-        /// That byte of this device's configuration.
+        /// The byte of this device's configuration.
         expected: u8,
-        /// That byte of the stream's.
+        /// The byte of the configuration in the stream.
         found: u8,
     },
-    /// A piece of the device state does not follow on the one before.
+    /// A piece of the device state does not begin where the one before it ends.
     StateOffset {
-        /// Where the next piece should begin, in bytes.
+        /// Offset at which the next piece begins, in bytes.
         expected: usize,
-        /// Where it says that it begins, in bytes.
+        /// Offset in the record, in bytes.
         found: u64,
     },
     /// The stream has more device state than this device can have.
     StateOverflow {
-        /// Where the piece would end, in bytes.
+        /// Offset at which the piece ends, in bytes.
         end: u64,
-        /// The most that this device can have, in bytes.
+        /// The bound of this device's state, in bytes.
         most: usize,
     },
     /// The stream has blocks of storage, and the device has none.
@@ -250,52 +250,52 @@ pub enum Reason {
         /// The record's number in its generation.
         sequence: u32,
     },
-    /// A part of the storage in the stream does not lie in that of the device.
+    /// The stream has a piece of storage that does not lie in the storage of this device.
     OutsideStorage {
-        /// Where it begins, in bytes.
+        /// Offset of the piece, in bytes.
         offset: u64,
-        /// Its length, in bytes.
+        /// Length of the piece, in bytes.
         len: u64,
         /// Size of the device's storage, in bytes.
         size: u64,
     },
-    /// The stream was refused at an earlier record, whose reason was told then.
+    /// The stream was refused at an earlier chunk, and the reason logged then.
     RefusedBefore {
         /// The error of that refusal.
         errno: Errno,
     },
     /// The storage of the device failed.
     StorageFailed {
-        /// What the device said.
+        /// The error of the device.
         errno: Errno,
     },
-    /// The count of records in END is not what was received.
+    /// END counts another number of records than came.
     TotalRecords {
-        /// As counted by the reader.
+        /// The count of the reader.
         expected: u32,
-        /// As END says.
+        /// The count in END.
         found: u32,
     },
-    /// The count of bytes in END is not what was received.
+    /// END counts another number of bytes than came.
     TotalBytes {
-        /// As counted by the reader.
+        /// The count of the reader.
         expected: u64,
-        /// As END says.
+        /// The count in END.
         found: u64,
     },
-    /// The checksum of the device state in END is not that of what was received.
+    /// END has another checksum of the device state than the received state.
     TotalChecksum {
-        /// What END says.
+        /// The checksum in END.
         stored: u32,
-        /// What the received state gives.
+        /// The checksum of the received state.
         computed: u32,
     },
     /// The device does not accept the state in the stream.
     StateRefused {
-        /// What the device said.
+        /// The error of the device.
         errno: Errno,
     },
-    /// RESUMING is left before the stream was complete.
+    /// RESUMING was left before the stream was complete.
     Incomplete {
         /// Bytes received in this session.
         bytes: u64,
@@ -304,19 +304,19 @@ pub enum Reason {
     },
 }
 
-/// What a refusal is about, for those who report each kind for itself.
+/// The subject of a refusal: the log limits the rate of each subject on its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Subject {
-    /// An access of the region or of the data file, whatever the data is.
+    /// An access of the region or of the data file.
     Access,
     /// A change of the device state.
     Transition,
-    /// The stream, and the device's means to take it or to give it.
+    /// The stream, and the blocks of the device.
     Stream,
 }
 
 impl Reason {
-    /// Returns what the refusal is about.
+    /// Returns the subject of the refusal.
     pub const fn subject(&self) -> Subject {
         match self {
             Self::Access { .. }
@@ -388,12 +388,12 @@ impl Reason {
     }
 }
 
-/// A refusal: what the user gets and what the log says.
+/// A refusal: the error for the user, and the reason for the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refusal {
-    /// What the system call returns.
+    /// The error that the system call returns.
     pub errno: Errno,
-    /// Why.
+    /// The reason in the log.
     pub reason: Reason,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The lines of the log that say why something was refused.
+//! The texts of refusals in the log.
 
 use super::Reason;
 use core::fmt;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many bytes of stream the parts of a save come to.
+//! The number of stream bytes that the parts of a save take.
 //!
 //! The exact number depends on how the user cuts the stream into chunks, so the amounts are bounds: rather
 //! too much than too little, and zero exactly for nothing.
@@ -46,18 +46,18 @@ pub(super) fn pieces(len: usize, most: usize) -> usize {
         .unwrap_or(len)
 }
 
-/// Returns how many bytes of stream `len` bytes come to in records with up to `piece_max` bytes of them.
+/// Returns how many bytes of stream `len` bytes take in records with up to `piece_max` bytes of payload.
 pub(super) fn in_pieces(len: usize, piece_max: usize) -> usize {
     pieces(len, piece_max)
         .saturating_mul(HEADER_SIZE)
         .saturating_add(len)
 }
 
-/// Returns how many bytes of stream a block that is not empty comes to at most, in records with up to
-/// `piece_max` bytes of it.
+/// Returns the most bytes of stream that a block that is not empty takes, in records with up to `piece_max`
+/// bytes of payload.
 ///
 /// A block is cut where the chunk ends, so it has a header of its own and one for each of the pieces that
-/// follow the first. Adjacent blocks share a record and come to less.
+/// follow the first. Adjacent blocks share a record and take less.
 pub(super) fn block_size(piece_max: usize) -> u64 {
     let headers = pieces(BLOCK_SIZE.saturating_sub(1), piece_max).saturating_add(1);
 
@@ -101,7 +101,7 @@ impl Amount {
         }
     }
 
-    /// Returns how many bytes of stream the blocks come to at most.
+    /// Returns the most bytes of stream that the blocks take.
     pub(super) fn pending(self, piece_max: usize) -> u64 {
         let zeroes = Writer::size_of(ZEROES_SIZE) as u64;
 

@@ -63,7 +63,7 @@ impl Run {
     }
 }
 
-/// A block of which a part has been given.
+/// A block whose first part has been given.
 #[derive(Clone, Copy)]
 struct Partial {
     index: u64,
@@ -74,7 +74,7 @@ struct Partial {
 }
 
 impl Partial {
-    /// Returns how many bytes of stream the rest comes to at most, if the block has content.
+    /// Returns the most bytes of stream that the rest takes, if the block has content.
     fn pending(self, piece_max: usize) -> u64 {
         in_pieces(BLOCK_SIZE.saturating_sub(self.done), piece_max) as u64
     }

@@ -2,9 +2,9 @@
 
 //! A resume session: takes a stream chunk by chunk.
 //!
-//! What can be refused is refused at the chunk that shows it, for a user may not survive a refusal
-//! later (statement 30 of the protocol). A refused stream poisons the session: nothing more of it
-//! is looked at, and only a reset ends it. The live device changes when the session is finished,
+//! A fault of the stream is refused at the chunk that shows it, as a user may not survive a refusal
+//! later (statement 30 of the protocol). A refused stream poisons the session: the rest of the stream is
+//! not read, and only a reset ends the session. The live device changes when the session is finished,
 //! and not before.
 
 use super::{
@@ -41,14 +41,14 @@ use crate::{
 };
 use vfio_uapi::Errno;
 
-/// Where the received state is.
+/// The place of the received state.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Staging {
     /// Not complete.
     None,
-    /// With the device, checked and kept aside.
+    /// Staged: checked by the device and kept aside.
     Staged,
-    /// In the live device.
+    /// The state of the live device.
     Adopted,
 }
 
@@ -57,8 +57,8 @@ pub(crate) struct Resume {
     identity: Identity,
     reader: Reader,
     staging: Staging,
-    /// Size in bytes of the blocks that are staged, once there are any.
-    blocks_size: Option<u64>,
+    /// Size in bytes of the storage that is staged, once it was asked for.
+    storage_size: Option<u64>,
     /// Bytes consumed in this session.
     total: u64,
     /// Why the stream was refused.
@@ -78,7 +78,7 @@ impl Resume {
             identity: Identity::of(port, MINOR)?,
             reader: Reader::new(),
             staging: Staging::None,
-            blocks_size: None,
+            storage_size: None,
             total: 0,
             poison: None,
         })
@@ -114,7 +114,7 @@ impl Resume {
         result
     }
 
-    /// Checks that the stream was not refused. The reason was told at the chunk that had it, and is not told
+    /// Checks that the stream was not refused. The reason was logged at the chunk that had it, and is not logged
     /// again.
     fn refuse_poisoned(&self) -> Result<(), Refusal> {
         match self.poison {
@@ -134,7 +134,7 @@ impl Resume {
         loop {
             let limits = Limits {
                 state: state_size(port),
-                blocks: self.blocks_size,
+                storage: self.storage_size,
             };
             let Some(event) =
                 self.reader
@@ -145,9 +145,9 @@ impl Resume {
 
             match event {
                 Event::Accepted => {
-                    self.blocks_size = with_blocks(port, |migrated| Ok(migrated.blocks()))?
+                    self.storage_size = with_blocks(port, |migrated| Ok(migrated.blocks()))?
                         .map(|blocks| blocks.saturating_mul(BLOCK_SIZE as u64));
-                    if self.blocks_size.is_some() && buffer.is_empty() {
+                    if self.storage_size.is_some() && buffer.is_empty() {
                         return Err(Reason::BufferTooSmall { size: 0, least: 1 }.into());
                     }
                 }
@@ -196,18 +196,18 @@ impl Resume {
                 })
             })?;
             self.staging = Staging::Adopted;
-            self.blocks_size = None;
+            self.storage_size = None;
         }
         Ok(())
     }
 
     /// Forgets what is staged.
     pub(crate) fn unstage<P: Port>(&mut self, port: &mut P) {
-        if self.staging == Staging::Staged || self.blocks_size.is_some() {
+        if self.staging == Staging::Staged || self.storage_size.is_some() {
             port.unstage();
         }
         self.staging = Staging::None;
-        self.blocks_size = None;
+        self.storage_size = None;
     }
 }
 

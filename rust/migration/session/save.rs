@@ -73,8 +73,8 @@ struct Captured {
     crc: u32,
 }
 
-/// How many records a generation may have before pre-copy offers no more blocks, so that the numbers
-/// suffice for stop-and-copy. At a rate of one chunk in a millisecond that takes weeks.
+/// The number of records of a generation after which pre-copy gives no more blocks, so that the sequence
+/// numbers suffice for stop-and-copy. One chunk a millisecond takes weeks to get there.
 const PRE_COPY_RECORDS: u32 = 1 << 31;
 
 /// A record that is to be given.
@@ -234,7 +234,7 @@ impl Save {
         self.ended = false;
         self.untracked = true;
         self.reinit.due = true;
-        // A failure, which tracking anew should not have, is told when the next chunk is due.
+        // Should tracking anew fail, the next chunk is refused with the reason.
         let _ = self.track_anew(port);
     }
 

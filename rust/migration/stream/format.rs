@@ -2,36 +2,37 @@
 
 //! The format of the stream, version 1.1: records, their order, versions.
 //!
+//! `Documentation/stream.rst` is the specification; it suffices to write another reader or writer.
+//!
 //! # Records
 //!
-//! A stream is a sequence of records. Where a chunk of the migration region begins or ends has no
-//! meaning to the reader, for a chunk may be split again on its way; the writer never lets a record
-//! straddle two chunks. All numbers are little endian. A record is a header and a payload:
+//! A stream is a sequence of records. The borders of chunks have no meaning to the reader, as a chunk may be
+//! split again on its way; the writer never lets a record straddle two chunks. All numbers are little endian.
+//! A record is a header and a payload:
 //!
 //! ```text
 //! 0   u32  magic 0x59525246, which is "FRRY"
 //! 4   u16  type
 //! 6   u16  flags
 //! 8   u32  length of the payload in bytes, 0 to 1 MiB
-//! 12  u32  sequence: how many records came before it in its generation
+//! 12  u32  sequence: the number of records before this one in its generation
 //! 16  u64  argument
 //! 24  u32  CRC-32C of the payload
 //! 28  u32  CRC-32C of bytes 0 to 27
 //! 32       payload
 //! ```
 //!
-//! Flag bit 0, OPTIONAL, lets a reader that does not know the type skip the record; types that are
-//! known do not have it. Other flags do not exist. A record of an unknown type that is not OPTIONAL
-//! is refused.
+//! Flag bit 0, OPTIONAL, lets a reader that does not know the type skip the record. The types below do not
+//! have the flag. There are no other flags. A reader refuses a record of an unknown type without OPTIONAL.
 //!
 //! | type       | argument                          | payload                    |
 //! |------------|-----------------------------------|----------------------------|
 //! | 1 HEADER   | generation, 32 bits               | see below                  |
 //! | 2 RESTART  | generation, 32 bits               | none                       |
-//! | 3 RESEND   | sequence of the first unacknowledged record | none                   |
+//! | 3 RESEND   | sequence of the first unacknowledged record | none             |
 //! | 4 STATE    | offset of the piece in bytes      | a piece of the device state, not empty |
-//! | 5 BLOCK    | offset in the blocks in bytes     | a piece of the blocks, not empty  |
-//! | 6 ZEROES   | offset in the blocks in bytes     | u64 length of a part that is all zeros |
+//! | 5 BLOCK    | offset in the storage in bytes    | a piece of the storage, not empty |
+//! | 6 ZEROES   | offset in the storage in bytes    | u64 length of a part that is all zeros |
 //! | 16 END     | zero                              | totals, see below          |
 //!
 //! HEADER: u16 major version (1), u16 minor version (0 or 1), 16 bytes of device type padded with
@@ -39,29 +40,30 @@
 //! before it, u64 bytes of payload in BLOCK, ZEROES and STATE records since the generation's RESEND
 //! or, if it has none, since its beginning; u32 CRC-32C of the whole device state.
 //!
-//! BLOCK and ZEROES are pieces of the device's blocks, of any length and in any order, and what
-//! comes later counts. The storage begins with zeros in each generation.
+//! The storage of a device is its blocks that migrate. BLOCK and ZEROES are pieces of the storage, of any
+//! length and in any order; a later piece overwrites an earlier one. The storage is all zeros at the
+//! beginning of each generation.
 //!
 //! # Order
 //!
 //! Each save of an open device, and each stop-and-copy after a return to pre-copy, is a generation.
-//! Generations are counted from 1 for as long as the device is open; a save that was given up
-//! before anything of it was read has a number, too. A generation is:
+//! Generations are counted from 1 for as long as the device is open; a save from which nothing was read
+//! has a number, too. A generation is:
 //!
 //! ```text
 //! [RESTART] HEADER [BLOCK | ZEROES]... [RESEND [HEADER] [BLOCK | ZEROES]...] STATE... END
 //! ```
 //!
-//! - RESTART begins every generation but the first of an open, with sequence 0, followed by HEADER
-//!   with the same generation. All that came before is void. It may come after any record, END as
+//! - RESTART begins every generation but the first of an open, with sequence 0. HEADER with the same
+//!   generation follows. RESTART voids all records before it, and may come after any record, END as
 //!   well. Its generation is greater than all before it.
-//! - RESEND tells that the user left pre-copy without having told whether it took the last chunk.
-//!   The argument is the sequence `n` of the first record of that chunk and its own sequence is
-//!   `n + k`, where `k` is the number of records in it. The reader expects `n` if the chunk never
-//!   came, and `n + k` if it came; both are right. What was in the chunk follows again: HEADER, if it
-//!   was, is identical, and the blocks are as they are by then. If the chunk never came and was the
-//!   first, the stream begins with RESEND. There is no RESEND for a chunk that begins with RESTART,
-//!   which has no blocks: a new generation covers it.
+//! - RESEND says that the user left pre-copy with the last chunk unacknowledged. The argument is the
+//!   sequence `n` of the first record of that chunk. The sequence of RESEND is `n + k`, where `k` is the
+//!   number of records of the chunk. The reader expects `n` if the chunk never came, and `n + k` if it came;
+//!   RESEND is right in both cases. The content of the chunk follows again: HEADER, if the chunk had it, is
+//!   identical, and the blocks have their present content. If the chunk never came and was the first, the
+//!   stream begins with RESEND. A chunk that begins with RESTART has no blocks, and a new generation covers
+//!   it instead of RESEND.
 //! - The pieces of STATE come in order and without gaps.
 //! - After END comes nothing, or RESTART.
 //!
@@ -70,11 +72,11 @@
 //! # Versions
 //!
 //! A reader takes every minor version of its major version: a later one may add OPTIONAL records,
-//! and fields at the end of HEADER and END. Other major versions are refused; the headers of
-//! records and the first four bytes of HEADER are the same in all of them.
+//! and fields at the end of HEADER and END. A reader refuses other major versions; the headers of
+//! records and the first four bytes of HEADER are the same in all major versions.
 //!
-//! BLOCK and ZEROES came with 1.1, and are unknown in a stream of version 1.0. That is what a device
-//! without storage gives: a stream has the first version that has all that it needs.
+//! BLOCK and ZEROES came with 1.1, and are unknown in a stream of version 1.0. A device without storage
+//! gives a stream of version 1.0: a stream has the first version that has all that it needs.
 //!
 //! # Refusals
 //!
@@ -90,7 +92,7 @@ pub const HEADER_SIZE: usize = 32;
 /// The most bytes of payload that a record has: 1 MiB.
 pub const PAYLOAD_MAX: u32 = 1 << 20;
 
-/// What every record begins with: "FRRY".
+/// The first four bytes of every record: "FRRY".
 pub const MAGIC: u32 = u32::from_le_bytes(*b"FRRY");
 
 /// Flag: a reader that does not know the type of the record skips it.
@@ -101,15 +103,15 @@ pub const OPTIONAL: u16 = 1 << 0;
 pub enum Kind {
     /// Begins a save: version, type and configuration. The argument is the generation.
     Header,
-    /// Voids what came before. The argument is the generation that begins.
+    /// Voids the records before it. The argument is the generation that begins.
     Restart,
     /// The records from the argument on may not have arrived and follow again.
     Resend,
     /// A piece of the device state. The argument is its offset in bytes.
     State,
-    /// A piece of the device's blocks. The argument is its offset in bytes.
+    /// A piece of the device's storage. The argument is its offset in bytes.
     Block,
-    /// A part of the device's blocks that is all zeros. The argument is its offset in bytes, the
+    /// A part of the device's storage that is all zeros. The argument is its offset in bytes, the
     /// payload its length.
     Zeroes,
     /// Completes a save, with totals.
@@ -158,10 +160,10 @@ impl Kind {
 /// Size of the payload of ZEROES, in bytes.
 pub const ZEROES_SIZE: usize = 8;
 
-/// Major version of the stream. A reader refuses every other.
+/// Major version of the stream. A reader refuses every other major version.
 pub const MAJOR: u16 = 1;
-/// Minor version of the stream. A reader takes every one of its major version. A writer says the
-/// first that has all that it needs.
+/// Minor version of the stream. A reader takes every minor version of its major version. A writer writes the
+/// first minor version that has all the records that it needs.
 pub const MINOR: u16 = 1;
 
 /// The most bytes that a device's configuration has.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What two devices must have in common to migrate from one to the other: the payload of HEADER.
+//! The identity of a device, which is the payload of HEADER: both ends of a migration must have the same.
 
 use super::format::{
     Kind,
@@ -37,7 +37,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// [`Reason::ConfigurationTooLong`] where the device gives more than it may.
+    /// [`Reason::ConfigurationTooLong`].
     pub fn of<P: Port>(port: &P, minor: u16) -> Result<Self, Refusal> {
         const {
             assert!(P::TYPE.is_ascii() && !P::TYPE.is_empty() && P::TYPE.len() <= TYPE_SIZE);
@@ -77,15 +77,15 @@ impl Identity {
         }
     }
 
-    /// Returns the payload that tells this identity.
+    /// Returns the payload of HEADER.
     pub fn payload(&self) -> &[u8] {
         self.payload.get(..self.len).unwrap_or(&self.payload)
     }
 
     /// Checks the payload of a HEADER against this identity and returns the stream's minor version.
     ///
-    /// `payload` is what came, or as much of it as a payload of this version can have, and `len`
-    /// the whole length. Minor versions after this one may have more after the configuration.
+    /// `payload` is the received payload, cut to the longest of this version, and `len` the whole length. Later
+    /// minor versions may have more fields after the configuration.
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ impl Identity {
     }
 }
 
-/// The fields of a payload that have not been looked at.
+/// The fields of a payload that have not been read.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {

@@ -22,16 +22,16 @@ use crate::refusal::{
     Refusal, //
 };
 
-/// How much a device can take.
+/// The most that a device can take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// The most bytes of device state, for which the buffer has the room.
     pub state: usize,
-    /// Size of the device's blocks in bytes, if it has any that migrate and HEADER was accepted.
-    pub blocks: Option<u64>,
+    /// Size of the device's storage in bytes, if it has storage and HEADER was accepted.
+    pub storage: Option<u64>,
 }
 
-/// What may come next.
+/// The records that may come next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// Nothing came yet: HEADER or RESTART, or RESEND where the first chunk was unacknowledged.
@@ -59,7 +59,7 @@ struct Accepted {
     minor: u16,
 }
 
-/// How far a stream is.
+/// The position of a reader in the order of a stream.
 pub(super) struct Order {
     place: Place,
     /// The number that the next record must have.
@@ -104,7 +104,11 @@ impl Order {
         self.state_len
     }
 
-    /// Judges a record by its header: may it come here, and can it be what it says?
+    /// Admits a record by its header: the record may come here, and the device can take it.
+    ///
+    /// # Errors
+    ///
+    /// Why the stream is refused.
     pub(super) fn admit(&self, header: &RecordHeader, limits: Limits) -> Result<Known, Refusal> {
         let minor = self.accepted.map_or(0, |accepted| accepted.minor);
         let kind = Kind::from_number(header.kind).filter(|kind| kind.since() <= minor);
@@ -218,7 +222,7 @@ impl Order {
         }
     }
 
-    /// Returns the generation in the argument, if it comes after those that were seen.
+    /// Returns the generation in the argument, if it is greater than all that were seen.
     fn later_generation(&self, header: &RecordHeader) -> Result<u32, Refusal> {
         match u32::try_from(header.argument) {
             Ok(generation) if generation > self.generation => Ok(generation),
@@ -231,11 +235,11 @@ impl Order {
     }
 
     fn admit_blocks(&self, header: &RecordHeader, limits: Limits) -> Result<(), Refusal> {
-        // The buffer that they go through has the state by then.
+        // Pieces of storage go through the buffer that has the state by then.
         if self.state_len > 0 {
             return Err(header.misplaced());
         }
-        let Some(size) = limits.blocks else {
+        let Some(size) = limits.storage else {
             return Err(Reason::NoMigratedBlocks {
                 sequence: header.sequence,
             }
@@ -292,7 +296,7 @@ impl Order {
         Ok(())
     }
 
-    /// The payload of HEADER is that of a device like this one, with a stream of the minor version `minor`.
+    /// HEADER came, with the identity of this device and the minor version `minor`.
     pub(super) fn accept(&mut self, header: &RecordHeader, minor: u16) -> Result<(), Refusal> {
         if self.generation == 0 {
             self.generation = self.later_generation(header)?;
@@ -316,7 +320,7 @@ impl Order {
         Ok(())
     }
 
-    /// RESEND came.
+    /// RESEND came: the records from the argument on follow again.
     pub(super) fn resend(&mut self, header: &RecordHeader) {
         self.resent = true;
         self.bytes = 0;
@@ -379,7 +383,7 @@ impl Order {
     }
 }
 
-/// Checks that `len` bytes at `offset`, which are at least one, lie in blocks of `size` bytes in all.
+/// Checks that `len` bytes at `offset`, at least one, lie in a storage of `size` bytes.
 pub(super) fn check_within(offset: u64, len: u64, size: u64) -> Result<(), Refusal> {
     match offset.checked_add(len) {
         Some(end) if len > 0 && end <= size => Ok(()),

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Takes a stream in, in pieces of any size.
+//! Reads a stream that comes in pieces of any size.
 //!
 //! Everything in a stream is hostile. Bytes are copied out of the chunk once, and what is checked
 //! is the copy: the header of a record goes to a buffer of its own, a piece of device state
-//! straight to its place in the state buffer, and a piece of blocks through that buffer, which is
+//! straight to its place in the state buffer, and a piece of storage through that buffer, which is
 //! not in use yet, to the staged blocks. A record has no effect on anything else before its
 //! checksum was found right, and lengths are bounded before they are used. Statements 44, 46 and 47
 //! of the protocol.
@@ -41,7 +41,7 @@ use crate::{
 
 pub use super::order::Limits;
 
-/// Bytes of a payload that are passed over at a time.
+/// Bytes of a payload that are skipped at a time.
 const SKIP_SIZE: usize = 64;
 
 /// The part of a chunk that has not been read.
@@ -57,7 +57,7 @@ impl Span {
         Self { offset: 0, len }
     }
 
-    /// Fills `into` as far as the part goes; returns how many bytes that were.
+    /// Fills `into` as far as the part goes, and returns the number of bytes.
     fn read<S: Source + ?Sized>(&mut self, source: &S, into: &mut [u8]) -> usize {
         let len = self.len.min(into.len());
         if let Some(into) = into.get_mut(..len) {
@@ -76,19 +76,18 @@ pub enum Event {
     Accepted,
     /// RESTART came: all that was read before is void.
     Restarted,
-    /// A piece of blocks is at the start of the buffer. Its checksum may still turn out to be
-    /// wrong.
+    /// A piece of storage is at the start of the buffer. Its checksum is not known yet and may be wrong.
     Block {
-        /// Where it belongs, in bytes.
+        /// Offset of the piece in the storage, in bytes.
         offset: u64,
-        /// Its length, in bytes.
+        /// Length of the piece, in bytes.
         len: usize,
     },
-    /// A part of the blocks is all zeros.
+    /// A part of the storage is all zeros.
     Zeroes {
-        /// Where it begins, in bytes.
+        /// Offset of the part in the storage, in bytes.
         offset: u64,
-        /// Its length, in bytes.
+        /// Length of the part, in bytes.
         len: u64,
     },
     /// A save is complete and its totals are right.
@@ -112,7 +111,7 @@ struct Current {
 pub struct Reader {
     order: Order,
     current: Option<Current>,
-    /// A header of a record, as far as it came.
+    /// The header of the next record, as far as it came.
     head: [u8; HEADER_SIZE],
     head_len: usize,
     /// The payload of HEADER, ZEROES or END.
@@ -144,7 +143,7 @@ impl Reader {
     /// Reads on until `span` is used up, or until there is an event that the caller has to act upon before
     /// the rest can be read.
     ///
-    /// `buffer` takes the device state, and before that the pieces of blocks on their way. It has room for
+    /// `buffer` takes the device state, and before that the pieces of storage on their way. It has room for
     /// all of the state.
     /// `identity` is that of the device.
     ///
@@ -203,7 +202,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads the rest of a payload as far as it goes. Returns a piece of blocks that it finds.
+    /// Reads the rest of a payload as far as it goes. Returns a piece of storage that it finds.
     fn read_payload<S: Source + ?Sized>(
         &mut self,
         mut current: Current,
@@ -320,7 +319,7 @@ impl Reader {
         let offset = header.argument;
         let len = u64::from_le_bytes(*len);
 
-        check_within(offset, len, limits.blocks.unwrap_or(0))?;
+        check_within(offset, len, limits.storage.unwrap_or(0))?;
         Ok(Event::Zeroes { offset, len })
     }
 
@@ -335,7 +334,7 @@ impl Reader {
     }
 }
 
-/// Returns how many bytes of a piece of blocks at `offset`, of which `left` are to come, to take at
+/// Returns how many bytes of a piece of storage at `offset`, of which `left` are to come, to take at
 /// once through a buffer of `room` bytes: whole blocks as far as possible.
 fn block_piece(offset: u64, left: usize, room: usize) -> usize {
     let len = left.min(room);

@@ -24,22 +24,22 @@ const COVERED_SIZE: usize = 28;
 /// The header of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecordHeader {
-    /// Number of the type; [`Kind`](super::format::Kind) has those that are known.
+    /// Number of the type; [`Kind`](super::format::Kind) has the known types.
     pub kind: u16,
-    /// Flags, of which [`OPTIONAL`] is the only one.
+    /// Flags; [`OPTIONAL`] is the only one.
     pub flags: u16,
     /// Length of the payload in bytes, 0 to [`PAYLOAD_MAX`].
     pub length: u32,
-    /// How many records came before this one in its generation.
+    /// The number of records before this one in its generation.
     pub sequence: u32,
-    /// What it means depends on the type.
+    /// The argument, whose meaning depends on the type.
     pub argument: u64,
     /// CRC-32C of the payload.
     pub payload_crc: u32,
 }
 
 impl RecordHeader {
-    /// Returns the bytes of the header.
+    /// Returns the header as the stream has it.
     pub fn encode(&self) -> [u8; HEADER_SIZE] {
         let [m0, m1, m2, m3] = MAGIC.to_le_bytes();
         let [k0, k1] = self.kind.to_le_bytes();
@@ -67,8 +67,7 @@ impl RecordHeader {
         bytes
     }
 
-    /// Reads a header. `expected` is the number of the record as the reader counts, for the reason
-    /// of a refusal.
+    /// Reads a header. `expected` is the number of the record as the reader counts; a refusal names it.
     ///
     /// # Errors
     ///
@@ -162,7 +161,7 @@ impl RecordHeader {
     }
 }
 
-/// The payload of END: what the reader must have counted.
+/// The payload of END: the totals that the reader must have counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Totals {
     /// Records of the generation before END.
@@ -178,7 +177,7 @@ impl Totals {
     /// Size in bytes.
     pub const SIZE: usize = 16;
 
-    /// Returns the bytes of the payload.
+    /// Returns the payload as the stream has it.
     pub fn encode(&self) -> [u8; Self::SIZE] {
         let [r0, r1, r2, r3] = self.records.to_le_bytes();
         let [b0, b1, b2, b3, b4, b5, b6, b7] = self.bytes.to_le_bytes();

@@ -63,9 +63,9 @@ impl Source for [u8] {
 pub enum Read {
     /// This many bytes, at least one.
     Bytes(u64),
-    /// Nothing now; the device runs, so there may be something later.
+    /// No bytes now; there may be some later, as the device runs.
     Later,
-    /// Nothing any more.
+    /// No bytes any more.
     Ended,
 }
 

@@ -2,12 +2,11 @@
 
 //! A user's request for a state of protocol v2, arc by arc.
 //!
-//! The kernel's state machine takes a request apart into arcs, each of which the device does or does
-//! not. A request that fails half way must not leave the device in a state that nobody asked for and
-//! in which it does not work: a disk that initiates no DMA looks like one that has hung. So the device
-//! goes back to the state in which the request began. That is possible as long as no session has begun
-//! or ended on the way: the part of a state that was moved cannot be taken back. A device that ran and lost
-//! its session on the way runs again.
+//! The kernel's state machine takes a request apart into arcs, and an arc may fail. A request that fails half
+//! way must not leave the device in a state that the user did not ask for and in which it does not work: a
+//! disk that initiates no DMA looks like one that has hung. So the device goes back to the state in which the
+//! request began. That is possible as long as no session has begun or ended on the way: the part of a state
+//! that was moved cannot be taken back. A device that ran and lost its session on the way runs again.
 
 use super::fsm::{
     arc,
@@ -29,10 +28,10 @@ pub trait Path {
     ///
     /// # Errors
     ///
-    /// There is no way.
+    /// The kernel knows no way.
     fn next(&mut self, from: MigState, to: MigState) -> Result<MigState, Self::Error>;
 
-    /// Prepares the arc from `from` to `to`. Nothing may fail after it but the device.
+    /// Prepares the arc from `from` to `to`: all that may fail on the side of the kernel.
     ///
     /// # Errors
     ///
@@ -50,7 +49,7 @@ pub trait Path {
     fn gave_up(&mut self, from: MigState, reached: MigState, error: &Self::Error);
 }
 
-/// How far a request is.
+/// The progress of a request.
 #[derive(Clone, Copy)]
 struct Progress {
     /// The state in which it began.
@@ -92,8 +91,8 @@ impl Progress {
 ///
 /// # Errors
 ///
-/// Why it does not get there. It is in the state in which it was before; or, if that is not
-/// possible, where [`Path::gave_up`] says.
+/// Why the device does not reach `to`. The device is in the state in which the request began, or, if it cannot
+/// go back, in the state that [`Path::gave_up`] is told.
 pub fn request<P: Port, B: AsMut<[u8]> + AsRef<[u8]>, W: Path>(
     engine: &mut Engine<B>,
     port: &mut P,

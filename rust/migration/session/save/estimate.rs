@@ -36,7 +36,7 @@ const REINIT_BLOCKS_MIN: u64 = 1024;
 /// When there is a new initial part.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Reinit {
-    /// A new generation has begun, of which the user has not been told.
+    /// A new generation has begun since the user asked last.
     pub(super) due: bool,
     /// How many initial parts there were because of what the device wrote.
     count: u32,
@@ -105,8 +105,8 @@ impl Save {
         in_pieces(left, piece_max(room)).saturating_add(end) as u64
     }
 
-    /// Keeps the initial part from growing: whatever the device writes, the user is told from now on of no
-    /// more of it than is left now.
+    /// Keeps the initial part from growing: the user is told from now on of no more than is left now, whatever
+    /// the device writes.
     pub(crate) fn settle_initial<P: Port>(&mut self, port: &mut P) {
         if let Some(blocks) = &mut self.blocks {
             port.with_blocks(|migrated| blocks.settle_initial(migrated));
