@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the tests share: a device that can be made to fail, its storage, memory for the window, a
-//! user of the region, and an encoder and decoder of the stream that owe nothing to those under test.
+//! Helpers of all tests: a device that can be made to fail, its storage, memory for the data section, a
+//! user of both protocols, and an encoder and decoder of the stream that share no code with those under test.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -26,13 +26,13 @@ use vfio_uapi::v1::State;
 use vfio_uapi::v2::MigState;
 use vfio_uapi::Errno;
 
-/// The most state that a [`Unit`] has.
+/// The bound of the state of a [`Unit`], in bytes.
 pub const STATE_SIZE: usize = 6000;
 
 /// Offset of the data section.
 pub const WINDOW_OFFSET: u64 = 4096;
 
-/// The words of the states, spelled out so that they do not come from the code under test.
+/// The words of the states, spelled out so that they are not those of the code under test.
 pub const STOP: u32 = 0b000;
 pub const RUNNING: u32 = 0b001;
 pub const STOP_COPY: u32 = 0b010;
@@ -67,7 +67,7 @@ impl DataSection for Memory {
     }
 }
 
-/// Which calls of a [`Unit`] fail.
+/// The calls of a [`Unit`] that fail.
 #[derive(Clone, Copy, Default, Debug, PartialEq)]
 pub struct Faults {
     pub stop: bool,
@@ -75,7 +75,7 @@ pub struct Faults {
     pub save: bool,
     /// `configuration` gives more than it may.
     pub configuration: bool,
-    /// `save` says that it gave more than it may.
+    /// `save` returns a length above the bound.
     pub excess: bool,
     /// `stage` refuses the state.
     pub stage: bool,
@@ -94,7 +94,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// What a step says that fails.
+    /// Returns the error of a step that fails.
     fn fail<T>(self, errno: Errno) -> Result<T, StepError<Errno>> {
         Err(match self.irreversible {
             true => StepError::Irreversible(errno),
@@ -106,7 +106,7 @@ impl Faults {
 /// The content of a storage: every block that is not all zeros.
 pub type Content = BTreeMap<u64, Vec<u8>>;
 
-/// How often the engine has called methods of a [`Disk`].
+/// Numbers of calls of the methods of a [`Disk`].
 #[derive(Default)]
 pub struct Calls {
     pub take_dirty: usize,
@@ -114,7 +114,7 @@ pub struct Calls {
     pub block: Cell<usize>,
 }
 
-/// Storage of a [`Unit`]. It watches over what the engine does to it.
+/// Storage of a [`Unit`]. It asserts that the engine calls its methods as it may.
 pub struct Disk {
     /// The blocks that were written.
     written: BTreeMap<u64, Box<[u8; BLOCK_SIZE]>>,
@@ -179,7 +179,7 @@ impl Disk {
             .collect()
     }
 
-    /// How many blocks are dirty, empty or not.
+    /// Returns the number of dirty blocks, empty or not.
     pub fn dirty_count(&self) -> u64 {
         let dirty = self.dirty(0);
         dirty.data + dirty.empty
@@ -263,7 +263,7 @@ impl MigratedBlocks for Disk {
     }
 }
 
-/// A device whose state is a string of bytes. It watches over the order of the calls.
+/// A device whose state is a string of bytes. Its port asserts that the engine calls in a valid order.
 pub struct Unit {
     pub live: Vec<u8>,
     pub staged: Option<Vec<u8>>,
@@ -302,13 +302,13 @@ impl Unit {
         }
     }
 
-    /// The storage that it has.
+    /// Returns the storage of a device that has one.
     pub fn disk(&mut self) -> &mut Disk {
         self.disk.as_mut().expect("a device with storage")
     }
 }
 
-/// The engine's way to the device and to who is told of its work.
+/// The port of a [`Unit`], which records the reports of the engine.
 pub struct UnitPort<'a> {
     pub unit: &'a mut Unit,
     pub seen: &'a mut Recorder,
@@ -333,7 +333,7 @@ impl Port for UnitPort<'_> {
         assert!(self.unit.running, "stop of a device that does not run");
         self.unit.calls.push("stop");
         if self.unit.faults.stop {
-            // Half way it does not run any more, and is not stopped either.
+            // Half way the device does not run any more, and is not stopped either.
             self.unit.running = !self.unit.faults.irreversible;
             return self.unit.faults.fail(FAIL_STOP);
         }
@@ -466,7 +466,7 @@ impl Port for UnitPort<'_> {
     }
 }
 
-/// What the port was told.
+/// A report of the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
     State(State, State, Result<(), Errno>),
@@ -605,7 +605,7 @@ impl Rig {
         self.read64(Field::DataSize)
     }
 
-    /// Reads `data_offset`, `data_size` and the data: a chunk that is not acknowledged.
+    /// Reads `data_offset`, `data_size` and the data: an unacknowledged chunk.
     pub fn look(&mut self) -> Vec<u8> {
         assert_eq!(self.offset(), WINDOW_OFFSET, "data_offset");
         let size = self.size() as usize;
@@ -668,7 +668,7 @@ pub fn pattern(len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// What a session answers once its stream was refused with `refusal`.
+/// Returns the answer of a session whose stream was refused with `refusal`.
 pub fn refused_before(refusal: Refusal) -> Refusal {
     let errno = refusal.errno;
     Reason::RefusedBefore { errno }.into()
@@ -682,7 +682,7 @@ pub fn reason<T>(result: Result<T, Refusal>) -> Option<Reason> {
     result.err().map(|refusal| refusal.reason)
 }
 
-/// The stream once more, from its description.
+/// Another implementation of the stream, from its specification.
 pub mod wire {
     use ::crc32c::crc32c as crc;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CRC-32C: vectors that others have published, and agreement with another implementation.
+//! CRC-32C: published vectors, and agreement with another implementation.
 
 use crate::common::pattern;
 use ::crc32c::crc32c as reference;

@@ -43,7 +43,7 @@ fn arrive(word: u32, complete: bool) -> Rig {
     bring(Rig::new(&pattern(100), WINDOW), word, complete)
 }
 
-/// The same of a device with storage.
+/// As [`arrive`], of a device with storage.
 fn arrive_with_storage(word: u32, complete: bool) -> Rig {
     let mut rig = Rig::with_disk(&pattern(100), WINDOW, BLOCKS);
     rig.disk().write(4096, &pattern(6000));
@@ -89,18 +89,18 @@ fn bring(mut rig: Rig, word: u32, complete: bool) -> Rig {
     rig
 }
 
-/// What a write of `device_state` should come to.
+/// The outcome of a write of `device_state`.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     errno: Option<Errno>,
     word: u32,
     running: bool,
-    /// Whether the storage is tracked, if there is one.
+    /// Whether the device has storage that is tracked.
     tracked: bool,
     calls: Vec<&'static str>,
 }
 
-/// The model: bits, and one fault after the other.
+/// The reference model: the bits of the states, and the first fault on the way.
 fn model(word: u32, request: u32, faults: Faults, complete: bool, storage: bool) -> Outcome {
     let old = word & 7;
     let new = request & 7;
@@ -206,7 +206,7 @@ fn each_fault() -> impl Iterator<Item = Faults> {
     })
 }
 
-/// Whatever session the rig is in goes on as if nothing had happened.
+/// Checks that the session of the rig goes on as if nothing had happened.
 fn goes_on(rig: &mut Rig, complete: bool) {
     let live = rig.unit.live.clone();
     let content = |rig: &Rig| rig.unit.disk.as_ref().map(Disk::content);
@@ -276,8 +276,8 @@ fn v1_25_every_state_request_and_fault_comes_to_what_the_model_says() {
     assert_eq!(cases, 7 * 3 * 24 * 32 * 2, "cases checked");
 }
 
-/// A step of real hardware may fail half way: there is no way back, and nothing is called after it but what
-/// forgets the sessions. Adopting may fail, too, and leaves the received state where it was.
+/// A step of real hardware may fail half way: there is no way back, and the engine calls nothing after it but
+/// `unstage`. Adopting may fail, too, and leaves the received state staged.
 #[test]
 fn v1_20_every_step_that_cannot_be_taken_back_is_the_error_state() {
     for state in STATES {
@@ -342,7 +342,7 @@ fn check(word: u32, request: u32, faults: Faults, complete: bool, storage: bool)
     assert_eq!(rig.engine.state().is_running(), expected.running, "{case}");
     assert_eq!(rig.engine.state().bits(), expected.word & 7, "{case}");
 
-    // Valid requests for another state are told as transitions, every refusal as a refusal.
+    // The engine reports valid requests for another state as transitions, every refusal as a refusal.
     let state_of = |bits| {
         let mut states = State::VALID.into_iter().chain([State::Error]);
         states.find(|state| state.bits() == bits).expect("a state")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a user is told there is to be read, against what comes.
+//! The estimates that a user gets, against the bytes that come.
 
 use std::sync::LazyLock;
 
@@ -18,16 +18,16 @@ use vfio_uapi::v2::PrecopyInfo;
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
-/// The size of a record that tells of zeros: its header, and a length.
+/// The size of a ZEROES record: its header, and a length.
 const ZEROES: u64 = 32 + 8;
 
-/// The most blocks of zeros that one such record tells of.
+/// The most blocks of a ZEROES record.
 const ZEROES_MAX: u64 = 256;
 
 /// The most headers and payload of a stream besides its blocks: RESTART and HEADER.
 const OPENING: u64 = 32 + 32 + 86;
 
-/// Fewer dirty blocks than these do not make pre-copy begin anew.
+/// The fewest dirty blocks that make pre-copy begin anew.
 const REINIT_MIN: u64 = 1024;
 
 fn fill(rig: &mut Rig, index: u64) {
@@ -38,7 +38,7 @@ fn fill(rig: &mut Rig, index: u64) {
     rig.disk().write(index * BLOCK, &bytes);
 }
 
-/// A device with `blocks` blocks, of which those in `written` have something in them.
+/// A device with `blocks` blocks; those in `written` have content.
 fn source(window: usize, blocks: u64, written: impl IntoIterator<Item = u64>) -> Rig {
     let mut rig = Rig::with_disk(&pattern(100), window, blocks);
     for index in written {
@@ -47,14 +47,14 @@ fn source(window: usize, blocks: u64, written: impl IntoIterator<Item = u64>) ->
     rig
 }
 
-/// A user of a data file, as the kernel serves it: what the file takes from the device at once is its
-/// window, and the user reads that in pieces of its own.
+/// A user of a data file, as the kernel serves it: the file takes a buffer of `window` bytes from the device at
+/// once, and the user reads that in smaller pieces.
 struct File {
     rig: Rig,
     window: usize,
     /// Whether the user has opted in to new initial parts.
     opted_in: bool,
-    /// What was read.
+    /// Bytes that were read.
     read: u64,
 }
 
@@ -81,7 +81,7 @@ impl File {
             .expect("in pre-copy")
     }
 
-    /// Reads up to `most` bytes. Returns whether there were any.
+    /// Reads up to `most` bytes. Returns whether any came.
     fn read(&mut self, most: u64) -> bool {
         let rig = &mut self.rig;
         let mut left = most;
@@ -106,7 +106,7 @@ impl File {
         left < most
     }
 
-    /// Reads all that there is.
+    /// Reads until no more bytes come.
     fn read_all(&mut self) {
         while self.read(1 << 20) {}
     }
@@ -125,7 +125,7 @@ fn empty_blocks_count_as_what_is_sent_of_them() {
     let mut rig = source(1 << 16, blocks, (0..blocks).step_by(25));
     rig.go(&[PRE_COPY]);
     rig.drain();
-    // One run of 4,000 blocks that had something in them, alone; and 100 that adjoin.
+    // One run of 4,000 blocks that had content, alone; and 100 that adjoin.
     for index in 0..blocks {
         rig.disk().discard(index);
     }
@@ -157,7 +157,7 @@ fn empty_blocks_count_as_what_is_sent_of_them() {
 fn a_run_of_empty_blocks_that_is_begun_in_its_middle_takes_one_record_more() {
     let mut rig = source(1 << 16, 100, 0..100);
     rig.go(&[PRE_COPY]);
-    // To the middle, and no further.
+    // To the middle, and not further.
     while rig.disk().dirty_count() > 50 {
         rig.look();
         rig.pending();
@@ -178,7 +178,7 @@ fn pre_copy_converges_though_the_device_trims_all_the_time() {
     let mut file = File::new(source(4096, blocks, 0..blocks), 1 << 16);
     file.read_all();
     for round in 0..50 {
-        // A fifth of it, trimmed; some of it is written, and a bit of that stays.
+        // A fifth of the storage is trimmed, a part of that written, and a part of what was written stays.
         let first = round * 397 % blocks;
         for index in (first..first + blocks / 5).map(|index| index % blocks) {
             file.rig.disk().discard(index);
@@ -246,7 +246,7 @@ fn a_new_initial_part_is_told_once_to_who_has_opted_in() {
         assert!(!again.reinit, "{again:?}: told once");
         assert_eq!((again.initial_bytes, again.dirty_bytes), expected);
         if opted_in {
-            // It is relative to the new part.
+            // The estimate is of the new initial part.
             fill(&mut file.rig, 4600);
             let info = file.info();
             assert_eq!(info.dirty_bytes, price(1 << 16), "{info:?}");
@@ -263,7 +263,7 @@ fn there_is_no_new_initial_part_where_that_is_not_worth_while() {
         (0..blocks).for_each(|index| fill(&mut file.rig, index));
         file.info().reinit
     };
-    // Too little, though all of it and more.
+    // Too few blocks, though all of the storage and more.
     for (blocks, expected) in [(REINIT_MIN - 1, false), (REINIT_MIN, true)] {
         let mut file = File::new(source(4096, 5000, 0..10), 1 << 16);
         file.opted_in = true;
@@ -275,7 +275,7 @@ fn there_is_no_new_initial_part_where_that_is_not_worth_while() {
         );
     }
 
-    // Not where the user relies on what it was told.
+    // Not where the user relies on the answer that it got.
     let mut file = File::new(source(4096, 5000, 0..5000), 1 << 16);
     file.opted_in = true;
     file.read_all();
@@ -285,7 +285,7 @@ fn there_is_no_new_initial_part_where_that_is_not_worth_while() {
     assert!(file.read(1), "the user goes on reading");
     assert!(file.info().reinit, "it was told of much, and has read");
 
-    // An attempt to read is enough, if there is nothing.
+    // An attempt to read is enough, if no bytes are left.
     let mut file = File::new(source(4096, 5000, 0..5000), 1 << 16);
     file.opted_in = true;
     file.read_all();
@@ -311,14 +311,14 @@ fn there_is_no_new_initial_part_where_that_is_not_worth_while() {
     };
     assert!(begins, "it is read, and more than half of it is written");
 
-    // Blocks that were emptied are nothing to be sent.
+    // Blocks that were emptied have no content to send.
     let mut file = File::new(source(4096, 5000, 0..5000), 1 << 16);
     file.opted_in = true;
     file.read_all();
     (0..5000).for_each(|index| file.rig.disk().discard(index));
     assert!(!file.info().reinit, "it is empty");
 
-    // Not while the device is in P2P: it is about to be stopped.
+    // Not while the device is in P2P: the user is about to stop it.
     let mut file = File::new(source(4096, 5000, 0..5000), 1 << 16);
     file.opted_in = true;
     file.read_all();
@@ -336,7 +336,7 @@ fn new_initial_parts_come_to_an_end_however_busy_the_device_is() {
     file.opted_in = true;
     let mut parts = 0;
     for _ in 0..20 {
-        // All of it, each time that it has been read.
+        // The whole storage, each time that it has been read.
         file.read_all();
         (0..2000).for_each(|index| fill(&mut file.rig, index));
         parts += u32::from(file.info().reinit);
@@ -344,7 +344,7 @@ fn new_initial_parts_come_to_an_end_however_busy_the_device_is() {
     assert_eq!(parts, 3, "new initial parts");
     assert_eq!(file.info().initial_bytes, 0);
 
-    // The next session has its own.
+    // The next session has initial parts of its own.
     file.arc(MigState::Running);
     file.arc(MigState::PreCopy);
     assert!(!file.info().reinit, "the first part of a session");
@@ -390,7 +390,7 @@ fn what_waits_in_the_file_is_of_the_new_initial_part() {
     let waiting = file.rig.file.unread();
     let info = file.info();
     assert!(info.reinit, "{info:?}");
-    // A part of a block besides.
+    // A part of a block as well.
     let expected = waiting + blocks * price(1 << 16);
     assert!(
         (expected..expected + price(1 << 16)).contains(&info.initial_bytes),
@@ -399,7 +399,7 @@ fn what_waits_in_the_file_is_of_the_new_initial_part() {
     assert_eq!(info.dirty_bytes, 0);
 }
 
-/// What happens to the storage.
+/// An event of the storage.
 #[derive(Clone, Debug)]
 enum Act {
     Write { first: u64, count: u64 },
@@ -521,7 +521,7 @@ proptest! {
             prop_assert!(!info.reinit, "nobody has opted in");
             last = info.initial_bytes;
         }
-        // It is read to the end though all of it is written all the time.
+        // The initial part is read to its end though all of the storage is written all the time.
         let most = price(window) * written.len() as u64 + OPENING;
         let mut read = 0;
         while last > 0 {

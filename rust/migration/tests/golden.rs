@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The stream as it was released: what the writer gives and what the reader takes, byte for byte.
+//! The released streams: the writer gives them and the reader takes them, byte for byte.
 //!
 //! A file in `golden/` never changes once its version is released. Every later reader takes it.
 
@@ -55,7 +55,7 @@ fn the_writer_gives_stream_1_0() {
 #[test]
 fn the_reader_takes_stream_1_0() {
     let stream = bytes(STREAM_1_0);
-    // The first save by itself, the same without the chunk in doubt, and all of it.
+    // The first save by itself, the same without the unacknowledged chunk, and the whole stream.
     let records = wire::parse(&stream);
     let cases = [
         (0, 5, 40),
@@ -122,7 +122,7 @@ fn the_reader_takes_stream_1_1() {
     let records = wire::parse(&stream);
     let first = content(&[(1, 0xb1), (6, 0xa6)]);
     let last = content(&[(6, 0xa6)]);
-    // The first save, the same without the chunk in doubt, the second after either or after a part
+    // The first save, the same without the unacknowledged chunk, the second after either or after a part
     // of the first, and the second by itself.
     let cases = [
         (0..13, 0..0, 40, &first),

@@ -20,7 +20,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use vfio_uapi::Errno;
 
-/// What a user does.
+/// An access of a user.
 #[derive(Clone, Debug)]
 enum Access {
     Read {
@@ -35,7 +35,7 @@ enum Access {
     State {
         word: u32,
     },
-    /// Stores to the window, which may be mapped.
+    /// Stores to the data section, which may be mapped.
     Scribble {
         offset: usize,
         bytes: Vec<u8>,
@@ -72,7 +72,7 @@ fn access() -> impl Strategy<Value = Access> {
     ]
 }
 
-/// A save as the model has it.
+/// A save in the model.
 struct Saving {
     generation: u64,
     /// The number of the next record that is queued.
@@ -133,7 +133,7 @@ impl Saving {
     }
 }
 
-/// A resume as the model has it.
+/// A resume in the model.
 #[derive(Default)]
 struct Taking {
     received: Vec<u8>,
@@ -157,7 +157,7 @@ impl Model {
         self.word & 7
     }
 
-    /// Whether a reader that has got `received` has to refuse it by now.
+    /// Returns whether a reader that has `received` has to refuse the stream by now.
     fn must_refuse(&self, received: &[u8]) -> bool {
         let mut at = 0;
         for record in wire::parse(&self.good) {

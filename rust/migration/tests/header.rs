@@ -20,7 +20,7 @@ use vfio_uapi::v1::Field;
 use vfio_uapi::v1::State;
 use vfio_uapi::Errno;
 
-/// The header as the ABI has it: offset, width, name.
+/// The header of the ABI: offset, width, name.
 const ABI: [(u64, usize, &str); 5] = [
     (0, 4, "device_state"),
     (4, 4, "reserved"),
@@ -278,7 +278,7 @@ fn v1_37_only_pending_after_data_offset_consumes() {
         chunks.push(rig.look());
     }
 
-    // Accesses (P: pending_bytes, O: data_offset, S: data_size) and how many chunks they consume.
+    // Accesses (P: pending_bytes, O: data_offset, S: data_size) and the number of chunks that they consume.
     let sequences = [
         ("PPPOSP", 1),
         ("POSOSOSP", 1),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Streams that must be refused, and what must be left of them: nothing.
+//! Streams that must be refused, and leave no trace.
 
 use crate::common::errno;
 use crate::common::pattern;
@@ -20,7 +20,7 @@ use vfio_uapi::Errno;
 
 const WINDOW: usize = 512;
 
-/// What the device has before a stream comes.
+/// The state of the device before a stream comes.
 const BEFORE: &[u8] = b"what was there";
 
 /// Gives `stream` to a new device and leaves RESUMING; returns the device and the first refusal.
@@ -31,8 +31,8 @@ fn give(stream: &[u8], size: usize) -> (Rig, Result<(), Refusal>) {
     (rig, result)
 }
 
-/// The stream is refused with `expected`, the live device is as it was, and after a reset a good
-/// stream is taken.
+/// Checks that the stream is refused, that the live device is as before, and that after a reset the device
+/// takes a good stream. Returns the refusal.
 fn refused(stream: &[u8], size: usize, case: &str) -> Refusal {
     let (mut rig, result) = give(stream, size);
     let refusal = result.expect_err(case);
@@ -48,9 +48,9 @@ fn refused(stream: &[u8], size: usize, case: &str) -> Refusal {
     assert_eq!(refusals.count(), 1, "{case}: how often the refusal is told");
 
     if refusal.errno != Errno::ENODATA {
-        // The session is poisoned: nothing more is looked at, good or not.
+        // The session is poisoned: it takes no more data, good or not.
         let good = stream_of(&pattern(10), WINDOW);
-        // Nor is the reason told again, which whoever limits the rate of lines would have to drop.
+        // Nor is the reason reported again, as its line would use up the rate of the log.
         let before = Err(refused_before(refusal));
         assert_eq!(rig.give(&good, WINDOW), before, "{case}: more data");
         assert_eq!(rig.set(RUNNING), before, "{case}: leaving RESUMING");
@@ -112,7 +112,7 @@ fn v1_46_every_truncation_is_refused() {
         let records = wire::parse(&stream);
         let ends = records.iter().filter(|record| record.kind == wire::END);
         let saves = ends.count();
-        // Where a stream of two saves is cut between them, the first is complete by itself.
+        // A stream of two saves that is cut between them is complete: the first save.
         let first_save = records
             .split_inclusive(|record| record.kind == wire::END)
             .map(|save| wire::encode(save).len())
@@ -176,8 +176,8 @@ fn v1_46_every_record_lost_doubled_or_swapped_is_refused() {
             let mut lost = records.clone();
             lost.remove(at);
             let case = format!("{shape}, record {at} lost");
-            // A RESEND may come without the chunk that it is in doubt about, and a RESTART without
-            // what it voids.
+            // A RESEND may come without the unacknowledged chunk, and a RESTART without the records
+            // that it voids.
             let covered = matches!((shape, at), ("a resend", 0) | ("a restart", 0..=2));
             if !covered {
                 let expected = if at + 1 == records.len() {
@@ -200,7 +200,7 @@ fn v1_46_every_record_lost_doubled_or_swapped_is_refused() {
     }
 }
 
-/// A good stream, of which `change` is made something else, with right checksums.
+/// A good stream that `change` has changed, with right checksums.
 fn changed(change: impl FnOnce(&mut Vec<Record>)) -> Vec<u8> {
     let mut records = wire::generation(1, &pattern(100), 60);
     change(&mut records);
@@ -266,7 +266,7 @@ fn v1_46_another_configuration_is_refused() {
 fn v1_46_another_major_version_is_refused() {
     for major in [0, 2, 3, 0xffff] {
         for minor in [0, 1] {
-            // Whatever a newer version has after its number.
+            // The fields of a newer version after its number.
             for rest in [&b""[..], b"a different header", &[0xff; 300]] {
                 let mut header = Vec::new();
                 header.extend(u16::to_le_bytes(major));
@@ -385,7 +385,7 @@ fn v1_46_flags_that_do_not_exist_are_refused() {
 
 #[test]
 fn v1_46_lengths_are_bounded_before_they_are_used() {
-    // A payload that is longer than any may be, of every type and of unknown ones.
+    // A payload that is longer than the maximum, of every type and of unknown ones.
     for kind in [1, 2, 3, 4, 16, 77] {
         for length in [(1 << 20) + 1, 1 << 31, u32::MAX] {
             for flags in [0, 1] {
@@ -727,7 +727,7 @@ fn v1_45_zero_is_accepted_after_a_refusal_too() {
 #[test]
 fn v1_46_a_resend_that_fits_neither_case_is_refused() {
     let header = Record::new(wire::HEADER, 0, 1, &wire::unit_header());
-    // Sequence and argument of the RESEND that follows on record 0.
+    // Sequence and argument of the RESEND after record 0.
     for (sequence, first) in [(3, 2), (2, 0), (0, 0), (1, 1), (1, 1 << 32), (5, 3)] {
         let records = [
             header.clone(),
@@ -737,7 +737,7 @@ fn v1_46_a_resend_that_fits_neither_case_is_refused() {
             matches!(reason, Reason::Sequence { .. } | Reason::Argument { .. })
         });
     }
-    // And of one that comes first.
+    // And of a RESEND that comes first.
     for (sequence, first) in [(2, 1), (0, 0), (1, 5)] {
         let records = [Record::new(wire::RESEND, sequence, first, b"")];
         refused_as(&wire::encode(&records), Errno::EBADMSG, |reason| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Storage that moves block by block while the device runs.
+//! Storage that migrates block by block while the device runs.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ use vfio_uapi::Errno;
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
-/// A device with `blocks` blocks, of which those in `written` have something in them.
+/// A device with `blocks` blocks; those in `written` have content.
 fn source(window: usize, blocks: u64, written: impl IntoIterator<Item = u64>) -> Rig {
     let mut rig = Rig::with_disk(&pattern(100), window, blocks);
     for index in written {
@@ -50,14 +50,14 @@ fn source(window: usize, blocks: u64, written: impl IntoIterator<Item = u64>) ->
     rig
 }
 
-/// Writes a block full of bytes that tell it from the others.
+/// Writes a block whose content is unlike that of all others.
 fn fill(rig: &mut Rig, index: u64) {
     let mut bytes = pattern(BLOCK_SIZE);
     bytes[..8].copy_from_slice(&(index + 1).to_le_bytes());
     rig.disk().write(index * BLOCK, &bytes);
 }
 
-/// Gives `stream` to a new device and returns what is in its storage then.
+/// Gives `stream` to a new device and returns the content of its storage.
 fn arrives(stream: &[u8], window: usize, blocks: u64) -> Content {
     let mut rig = Rig::with_disk(b"what was there", window, blocks);
     rig.disk().write(0, b"what was there");
@@ -68,7 +68,7 @@ fn arrives(stream: &[u8], window: usize, blocks: u64) -> Content {
     rig.disk().content()
 }
 
-/// What the records are, with their arguments where those are offsets in the storage.
+/// Returns the types of the records, with the arguments that are offsets in the storage.
 fn outline(stream: &[u8]) -> Vec<(u16, u64, usize)> {
     let records = wire::parse(stream).into_iter();
     let outline = records.map(|record| match record.kind {
@@ -82,7 +82,7 @@ fn outline(stream: &[u8]) -> Vec<(u16, u64, usize)> {
     outline.collect()
 }
 
-/// The same of the blocks only.
+/// As above, of BLOCK and ZEROES only.
 fn blocks_of(stream: &[u8]) -> Vec<(u16, u64, usize)> {
     let mut outline = outline(stream);
     outline.retain(|(kind, ..)| matches!(*kind, wire::BLOCK | wire::ZEROES));
@@ -153,7 +153,7 @@ fn pre_copy_has_more_when_the_device_writes_after_nothing_was_pending() {
 fn blocks_that_were_never_written_are_not_sent() {
     let mut rig = source(1 << 16, 1 << 40, [7, (1 << 33) + 5]);
     rig.unit.disk = None;
-    // Too many for the disk of the tests to track: the engine is not to go through them.
+    // Too many for the disk of the tests to track: the engine must not go through them.
     rig.unit.disk = Some(crate::common::Disk::new(1 << 24));
     fill(&mut rig, 7);
     fill(&mut rig, (1 << 24) - 1);
@@ -264,7 +264,7 @@ fn a_chunk_is_as_full_as_the_window_allows() {
 
 #[test]
 fn a_block_that_is_cut_and_written_in_between_arrives_as_it_is_at_the_end() {
-    // Which chunks of the cut block are followed by a write, and to what.
+    // The chunks of the cut block that a write follows, and the block that is written.
     for write in 0..4 {
         for zero in [false, true] {
             let mut rig = source(1024, 3, [1]);
@@ -310,7 +310,7 @@ fn a_block_that_is_cut_goes_on_in_stop_and_copy() {
 
 #[test]
 fn v1_38_what_a_chunk_in_doubt_has_is_sent_again_and_nothing_else() {
-    // Chunks taken before the one in doubt, so that it begins with HEADER, or not.
+    // Chunks taken before the unacknowledged one, so that it begins with HEADER, or not.
     for before in 0..6 {
         for taken in [false, true] {
             let mut rig = source(3 * BLOCK_SIZE, 60, (0..20).chain((20..60).step_by(3)));
@@ -348,7 +348,7 @@ fn v1_38_what_a_chunk_in_doubt_has_is_sent_again_and_nothing_else() {
 
 #[test]
 fn v1_38_a_chunk_in_doubt_with_as_many_runs_as_can_be_noted() {
-    // More runs of zeros than there is room for notes about.
+    // More runs of zeros than the notes have room for.
     let blocks = 3000;
     for taken in [false, true] {
         let mut rig = source(1 << 16, blocks, []);
@@ -402,7 +402,7 @@ fn v1_47_a_chunk_with_restart_has_no_blocks() {
     );
     assert!(rig.pending() > 5 * BLOCK, "v1_40: the blocks are pending");
 
-    // Were it in doubt, a new generation would cover it, and none of the blocks be lost.
+    // Were the chunk unacknowledged, a new generation would cover it, and no block be lost.
     let mut rig = source(1 << 16, 5, 0..5);
     rig.go(&[PRE_COPY, RUNNING, PRE_COPY]);
     rig.look();
@@ -605,7 +605,7 @@ fn an_empty_storage_replaces_what_is_there() {
     assert_eq!(arrives(&stream, 4096, 5), Content::new());
 }
 
-/// The stream of a storage with something in it, and its content.
+/// The stream of a storage with content, and that content.
 fn stream_of_storage() -> (Vec<u8>, Content) {
     let mut rig = source(4096, 9, [2, 3]);
     rig.disk().write(5 * BLOCK, &[0]);
@@ -698,7 +698,7 @@ fn a_storage_that_fails_refuses_the_stream() {
     assert!(rig.unit.staged_disk.is_none(), "a staged storage is left");
 }
 
-/// Records of a good stream of version 1.1, of which `change` makes something else.
+/// Records of a good stream of version 1.1 that `change` has changed.
 fn changed(change: impl FnOnce(&mut Vec<Record>)) -> Vec<u8> {
     let mut records = vec![
         Record::new(
@@ -730,7 +730,7 @@ fn changed(change: impl FnOnce(&mut Vec<Record>)) -> Vec<u8> {
     wire::encode(&records)
 }
 
-/// The stream is refused at `data_size`, nothing of it is left, and the device works on.
+/// Checks that the stream is refused at `data_size`, that nothing of it stays, and that the device works on.
 #[track_caller]
 fn refused_as(rig: &mut Rig, stream: &[u8], expected: Errno, check: impl FnOnce(&Reason) -> bool) {
     let before = rig.unit.disk.as_ref().map(|disk| disk.content());
@@ -769,7 +769,7 @@ fn the_unchanged_stream_is_taken() {
     content.insert(1, bytes[..BLOCK_SIZE].to_vec());
     content.insert(2, bytes[BLOCK_SIZE..].to_vec());
     assert_eq!(arrives(&changed(|_| {}), 4096, 9), content);
-    // The storage ends where the zeros do.
+    // The zeros end at the end of the storage.
     assert_eq!(arrives(&changed(|_| {}), 1000, 4), content);
 }
 
@@ -1113,7 +1113,7 @@ impl Port for Stateless {
     }
 }
 
-/// Sends the storage of one such device to another, with buffers of this size in bytes.
+/// Moves the storage of one [`Stateless`] to another, with state buffers of these sizes in bytes.
 fn send_stateless(source_buffer: usize, destination_buffer: usize) -> Result<(), Refusal> {
     const WINDOW: usize = 1000;
     let region = || {
@@ -1169,17 +1169,17 @@ fn a_storage_moves_through_a_buffer_of_any_size_but_none() {
     assert_eq!(reason(send_stateless(0, 0)), Some(expected));
 }
 
-/// What happens on the way.
+/// An event on the way.
 #[derive(Clone, Debug)]
 enum Act {
     Go {
         word: u32,
     },
-    /// Takes a chunk; `told` if `pending_bytes` is read afterwards.
+    /// Takes a chunk; `told`: reads `pending_bytes` afterwards.
     Take {
         told: bool,
     },
-    /// Looks at a chunk and leaves for stop-and-copy without it.
+    /// Presents a chunk and enters stop-and-copy without taking it.
     Drop,
     Write {
         offset: u64,
@@ -1254,7 +1254,7 @@ proptest! {
                     }
                 }
                 Act::Fail { word } => {
-                    // Not so that it breaks: a device that was stopped can be started again.
+                    // A device that was stopped can be started again, so that it does not break.
                     let before = source.word();
                     source.unit.faults.save = true;
                     source.unit.faults.start = before & RUNNING == 0;
@@ -1321,7 +1321,7 @@ proptest! {
     }
 }
 
-/// Counts dirty blocks, which are empty or not.
+/// Counts dirty blocks, empty and not empty.
 fn count(set: &BTreeMap<u64, bool>, from: u64) -> Dirty {
     let mut dirty = Dirty::default();
     let mut before = None;

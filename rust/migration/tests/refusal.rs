@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a refusal says to a user and to a person who reads the log.
+//! Error numbers and texts of all refusals.
 
 use migration::transition::Step;
 use migration::Reason;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Requests for a state of protocol v2 that take several arcs, of which one fails.
+//! Requests for a state of protocol v2 that take several arcs, where one arc fails.
 
 use crate::common::Faults;
 use crate::common::Rig;
@@ -16,7 +16,7 @@ use vfio_uapi::v2::MigState;
 use vfio_uapi::v2::MigState::*;
 use vfio_uapi::Errno;
 
-/// The way that the kernel knows, from the comment of `vfio_mig_get_next_state()`.
+/// The next state on the way, from the comment of `vfio_mig_get_next_state()`.
 fn next_of(from: MigState, to: MigState) -> Option<MigState> {
     let next = match (from, to) {
         (Error, _) | (_, Error) | (StopCopy, PreCopy | PreCopyP2p) => return None,
@@ -45,7 +45,7 @@ enum Why {
     Device(Errno),
 }
 
-/// Who passes requests on.
+/// The kernel, which passes requests on.
 #[derive(Default)]
 struct Kernel {
     /// There is no memory for a data file.
@@ -53,9 +53,9 @@ struct Kernel {
     /// The arcs that were done.
     arcs: Vec<(MigState, MigState)>,
     prepared: Option<(MigState, MigState)>,
-    /// Whether there is a session.
+    /// Whether a session is open.
     session: bool,
-    /// Where the request began, and where it has left the device.
+    /// The state in which the request began, the one that it has left the device in, and why.
     gave_up: Option<(MigState, MigState, Why)>,
 }
 
@@ -158,8 +158,8 @@ fn a_stop_that_fails_leaves_the_device_as_it_was() {
     }
 }
 
-/// Where a request that fails has to leave the device: where it began if it can go back there, and no
-/// session has begun or ended on the way to `reached`; running if it ran and its session has ended.
+/// Returns the state in which a failed request has to leave the device: `from` if no session has begun or ended
+/// on the way to `reached` and the device can go back; running if it ran and its session has ended.
 fn expected(from: MigState, reached: MigState, session: bool, faults: Faults) -> MigState {
     let home = match (session, from) {
         (false, _) => from,
@@ -205,7 +205,7 @@ fn whatever_fails_on_the_way_the_device_goes_back_or_stays() {
             let mut rig = rig_in(from, &stream);
             rig.unit.faults = faults;
 
-            // How far it gets.
+            // The state that the request reaches.
             let mut reached = from;
             let mut session = false;
             let mut breaks = false;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Streams that go from a source to a destination: any windows, any chunks, restarts, and chunks
-//! of which nobody knows whether they were taken.
+//! Streams that go from a source to a destination: any data sections, any chunks, restarts, and
+//! unacknowledged chunks.
 
 use crate::common::errno;
 use crate::common::pattern;
@@ -116,7 +116,7 @@ fn v1_38_a_chunk_that_was_taken_is_not_sent_again() {
 fn v1_38_a_chunk_in_doubt_that_begins_with_a_restart_is_covered_by_another() {
     for taken in [false, true] {
         let mut source = Rig::new(&pattern(500), 512);
-        // A save that is given up after HEADER.
+        // A save that ends after HEADER.
         source.go(&[PRE_COPY]);
         let mut stream = source.drain();
         source.go(&[RUNNING, PRE_COPY]);
@@ -152,7 +152,7 @@ fn v1_38_an_unread_header_is_still_to_come_in_stop_and_copy() {
 
 #[test]
 fn v1_47_stop_and_cont_during_pre_copy_restarts_the_stream() {
-    // How many chunks of the first stop-and-copy are taken before the device runs on.
+    // The number of chunks of the first stop-and-copy that are taken before the device runs on.
     for chunks in 0..=4 {
         let mut source = Rig::new(&pattern(2000), 1024);
         source.go(&[PRE_COPY]);
@@ -278,19 +278,19 @@ fn a_device_migrates_there_and_back() {
     }
 }
 
-/// What a user does on the way; each may find the device in any state.
+/// A step of a user on the way; it may find the device in any state.
 #[derive(Clone, Debug)]
 enum Act {
     Go {
         word: u32,
     },
-    /// Takes a chunk; `told` if `pending_bytes` is read afterwards.
+    /// Takes a chunk; `told`: reads `pending_bytes` afterwards.
     Take {
         told: bool,
     },
-    /// Looks at a chunk and drops it; then `pending_bytes` is not read.
+    /// Presents a chunk and drops it, without reading `pending_bytes`.
     Drop,
-    /// The device does something.
+    /// The device changes its state.
     Live {
         len: usize,
     },
@@ -318,7 +318,7 @@ proptest! {
     ) {
         let mut source = Rig::new(&pattern(1000), source_window);
         let mut stream = Vec::new();
-        // A chunk that was looked at and dropped is unacknowledged only until the user looks again.
+        // A presented chunk that was dropped is unacknowledged until it is presented again.
         for act in acts {
             match act {
                 Act::Go { word } => source.go(&[word]),
@@ -331,7 +331,7 @@ proptest! {
                     }
                 }
                 Act::Drop => {
-                    // Dropped for good: the user leaves for another saving state at once.
+                    // The chunk is dropped for good: the user enters another saving state at once.
                     if source.word() == PRE_COPY && source.pending() > 0 {
                         source.look();
                         source.go(&[STOP_COPY]);

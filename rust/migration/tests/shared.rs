@@ -25,10 +25,9 @@ use migration::{
 };
 use vfio_uapi::Errno;
 
-/// What a check returns: nothing, or what was expected.
+/// The result of a check: an error says what was expected.
 pub(crate) type Outcome = Result<(), &'static str>;
 
-/// A check.
 pub(crate) type Check = fn() -> Outcome;
 
 /// All checks with their names.
@@ -87,7 +86,7 @@ const WINDOW_SIZE: usize = 256;
 /// Room for two saves.
 const STREAM_SIZE: usize = 512;
 
-/// The window.
+/// The data section.
 struct Memory([u8; WINDOW_SIZE]);
 
 impl Sink for Memory {
@@ -119,14 +118,14 @@ impl DataSection for Memory {
 /// Blocks of a storage.
 const BLOCKS: usize = 8;
 
-/// What a block that is not all zeros is full of, one or the other.
+/// The two bytes that a block that is not all zeros may be full of.
 const FILLS: [u8; 2] = [0xa1, 0xb2];
 static BLOCKS_FULL: [[u8; BLOCK_SIZE]; 2] = [[FILLS[0]; BLOCK_SIZE], [FILLS[1]; BLOCK_SIZE]];
 
 /// A storage each of whose blocks is full of one byte.
 struct Disk {
     fills: [u8; BLOCKS],
-    /// How much of a block came.
+    /// Bytes of a block that came.
     done: usize,
     dirty: Option<DirtyBlocks<[u64; 2]>>,
 }
@@ -192,7 +191,7 @@ impl MigratedBlocks for Disk {
         BLOCKS_FULL.get(full)
     }
 
-    /// Takes what such a storage gives: one byte over and over, a block from its beginning on.
+    /// Takes the content of another such storage: one byte over and over, each block from its beginning on.
     fn put(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
         for (at, byte) in (offset..).zip(bytes) {
             let block = usize::try_from(at).unwrap_or(usize::MAX) / BLOCK_SIZE;
@@ -371,7 +370,7 @@ impl Rig {
         }
     }
 
-    /// The same with a storage of which the blocks in `full` are written.
+    /// As [`new`](Self::new), with a storage whose blocks in `full` are written.
     fn with_disk(first: u8, full: &[usize]) -> Self {
         let mut disk = Disk::new();
         for index in full {
@@ -393,8 +392,8 @@ impl Rig {
         disk.map_or([0; BLOCKS], |disk| disk.fills)
     }
 
-    /// Takes chunks until nothing is pending, each straight to `destination`. Returns how many bytes
-    /// that were.
+    /// Takes chunks until nothing is pending, each straight to `destination`. Returns the number of
+    /// bytes.
     fn drain_to(&mut self, destination: &mut Rig) -> Result<usize, &'static str> {
         let mut bytes: usize = 0;
         while self.pending()? > 0 {
@@ -789,7 +788,7 @@ fn v1_36_chunk_stays() -> Outcome {
 }
 
 fn v1_37_what_consumes() -> Outcome {
-    // Accesses, and whether they consume the one chunk that there is.
+    // Accesses, and whether they consume the one pending chunk.
     for (accesses, consumes) in [
         (&b"PPPOSP"[..], true),
         (b"POSOSOSP", true),
@@ -833,7 +832,8 @@ fn v1_38_chunk_in_doubt() -> Outcome {
 }
 
 fn v1_38_blocks_in_doubt() -> Outcome {
-    // Blocks are cut, as no window of the tests holds one. Which of the chunks is in doubt.
+    // The number of chunks before the unacknowledged one. Blocks are cut, as no data section of these tests
+    // holds a whole block.
     for unacknowledged in 0..24 {
         for taken in [false, true] {
             let mut source = Rig::with_disk(3, &[1]);

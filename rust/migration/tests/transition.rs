@@ -13,7 +13,7 @@ use migration::StepError;
 use vfio_uapi::v1::State;
 use vfio_uapi::Errno;
 
-/// The steps of every arc, as statement 25 has them. Rows and columns: STOP, RUNNING, STOP_COPY,
+/// The steps of every arc by statement 25. Rows and columns: STOP, RUNNING, STOP_COPY,
 /// PRE_COPY, RESUMING. `x`: stop, `-s`: end save, `-r`: finish resume, `+r`: begin resume, `+s`:
 /// begin save, `c`: capture, `>`: start.
 const ARCS: [[&str; 5]; 5] = [
@@ -43,7 +43,7 @@ fn refusal(errno: Errno) -> Refusal {
     }
 }
 
-/// Writes down what it is asked to do, and fails where it is told to.
+/// Records the calls, and fails at one of them.
 #[derive(Default)]
 struct Log {
     lines: Vec<String>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Protocol v2 on the machine of protocol v1: its states, and the stream through a file.
+//! Protocol v2: its states, and the stream through a file.
 
 use crate::common::errno;
 use crate::common::pattern;
@@ -36,7 +36,7 @@ use vfio_uapi::Errno;
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
-/// The states that can be set.
+/// The states that a user may request.
 pub const STATES: [MigState; 7] = [
     MigState::Stop,
     MigState::Running,
@@ -47,8 +47,8 @@ pub const STATES: [MigState; 7] = [
     MigState::PreCopyP2p,
 ];
 
-/// The arcs that the kernel asks for where everything is supported, from the comment of
-/// `vfio_mig_get_next_state()`, and what the device is told on each.
+/// The arcs of the kernel where all features are supported, from the comment of
+/// `vfio_mig_get_next_state()`, and the calls of the device on each.
 const ARCS: [(MigState, MigState, &[&str]); 15] = [
     (MigState::Resuming, MigState::Stop, &["adopt"]),
     (MigState::Stop, MigState::Resuming, &[]),
@@ -71,7 +71,7 @@ const ARCS: [(MigState, MigState, &[&str]); 15] = [
     ),
 ];
 
-/// The window of the files, as large as blocks and state want it to be more than one.
+/// Bytes of the files' buffer: blocks and state take more than one.
 const WINDOW: usize = 2000;
 
 pub fn runs(state: MigState) -> bool {
@@ -113,7 +113,7 @@ impl Rig {
         }
     }
 
-    /// Reads once, through a window of `size` bytes.
+    /// Reads once, through a buffer of `size` bytes.
     fn read_once(&mut self, size: usize) -> (Read, Vec<u8>) {
         let mut window = memory(size);
         let read = self
@@ -128,7 +128,7 @@ impl Rig {
         (read, window.bytes)
     }
 
-    /// Reads until there is no more, with windows of `sizes` over and over.
+    /// Reads until no more bytes come, with buffers of `sizes` bytes over and over.
     fn read_all(&mut self, sizes: &[usize]) -> Vec<u8> {
         let mut stream = Vec::new();
         for size in sizes.iter().cycle() {
@@ -180,7 +180,7 @@ fn fill(rig: &mut Rig, index: u64, seed: u8) {
     rig.disk().write(index * BLOCK, &bytes);
 }
 
-/// A device with storage, and something in it.
+/// A device with storage that has content.
 fn source(blocks: u64) -> Rig {
     let mut rig = Rig::with_disk(&pattern(3000), 4096, 64);
     for index in 0..blocks {
@@ -260,7 +260,7 @@ fn whatever_steps_fail_the_device_is_where_it_was_or_in_error() {
             rig.unit.faults = faults;
             rig.seen.0.clear();
 
-            // In the order in which they are taken.
+            // In the order of the steps.
             let stops = runs(from) && !runs(to);
             let tracks = !saves(from) && saves(to);
             let captures = from != MigState::StopCopy && to == MigState::StopCopy;
@@ -296,7 +296,7 @@ fn whatever_steps_fail_the_device_is_where_it_was_or_in_error() {
                 assert_eq!(rig.mig_state(), MigState::Running, "{arc}: reset");
                 assert!(!rig.unit.p2p, "{arc}: p2p after a reset");
             }
-            // It was only delayed. A resume that has just begun cannot be left so.
+            // The arc succeeds when nothing fails. A resume that has just begun cannot be left.
             if !fails && to == MigState::Resuming && from != to {
                 rig.reset();
             }
@@ -443,7 +443,7 @@ fn no_chunk_is_in_doubt_when_pre_copy_is_left() {
 fn the_next_save_of_an_open_is_a_generation_of_its_own() {
     let mut rig = source(3);
     let mut stream = Vec::new();
-    // A user that keeps what it has read of saves that it cancelled can go on with it.
+    // A user may keep the stream of cancelled saves and append the next one.
     for part in [0, 1, 2] {
         rig.arcs(&[MigState::PreCopy]);
         for _ in 0..part {
@@ -475,7 +475,7 @@ fn initial_bytes_come_to_nothing_however_busy_the_device_is() {
     let mut last = first.initial_bytes;
     let mut rounds = 0;
     while last > 0 {
-        // All that was there is dirty again before a fifth of it is read.
+        // The whole storage is dirty again before a fifth of it is read.
         for index in 0..10 {
             fill(&mut rig, index * 3, rounds as u8);
         }
@@ -601,7 +601,7 @@ proptest! {
         for size in [running, pre_copy, later] {
             prop_assert!(read <= size, "{} read, {} said", read, size);
         }
-        // A header more where a chunk cuts a block: a window in about three records.
+        // One more header where a chunk cuts a block: a buffer in about three records.
         let headers = 32 * (1 + read / WINDOW as u64);
         prop_assert!(read <= stopped + headers, "{} read, {} said", read, stopped);
         prop_assert!(stopped <= read + read / 20 + 200, "{} read, {} said", read, stopped);
