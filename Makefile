@@ -2,8 +2,9 @@
 #
 # The entry points of the build. 'make help' lists them; Kbuild has the modules' own rules.
 #
-# The first use of a target sets up what it needs, see scripts/setup. With KDIR set, the modules are built against that
-# prepared kernel with the caller's own tools, and nothing is set up.
+# The first use of a target sets up what it needs: scripts/lab builds the program tools/lab with the machine's own cargo, and
+# lab does the rest. With KDIR set, the modules are built against that prepared kernel with the caller's own tools, and
+# nothing is set up.
 
 MAKEFLAGS += --no-print-directory
 # The targets below start builds that use all processors themselves.
@@ -25,7 +26,7 @@ kernel_options = $(foreach option,V W C CLIPPY,$(if $(filter command%,$(origin $
 ifdef KDIR
 kernel_make = $(MAKE) -C $(KDIR) M=$(CURDIR) $(1)
 else
-kernel_make = scripts/kernel-make $(1) $(kernel_options)
+kernel_make = scripts/lab kernel-make $(1) $(kernel_options)
 endif
 
 .PHONY: modules
@@ -38,7 +39,7 @@ modules_install: ## install the modules below INSTALL_MOD_PATH, or with KDIR for
 
 .PHONY: debug-modules
 debug-modules: ## build the modules for the debug kernel, in build/debug
-	scripts/kernel-make --debug --in debug modules $(kernel_options)
+	scripts/lab kernel-make --debug --in debug modules $(kernel_options)
 
 .PHONY: programs
 programs: ## build the static programs that run in the virtual machines
@@ -52,19 +53,19 @@ tools: ## build the command line tools
 
 .PHONY: demo
 demo: ## live-migrate a guest with a Ferry device from one QEMU to another and back, and show how it went
-	scripts/run demo $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
+	scripts/lab demo $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
 
 .PHONY: bench
 bench: ## compare a Ferry disk with those that QEMU emulates, and tell what it costs to move one
-	scripts/run bench $(ARGS)
+	scripts/lab bench $(ARGS)
 
 .PHONY: test
 test: ## run all checks and tests on the stock kernel; ends with the number passed and failed
-	scripts/run test $(ARGS)
+	scripts/lab test $(ARGS)
 
 .PHONY: test-debug
 test-debug: ## run the kselftests and a live migration on the debug kernel; any splat fails
-	scripts/run test-debug $(ARGS)
+	scripts/lab test --debug $(ARGS)
 
 .PHONY: host-test
 host-test: ## run the tests that need no virtual machine
@@ -72,11 +73,11 @@ host-test: ## run the tests that need no virtual machine
 
 .PHONY: fmt
 fmt: ## format all Rust code as the kernel does
-	scripts/rustfmt
+	scripts/lab fmt
 
 .PHONY: check-fmt
 check-fmt: ## check the format of all Rust code
-	scripts/rustfmt --check
+	scripts/lab fmt --check
 
 .PHONY: clippy
 clippy: ## lint the Rust code of the host and of the pure crates; a warning is an error
@@ -84,24 +85,24 @@ clippy: ## lint the Rust code of the host and of the pure crates; a warning is a
 
 .PHONY: rustdoc
 rustdoc: ## document the crates: of the modules in build/doc, of the tools in target/doc
-	scripts/kernel-make modules $(kernel_options)
-	scripts/rustdoc
+	scripts/lab kernel-make modules $(kernel_options)
+	scripts/rustdoc $$(scripts/lab setup toolchain)
 	RUSTDOCFLAGS='-D warnings' $(cargo) doc $(cargo_jobs) --no-deps --document-private-items --workspace \
 		--exclude migration --exclude nvme --exclude uart --exclude pci_config --exclude vfio_uapi
 
 .PHONY: rust-analyzer
 rust-analyzer: ## write rust-project.json, from which rust-analyzer knows the modules' crates
-	scripts/kernel-make modules $(kernel_options)
-	scripts/kernel-make rust-analyzer
-	scripts/in-root $$(scripts/setup toolchain) -- python3 scripts/rust-analyzer $(CURDIR)
+	scripts/lab kernel-make modules $(kernel_options)
+	scripts/lab kernel-make rust-analyzer
+	scripts/in-root $$(scripts/lab setup toolchain) -- python3 scripts/rust-analyzer $(CURDIR)
 
 .PHONY: setup
 setup: ## fetch and build all that the other targets need, except the debug kernel
-	scripts/setup toolchain kernel kbuild qemu-7.2 qemu-10.0 qemu-11.1 guest-tools
+	scripts/lab setup
 
 .PHONY: update-lock
 update-lock: ## pin the newest packages of the series in scripts/versions.lock
-	scripts/update-lock
+	scripts/lab update-lock
 
 .PHONY: clean
 clean: ## remove what was built in the source tree, except for cargo's directories
@@ -114,7 +115,7 @@ distclean: clean ## remove all that was built in the source tree
 
 .PHONY: clean-cache
 clean-cache: ## remove what is out of date from the cache, and say what is left
-	scripts/clean-cache
+	scripts/lab clean-cache
 
 .PHONY: help
 help: ## list the targets

@@ -23,8 +23,10 @@ use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::matrix::DISK;
+use crate::prepare;
 use crate::progress::Progress;
 use crate::units::size;
+use crate::workplace::Workplace;
 
 /// When a host VM is ended.
 const LIMIT: Duration = Duration::from_secs(3600);
@@ -298,10 +300,7 @@ fn trim_lines(text: &str) -> String {
 }
 
 /// Measures. The exit status is 1 when something could not be measured.
-pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
-    let progress = Progress::new()?;
-    let accelerator = Accelerator::probe(components, components.kernel(false)?)?;
-    progress.doing(&format!("starting host VMs ({})", accelerator.name()));
+pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
     let wanted = |what: &str| options.only.as_ref().is_none_or(|only| only == what);
     let mut results = Results::default();
     let mut runs = Vec::new();
@@ -326,6 +325,10 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
             runs.push(MOVED.map(stage).to_vec());
         }
     }
+    let components = &prepare::components(workplace, &runs.concat(), false)?;
+    let progress = Progress::new()?;
+    let accelerator = Accelerator::probe(components, components.kernel(false)?)?;
+    progress.doing(&format!("starting host VMs ({})", accelerator.name()));
     for stages in runs {
         let mut again = matches!(accelerator, Accelerator::Tcg);
         loop {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the things are that a run is made of.
-//!
-//! `make` sets them up and names them in the environment; each can be given as an option, too.
+//! Where the things are that a run is made of: components of the set-up, and what was built in the source tree.
 
 use std::fs;
 use std::path::Path;
@@ -14,65 +12,23 @@ use anyhow::Context;
 use anyhow::Result;
 use lab_host::vmm::Qemu;
 
-/// Paths of components, as options or from the environment.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Components (set by make)")]
+use crate::setup::Component;
+use crate::setup::SetUp;
+use crate::source::Source;
+
+/// What [`prepare`](crate::prepare) has made.
+#[derive(Clone, Debug)]
 pub struct Components {
-    /// Root with busybox; without it the machine's own is used
-    #[arg(long, global = true, env = "FERRY_TOOLCHAIN", value_name = "DIR")]
-    toolchain: Option<PathBuf>,
-
-    /// Tree with the QEMU that runs the host VM; without it the machine's own is used
-    #[arg(long, global = true, env = "FERRY_HOST_QEMU", value_name = "DIR")]
-    host_qemu: Option<PathBuf>,
-
-    /// Stock kernel: vmlinuz and lib/modules
-    #[arg(long, global = true, env = "FERRY_KERNEL", value_name = "DIR")]
-    kernel: Option<PathBuf>,
-
-    /// Debug kernel: vmlinuz and lib/modules
-    #[arg(long, global = true, env = "FERRY_DEBUG_KERNEL", value_name = "DIR")]
-    debug_kernel: Option<PathBuf>,
-
-    /// Tree with QEMU 7.2, whose devices migrate through the v1 region
-    #[arg(long, global = true, env = "FERRY_QEMU7", value_name = "DIR")]
-    qemu7: Option<PathBuf>,
-
-    /// Tree with QEMU 10.0, whose devices migrate through protocol v2
-    #[arg(long, global = true, env = "FERRY_QEMU10", value_name = "DIR")]
-    qemu10: Option<PathBuf>,
-
-    /// Tree with QEMU 11.1, the same
-    #[arg(long, global = true, env = "FERRY_QEMU11", value_name = "DIR")]
-    qemu11: Option<PathBuf>,
-
-    /// Tree with the programs of a guest that has disks: fio, nvme-cli and others
-    #[arg(long, global = true, env = "FERRY_GUEST_TOOLS", value_name = "DIR")]
-    guest_tools: Option<PathBuf>,
-
-    /// Directory with Ferry's modules
-    #[arg(long, global = true, env = "FERRY_MODULES", value_name = "DIR")]
-    modules: Option<PathBuf>,
-
-    /// Directory with the kernel's sample device mtty.ko, on which kselftests run, too
-    #[arg(long, global = true, env = "FERRY_SAMPLES", value_name = "DIR")]
-    samples: Option<PathBuf>,
-
-    /// Directory with the static programs
-    #[arg(long, global = true, env = "FERRY_PROGRAMS", value_name = "DIR")]
-    programs: Option<PathBuf>,
-
-    /// Ferry's source
-    #[arg(long, global = true, env = "FERRY_SRC", value_name = "DIR")]
-    source: Option<PathBuf>,
-}
-
-fn given<'a>(path: &'a Option<PathBuf>, what: &str, option: &str) -> Result<&'a Path> {
-    match path {
-        Some(path) if path.exists() => Ok(path),
-        Some(path) => bail!("{what}: {} does not exist", path.display()),
-        None => bail!("{what} is not known: run this through make, or give --{option}"),
-    }
+    pub source: Source,
+    pub set_up: SetUp,
+    /// The QEMU that runs the host VM.
+    pub host_qemu: Component,
+    /// The directory of Ferry's modules.
+    pub modules: PathBuf,
+    /// The directory of the kernel's sample device, on which kselftests run, too.
+    pub samples: Option<PathBuf>,
+    /// The directory of the static programs.
+    pub programs: PathBuf,
 }
 
 impl Components {
@@ -80,9 +36,7 @@ impl Components {
     pub fn host_qemu(&self) -> Result<Command> {
         const PROGRAM: &str = "qemu-system-x86_64";
         const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-        let Some(tree) = &self.host_qemu else {
-            return Ok(Command::new(PROGRAM));
-        };
+        let tree = self.set_up.path(self.host_qemu)?;
         let program = tree.join("usr/bin").join(PROGRAM);
         if !program.is_file() {
             bail!("{} is missing", program.display());
@@ -101,35 +55,21 @@ impl Components {
 
     /// The directory of the kernel that the host VM runs.
     pub fn kernel(&self, debug: bool) -> Result<&Path> {
-        if debug {
-            given(&self.debug_kernel, "the debug kernel", "debug-kernel")
+        self.set_up.path(if debug {
+            Component::DebugKernel
         } else {
-            given(&self.kernel, "the stock kernel", "kernel")
-        }
+            Component::Kernel
+        })
     }
 
     /// A QEMU that runs guests in the host VM.
     pub fn guest_qemu(&self, qemu: Qemu) -> Result<&Path> {
-        let (tree, option) = match qemu {
-            Qemu::V7_2 => (&self.qemu7, "qemu7"),
-            Qemu::V10_0 => (&self.qemu10, "qemu10"),
-            Qemu::V11_1 => (&self.qemu11, "qemu11"),
-        };
-        given(tree, &format!("QEMU {}", qemu.version()), option)
+        self.set_up.path(qemu.into())
     }
 
     /// The programs of a guest that has disks.
     pub fn guest_tools(&self) -> Result<&Path> {
-        given(&self.guest_tools, "the guest's programs", "guest-tools")
-    }
-
-    /// Ferry's modules.
-    pub fn modules(&self) -> Result<&Path> {
-        given(
-            &self.modules,
-            "the directory with Ferry's modules",
-            "modules",
-        )
+        self.set_up.path(Component::GuestTools)
     }
 
     /// The kernel's sample modules, if they were built.
@@ -139,39 +79,21 @@ impl Components {
 
     /// A static program.
     pub fn program(&self, name: &str) -> Result<PathBuf> {
-        let path = given(
-            &self.programs,
-            "the directory with the static programs",
-            "programs",
-        )?
-        .join(name);
+        let path = self.programs.join(name);
         if !path.is_file() {
             bail!("{} is missing: run \"make programs\"", path.display());
         }
         Ok(path)
     }
 
-    /// Ferry's source.
-    pub fn source(&self) -> Result<&Path> {
-        given(&self.source, "Ferry's source", "source")
-    }
-
-    /// Where a file goes that is made for a person: the build directory, when there is one.
-    pub fn output(&self, name: &str) -> PathBuf {
-        match &self.source {
-            Some(source) => source.join("build").join(name),
-            None => PathBuf::from(name),
-        }
-    }
-
     /// A static busybox.
     pub fn busybox(&self) -> Result<PathBuf> {
-        let root = self.toolchain.as_deref().unwrap_or(Path::new("/"));
+        let root = self.set_up.path(Component::Toolchain)?;
         ["usr/bin/busybox", "bin/busybox"]
             .iter()
             .map(|path| root.join(path))
             .find(|path| path.is_file())
-            .with_context(|| format!("no busybox in {}: install busybox-static", root.display()))
+            .with_context(|| format!("no busybox in {}", root.display()))
     }
 }
 

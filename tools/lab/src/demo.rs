@@ -19,17 +19,18 @@ use lab_host::job::Stage;
 use lab_host::scenario::Scenario;
 use lab_host::vmm::Qemu;
 
-use crate::components::Components;
 use crate::drawing;
 use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::matrix::DISK;
 use crate::matrix::SERIAL;
+use crate::prepare;
 use crate::progress::Progress;
 use crate::run::qemu;
 use crate::timeline::Timeline;
 use crate::units::size;
+use crate::workplace::Workplace;
 
 /// When the host VM is ended.
 const LIMIT: Duration = Duration::from_secs(400);
@@ -128,15 +129,17 @@ fn tell(progress: &Progress, event: &Event) {
 }
 
 /// Shows it. The exit status is 1 when the guest lost something, or the kernel complained.
-pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
+pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
+    let stages = vec![Stage::Scenario {
+        scenario: Scenario::ThereAndBack,
+        qemu: options.qemu,
+    }];
+    let components = &prepare::components(workplace, &stages, false)?;
     let progress = Progress::new()?;
     let accelerator = Accelerator::probe(components, components.kernel(false)?)?;
     progress.doing(&format!("starting the host VM ({})", accelerator.name()));
     let plan = Plan {
-        stages: vec![Stage::Scenario {
-            scenario: Scenario::ThereAndBack,
-            qemu: options.qemu,
-        }],
+        stages,
         driver: true,
         nested: true,
         device: Some(options.device.clone()),
@@ -175,7 +178,7 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
     let picture = options
         .svg
         .clone()
-        .unwrap_or_else(|| components.output(PICTURE));
+        .unwrap_or_else(|| workplace.source.build().join(PICTURE));
     if let Some(directory) = picture
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())

@@ -11,6 +11,9 @@ use serde::Serialize;
 
 use crate::matrix;
 use crate::progress::Progress;
+use crate::setup::How;
+use crate::setup::SetupTime;
+use crate::stage::StageResult;
 
 /// How many of the slowest tests are named.
 const SLOWEST: usize = 5;
@@ -46,6 +49,24 @@ pub struct Row {
     pub skipped: usize,
 }
 
+impl From<StageResult> for Row {
+    fn from(stage: StageResult) -> Self {
+        let StageResult {
+            name,
+            seconds,
+            passed,
+            failed,
+        } = stage;
+        Self {
+            name,
+            seconds,
+            passed,
+            failed,
+            skipped: 0,
+        }
+    }
+}
+
 /// Everything that is known so far.
 pub struct Report {
     rows: Vec<Row>,
@@ -60,7 +81,8 @@ pub struct RowId(usize);
 
 impl Report {
     /// Begins with the stages that were run before.
-    pub fn new(rows: Vec<Row>, json: bool) -> Result<Self> {
+    pub fn new(stages: Vec<StageResult>, json: bool) -> Result<Self> {
+        let rows: Vec<Row> = stages.into_iter().map(Row::from).collect();
         // A stage is named when it failed, with those that are run here.
         let failed = rows.iter().filter(|row| row.failed > 0);
         let results = failed.map(|row| TestResult {
@@ -147,7 +169,7 @@ impl Report {
     }
 
     /// Prints everything, as a table or as JSON. Returns whether all went well.
-    pub fn print(&self, timings: &[Vec<String>]) -> Result<bool> {
+    pub fn print(&self, times: &[SetupTime]) -> Result<bool> {
         self.progress.finish();
         if self.json {
             let rows = serde_json::to_value(&self.rows)?;
@@ -157,7 +179,7 @@ impl Report {
                 serde_json::json!({ "stages": rows, "results": results })
             );
         } else {
-            self.print_table(timings);
+            self.print_table(times);
         }
         let failed: usize = self.rows.iter().map(|row| row.failed).sum();
         let passed: usize = self.rows.iter().map(|row| row.passed).sum();
@@ -165,7 +187,7 @@ impl Report {
     }
 
     /// Prints where the time went, and the numbers.
-    fn print_table(&self, timings: &[Vec<String>]) {
+    fn print_table(&self, times: &[SetupTime]) {
         let (mut passed, mut failed, mut skipped) = (0, 0, 0);
         println!();
         println!(
@@ -182,10 +204,12 @@ impl Report {
             failed += row.failed;
             skipped += row.skipped;
         }
-        for words in timings {
-            if let [name, seconds, how] = words.as_slice() {
-                println!("{:51} {seconds:>7} s", format!("set-up: {name} ({how})"));
-            }
+        for SetupTime { name, seconds, how } in times {
+            let how = match how {
+                How::Built => "built",
+                How::Cached => "cached",
+            };
+            println!("{:51} {seconds:>7.0} s", format!("set-up: {name} ({how})"));
         }
         println!("{}", "-".repeat(61));
         let mut slowest: Vec<_> = self

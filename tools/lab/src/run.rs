@@ -13,10 +13,11 @@ use lab_host::job::Stage;
 use lab_host::scenario::Scenario;
 use lab_host::vmm::Qemu;
 
-use crate::components::Components;
 use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
+use crate::prepare;
+use crate::workplace::Workplace;
 
 /// Options of `lab run`.
 #[derive(clap::Args)]
@@ -93,7 +94,7 @@ pub fn qemu(version: &str) -> Result<Qemu, String> {
 }
 
 /// Runs the command and returns its exit status; a kernel report makes it 1 at least.
-pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
+pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
     let mut stages = Vec::new();
     if !options.command.is_empty() {
         stages.push(Stage::Shell {
@@ -104,6 +105,7 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
         scenario,
         qemu: options.qemu,
     }));
+    let components = &prepare::components(workplace, &stages, options.debug_kernel_vm)?;
     let plan = Plan {
         stages,
         device: options.device.clone(),

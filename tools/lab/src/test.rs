@@ -2,10 +2,8 @@
 
 //! `lab test`: every test that needs a virtual machine, and the table of all tests.
 //!
-//! `make test` has run the checks that need none, and tells of them through two files of plain
-//! lines, the stages and the set-up's timings; they are part of the table, too.
+//! The stages that need none have been run while all was prepared; they are part of the table, too.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -15,7 +13,6 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
-use anyhow::Context;
 use anyhow::Result;
 use lab_host::device::Kind;
 use lab_host::event::Outcome;
@@ -33,11 +30,13 @@ use crate::machine::TripleFault;
 use crate::machine::MEMORY_GIB;
 use crate::matrix;
 use crate::policy;
+use crate::prepare::prepare;
+use crate::prepare::Needs;
 use crate::report::Report;
-use crate::report::Row;
 use crate::report::RowId;
 use crate::slots;
 use crate::slots::Slots;
+use crate::workplace::Workplace;
 
 /// The kselftest programs.
 const SELFTESTS: [&str; 2] = ["vfio-migration-selftests", "vfio-migration-v2-selftests"];
@@ -81,45 +80,6 @@ pub struct Options {
     /// Print the results as one JSON value instead of a table
     #[arg(long)]
     json: bool,
-
-    /// Lines of "STAGE SECONDS PASSED FAILED": what was checked before
-    #[arg(long, env = "FERRY_STAGES", value_name = "FILE")]
-    stages: Option<PathBuf>,
-
-    /// Lines of "COMPONENT SECONDS built|cached": what the set-up took
-    #[arg(long, env = "FERRY_TIMINGS", value_name = "FILE")]
-    timings: Option<PathBuf>,
-}
-
-/// The words of each line of a file that may be missing.
-fn lines_of_words(path: &Option<PathBuf>) -> Result<Vec<Vec<String>>> {
-    let Some(path) = path else {
-        return Ok(Vec::new());
-    };
-    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(text
-        .lines()
-        .map(|line| line.split_whitespace().map(str::to_owned).collect())
-        .collect())
-}
-
-/// The stages that were run before.
-fn earlier_stages(path: &Option<PathBuf>) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for words in lines_of_words(path)? {
-        let [name, seconds, passed, failed] = words.as_slice() else {
-            continue;
-        };
-        let number = |text: &str| text.parse::<usize>().context("reading the stages' file");
-        rows.push(Row {
-            name: name.clone(),
-            seconds: number(seconds)? as f64,
-            passed: number(passed)?,
-            failed: number(failed)?,
-            skipped: 0,
-        });
-    }
-    Ok(rows)
 }
 
 /// A part of the test that one VM runs.
@@ -416,9 +376,18 @@ fn kernel_log(part: &str) -> String {
     format!("{part}: no warning, bug or leak in the kernel's log")
 }
 
+/// What the virtual machines of `parts` and all other tests need.
+fn needs(options: &Options, parts: &[Part]) -> Needs {
+    let stages: Vec<_> = parts.iter().flat_map(|part| part.stages.clone()).collect();
+    Needs {
+        debug: options.debug,
+        checks: !options.debug,
+        ..Needs::of(&stages)
+    }
+}
+
 /// Runs the tests; the exit status is 1 when one failed.
-pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
-    let began = Instant::now();
+pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
     let parts = parts(options);
     if options.list {
         for part in &parts {
@@ -429,8 +398,33 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut report = Report::new(earlier_stages(&options.stages)?, options.json)?;
+    let prepared = prepare(workplace, &needs(options, &parts))?;
+    let began = Instant::now();
+    let mut report = Report::new(prepared.stages, options.json)?;
+    match prepared.components {
+        Ok(components) => report = run_in_machines(&components, options, &parts, report, began)?,
+        // Most often a stage has failed and is in the table, but a download is no stage.
+        Err(error) => {
+            let row = report.begin("set-up");
+            let why = Outcome::Failed(format!("{error:#}"));
+            report.add(row, "set-up", why, 0.0);
+        }
+    }
+    Ok(if report.print(&prepared.times)? {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
 
+/// Checks the source, and runs the VMs of all parts.
+fn run_in_machines(
+    components: &Components,
+    options: &Options,
+    parts: &[Part],
+    mut report: Report,
+    began: Instant,
+) -> Result<Report> {
     let policy_wanted = options
         .only
         .as_ref()
@@ -438,44 +432,36 @@ pub fn run(components: &Components, options: &Options) -> Result<ExitCode> {
     if policy_wanted && !options.debug {
         let began = Instant::now();
         let row = report.begin("policy");
-        for (name, outcome) in policy::check(components.source()?) {
+        for (name, outcome) in policy::check(components.source.root()) {
             report.add(row, &format!("policy: {name}"), outcome, 0.0);
         }
         report.end(row, began);
     }
-    if !parts.is_empty() {
-        let accelerator = if options.debug {
-            // The debug kernel has KVM only for the processor that translation makes.
-            Accelerator::Tcg
-        } else {
-            Accelerator::probe(components, components.kernel(false)?)?
-        };
-        report.doing(&format!("host VMs run with {}", accelerator.name()));
-        let runner = Runner {
-            components,
-            options,
-            accelerator,
-            report: Mutex::new(report),
-        };
-        runner.run(&parts, began)?;
-        report = runner
-            .report
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+    if parts.is_empty() {
+        return Ok(report);
     }
-
-    let timings = lines_of_words(&options.timings)?;
-    Ok(if report.print(&timings)? {
-        ExitCode::SUCCESS
+    let accelerator = if options.debug {
+        // The debug kernel has KVM only for the processor that translation makes.
+        Accelerator::Tcg
     } else {
-        ExitCode::FAILURE
-    })
+        Accelerator::probe(components, components.kernel(false)?)?
+    };
+    report.doing(&format!("host VMs run with {}", accelerator.name()));
+    let runner = Runner {
+        components,
+        options,
+        accelerator,
+        report: Mutex::new(report),
+    };
+    runner.run(parts, began)?;
+    Ok(runner
+        .report
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
@@ -505,18 +491,5 @@ mod tests {
         ] {
             assert_eq!(broken_emulation(why), sign, "{why}");
         }
-    }
-
-    #[test]
-    fn earlier_stages_are_read_as_they_are_written() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let path: &Path = &directory.path().join("stages");
-        fs::write(path, "host-tests 12 40 1\nclippy 3 1 0\n").expect("write");
-        let rows = earlier_stages(&Some(path.to_owned())).expect("stages");
-        let seen: Vec<_> = rows
-            .iter()
-            .map(|row| (&*row.name, row.passed, row.failed))
-            .collect();
-        assert_eq!(seen, [("host-tests", 40, 1), ("clippy", 1, 0)]);
     }
 }

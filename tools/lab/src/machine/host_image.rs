@@ -65,7 +65,7 @@ pub(super) fn write_host(
 
     let mut own = Vec::new();
     if plan.driver {
-        own.push(components.modules()?);
+        own.push(&*components.modules);
         own.extend(components.samples());
     }
     let kernel = kernel_modules(components.kernel(plan.debug)?)?;
