@@ -67,7 +67,8 @@ pub fn check(source: &Source, cache: &Cache) -> Result<()> {
         .output()
         .context("running scripts/in-root")?;
     if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        let why = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", why.trim_end().trim_start_matches("in-root: "));
     }
     Ok(())
 }
