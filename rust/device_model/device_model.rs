@@ -10,10 +10,11 @@
 //! ```text
 //! guest_memory    memory of the guest, as DMA reaches it
 //! block_backend   content of a disk, as commands access it
+//! hardware        a real function that migrates, in a variant driver
 //! saved_state     fields of a saved state: written, read and checked
 //! ```
 //!
-//! Nothing in here allocates, locks or sleeps.
+//! Nothing in here allocates or locks, and nothing sleeps but what a real function has to wait for.
 
 #![cfg_attr(not(MODULE), no_std)]
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@
 
 mod block_backend;
 mod guest_memory;
+pub mod hardware;
 pub mod saved_state;
 
 pub use block_backend::{
