@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The reset through CTRL.RST, from which the PHY keeps its settings and its link.
+
+use device_model::hardware::{
+    poll,
+    Registers, //
+};
+
+use crate::error::Error;
+use crate::phy::Mdio;
+use crate::registers::{
+    ctrl,
+    eecd,
+    rctl,
+    tctl,
+    Register, //
+};
+
+use super::stop::{
+    masters_ended,
+    SETTLE, //
+};
+
+/// Microseconds between two looks.
+const STEP: u32 = 100;
+/// Microseconds after CTRL.RST until the next access.
+const RESET: u32 = 1_000;
+/// Microseconds for a reset, and for the EEPROM to be read after it.
+const LIMIT: u32 = 50_000;
+/// Microseconds for the PHY to be configured from the EEPROM.
+const PHY: u32 = 25_000;
+
+/// Resets the function.
+pub(super) fn reset_function(registers: &mut dyn Registers) -> Result<(), Error> {
+    registers.write32(Register::IMC.0, u32::MAX);
+    replace(registers, Register::RCTL, rctl::EN, 0);
+    replace(registers, Register::TCTL, tctl::EN, 0);
+    registers.read32(Register::STATUS.0);
+    registers.delay(SETTLE);
+    replace(
+        registers,
+        Register::CTRL,
+        ctrl::GIO_MASTER_DISABLE,
+        ctrl::GIO_MASTER_DISABLE,
+    );
+    // A request that does not end is ended by the reset.
+    masters_ended(registers);
+
+    // The firmware does not use the PHY while software owns MDIO, and owns it after the reset.
+    let started = Mdio::acquire(registers).map(Mdio::reset_function);
+    if started.is_err() {
+        start_reset(registers);
+    }
+    let done = poll(registers, LIMIT, STEP, |registers| {
+        registers.read32(Register::CTRL.0) & ctrl::RST == 0
+            && registers.read32(Register::EECD.0) & eecd::AUTO_RD != 0
+    });
+    if !done {
+        return Err(Error::Reset);
+    }
+    registers.delay(PHY);
+    registers.write32(Register::IMC.0, u32::MAX);
+    registers.read32(Register::ICR.0);
+    Ok(())
+}
+
+/// Sets CTRL.RST.
+pub(crate) fn start_reset(registers: &mut dyn Registers) {
+    replace(
+        registers,
+        Register::CTRL,
+        ctrl::RST | ctrl::PHY_RST,
+        ctrl::RST,
+    );
+    registers.delay(RESET);
+}
+
+/// Replaces the bits `mask` of a register by `bits`; the others keep their value.
+pub(super) fn replace(registers: &mut dyn Registers, register: Register, mask: u32, bits: u32) {
+    let kept = if mask == u32::MAX {
+        0
+    } else {
+        registers.read32(register.0) & !mask
+    };
+    registers.write32(register.0, kept | bits);
+}
