@@ -53,7 +53,8 @@ const WINDOW_PER_NOTE: usize = BLOCK_SIZE / 16;
 /// Parts of an open device, made before the device is open to accesses.
 struct Opened<M: Model> {
     model: M,
-    pages: Arc<SharedPages>,
+    /// The data section of the migration region, where the device offers protocol v1.
+    pages: Option<Arc<SharedPages>>,
     buffer: StateBuffer,
 }
 
@@ -61,17 +62,22 @@ impl<M: Model> Opened<M> {
     fn new<D: Driver<Model = M>>(
         device: &Device<EmulatedDevice<D>>,
         settings: &D::Settings,
-        window_size: WindowSize,
+        window_size: Option<WindowSize>,
     ) -> Result<Self> {
         let mut model = D::open(settings, &|what, reason, error| {
             device.refused(Subject::Backend, what, reason, error);
         })?;
         enable_bars(&mut model)
             .map_err(|error| device.refused(Subject::Access, "open", &error, EINVAL))?;
-        let pages = Arc::new(SharedPages::new(window_size.bytes())?, GFP_KERNEL_ACCOUNT)?;
+        let window = window_size.map(WindowSize::bytes);
+        let pages = window
+            .map(|bytes| {
+                Arc::new(SharedPages::new(bytes)?, GFP_KERNEL_ACCOUNT).map_err(Error::from)
+            })
+            .transpose()?;
         // The engine notes there the blocks of a chunk that the user has not acknowledged, too.
         let least = match model.storage() {
-            Some(_) => BLOCK_BUFFER.max(window_size.bytes() / WINDOW_PER_NOTE),
+            Some(_) => BLOCK_BUFFER.max(window.unwrap_or(0) / WINDOW_PER_NOTE),
             None => 0,
         };
         let buffer = KVVec::from_elem(0, M::STATE_SIZE.max(least), GFP_KERNEL_ACCOUNT)?;
@@ -101,14 +107,12 @@ impl<D: Driver> EmulatedDevice<D> {
         device.follow_config(&live);
         *device.live.lock() = Some(live);
         migration.engine = Some(Engine::new(buffer));
-        migration.region = Some(Region::new(DataPages(pages.clone())));
+        migration.region = pages.clone().map(|pages| Region::new(DataPages(pages)));
         migration.protocol = None;
         migration.session = None;
         migration.sessions = 0;
         device.last_not_mapped.store(0, Relaxed);
-        if migration.protocols.offer(Protocol::V1) {
-            *device.window.lock() = Some(pages);
-        }
+        *device.window.lock() = pages;
     }
 }
 
@@ -128,7 +132,10 @@ impl<D: Driver> EmulatedDevice<D> {
     pub(super) fn open(device: &Device<Self>) -> Result {
         let (settings, window_size) = device.with_migration(|migration| {
             migration.take()?;
-            Ok::<_, Error>((migration.settings.clone(), migration.window_size))
+            // A change of the protocols is refused while the device is in use.
+            let offers_v1 = migration.protocols.offer(Protocol::V1);
+            let window_size = offers_v1.then_some(migration.window_size);
+            Ok::<_, Error>((migration.settings.clone(), window_size))
         })?;
         // No lock is held while a file is opened, for its file system may take long.
         Opened::new(device, &settings, window_size)
