@@ -34,8 +34,8 @@ use vfio_uapi::{
     Errno, //
 };
 
-/// The engine's view of the device: executes its steps, and tells tracepoints, statistics and the log of
-/// them. Made with the state mutex held.
+/// The port of an emulated device: executes the engine's steps on the model, and passes the engine's reports on
+/// to tracepoints, statistics and log. Used with the state mutex held.
 pub(crate) struct EnginePort<'a, D: Driver>(pub(crate) &'a Device<EmulatedDevice<D>>);
 
 impl<D: Driver> Port for EnginePort<'_, D> {
@@ -53,14 +53,13 @@ impl<D: Driver> Port for EnginePort<'_, D> {
 
     fn stop(&mut self) -> Result<(), StepError<Errno>> {
         self.0.takes_posted.store(0, Relaxed);
-        // Whoever is in the middle of an access or of the work has the lock, and is through when we
-        // get it.
+        // An access or work that is under way has the model's lock, and is done when the lock is taken here.
         let stopped = self.with_open_model(|live| {
             live.model.stop(&self.0.posted, &|what, reason, error| {
                 self.0.refused(Subject::Backend, what, reason, error);
             })?;
             live.running = false;
-            // A write of configuration space may have come between.
+            // A write of configuration space may have set `takes_posted` again before the lock was taken.
             self.0.follow_config(live);
             self.0.drive_interrupts(&mut live.model);
             Ok(())
@@ -93,7 +92,7 @@ impl<D: Driver> Port for EnginePort<'_, D> {
     }
 
     fn set_p2p(&mut self, p2p: bool) -> Result<(), StepError<Errno>> {
-        // Whoever does the work has the lock, and is through when we get it.
+        // Work that is under way has the model's lock, and is done when the lock is taken here.
         let set = self.0.with_open_model(|live| live.p2p = p2p);
 
         if set.is_ok() && !p2p {
@@ -131,7 +130,7 @@ impl<D: Driver> Port for EnginePort<'_, D> {
                     staged.set_storage(storage);
                 }
                 let former = live.model.adopt(staged);
-                // The VMM has set up the interrupts for the device that it is now.
+                // The VMM has set up the interrupts for the state that is adopted.
                 self.0.tell_messages(&mut live.model);
                 self.0.interrupts.forget();
                 self.0.follow_config(live);
@@ -140,7 +139,7 @@ impl<D: Driver> Port for EnginePort<'_, D> {
             })
         });
 
-        // With no lock held: there may be much to free.
+        // No lock is held while memory is freed, which may take long.
         drop(former);
         Ok(())
     }
@@ -156,7 +155,7 @@ impl<D: Driver> Port for EnginePort<'_, D> {
     fn reset(&mut self) {
         let reset = self.0.with_open_model(|live| {
             live.reset();
-            // Before the device may interrupt again, which it may not have in its power state.
+            // Pending interrupts are dropped before the device, awake after the reset, may deliver them.
             self.0.interrupts.forget();
             self.take_posted(live);
             self.0.drive_interrupts(&mut live.model);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the engine tells of its work: tracepoints, statistics and log lines.
+//! The engine's reports: tracepoints, statistics and log lines.
 
 use crate::{
     driver::Driver,
@@ -18,6 +18,11 @@ use kernel_ext::refusal::{
 };
 use vfio::trace;
 use vfio_uapi::v1::State;
+
+/// Returns the error that a system call returns for `refusal`.
+pub(super) fn error(refusal: &Refusal) -> Error {
+    Error::from_errno(refusal.errno.to_errno())
+}
 
 impl<D: Driver> EnginePort<'_, D> {
     fn name(&self) -> &CStr {
@@ -57,11 +62,10 @@ impl<D: Driver> EnginePort<'_, D> {
             let errno = refusal.errno.to_errno();
 
             trace::refusal(self.name(), state.bits(), errno, reason);
-            self.0
-                .refused(subject, "migration", reason, Error::from_errno(errno));
+            self.0.refused(subject, "migration", reason, error(refusal));
         };
 
-        // The engine knows that the device refused the state, the device knows why.
+        // The engine knows that the model refused the state, and the model knows why.
         let reported = self
             .0
             .with_open_model(|live| match (&refusal.reason, &live.load_error) {

@@ -7,6 +7,7 @@ use crate::{
     driver::Driver,
     migration::{
         port::EnginePort,
+        report::error,
         state::Engine, //
     },
     protocol::Protocol, //
@@ -109,7 +110,7 @@ impl<D: Driver> EmulatedDevice<D> {
             if engine.state() != before {
                 migration.protocol = Some(Protocol::V1);
             }
-            result.map_err(|refusal| Error::from_errno(refusal.errno.to_errno()))
+            result.map_err(|refusal| error(&refusal))
         })
     }
 }

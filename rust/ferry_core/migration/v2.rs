@@ -7,6 +7,7 @@ use crate::{
     driver::Driver,
     migration::{
         port::EnginePort,
+        report::error,
         state::{
             Engine,
             FileSession, //
@@ -51,10 +52,6 @@ use vfio_uapi::v2::{
     PrecopyInfo, //
 };
 
-fn error(refusal: Refusal) -> Error {
-    Error::from_errno(refusal.errno.to_errno())
-}
-
 /// Returns the file of the session `id`.
 ///
 /// # Errors
@@ -83,15 +80,15 @@ impl<D: Driver> EmulatedDevice<D> {
             let file = file_of(&mut migration.session, id)?;
             let engine = migration.engine.as_mut().ok_or(ENODEV)?;
 
-            f(engine, &mut EnginePort(device), file).map_err(error)
+            f(engine, &mut EnginePort(device), file).map_err(|refusal| error(&refusal))
         })
     }
 }
 
-/// What a request needs of the device, and what has come of it.
-struct Way<'a, D: Driver> {
+/// The kernel's side of one request: the state machine, and the data file of the session that begins.
+struct Request<'a, D: Driver> {
     device: &'a Device<EmulatedDevice<D>>,
-    /// The protocol in use, the session of the data file and the number of sessions so far.
+    /// See [`Migration`](crate::migration::state::Migration).
     protocol: &'a mut Option<Protocol>,
     session: &'a mut Option<FileSession>,
     sessions: &'a mut u64,
@@ -101,7 +98,7 @@ struct Way<'a, D: Driver> {
     file: Option<DataFile>,
 }
 
-impl<D: Driver> Path for Way<'_, D> {
+impl<D: Driver> Path for Request<'_, D> {
     type Error = Error;
 
     fn next(&mut self, from: MigState, to: MigState) -> Result<MigState> {
@@ -144,9 +141,9 @@ impl<D: Driver> Path for Way<'_, D> {
     }
 
     fn failed(&mut self, _reached: MigState, refusal: Refusal) -> Error {
-        // Whoever waits for data may wait for what will not come.
+        // A user that polls the file may wait for data that will not come.
         self.device.notify_data();
-        error(refusal)
+        error(&refusal)
     }
 
     fn gave_up(&mut self, from: MigState, reached: MigState, error: &Error) {
@@ -168,7 +165,7 @@ impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
                 .may_use(Protocol::V2)
                 .map_err(|refusal| refusal.report(device))?;
 
-            let mut way = Way {
+            let mut path = Request {
                 device,
                 protocol: &mut migration.protocol,
                 session: &mut migration.session,
@@ -177,8 +174,8 @@ impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
                 file: None,
             };
             let engine = migration.engine.as_mut().ok_or(ENODEV)?;
-            request(engine, &mut EnginePort(device), &mut way, new)?;
-            Ok(way.file)
+            request(engine, &mut EnginePort(device), &mut path, new)?;
+            Ok(path.file)
         })
     }
 
@@ -205,7 +202,7 @@ impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
         Self::with_session(device, session, |engine, port, file| {
             let read = file.read(engine, port, into)?;
             Ok(match read {
-                // No more than the buffer has.
+                // At most the size of the buffer, which is a `usize`.
                 Read::Bytes(bytes) => Available::Bytes(bytes as usize),
                 Read::Later => Available::Later,
                 Read::Ended => Available::Ended,
@@ -233,11 +230,11 @@ impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
         device.with_migration(|migration| {
             let engine = migration.engine.as_mut().ok_or(ENODEV)?;
             // The state comes first: outside of pre-copy the answer is the same for every file.
-            check_pre_copy(engine).map_err(error)?;
+            check_pre_copy(engine).map_err(|refusal| error(&refusal))?;
             let file = file_of(&mut migration.session, session)?;
 
             file.precopy_info(engine, &mut EnginePort(device), BUFFER_SIZE, may_reinit)
-                .map_err(error)
+                .map_err(|refusal| error(&refusal))
         })
     }
 
@@ -247,7 +244,7 @@ impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
             Ok(())
         });
 
-        // A session that is over has no size.
+        // A session that is over has no estimates to keep.
         let _ = told;
     }
 }
