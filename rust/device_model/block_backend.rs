@@ -6,22 +6,22 @@ use core::fmt;
 
 use crate::guest_memory::MemoryError;
 
-/// Why a store did not do what it was asked for.
+/// Why a backend did not execute a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackendError {
     /// The guest's memory failed, as the closure said.
     Memory(MemoryError),
-    /// There is no space left for what is to be kept.
+    /// No space is left for the content.
     Full,
     /// The medium failed.
     Medium,
 }
 
-/// The content of a namespace, from byte 0 to its capacity. What was never written reads as zeros.
+/// The content of a disk, from byte 0 to its capacity. Bytes that were never written read as zeros.
 ///
-/// Data moves in place: a store lends out slices of its own memory, one after the other in ascending
-/// order and `len` bytes altogether. Offsets and lengths are inside of the namespace, and whole
-/// logical blocks.
+/// Data moves in place: a backend lends out slices of its own memory, one after the other in ascending
+/// order and `len` bytes altogether. Offsets and lengths are inside of the disk, and whole logical
+/// blocks.
 pub trait BlockBackend {
     /// Hands `len` bytes at `offset` to `sink`.
     ///
@@ -35,40 +35,22 @@ pub trait BlockBackend {
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
     ) -> Result<(), BackendError>;
 
-    /// Whether there is a medium to wait for: then [`Self::expect_read`] is of use, and [`Self::flush`]
-    /// can take long.
+    /// Returns whether requests wait for a medium: then [`Self::expect_read`] is of use, and
+    /// [`Self::flush`] can take long.
     fn has_to_wait(&self) -> bool {
         false
     }
 
-    /// Is told that `len` bytes at `offset` will be asked for soon, after other requests, so that a
-    /// slow medium can have them under way. Does not wait for them.
+    /// Announces that `len` bytes at `offset` will be read soon, after other requests, so that a slow
+    /// medium can begin. Does not wait for the bytes.
     fn expect_read(&mut self, _offset: u64, _len: u64) {}
-
-    /// Moves bytes from `offset` on, `len` at most, to the guest's memory, if the store has a shorter
-    /// way there than to lend them. `place` is asked again and again where the next ones go: it is
-    /// told how many they are at most, at least one, and says at which bus address how many of them,
-    /// at least one, have their place. Returns how many bytes were moved; the rest is read by
-    /// [`Self::read`], so this is not the one to report that the medium failed.
-    ///
-    /// # Errors
-    ///
-    /// The guest's memory failed, or `place` did, which ends the reading.
-    fn read_straight(
-        &mut self,
-        _offset: u64,
-        _len: usize,
-        _place: &mut dyn FnMut(usize) -> Result<(u64, usize), MemoryError>,
-    ) -> Result<usize, BackendError> {
-        Ok(0)
-    }
 
     /// Has `source` fill `len` bytes at `offset`.
     ///
     /// # Errors
     ///
-    /// The medium failed, it is full, or `source` failed, which ends the writing. The bytes have
-    /// their old or any other content then.
+    /// The medium failed or is full, or `source` failed, which ends the writing. The bytes have any
+    /// content then.
     fn write(
         &mut self,
         offset: u64,
@@ -88,20 +70,48 @@ pub trait BlockBackend {
         may_deallocate: bool,
     ) -> Result<(), BackendError>;
 
-    /// Makes `len` bytes at `offset` take no space, as far as the store can. They are zeros then, or, if
-    /// it cannot and the guest was promised nothing, as they were.
+    /// Makes `len` bytes at `offset` take no space, as far as the backend can. They are zeros then. If the
+    /// backend cannot and the guest was promised nothing, they stay as they were.
     ///
     /// # Errors
     ///
     /// The medium failed; the bytes have their old content or are zeros.
     fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), BackendError>;
 
-    /// Makes what was written survive a loss of power, as far as the store outlives one at all.
+    /// Makes all that was written survive a loss of power, as far as the backend survives one.
     ///
     /// # Errors
     ///
     /// The medium failed.
     fn flush(&mut self) -> Result<(), BackendError>;
+}
+
+/// Says where the next bytes belong in the memory `M`: gets the most bytes that the backend has next, at
+/// least one, and returns a bus address and the number of bytes, at least one, that belong there.
+pub type Place<'a, M> = &'a mut dyn FnMut(&mut M, usize) -> Result<(u64, usize), MemoryError>;
+
+/// A backend that may move content to memory `M` of the guest without lending it.
+pub trait ReadStraight<M: ?Sized>: BlockBackend {
+    /// Moves bytes from `offset` on, `len` at most, to `memory`, if the backend has a shorter way there
+    /// than to lend them. Returns the number of bytes moved.
+    ///
+    /// The backend calls `place` until all bytes are moved.
+    ///
+    /// The caller reads the rest by [`BlockBackend::read`], which is the one to report that the medium
+    /// failed.
+    ///
+    /// # Errors
+    ///
+    /// The guest's memory failed, or `place` did, which ends the reading.
+    fn read_straight(
+        &mut self,
+        _offset: u64,
+        _len: usize,
+        _memory: &mut M,
+        _place: Place<'_, M>,
+    ) -> Result<usize, BackendError> {
+        Ok(0)
+    }
 }
 
 impl From<MemoryError> for BackendError {

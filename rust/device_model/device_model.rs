@@ -8,10 +8,16 @@
 //! tested on the host.
 //!
 //! ```text
-//! guest_memory    memory of the guest, as DMA reaches it
-//! block_backend   content of a disk, as commands access it
-//! hardware        a real function that migrates, in a variant driver
-//! saved_state     fields of a saved state: written, read and checked
+//! model            a device model, and its worker
+//! posted_writes    registers that are written without the lock of the device
+//! guest_memory     memory of the guest, as DMA reaches it
+//! backend          content of a device on the host
+//! block_backend    content of a disk, as commands access it
+//! migrated_blocks  content that migrates block by block
+//! dirty_blocks     bitmaps of dirty blocks
+//! hardware         a real function that migrates, in a variant driver
+//! saved_state      fields of a saved state: written, read and checked
+//! log              lines of the host's log
 //! ```
 //!
 //! Nothing in here allocates or locks, and nothing sleeps but what a real function has to wait for.
@@ -19,17 +25,50 @@
 #![cfg_attr(not(MODULE), no_std)]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+#![warn(clippy::arithmetic_side_effects)]
+#![warn(clippy::indexing_slicing)]
+#![warn(clippy::expect_used)]
+#![warn(clippy::unwrap_used)]
+#![warn(clippy::panic)]
 
+mod backend;
 mod block_backend;
+mod dirty_blocks;
 mod guest_memory;
 pub mod hardware;
+mod log;
+pub mod migrated_blocks;
+mod model;
+mod posted_writes;
 pub mod saved_state;
 
+pub use backend::{
+    Backend,
+    DiskBackend, //
+};
 pub use block_backend::{
     BackendError,
-    BlockBackend, //
+    BlockBackend,
+    Place,
+    ReadStraight, //
 };
+pub use dirty_blocks::DirtyBlocks;
 pub use guest_memory::{
     GuestMemory,
     MemoryError, //
 };
+pub use log::Log;
+pub use migrated_blocks::{
+    Dirty,
+    MigratedBlocks,
+    NoMigratedBlocks,
+    BLOCK_SIZE, //
+};
+pub use model::{
+    DeviceModel,
+    Vectors,
+    Work,
+    Worker,
+    CONFIGURATION_MAX, //
+};
+pub use posted_writes::PostedWrites;

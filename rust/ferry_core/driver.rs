@@ -2,9 +2,12 @@
 
 //! What the author of a vendor driver writes: the driver.
 
-use crate::model::{
+use crate::dma_memory::DmaMemory;
+use device_model::{
+    Backend,
+    DeviceModel,
     Log,
-    Model, //
+    Worker, //
 };
 use kernel::{
     page::PAGE_SIZE,
@@ -42,10 +45,22 @@ impl WindowSize {
     }
 }
 
-/// What a vendor driver says of itself.
-pub trait Driver: Sized + Send + Sync + 'static {
-    /// Its device.
-    type Model: Model;
+/// The parameters of a driver's kernel module. [`module_driver`](crate::module_driver) implements them.
+pub trait ModuleParameters {
+    /// Bytes of the data window of a new mdev, see [`WindowSize`]. With another number the driver cannot be
+    /// registered.
+    fn window_size() -> usize;
+}
+
+/// The parameters of a driver's devices.
+pub type Parameters<D> = <<D as Driver>::Model as DeviceModel>::Parameters;
+
+/// A vendor driver, and what its devices are.
+pub trait Driver: ModuleParameters + Sized + Send + Sync + 'static {
+    /// The model of a device.
+    type Model: DeviceModel + for<'a> Worker<DmaMemory<'a>, Self::Backend>;
+    /// The content of a device on the host, `()` if the model is all of the device.
+    type Backend: Backend;
     /// What an administrator can choose for a device while it is closed. A clone is made for each open and
     /// for each read of an attribute, and must be cheap.
     type Settings: Clone + Send + Unpin + 'static;
@@ -69,14 +84,10 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// there is no such BAR. Only a BAR with a size is accessed.
     fn bar_size(type_index: usize, bar: u32) -> u64;
 
-    /// A device after power-on, for the user that is opening it now.
+    /// Returns the parameters of a device and its backend, for the user that is opening it now.
     ///
     /// # Errors
     ///
-    /// What the user's open gets.
-    fn open(settings: &Self::Settings, log: Log<'_>) -> Result<Self::Model>;
-
-    /// Bytes of the data window of a new mdev, see [`WindowSize`]. With another number the driver
-    /// cannot be registered.
-    fn window_size() -> usize;
+    /// The error of the user's open.
+    fn open(settings: &Self::Settings, log: Log<'_>) -> Result<(Parameters<Self>, Self::Backend)>;
 }

@@ -2,9 +2,9 @@
 
 //! Binds a device model to VFIO and to the migration engine.
 //!
-//! A vendor driver implements [`Model`](model::Model) for its device and [`Driver`](driver::Driver)
-//! for itself, and keeps a [`Registration`](registration::Registration). The rest is here: regions,
-//! interrupts, reset, both migration protocols, sysfs attributes, tracepoints and log lines.
+//! A vendor driver has a [`DeviceModel`](device_model::DeviceModel), implements
+//! [`Driver`](driver::Driver), and keeps a [`Registration`](registration::Registration). The rest is
+//! here: regions, interrupts, reset, both migration protocols, sysfs attributes, tracepoints and log lines.
 //!
 //! # Lock order
 //!
@@ -26,17 +26,18 @@ const __LOG_PREFIX: &[u8] = b"ferry\0";
 
 pub mod attributes;
 mod device;
+pub mod dma_memory;
 pub mod driver;
 mod migration;
-pub mod model;
 mod protocol;
 pub mod registration;
 pub mod settings;
 mod statistics;
 
-pub use ::migration::{
-    MigratedBlocks,
-    BLOCK_SIZE,
-    CONFIGURATION_MAX, //
-};
-pub use vfio::dma::Dma;
+use kernel::prelude::*;
+use vfio_uapi::Errno;
+
+/// Returns `error` as pure crates have it.
+pub fn errno(error: Error) -> Errno {
+    Errno::from_errno(error.to_errno())
+}

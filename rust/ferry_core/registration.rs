@@ -72,3 +72,39 @@ impl<D: SettingDirectory> Registration<D> {
         Ok(Self(mdev::Registration::new(module)?))
     }
 }
+
+/// Declares the kernel module of a driver, with the entries that `module!` takes after `type`, and with
+/// the parameters of [`ModuleParameters`](crate::driver::ModuleParameters).
+#[macro_export]
+macro_rules! module_driver {
+    ($driver:ty, { $($entries:tt)* }) => {
+        struct DriverModule {
+            _registration: $crate::registration::Registration<$driver>,
+        }
+
+        impl ::kernel::Module for DriverModule {
+            fn init(module: &'static ::kernel::ThisModule) -> ::kernel::error::Result<Self> {
+                Ok(Self {
+                    _registration: $crate::registration::Registration::new(module)?,
+                })
+            }
+        }
+
+        impl $crate::driver::ModuleParameters for $driver {
+            fn window_size() -> usize {
+                module_parameters::window_size.value()
+            }
+        }
+
+        ::kernel::prelude::module! {
+            type: DriverModule,
+            $($entries)*
+            params: {
+                window_size: usize {
+                    default: $crate::driver::WINDOW_SIZE_DEFAULT,
+                    description: "Default size of an mdev's migration data window in bytes (page multiple, at most 16 MiB)",
+                },
+            },
+        }
+    };
+}

@@ -33,7 +33,6 @@
 #![warn(clippy::panic)]
 
 pub mod engine;
-pub mod migrated_blocks;
 pub mod port;
 pub mod refusal;
 mod session;
@@ -44,12 +43,6 @@ pub mod v2;
 
 pub use crate::{
     engine::Engine,
-    migrated_blocks::{
-        Dirty,
-        DirtyBlocks,
-        MigratedBlocks,
-        BLOCK_SIZE, //
-    },
     port::{
         Port,
         Sink,
@@ -60,6 +53,13 @@ pub use crate::{
         Refusal,
         Subject, //
     },
-    stream::CONFIGURATION_MAX,
     transition::StepError, //
+};
+pub use device_model::{
+    migrated_blocks,
+    Dirty,
+    DirtyBlocks,
+    MigratedBlocks,
+    BLOCK_SIZE,
+    CONFIGURATION_MAX, //
 };

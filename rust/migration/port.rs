@@ -5,9 +5,9 @@
 use crate::{
     migrated_blocks::MigratedBlocks,
     refusal::Refusal,
-    stream::format::CONFIGURATION_MAX,
     transition::StepError, //
 };
+use device_model::CONFIGURATION_MAX;
 use vfio_uapi::{
     v1::State,
     Errno, //

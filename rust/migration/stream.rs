@@ -10,5 +10,3 @@ mod order;
 pub mod reader;
 pub mod record;
 pub mod writer;
-
-pub use format::CONFIGURATION_MAX;

@@ -36,7 +36,7 @@ pub(crate) type Outcome = Result<Option<u32>, Status>;
 
 impl Controller {
     /// Executes a command of the admin queue.
-    pub(crate) fn execute_admin<M: GuestMemory, B: BlockBackend>(
+    pub(crate) fn execute_admin<M: GuestMemory, B: BlockBackend + ?Sized>(
         &mut self,
         command: &Command,
         memory: &mut M,

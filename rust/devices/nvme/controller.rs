@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The controller: its parts, the accesses that software makes, and its resets.
+//! The controller: its parts, the writes of registers, and its resets.
 
-use pci_config::{
-    AccessError,
-    ConfigSpace, //
-};
+use pci_config::ConfigSpace;
 
 use crate::doorbells::{
     position,
@@ -21,18 +18,15 @@ use crate::events::Events;
 use crate::features::Features;
 use crate::function::{
     BAR0_SIZE,
-    CONFIG_SIZE,
     LAYOUT,
-    MSIX_TABLE,
-    VECTORS, //
+    MSIX_TABLE, //
 };
 use crate::health::Health;
 use crate::msix_table::MsixTable;
 use crate::names::Names;
 use crate::parameters::{
     ParameterError,
-    Parameters,
-    CONFIGURATION_MAX, //
+    Parameters, //
 };
 use crate::queue::InvalidValue;
 use crate::queues::{
@@ -54,7 +48,7 @@ use crate::spec::registers::{
 use crate::spec::status::Status;
 
 /// Bytes of the words that registers take.
-const WORD_SIZE: usize = 4;
+pub(crate) const WORD_SIZE: usize = 4;
 
 /// An NVMe controller with one namespace.
 ///
@@ -82,32 +76,21 @@ pub struct Controller {
     pub(crate) raised: u32,
     /// Messages are sent even if the enable bit is not set. This is a property of the connection, not a
     /// part of the state.
-    msix_connected: bool,
+    pub(crate) msix_connected: bool,
 }
 
 impl Controller {
-    /// Number of bytes of memory behind base address register 0.
+    /// Bytes of memory behind base address register 0.
     pub const BAR0_SIZE: u64 = BAR0_SIZE;
 
-    /// Number of bytes of configuration space.
-    pub const CONFIG_SIZE: usize = CONFIG_SIZE;
-
-    /// Number of MSI-X vectors: one for the admin queue, and one for each pair of I/O queues.
-    pub const VECTORS: u32 = VECTORS;
-
-    /// Returns a controller as it is after power-on.
+    /// Returns a controller after power-on.
     ///
     /// # Errors
     ///
-    /// A controller cannot have these parameters.
+    /// A controller cannot have the parameters.
     pub fn new(parameters: Parameters) -> Result<Self, ParameterError> {
         parameters.check()?;
-        Ok(Self::power_on(parameters))
-    }
-
-    /// Returns a controller after power-on with parameters that were checked.
-    pub(crate) fn power_on(parameters: Parameters) -> Self {
-        Self {
+        Ok(Self {
             parameters,
             names: Names::default(),
             config: ConfigSpace::new(&LAYOUT),
@@ -122,7 +105,7 @@ impl Controller {
             health: Health::default(),
             raised: 0,
             msix_connected: false,
-        }
+        })
     }
 
     /// Returns the parameters of the controller; the serial number may have come from another host.
@@ -130,159 +113,14 @@ impl Controller {
         &self.parameters
     }
 
-    /// Writes the configuration, which source and destination of a migration must have in common, see
-    /// [`Parameters::configuration`].
-    pub fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize {
-        self.parameters.configuration(out)
-    }
-
-    /// Reads from base address register 0. Doorbells and pending bits read as 0.
-    ///
-    /// # Errors
-    ///
-    /// The access ends past the controller's memory; nothing is read.
-    pub fn read_bar0(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
-        // No register changes by being read.
-        self.peek_bar0(offset, bytes)
-    }
-
-    /// Returns what [`Controller::read_bar0`] would, and leaves the controller as it is.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Controller::read_bar0`].
-    pub fn peek_bar0(&self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
-        let range = AccessError::check(offset, bytes.len(), Self::BAR0_SIZE as usize)?;
-
-        let registers = self.registers.image();
-        for (address, byte) in range.zip(bytes) {
-            *byte = match address.checked_sub(MSIX_TABLE as usize) {
-                None => registers.get(address).copied(),
-                Some(offset) => self.msix_table.byte(offset),
-            }
-            .unwrap_or(0);
-        }
-        Ok(())
-    }
-
-    /// Writes to base address register 0.
-    ///
-    /// Registers take aligned words of 32 or 64 bits; of the latter, the lower half comes first.
-    /// Section 3.1 leaves other accesses undefined; they have no effect here. Doorbells are better
-    /// left to [`Doorbells::post`](crate::Doorbells::post).
-    ///
-    /// # Errors
-    ///
-    /// The access ends past the controller's memory; nothing is written.
-    pub fn write_bar0(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
-        let range = AccessError::check(offset, bytes.len(), Self::BAR0_SIZE as usize)?;
-
-        let words = bytes.chunks_exact(WORD_SIZE);
-        if range.start % WORD_SIZE == 0 && words.remainder().is_empty() {
-            for (address, word) in range.step_by(WORD_SIZE).zip(words) {
-                if let Ok(word) = word.try_into() {
-                    self.write_word(address, word);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes to base address register 0 of a stopped controller: the MSI-X table takes the write, and
-    /// everything else drops it.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Controller::write_bar0`].
-    pub fn write_msix_table(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
-        let end = MSIX_TABLE + MsixTable::SIZE as u64;
-        if (MSIX_TABLE..end).contains(&offset) {
-            return self.write_bar0(offset, bytes);
-        }
-        AccessError::check(offset, bytes.len(), Self::BAR0_SIZE as usize).map(|_| ())
-    }
-
-    /// Reads configuration space.
-    ///
-    /// # Errors
-    ///
-    /// The access ends past configuration space; nothing is read.
-    pub fn read_config(&self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
-        self.config.read(offset, bytes, self.interrupt_status())
-    }
-
-    /// Writes configuration space; bits that software cannot change stay. A function level reset is
-    /// done at once. When software enables MSI-X, completions that wait to be consumed are announced once
-    /// more.
-    ///
-    /// # Errors
-    ///
-    /// The access ends past configuration space; nothing is written.
-    pub fn write_config(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
-        let enabled = self.msix_enabled();
-        self.config.write(offset, bytes)?;
-        if !enabled && self.msix_enabled() {
-            self.raise_unconsumed();
-        }
-        if self.config.requests_reset(offset, bytes) {
-            self.config.function_level_reset();
-            self.reset_function();
-        }
-        Ok(())
-    }
-
-    /// Returns whether the controller answers accesses of the memory behind base address register `bar`:
-    /// software enabled memory space, and the function is in D0. If not, the caller lets reads return all
-    /// ones and drops writes, as a bus does; doorbells that were posted before count.
-    pub fn decodes(&self, bar: usize) -> bool {
-        self.config.decodes(bar)
-    }
-
     /// Returns whether the controller may interrupt: the function is in D0, section 2.2.3.
     pub fn may_interrupt(&self) -> bool {
         self.config.is_in_d0()
     }
 
-    /// Returns whether the controller may send messages: they are writes to memory, which take the bus
-    /// master bit and D0.
-    pub fn may_send_messages(&self) -> bool {
-        self.config.may_access_memory()
-    }
-
-    /// Returns the MSI-X vectors to send messages for since the last call, as a set of bits.
-    ///
-    /// The set is empty while MSI-X is disabled. It is also empty while the controller may not send
-    /// messages, which are kept then. Masks are left to the owner of the vectors, who gets the message and
-    /// keeps it pending.
-    pub fn take_raised(&mut self) -> u32 {
-        if !self.may_send_messages() {
-            return 0;
-        }
-        let raised = core::mem::take(&mut self.raised);
-        if self.msix_enabled() {
-            raised
-        } else {
-            0
-        }
-    }
-
-    /// Returns whether the controller asserts its interrupt pin.
-    pub fn intx_asserted(&self) -> bool {
-        self.interrupt_status() && !self.config.intx_disabled()
-    }
-
     /// Returns whether software made the controller send messages instead of asserting its pin.
     pub fn msix_enabled(&self) -> bool {
         self.msix_connected || self.config.msix_enabled()
-    }
-
-    /// Connects MSI-X, or disconnects it: while MSI-X is connected, messages are sent whatever the enable
-    /// bit in configuration space says. Completions that wait to be consumed are announced once more.
-    pub fn set_msix(&mut self, connected: bool) {
-        if connected && !self.msix_enabled() {
-            self.raise_unconsumed();
-        }
-        self.msix_connected = connected;
     }
 
     /// Returns whether software has enabled the controller, CC.EN.
@@ -295,18 +133,8 @@ impl Controller {
         self.registers.csts.intersects(Csts::CFS)
     }
 
-    /// Resets the PCI function as its bus driver does: registers and queues are as after power-on, and so
-    /// is the part of configuration space that a bus driver does not restore.
-    ///
-    /// The logs stay, as they outlive a loss of power. Doorbells that were posted before do no harm: none
-    /// is taken until software enabled the controller again.
-    pub fn reset(&mut self) {
-        self.config.bus_driver_reset();
-        self.reset_function();
-    }
-
     /// The part of every reset of the function other than configuration space.
-    fn reset_function(&mut self) {
+    pub(crate) fn reset_function(&mut self) {
         self.msix_table = MsixTable::new();
         self.registers = Registers::default();
         self.reset_controller();
@@ -368,7 +196,7 @@ impl Controller {
     }
 
     /// Writes a little-endian word of 32 bits.
-    fn write_word(&mut self, address: usize, word: [u8; WORD_SIZE]) {
+    pub(crate) fn write_word(&mut self, address: usize, word: [u8; WORD_SIZE]) {
         let Some(register) = Register::at(address) else {
             return self.write_word_beyond(address, word);
         };
@@ -466,7 +294,7 @@ impl Controller {
     }
 
     /// The interrupt status bit: the controller would assert its pin if the pin were not disabled.
-    fn interrupt_status(&self) -> bool {
+    pub(crate) fn interrupt_status(&self) -> bool {
         self.interrupt() && !self.msix_enabled() && self.may_interrupt()
     }
 

@@ -8,6 +8,8 @@ use core::sync::atomic::{
     Ordering, //
 };
 
+use device_model::PostedWrites;
+
 use crate::function::MSIX_TABLE;
 use crate::parameters::PAIRS;
 use crate::registers::is_aligned;
@@ -108,16 +110,6 @@ impl Doorbells {
         true
     }
 
-    /// Returns whether a doorbell was written and not taken yet.
-    pub fn is_posted(&self) -> bool {
-        self.posted.load(Ordering::Relaxed) != 0
-    }
-
-    /// Drops all that was written.
-    pub fn clear(&self) {
-        self.posted.swap(0, Ordering::Acquire);
-    }
-
     /// Takes the doorbells that were written, in no order.
     pub(crate) fn take(&self) -> Posted<'_> {
         // Most calls find nothing; a look leaves the cache line where it is.
@@ -130,6 +122,20 @@ impl Doorbells {
             doorbells: self,
             posted,
         }
+    }
+}
+
+impl PostedWrites for Doorbells {
+    fn post(&self, bar: u32, offset: u64, bytes: &[u8]) -> bool {
+        bar == 0 && self.post(offset, bytes)
+    }
+
+    fn is_posted(&self) -> bool {
+        self.posted.load(Ordering::Relaxed) != 0
+    }
+
+    fn clear(&self) {
+        self.posted.swap(0, Ordering::Acquire);
     }
 }
 

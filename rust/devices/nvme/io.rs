@@ -5,7 +5,8 @@
 use device_model::{
     BackendError,
     BlockBackend,
-    GuestMemory, //
+    GuestMemory,
+    ReadStraight, //
 };
 
 use crate::controller::Controller;
@@ -39,7 +40,7 @@ struct Extent {
 
 impl Controller {
     /// Executes a command of an I/O queue.
-    pub(crate) fn execute_io<M: GuestMemory, B: BlockBackend>(
+    pub(crate) fn execute_io<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
         &mut self,
         command: &Command,
         memory: &mut M,
@@ -74,7 +75,11 @@ impl Controller {
     }
 
     /// Announces to the backend the blocks that a command of an I/O queue will read.
-    pub(crate) fn announce_read<B: BlockBackend>(&self, command: &Command, backend: &mut B) {
+    pub(crate) fn announce_read<B: BlockBackend + ?Sized>(
+        &self,
+        command: &Command,
+        backend: &mut B,
+    ) {
         let (Some(NvmOpcode::Read) | Some(NvmOpcode::Compare)) = NvmOpcode::decode(command.opcode)
         else {
             return;
@@ -87,7 +92,11 @@ impl Controller {
 
     /// Returns whether a command of an I/O queue can take much longer than the largest transfer: it
     /// concerns more bytes, or the medium has to have everything before it completes.
-    pub(crate) fn takes_long<B: BlockBackend>(&self, command: &Command, backend: &B) -> bool {
+    pub(crate) fn takes_long<B: BlockBackend + ?Sized>(
+        &self,
+        command: &Command,
+        backend: &B,
+    ) -> bool {
         let unit_access = command.cdw12() & FUA != 0;
         let (flushes, large) = match NvmOpcode::decode(command.opcode) {
             Some(NvmOpcode::Flush) => (true, false),
@@ -103,7 +112,7 @@ impl Controller {
         large || flushes && backend.has_to_wait()
     }
 
-    fn read<M: GuestMemory, B: BlockBackend>(
+    fn read<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
         &mut self,
         command: &Command,
         memory: &mut M,
@@ -114,7 +123,9 @@ impl Controller {
             flush(backend).map_err(|_| Status::READ_ERROR)?;
         }
         let straight = backend
-            .read_straight(offset, length, &mut |most| prp.take(memory, most))
+            .read_straight(offset, length, memory, &mut |memory, most| {
+                prp.take(memory, most)
+            })
             .map_err(|error| failure(error, &prp, Status::READ_ERROR))?;
         let left = length.checked_sub(straight).ok_or(Status::INTERNAL)?;
         let read = match left {
@@ -127,7 +138,7 @@ impl Controller {
         read.map_err(|error| failure(error, &prp, Status::READ_ERROR))
     }
 
-    fn write<M: GuestMemory, B: BlockBackend>(
+    fn write<M: GuestMemory, B: BlockBackend + ?Sized>(
         &mut self,
         command: &Command,
         memory: &mut M,
@@ -140,7 +151,7 @@ impl Controller {
         self.persist(command, backend)
     }
 
-    fn compare<M: GuestMemory, B: BlockBackend>(
+    fn compare<M: GuestMemory, B: BlockBackend + ?Sized>(
         &mut self,
         command: &Command,
         memory: &mut M,
@@ -152,7 +163,7 @@ impl Controller {
         compared.map_err(|error| failure(error, &prp, Status::READ_ERROR))
     }
 
-    fn write_zeroes<B: BlockBackend>(
+    fn write_zeroes<B: BlockBackend + ?Sized>(
         &mut self,
         command: &Command,
         backend: &mut B,
@@ -166,7 +177,7 @@ impl Controller {
     }
 
     /// Dataset Management. The attributes other than deallocation are hints, and ignored.
-    fn manage_dataset<M: GuestMemory, B: BlockBackend>(
+    fn manage_dataset<M: GuestMemory, B: BlockBackend + ?Sized>(
         &mut self,
         command: &Command,
         memory: &mut M,
@@ -203,7 +214,11 @@ impl Controller {
     }
 
     /// Flushes after a command that wrote, if its data has to survive a loss of power.
-    fn persist<B: BlockBackend>(&self, command: &Command, backend: &mut B) -> Result<(), Status> {
+    fn persist<B: BlockBackend + ?Sized>(
+        &self,
+        command: &Command,
+        backend: &mut B,
+    ) -> Result<(), Status> {
         if command.cdw12() & FUA != 0 || !self.features.write_cache {
             flush(backend)?;
         }
@@ -242,7 +257,7 @@ impl Controller {
 }
 
 /// Flushes the backend.
-pub(crate) fn flush<B: BlockBackend>(backend: &mut B) -> Result<(), Status> {
+pub(crate) fn flush<B: BlockBackend + ?Sized>(backend: &mut B) -> Result<(), Status> {
     backend
         .flush()
         .map_err(|error| backend_failure(error, Status::WRITE_FAULT))

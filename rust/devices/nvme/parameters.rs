@@ -4,6 +4,8 @@
 
 use core::fmt;
 
+use device_model::CONFIGURATION_MAX;
+
 use crate::registers::is_aligned;
 use crate::spec::identify::controller::SN_SIZE;
 
@@ -28,8 +30,6 @@ pub(crate) const NSID: u32 = 1;
 pub const STORE_ZEROING: u8 = 0;
 /// Bytes of a serial number.
 pub const SERIAL_SIZE: usize = SN_SIZE;
-/// The most bytes that [`Controller::configuration`](crate::Controller::configuration) writes.
-pub const CONFIGURATION_MAX: usize = 64;
 
 /// Logical blocks of 512 bytes.
 const LBA_SHIFT_512: u8 = 9;

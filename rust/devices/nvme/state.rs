@@ -97,7 +97,6 @@
 //! to be [drained](Controller::drain) before. A state that no controller would have written is refused.
 
 use device_model::saved_state::{
-    self,
     check_unused,
     check_version,
     StateReader,
@@ -114,7 +113,6 @@ use crate::load_error::LoadError;
 use crate::msix_table::MsixTable;
 use crate::names::Names;
 use crate::parameters::{
-    Parameters,
     PAIRS,
     SERIAL_SIZE, //
 };
@@ -147,34 +145,8 @@ impl Controller {
         + Shadows::STATE_SIZE
         + Queues::STATE_SIZE;
 
-    /// Writes the complete state of the controller to the front of `out`.
-    ///
-    /// Returns the number of bytes written, or [`None`] if `out` is too small.
-    /// [`Controller::STATE_SIZE`] bytes are always enough.
-    pub fn save(&self, out: &mut [u8]) -> Option<usize> {
-        saved_state::save(out, Self::STATE_SIZE, |state| self.save_parts(state))
-    }
-
-    /// Returns the controller with `parameters`, but the serial number of the state, for which
-    /// [`Controller::save`] wrote `state`.
-    ///
-    /// # Errors
-    ///
-    /// A controller of this configuration cannot have that state, or an unknown version of this code
-    /// wrote the state. Nothing in `state` is taken for granted.
-    pub fn load(parameters: &Parameters, state: &[u8]) -> Result<Self, LoadError> {
-        parameters.check().map_err(LoadError::Parameters)?;
-        let mut controller = Self::power_on(*parameters);
-        controller.restore(state)?;
-        Ok(controller)
-    }
-
-    /// As [`Controller::load`], but in place, which takes much less of the stack.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Controller::load`]. The controller is good for nothing but another attempt then.
-    pub fn restore(&mut self, state: &[u8]) -> Result<(), LoadError> {
+    /// Loads a state. Nothing in `state` is taken for granted.
+    pub(crate) fn load_state(&mut self, state: &[u8]) -> Result<(), LoadError> {
         check_version(state, VERSION)?;
         self.load_parts(&mut StateReader::new(state, Self::STATE_SIZE)?)?;
         self.check_readiness()?;
@@ -184,7 +156,7 @@ impl Controller {
     }
 
     /// Saves one part after the other.
-    fn save_parts(&self, state: &mut StateWriter<'_>) {
+    pub(crate) fn save_parts(&self, state: &mut StateWriter<'_>) {
         state.u8(VERSION);
         state.reserved::<3>();
         state.bytes(self.config.image());

@@ -5,7 +5,9 @@
 use device_model::{
     BlockBackend,
     GuestMemory,
-    MemoryError, //
+    MemoryError,
+    ReadStraight,
+    Work, //
 };
 
 use crate::controller::Controller;
@@ -34,15 +36,6 @@ use crate::spec::status::Status;
 /// Commands that are fetched at once, if they are next to each other.
 const BURST: usize = 16;
 
-/// Whether the worker has to be called again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// Nothing is left to do until software writes to the controller or rings a doorbell.
-    Idle,
-    /// The budget was not enough for all that is to be done.
-    More,
-}
-
 impl Controller {
     /// Does the work that software started: enables the controller, completes a shutdown, and executes at
     /// most `budget` commands.
@@ -50,12 +43,10 @@ impl Controller {
     /// A command that may take long is executed only as the first of a call and ends the call, so that
     /// finished commands are not held back behind it.
     ///
-    /// One thread at a time calls it, whenever [`Doorbells::post`] took a doorbell, after every
-    /// [`Controller::write_bar0`] and [`Controller::write_config`], after [`Controller::load`], and
-    /// again as long as it returns [`Work::More`].
+    /// One thread at a time calls it, as [`Worker::work`](device_model::Worker::work) describes.
     ///
     /// Before [`Work::Idle`], event indexes tell a guest with shadow doorbells that it has to ring.
-    pub fn work<M: GuestMemory, B: BlockBackend>(
+    pub fn serve<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
         &mut self,
         doorbells: &Doorbells,
         memory: &mut M,
@@ -122,7 +113,7 @@ impl Controller {
     }
 
     /// Completes a shutdown. Software waits for the end, and cannot be told that the medium failed.
-    fn shut_down<B: BlockBackend>(&mut self, backend: &mut B) {
+    fn shut_down<B: BlockBackend + ?Sized>(&mut self, backend: &mut B) {
         if flush(backend).is_err() {
             self.health.count_media_error();
         }
@@ -164,7 +155,7 @@ impl Controller {
     ///
     /// The round goes on after the queue that was served last, so that no queue starves whatever the
     /// budget is. `first` says that no command was executed before in the call of the worker.
-    fn execute_round<M: GuestMemory, B: BlockBackend>(
+    fn execute_round<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
         &mut self,
         memory: &mut M,
         backend: &mut B,
@@ -186,7 +177,7 @@ impl Controller {
 
     /// Executes commands of one queue, at most `budget`, and returns how much of the budget they used up.
     /// A command that can take long uses up all of it, and is executed only as the `first` one.
-    fn execute_burst<M: GuestMemory, B: BlockBackend>(
+    fn execute_burst<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
         &mut self,
         queue: usize,
         memory: &mut M,
@@ -242,7 +233,7 @@ impl Controller {
     }
 
     /// Executes a command and completes it.
-    fn execute<M: GuestMemory, B: BlockBackend>(
+    fn execute<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
         &mut self,
         queue: usize,
         command: &Command,

@@ -43,7 +43,6 @@
 use core::fmt;
 
 use device_model::saved_state::{
-    self,
     check_bits,
     check_unused,
     check_version,
@@ -58,8 +57,7 @@ use pci_config::{
 
 use crate::card::{
     Card,
-    PortCount,
-    PORTS_MAX, //
+    PortCount, //
 };
 use crate::fifo::DEPTH;
 use crate::plug::Line;
@@ -167,22 +165,21 @@ impl From<StateError> for PortError {
     }
 }
 
+/// Returns the number of bytes of the state of a card with `ports` ports.
+pub(crate) const fn state_size(ports: PortCount) -> usize {
+    HEADER_SIZE + CONFIG_SPACE_SIZE + ports.count() * PORT_SIZE
+}
+
 impl Card {
     /// The most bytes that a card's state has.
-    pub const STATE_SIZE: usize = state_size(PORTS_MAX);
+    pub const STATE_SIZE: usize = state_size(PortCount::Four);
 
-    /// Writes the complete state of the card to the front of `out`.
-    ///
-    /// Returns the number of bytes written, or [`None`] if `out` is too small.
-    /// [`Card::STATE_SIZE`] bytes are always enough.
-    pub fn save(&self, out: &mut [u8]) -> Option<usize> {
-        saved_state::save(out, state_size(self.ports().count()), |state| {
-            self.save_header(state);
-            state.bytes(self.config.image());
-            for port in self.active_ports() {
-                port.save(state);
-            }
-        })
+    pub(crate) fn save_parts(&self, state: &mut StateWriter<'_>) {
+        self.save_header(state);
+        state.bytes(self.config.image());
+        for port in self.active_ports() {
+            port.save(state);
+        }
     }
 
     fn save_header(&self, state: &mut StateWriter<'_>) {
@@ -192,24 +189,8 @@ impl Card {
         state.reserved::<2>();
     }
 
-    /// Returns the card with `ports` ports for which [`Card::save`] wrote `state`.
-    ///
-    /// # Errors
-    ///
-    /// A card of this configuration cannot have that state, or an unknown version of this code wrote
-    /// the state. Nothing in `state` is taken for granted.
-    pub fn load(ports: PortCount, state: &[u8]) -> Result<Self, LoadError> {
-        let mut card = Self::new(ports);
-        card.restore(state)?;
-        Ok(card)
-    }
-
-    /// As [`Card::load`], but in place.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Card::load`]. The card is good for nothing but another attempt then.
-    pub fn restore(&mut self, state: &[u8]) -> Result<(), LoadError> {
+    /// Loads a state. Nothing in `state` is taken for granted.
+    pub(crate) fn load_state(&mut self, state: &[u8]) -> Result<(), LoadError> {
         let ports = self.ports().count();
 
         check_version(state, VERSION)?;
@@ -222,7 +203,7 @@ impl Card {
                 });
             }
         }
-        let mut reader = StateReader::new(state, state_size(ports))?;
+        let mut reader = StateReader::new(state, state_size(self.ports()))?;
         check_unused(reader.array::<HEADER_SIZE>()?, |state| {
             self.save_header(state);
         })?;
@@ -236,11 +217,6 @@ impl Card {
         }
         Ok(())
     }
-}
-
-/// Number of bytes of the state of a card with `ports` ports.
-const fn state_size(ports: usize) -> usize {
-    HEADER_SIZE + CONFIG_SPACE_SIZE + ports * PORT_SIZE
 }
 
 impl Port {

@@ -2,17 +2,15 @@
 
 //! A PCI serial card with one, two or four 16550A ports, as a pure value.
 //!
-//! [`Card`] is the whole device: its configuration space and its ports, each with a loop-back plug.
-//! A driver forwards the accesses of a virtual machine to it, asserts the interrupt that
-//! [`Card::intx_asserted`] or [`Card::interrupt`] asks for, and moves it to another host with
-//! [`Card::save`] and [`Card::load`]. Nothing in here allocates, locks, sleeps or looks at a clock,
-//! and no access takes longer than moving a FIFO's content.
+//! [`Card`] is the whole device, a [`DeviceModel`]: its configuration space and its ports, each with a
+//! loop-back plug. Nothing in here allocates, locks, sleeps or looks at a clock, and no access takes
+//! longer than moving a FIFO's content.
 //!
 //! # The ports
 //!
 //! They follow the data sheet of the 16550A (Texas Instruments TL16C550C without its automatic flow
 //! control, National Semiconductor PC16550D), as `drivers/tty/serial/8250` expects it, with names
-//! from `include/uapi/linux/serial_reg.h`. What a data sheet leaves to time is decided so:
+//! from `include/uapi/linux/serial_reg.h`. Where a data sheet depends on time, the model does not:
 //!
 //! - The line is infinitely fast, whatever the divisor is: a character that the receiver has room
 //!   for arrives within the access that sent it.
@@ -27,10 +25,10 @@
 //! # The plug
 //!
 //! TX is wired to RX, RTS to CTS, and DTR to DSR and DCD; RI is never active. The wire honours flow
-//! control: a character waits in the transmitter while the receiver has no room, so that nothing
-//! that is written while THR is empty gets lost. The chip's own loop-back mode has no such patience
-//! and overruns, as on the chip. A break acts on the wire only, not on the transmitter: characters
-//! sent meanwhile are gone, as on the chip.
+//! control: a character waits in the transmitter while the receiver has no room, so no character that
+//! is written while THR is empty gets lost. The chip's own loop-back mode overruns instead, as on the
+//! chip. A break acts on the wire only, not on the transmitter: characters sent meanwhile are lost, as
+//! on the chip.
 
 #![cfg_attr(not(MODULE), no_std)]
 #![forbid(unsafe_code)]
@@ -38,6 +36,7 @@
 
 mod card;
 mod fifo;
+mod model;
 mod plug;
 mod port;
 mod registers;
@@ -47,7 +46,10 @@ pub use card::{
     Card,
     PortCount, //
 };
-pub use device_model::saved_state::StateError;
+pub use device_model::{
+    saved_state::StateError,
+    DeviceModel, //
+};
 pub use pci_config::{
     AccessError,
     ImageError, //

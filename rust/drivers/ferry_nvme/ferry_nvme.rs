@@ -2,19 +2,16 @@
 
 //! `ferry_nvme`: a mediated NVMe controller that live-migrates.
 //!
-//! The controller itself is the crate `nvme`; what makes it a VFIO device is `ferry_core`. This
-//! driver adds the stores that keep the content of its namespace, and what an administrator can
-//! choose.
+//! The model of the controller is the crate `nvme`; `ferry_core` makes a VFIO device of it. This driver
+//! adds the backends that keep the content of a namespace, and the settings of an administrator.
 
 #![forbid(unsafe_code)]
 
-mod device;
-mod file_backend;
-mod ram_backend;
+mod backend;
 mod settings;
 
 use crate::{
-    device::NvmeDevice,
+    backend::NvmeBackend,
     settings::{
         Capacity,
         FilePath,
@@ -24,6 +21,7 @@ use crate::{
         StoreAttribute, //
     },
 };
+use device_model::Log;
 use ferry_core::{
     attributes::{
         setting,
@@ -34,25 +32,19 @@ use ferry_core::{
         Driver,
         Type, //
     },
-    model::Log,
-    registration::Registration, //
 };
 use kernel::prelude::*;
-use nvme::Controller;
+use nvme::{
+    Controller,
+    Parameters, //
+};
 
-module! {
-    type: Module,
+ferry_core::module_driver!(NvmeDriver, {
     name: "ferry_nvme",
     authors: ["The Ferry authors"],
     description: "Mediated NVMe controller that live-migrates",
     license: "GPL",
-    params: {
-        window_size: usize {
-            default: ferry_core::driver::WINDOW_SIZE_DEFAULT,
-            description: "Default size of an mdev's migration data window in bytes (page multiple, at most 16 MiB)",
-        },
-    },
-}
+});
 
 /// Binary logarithms of the bytes of a logical block, for each type.
 const LBA_SHIFTS: [u8; 2] = [9, 12];
@@ -72,7 +64,8 @@ impl SettingDirectory for NvmeDriver {
 }
 
 impl Driver for NvmeDriver {
-    type Model = NvmeDevice;
+    type Model = Controller;
+    type Backend = NvmeBackend;
     type Settings = NvmeSettings;
 
     const NAME: &'static CStr = c"ferry_nvme";
@@ -103,23 +96,15 @@ impl Driver for NvmeDriver {
         }
     }
 
-    fn open(settings: &NvmeSettings, log: Log<'_>) -> Result<NvmeDevice> {
-        NvmeDevice::open(settings, log)
-    }
-
-    fn window_size() -> usize {
-        module_parameters::window_size.value()
-    }
-}
-
-struct Module {
-    _registration: Registration<NvmeDriver>,
-}
-
-impl kernel::Module for Module {
-    fn init(module: &'static ThisModule) -> Result<Self> {
-        Ok(Self {
-            _registration: Registration::new(module)?,
-        })
+    fn open(settings: &NvmeSettings, log: Log<'_>) -> Result<(Parameters, NvmeBackend)> {
+        let backend = NvmeBackend::open(settings, log)?;
+        let parameters = Parameters {
+            capacity: backend.capacity(),
+            lba_shift: settings.lba_shift,
+            queue_pairs: settings.queues,
+            serial: settings.serial,
+            store: settings.store as u8,
+        };
+        Ok((parameters, backend))
     }
 }

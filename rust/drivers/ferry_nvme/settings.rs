@@ -5,10 +5,7 @@
 //!
 //! Described in `Documentation/ABI/testing/sysfs-bus-mdev-ferry`.
 
-use crate::file_backend::{
-    measure,
-    FileBackend, //
-};
+use crate::backend::file::measure;
 use core::fmt::{
     self,
     Display, //
@@ -107,15 +104,6 @@ impl NvmeSettings {
             queues: QUEUE_PAIRS_MAX,
             serial: serial_of(name),
         }
-    }
-
-    /// Opens the file of the namespace.
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT` if none has been chosen, or what [`FileBackend::open`] returns.
-    pub(crate) fn open_file(&self) -> Result<FileBackend> {
-        FileBackend::open(self.file.as_ref().ok_or(ENOENT)?)
     }
 }
 

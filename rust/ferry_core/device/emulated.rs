@@ -12,12 +12,14 @@ use crate::{
         Engine,
         Migration, //
     },
-    model::{
-        Model,
-        PostedWrites, //
-    },
     protocol::Protocols,
     statistics::Statistics, //
+};
+use core::fmt::Display;
+use device_model::{
+    DeviceModel,
+    PostedWrites,
+    Vectors, //
 };
 use kernel::{
     debugfs,
@@ -35,18 +37,27 @@ use kernel::{
 };
 use kernel_ext::{
     new_lock,
-    refusal::Refusals,
+    refusal::{
+        Refusals,
+        Refuse,
+        Subject, //
+    },
     shared_pages::SharedPages, //
 };
 use vfio::{
+    device::Device,
     dma_log::DmaLog,
     irq::{
         self,
-        Interrupts, //
+        Interrupts,
+        VectorCounts, //
     },
     region::pci, //
 };
-use vfio_uapi::v1::State;
+use vfio_uapi::{
+    v1::State,
+    Errno, //
+};
 
 const BARS: usize = (pci::BAR5 - pci::BAR0 + 1) as usize;
 
@@ -57,9 +68,9 @@ pub struct EmulatedDevice<D: Driver> {
     pub(super) migration: Mutex<Migration<D>>,
     /// The device model, present while the device is open.
     #[pin]
-    pub(super) live: Mutex<Option<OpenModel<D::Model>>>,
+    pub(super) live: Mutex<Option<OpenModel<D::Model, D::Backend>>>,
     /// Posted writes, which are noted without the lock `live`.
-    pub(crate) posted: <D::Model as Model>::Posted,
+    pub(crate) posted: <D::Model as DeviceModel>::Posted,
     /// The BARs that take posted writes, one bit for each: a BAR does while the device runs and decodes it.
     /// Read without the lock `live`; [`Self::follow_config`] updates it.
     pub(crate) takes_posted: Atomic<u32>,
@@ -113,7 +124,7 @@ impl<D: Driver> EmulatedDevice<D> {
             live <- new_lock!(Mutex, c"EmulatedDevice::live", None),
             posted: Default::default(),
             takes_posted: Atomic::new(0),
-            interrupts <- Interrupts::new(D::Model::VECTORS),
+            interrupts <- Interrupts::new(vector_counts(D::Model::VECTORS)),
             window <- new_lock!(SpinLock, c"EmulatedDevice::window", None),
             refusals <- Refusals::new(),
             last_not_mapped: Atomic::new(0),
@@ -140,14 +151,14 @@ impl<D: Driver> EmulatedDevice<D> {
     /// `ENODEV` if it is not open.
     pub(crate) fn with_open_model<R>(
         &self,
-        f: impl FnOnce(&mut OpenModel<D::Model>) -> R,
+        f: impl FnOnce(&mut OpenModel<D::Model, D::Backend>) -> R,
     ) -> Result<R> {
         Option::as_mut(&mut self.live.lock()).map(f).ok_or(ENODEV)
     }
 
     /// Updates the copies of configuration space that are read without the lock `live`: the BARs that take
     /// posted writes, and whether messages may be sent. The caller holds that lock.
-    pub(crate) fn follow_config(&self, live: &OpenModel<D::Model>) {
+    pub(crate) fn follow_config(&self, live: &OpenModel<D::Model, D::Backend>) {
         let answering = (pci::BAR0..=pci::BAR5)
             .filter(|bar| live.running && live.model.decodes(*bar))
             .fold(0, |set, bar| set | 1 << bar);
@@ -173,11 +184,28 @@ impl<D: Driver> EmulatedDevice<D> {
         model.set_msix(enabled == Some(irq::Index::Msix));
     }
 
+    /// Logs a refusal of the model or of the backend, as [`Log`](device_model::Log) demands.
+    pub(crate) fn log(device: &Device<Self>, what: &str, reason: &dyn Display, errno: Errno) {
+        device.refused(
+            Subject::Backend,
+            what,
+            reason,
+            Error::from_errno(errno.to_errno()),
+        );
+    }
+
     pub(super) fn bar_size(&self, bar: u32) -> u64 {
         self.bar_sizes.get(bar as usize).copied().unwrap_or(0)
     }
 
     pub(super) fn open_window(&self) -> Result<Arc<SharedPages>> {
         self.window.lock().clone().ok_or(ENODEV)
+    }
+}
+
+fn vector_counts(vectors: Vectors) -> VectorCounts {
+    VectorCounts {
+        msi: vectors.msi,
+        msix: vectors.msix,
     }
 }

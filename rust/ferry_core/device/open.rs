@@ -9,6 +9,7 @@ use crate::{
     },
     driver::{
         Driver,
+        Parameters,
         WindowSize, //
     },
     migration::{
@@ -21,13 +22,14 @@ use crate::{
             Region, //
         },
     },
-    model::{
-        Model,
-        PostedWrites, //
-    },
     protocol::Protocol, //
 };
-use ::migration::BLOCK_SIZE;
+use device_model::{
+    Backend,
+    DeviceModel,
+    PostedWrites,
+    BLOCK_SIZE, //
+};
 use kernel::{
     prelude::*,
     sync::{
@@ -51,23 +53,25 @@ const BLOCK_BUFFER: usize = 16 * BLOCK_SIZE;
 const WINDOW_PER_NOTE: usize = BLOCK_SIZE / 16;
 
 /// Parts of an open device, made before the device is open to accesses.
-struct Opened<M: Model> {
-    model: M,
+struct Opened<D: Driver> {
+    model: OpenModel<D::Model, D::Backend>,
     /// The data section of the migration region, where the device offers protocol v1.
     pages: Option<Arc<SharedPages>>,
     buffer: StateBuffer,
 }
 
-impl<M: Model> Opened<M> {
-    fn new<D: Driver<Model = M>>(
+impl<D: Driver> Opened<D> {
+    fn new(
         device: &Device<EmulatedDevice<D>>,
         settings: &D::Settings,
         window_size: Option<WindowSize>,
     ) -> Result<Self> {
-        let mut model = D::open(settings, &|what, reason, error| {
-            device.refused(Subject::Backend, what, reason, error);
+        let (parameters, mut backend) = D::open(settings, &|what, reason, errno| {
+            EmulatedDevice::log(device, what, reason, errno);
         })?;
-        enable_bars(&mut model)
+        let mut model = power_on(device, &parameters)?;
+        let spare = power_on(device, &parameters)?;
+        enable_bars(&mut *model)
             .map_err(|error| device.refused(Subject::Access, "open", &error, EINVAL))?;
         let window = window_size.map(WindowSize::bytes);
         let pages = window
@@ -76,23 +80,35 @@ impl<M: Model> Opened<M> {
             })
             .transpose()?;
         // The engine notes there the blocks of a chunk that the user has not acknowledged, too.
-        let least = match model.storage() {
+        let least = match backend.blocks() {
             Some(_) => BLOCK_BUFFER.max(window.unwrap_or(0) / WINDOW_PER_NOTE),
             None => 0,
         };
-        let buffer = KVVec::from_elem(0, M::STATE_SIZE.max(least), GFP_KERNEL_ACCOUNT)?;
+        let buffer = KVVec::from_elem(0, model.state_size().max(least), GFP_KERNEL_ACCOUNT)?;
 
         Ok(Self {
-            model,
+            model: OpenModel::new(model, spare, backend),
             pages,
             buffer: StateBuffer(buffer),
         })
     }
 }
 
+/// Returns a model after power-on. It is on the stack on its way to its box, so nothing else is.
+#[inline(never)]
+fn power_on<D: Driver>(
+    device: &Device<EmulatedDevice<D>>,
+    parameters: &Parameters<D>,
+) -> Result<KBox<D::Model>> {
+    match D::Model::power_on(parameters) {
+        Ok(model) => Ok(KBox::new(model, GFP_KERNEL_ACCOUNT)?),
+        Err(error) => Err(device.refused(Subject::Backend, "open", &error, EINVAL)),
+    }
+}
+
 impl<D: Driver> EmulatedDevice<D> {
     /// Makes `opened` the state of the device, and lets accesses reach the model.
-    fn take_over(device: &Device<Self>, opened: Opened<D::Model>) {
+    fn take_over(device: &Device<Self>, opened: Opened<D>) {
         let Opened {
             mut model,
             pages,
@@ -101,11 +117,10 @@ impl<D: Driver> EmulatedDevice<D> {
         let mut migration = device.migration.lock();
 
         device.interrupts.forget();
-        device.drive_interrupts(&mut model);
+        device.drive_interrupts(&mut model.model);
         device.posted.clear();
-        let live = OpenModel::new(model);
-        device.follow_config(&live);
-        *device.live.lock() = Some(live);
+        device.follow_config(&model);
+        *device.live.lock() = Some(model);
         migration.engine = Some(Engine::new(buffer));
         migration.region = pages.clone().map(|pages| Region::new(DataPages(pages)));
         migration.protocol = None;
@@ -118,7 +133,7 @@ impl<D: Driver> EmulatedDevice<D> {
 
 /// Sets Memory and I/O Space Enable in the command register: `vfio-pci` hands a device to its user after
 /// `pci_enable_device()`, which has set them.
-fn enable_bars<M: Model>(model: &mut M) -> Result<(), M::AccessError> {
+fn enable_bars<M: DeviceModel>(model: &mut M) -> Result<(), M::AccessError> {
     const COMMAND: u64 = 0x04;
     const IO_AND_MEMORY: u8 = 0x03;
 

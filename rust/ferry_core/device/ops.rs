@@ -11,14 +11,14 @@ use crate::{
         },
     },
     driver::Driver,
-    migration::port::EnginePort,
-    model::Model, //
+    migration::port::EnginePort, //
 };
 use ::migration::v1::DATA_OFFSET;
 use core::fmt::{
     self,
     Display, //
 };
+use device_model::DeviceModel;
 use kernel::{
     dev_notice, dev_warn,
     mm::virt::VmaNew,

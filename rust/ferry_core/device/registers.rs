@@ -7,18 +7,18 @@ use crate::{
         emulated::EmulatedDevice,
         target::Target, //
     },
-    driver::Driver,
-    model::{
-        Model,
-        PostedWrites, //
-    },
+    driver::Driver, //
+};
+use device_model::{
+    DeviceModel,
+    PostedWrites, //
 };
 use kernel::{
     prelude::*,
     sync::atomic::Relaxed, //
 };
 
-type AccessError<D> = <<D as Driver>::Model as Model>::AccessError;
+type AccessError<D> = <<D as Driver>::Model as DeviceModel>::AccessError;
 type RegisterResult<D> = Result<(), AccessError<D>>;
 
 /// Value of each byte of a BAR that the device does not decode.
@@ -107,11 +107,11 @@ impl<D: Driver> EmulatedDevice<D> {
             let bytes = &bytes[piece];
             match target {
                 Target::Bar(bar) if !live.running => {
-                    let models = [Some(&mut live.model), live.staged.as_mut()];
-                    for model in models.into_iter().flatten() {
-                        if model.decodes(*bar) {
-                            model.write_bar_stopped(*bar, at, bytes)?;
-                        }
+                    if live.model.decodes(*bar) {
+                        live.model.write_bar_stopped(*bar, at, bytes)?;
+                    }
+                    if let Some(staged) = live.staged().filter(|staged| staged.decodes(*bar)) {
+                        staged.write_bar_stopped(*bar, at, bytes)?;
                     }
                 }
                 Target::Bar(bar) if live.model.decodes(*bar) => {
@@ -122,7 +122,7 @@ impl<D: Driver> EmulatedDevice<D> {
                     live.model.write_config(at, bytes)?;
                     // A VMM restores configuration space between the stream and the end of RESUMING, so
                     // the staged model has to see the write, too.
-                    if let Some(staged) = &mut live.staged {
+                    if let Some(staged) = live.staged() {
                         staged.write_config(at, bytes)?;
                     }
                     self.follow_config(live);

@@ -5,14 +5,14 @@
 
 use crate::{
     device::emulated::EmulatedDevice,
-    driver::Driver,
-    model::Model, //
+    driver::Driver, //
 };
 use ::migration::v1::DATA_OFFSET;
 use core::fmt::{
     self,
     Display, //
 };
+use device_model::DeviceModel;
 use kernel::prelude::*;
 use vfio::region::{
     pci,

@@ -4,15 +4,12 @@
 
 use crate::{
     device::emulated::EmulatedDevice,
-    driver::Driver,
-    model::{
-        Model,
-        Work, //
-    },
+    dma_memory::DmaMemory,
+    driver::Driver, //
 };
-use kernel_ext::refusal::{
-    Refuse,
-    Subject, //
+use device_model::{
+    Work,
+    Worker, //
 };
 use vfio::{
     device::Device,
@@ -31,13 +28,14 @@ impl<D: Driver> EmulatedDevice<D> {
             else {
                 return;
             };
-            let work = live
-                .model
-                .work(&device.posted, dma, &|what, reason, error| {
-                    device.refused(Subject::Backend, what, reason, error);
-                });
+            let work = live.model.work(
+                &device.posted,
+                &mut DmaMemory(dma),
+                &mut live.backend,
+                &|what, reason, errno| Self::log(device, what, reason, errno),
+            );
             device.drive_interrupts(&mut live.model);
-            if work == Work::Done {
+            if work == Work::Idle {
                 device.notify_data();
                 return;
             }

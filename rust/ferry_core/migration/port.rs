@@ -8,25 +8,24 @@ use crate::{
         open_model::OpenModel, //
     },
     driver::Driver,
-    model::{
-        Model,
-        PostedWrites, //
-    },
+    errno, //
 };
 use ::migration::{
-    MigratedBlocks,
     Port,
     Refusal,
-    StepError,
+    StepError, //
+};
+use device_model::{
+    Backend,
+    DeviceModel,
+    MigratedBlocks,
+    PostedWrites,
+    Worker,
     CONFIGURATION_MAX, //
 };
 use kernel::{
     prelude::*,
     sync::atomic::Relaxed, //
-};
-use kernel_ext::refusal::{
-    Refuse,
-    Subject, //
 };
 use vfio::device::Device;
 use vfio_uapi::{
@@ -42,7 +41,9 @@ impl<D: Driver> Port for EnginePort<'_, D> {
     const TYPE: &'static str = D::Model::TYPE;
 
     fn state_size(&self) -> usize {
-        D::Model::STATE_SIZE
+        self.0
+            .with_open_model(|live| live.model.state_size())
+            .unwrap_or(0)
     }
 
     fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize {
@@ -55,9 +56,10 @@ impl<D: Driver> Port for EnginePort<'_, D> {
         self.0.takes_posted.store(0, Relaxed);
         // An access or work that is under way has the model's lock, and is done when the lock is taken here.
         let stopped = self.with_open_model(|live| {
-            live.model.stop(&self.0.posted, &|what, reason, error| {
-                self.0.refused(Subject::Backend, what, reason, error);
-            })?;
+            live.model
+                .stop(&self.0.posted, &mut live.backend, &|what, reason, errno| {
+                    EmulatedDevice::log(self.0, what, reason, errno);
+                })?;
             live.running = false;
             // A write of configuration space may have set `takes_posted` again before the lock was taken.
             self.0.follow_config(live);
@@ -79,9 +81,10 @@ impl<D: Driver> Port for EnginePort<'_, D> {
 
     fn start(&mut self) -> Result<(), StepError<Errno>> {
         self.with_open_model(|live| {
-            live.model.start(&|what, reason, error| {
-                self.0.refused(Subject::Backend, what, reason, error);
-            })?;
+            live.model
+                .start(&mut live.backend, &|what, reason, errno| {
+                    EmulatedDevice::log(self.0, what, reason, errno);
+                })?;
             live.running = true;
             self.take_posted(live);
             self.0.drive_interrupts(&mut live.model);
@@ -109,34 +112,18 @@ impl<D: Driver> Port for EnginePort<'_, D> {
     }
 
     fn stage(&mut self, state: &[u8]) -> Result<(), Errno> {
-        self.with_open_model(|live| match live.model.load(state) {
-            Ok(model) => {
-                live.staged = Some(model);
-                live.load_error = None;
-                Ok(())
-            }
-            Err(error) => {
-                live.staged = None;
-                live.load_error = Some(error);
-                Err(EINVAL)
-            }
-        })
+        self.with_open_model(|live| live.stage(state))
     }
 
     fn adopt(&mut self) -> Result<(), StepError<Errno>> {
         let former = self.0.with_open_model(|live| {
-            live.staged.take().map(|mut staged| {
-                if let Some(storage) = live.staged_storage.take() {
-                    staged.set_storage(storage);
-                }
-                let former = live.model.adopt(staged);
-                // The VMM has set up the interrupts for the state that is adopted.
-                self.0.tell_messages(&mut live.model);
-                self.0.interrupts.forget();
-                self.0.follow_config(live);
-                self.0.drive_interrupts(&mut live.model);
-                former
-            })
+            let former = live.adopt()?;
+            // The VMM has set up the interrupts for the state that is adopted.
+            self.0.tell_messages(&mut live.model);
+            self.0.interrupts.forget();
+            self.0.follow_config(live);
+            self.0.drive_interrupts(&mut live.model);
+            former
         });
 
         // No lock is held while memory is freed, which may take long.
@@ -145,9 +132,7 @@ impl<D: Driver> Port for EnginePort<'_, D> {
     }
 
     fn unstage(&mut self) {
-        let staged = self
-            .0
-            .with_open_model(|live| (live.staged.take(), live.staged_storage.take()));
+        let staged = self.0.with_open_model(OpenModel::unstage);
 
         drop(staged);
     }
@@ -168,7 +153,7 @@ impl<D: Driver> Port for EnginePort<'_, D> {
 
     fn with_blocks<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
         self.0
-            .with_open_model(|live| live.model.storage().map(|storage| f(storage)))
+            .with_open_model(|live| live.backend.blocks().map(|blocks| f(blocks)))
             .ok()
             .flatten()
     }
@@ -177,12 +162,7 @@ impl<D: Driver> Port for EnginePort<'_, D> {
         &mut self,
         f: impl FnOnce(&mut dyn MigratedBlocks) -> R,
     ) -> Result<Option<R>, Errno> {
-        self.with_open_model(|live| {
-            if live.staged_storage.is_none() {
-                live.staged_storage = live.model.new_storage()?;
-            }
-            Ok(live.staged_storage.as_mut().map(|storage| f(storage)))
-        })
+        self.with_open_model(|live| Ok(live.staged_blocks()?.map(|blocks| f(blocks))))
     }
 
     fn on_transition(&mut self, from: State, to: State, result: Result<(), &Refusal>) {
@@ -206,16 +186,13 @@ impl<D: Driver> EnginePort<'_, D> {
     /// Runs `f` on the open device, with its lock held.
     fn with_open_model<R>(
         &self,
-        f: impl FnOnce(&mut OpenModel<D::Model>) -> Result<R>,
+        f: impl FnOnce(&mut OpenModel<D::Model, D::Backend>) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
-        self.0
-            .with_open_model(f)
-            .and_then(|result| result)
-            .map_err(errno)
+        self.0.with_open_model(f).map_err(errno)?
     }
 
     /// Lets posted writes count from here on, and no earlier ones.
-    fn take_posted(&self, live: &OpenModel<D::Model>) {
+    fn take_posted(&self, live: &OpenModel<D::Model, D::Backend>) {
         self.0.posted.clear();
         self.0.follow_config(live);
     }
@@ -225,8 +202,4 @@ impl<D: Driver> EnginePort<'_, D> {
         self.0.interrupts.release();
         self.0.kick();
     }
-}
-
-pub(crate) fn errno(error: Error) -> Errno {
-    Errno::from_errno(error.to_errno())
 }

@@ -86,6 +86,8 @@
 //! is left with ENODATA. Nothing of a stream reaches the live device before END was found right and
 //! the device has accepted the state.
 
+use device_model::CONFIGURATION_MAX;
+
 /// Size of a record's header, in bytes.
 pub const HEADER_SIZE: usize = 32;
 
@@ -165,9 +167,6 @@ pub const MAJOR: u16 = 1;
 /// Minor version of the stream. A reader takes every minor version of its major version. A writer writes the
 /// first minor version that has all the records that it needs.
 pub const MINOR: u16 = 1;
-
-/// The most bytes that a device's configuration has.
-pub const CONFIGURATION_MAX: usize = 64;
 
 /// Size of the name of a device's type, in bytes; shorter ones are padded with zeros.
 pub const TYPE_SIZE: usize = 16;

@@ -4,7 +4,6 @@
 
 use super::format::{
     Kind,
-    CONFIGURATION_MAX,
     IDENTITY_MAX,
     MAJOR,
     MINOR,
@@ -17,6 +16,7 @@ use crate::{
         Refusal, //
     },
 };
+use device_model::CONFIGURATION_MAX;
 
 /// The payload of HEADER: version of the stream, type and configuration of the device.
 ///

@@ -26,7 +26,7 @@ use crate::spec::status::Status;
 
 impl Controller {
     /// Set Features, section 5.21.
-    pub(super) fn set_features<B: BlockBackend>(
+    pub(super) fn set_features<B: BlockBackend + ?Sized>(
         &mut self,
         command: &Command,
         backend: &mut B,

@@ -6,10 +6,15 @@ use nvme::{
     BackendError,
     BlockBackend,
     Controller,
+    DeviceModel,
     Doorbells,
     GuestMemory,
+    LoadError,
     MemoryError,
     Parameters,
+    Place,
+    PostedWrites,
+    ReadStraight,
     Work, //
 };
 
@@ -40,6 +45,13 @@ const D0: u16 = 0;
 const D3HOT: u16 = 3;
 const DEVICE_CONTROL: u64 = 0x54 + 8;
 const FUNCTION_RESET: u16 = 1 << 15;
+
+/// A controller with `parameters` that has loaded `state`.
+fn from_state(parameters: &Parameters, state: &[u8]) -> Result<Controller, LoadError> {
+    let mut controller = Controller::new(*parameters).expect("the parameters are good");
+    controller.load(state)?;
+    Ok(controller)
+}
 
 /// Memory from address 0 on, which counts how it is accessed.
 struct Memory {
@@ -109,27 +121,6 @@ impl BlockBackend for Disk {
         Ok(sink(&self.bytes[offset as usize..][..len])?)
     }
 
-    fn read_straight(
-        &mut self,
-        _offset: u64,
-        len: usize,
-        place: &mut dyn FnMut(usize) -> Result<(u64, usize), MemoryError>,
-    ) -> Result<usize, BackendError> {
-        let most = self.straight.min(len);
-        let mut moved = 0;
-        while moved < most {
-            let mut piece = self.piece.min(most - moved);
-            while piece > 0 {
-                let (address, len) = place(piece)?;
-                assert!((1..=piece).contains(&len), "{len} of {piece} bytes");
-                self.places.push((address, len));
-                piece -= len;
-                moved += len;
-            }
-        }
-        Ok(moved)
-    }
-
     fn write(
         &mut self,
         offset: u64,
@@ -150,6 +141,30 @@ impl BlockBackend for Disk {
 
     fn flush(&mut self) -> Result<(), BackendError> {
         Ok(())
+    }
+}
+
+impl<M> ReadStraight<M> for Disk {
+    fn read_straight(
+        &mut self,
+        _offset: u64,
+        len: usize,
+        memory: &mut M,
+        place: Place<'_, M>,
+    ) -> Result<usize, BackendError> {
+        let most = self.straight.min(len);
+        let mut moved = 0;
+        while moved < most {
+            let mut piece = self.piece.min(most - moved);
+            while piece > 0 {
+                let (address, len) = place(memory, piece)?;
+                assert!((1..=piece).contains(&len), "{len} of {piece} bytes");
+                self.places.push((address, len));
+                piece -= len;
+                moved += len;
+            }
+        }
+        Ok(moved)
     }
 }
 
@@ -231,7 +246,7 @@ impl Machine {
 
     fn write(&mut self, offset: u64, bytes: &[u8]) {
         self.controller
-            .write_bar0(offset, bytes)
+            .write_bar(0, offset, bytes)
             .expect("it is in the BAR");
     }
 
@@ -244,7 +259,7 @@ impl Machine {
     fn csts(&mut self) -> u32 {
         let mut bytes = [0; 4];
         self.controller
-            .read_bar0(CSTS, &mut bytes)
+            .read_bar(0, CSTS, &mut bytes)
             .expect("CSTS is readable");
         u32::from_le_bytes(bytes)
     }
@@ -253,7 +268,7 @@ impl Machine {
         for _ in 0..1000 {
             let work = self
                 .controller
-                .work(&self.doorbells, &mut self.memory, &mut self.disk, 64);
+                .serve(&self.doorbells, &mut self.memory, &mut self.disk, 64);
             if work == Work::Idle {
                 return;
             }
@@ -597,7 +612,7 @@ fn vectors_of_the_msix_table_are_kept_and_masked_at_first() {
     let entry = |controller: &Controller, vector: u64| {
         let mut bytes = [0; 16];
         controller
-            .peek_bar0(0x2000 + 16 * vector, &mut bytes)
+            .peek_bar(0, 0x2000 + 16 * vector, &mut bytes)
             .expect("the table is readable");
         bytes
     };
@@ -619,7 +634,7 @@ fn vectors_of_the_msix_table_are_kept_and_masked_at_first() {
 
     let mut state = vec![0; Controller::STATE_SIZE];
     machine.controller.save(&mut state).expect("there is room");
-    let loaded = Controller::load(machine.controller.parameters(), &state);
+    let loaded = from_state(machine.controller.parameters(), &state);
     let loaded = loaded.expect("what was saved can be loaded");
     assert_eq!(entry(&loaded, 16), filled, "the vector moves");
 }

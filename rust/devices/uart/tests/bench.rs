@@ -4,10 +4,19 @@
 
 use uart::{
     Card,
+    DeviceModel,
+    LoadError,
     PortCount, //
 };
 
 use crate::serial_reg::*;
+
+/// A card with `ports` ports that has loaded `state`.
+pub fn from_state(ports: PortCount, state: &[u8]) -> Result<Card, LoadError> {
+    let mut card = Card::new(ports);
+    card.load(state)?;
+    Ok(card)
+}
 
 /// The registers of one port of a card.
 pub struct Serial {
@@ -57,7 +66,7 @@ impl Serial {
         }
         let mut value = [0];
         self.card
-            .read_bar0(self.port * REGISTERS + register, &mut value)
+            .read_bar(0, self.port * REGISTERS + register, &mut value)
             .expect("a register is readable");
         value[0]
     }
@@ -65,7 +74,7 @@ impl Serial {
     pub fn peek(&self, register: u64) -> u8 {
         let mut value = [0];
         self.card
-            .peek_bar0(self.port * REGISTERS + register, &mut value)
+            .peek_bar(0, self.port * REGISTERS + register, &mut value)
             .expect("a register can be peeked at");
         value[0]
     }
@@ -75,7 +84,7 @@ impl Serial {
             self.relocate();
         }
         self.card
-            .write_bar0(self.port * REGISTERS + register, &[value])
+            .write_bar(0, self.port * REGISTERS + register, &[value])
             .expect("a register is writable");
     }
 
@@ -143,7 +152,7 @@ pub fn save(card: &Card) -> Vec<u8> {
 /// Returns the card of a state that has to be a good one.
 #[track_caller]
 pub fn load(ports: PortCount, state: &[u8]) -> Card {
-    match Card::load(ports, state) {
+    match from_state(ports, state) {
         Ok(card) => card,
         Err(error) => panic!("a saved state should load, but: {error}"),
     }

@@ -5,6 +5,7 @@
 use uart::{
     AccessError,
     Card,
+    DeviceModel,
     PortCount, //
 };
 
@@ -125,9 +126,9 @@ fn accesses_outside_of_bar0_are_refused_and_do_nothing() {
                 size: size as usize,
             });
             let mut bytes = vec![0xa5; length];
-            assert_eq!(card.write_bar0(offset, &bytes), refused, "write");
-            assert_eq!(card.read_bar0(offset, &mut bytes), refused, "read");
-            assert_eq!(card.peek_bar0(offset, &mut bytes), refused, "peek");
+            assert_eq!(card.write_bar(0, offset, &bytes), refused, "write");
+            assert_eq!(card.read_bar(0, offset, &mut bytes), refused, "read");
+            assert_eq!(card.peek_bar(0, offset, &mut bytes), refused, "peek");
             assert!(
                 bytes.iter().all(|&byte| byte == 0xa5),
                 "a refused read gives nothing"
@@ -162,11 +163,11 @@ fn accesses_outside_of_configuration_space_are_refused() {
 fn a_wide_access_is_one_access_per_register_in_order() {
     let mut card = Card::new(PortCount::One);
     let values = [b'x', IER_THRI, 0, LCR_WLEN8, MCR_RTS, 0, 0, 0x5a];
-    card.write_bar0(0, &values)
+    card.write_bar(0, 0, &values)
         .expect("eight bytes are writable");
 
     let mut read = [0; 8];
-    card.read_bar0(0, &mut read)
+    card.read_bar(0, 0, &mut read)
         .expect("eight bytes are readable");
     assert_eq!(
         read,
@@ -198,7 +199,7 @@ fn ports_are_independent() {
             let card = port.card;
             for idle in (0..count.count() as u64).filter(|&idle| idle != busy) {
                 let mut registers = [0; 8];
-                card.peek_bar0(idle * REGISTERS, &mut registers)
+                card.peek_bar(0, idle * REGISTERS, &mut registers)
                     .expect("registers can be peeked at");
                 assert_eq!(
                     registers,

@@ -2,6 +2,8 @@
 
 //! What the data sheet of the 16550A says, statement by statement.
 
+use uart::DeviceModel;
+
 use crate::bench::Serial;
 use crate::serial_reg::*;
 
@@ -855,14 +857,14 @@ fn peeking_changes_nothing() {
     let mut peeked = [0; REGISTERS as usize];
     serial
         .card
-        .peek_bar0(0, &mut peeked)
+        .peek_bar(0, 0, &mut peeked)
         .expect("eight registers can be peeked at");
     assert_eq!(serial.card, before, "the card after peeking");
 
     let mut read = [0; REGISTERS as usize];
     serial
         .card
-        .read_bar0(0, &mut read)
+        .read_bar(0, 0, &mut read)
         .expect("eight registers can be read");
     assert_eq!(peeked, read, "peeking gives what reading does");
     assert_ne!(serial.card, before, "reading has effects");

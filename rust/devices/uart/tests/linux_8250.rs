@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 use uart::{
     Card,
+    DeviceModel,
     PortCount, //
 };
 

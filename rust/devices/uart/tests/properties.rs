@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 use uart::{
     Card,
+    DeviceModel,
     PortCount, //
 };
 

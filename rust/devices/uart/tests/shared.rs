@@ -7,6 +7,8 @@
 
 use uart::{
     Card,
+    DeviceModel,
+    LoadError,
     PortCount, //
 };
 
@@ -42,6 +44,13 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("truncated_state_is_refused", truncated_state_is_refused),
     ("hostile_state_is_refused", hostile_state_is_refused),
 ];
+
+/// A card with `ports` ports that has loaded `state`.
+fn from_state(ports: PortCount, state: &[u8]) -> Result<Card, LoadError> {
+    let mut card = Card::new(ports);
+    card.load(state)?;
+    Ok(card)
+}
 
 // Registers and bits, with the names of `include/uapi/linux/serial_reg.h`.
 const DATA: u64 = 0;
@@ -111,13 +120,13 @@ fn require(condition: bool, expected: &'static str) -> Outcome {
 
 fn get(card: &mut Card, register: u64) -> Result<u8, &'static str> {
     let mut value = [0];
-    card.read_bar0(register, &mut value)
+    card.read_bar(0, register, &mut value)
         .map_err(|_| "a register is readable")?;
     Ok(value[0])
 }
 
 fn put(card: &mut Card, register: u64, value: u8) -> Outcome {
-    card.write_bar0(register, &[value])
+    card.write_bar(0, register, &[value])
         .map_err(|_| "a register is writable")
 }
 
@@ -193,15 +202,15 @@ fn out_of_range_is_refused() -> Outcome {
     let idle = card.clone();
     for offset in [8, u64::MAX] {
         let mut byte = [0xa5];
-        let refused = card.write_bar0(offset, &byte).is_err()
-            && card.read_bar0(offset, &mut byte).is_err()
-            && card.peek_bar0(offset, &mut byte).is_err();
+        let refused = card.write_bar(0, offset, &byte).is_err()
+            && card.read_bar(0, offset, &mut byte).is_err()
+            && card.peek_bar(0, offset, &mut byte).is_err();
         require(refused, "an access past the I/O ports is refused")?;
         require(byte == [0xa5], "a refused read gives nothing")?;
     }
     let mut wide = [0; REGISTERS + 1];
     require(
-        card.read_bar0(0, &mut wide).is_err(),
+        card.read_bar(0, 0, &mut wide).is_err(),
         "an access that ends past the I/O ports is refused",
     )?;
     require(card == idle, "a refused access changes nothing")
@@ -373,10 +382,10 @@ fn peek_has_no_effect() -> Outcome {
     put(&mut card, DATA, 1)?;
     let before = card.clone();
     let (mut peeked, mut read) = ([0; REGISTERS], [0; REGISTERS]);
-    card.peek_bar0(0, &mut peeked)
+    card.peek_bar(0, 0, &mut peeked)
         .map_err(|_| "registers can be peeked at")?;
     require(card == before, "peeking changes nothing")?;
-    card.read_bar0(0, &mut read)
+    card.read_bar(0, 0, &mut read)
         .map_err(|_| "registers are readable")?;
     require(peeked == read, "peeking gives what reading does")
 }
@@ -406,7 +415,7 @@ fn state_moves() -> Outcome {
 
     let mut state = [0; Card::STATE_SIZE];
     let mut moved =
-        Card::load(PortCount::One, save(&card, &mut state)?).map_err(|_| "a saved state loads")?;
+        from_state(PortCount::One, save(&card, &mut state)?).map_err(|_| "a saved state loads")?;
     require(moved == card, "the moved card is the same")?;
     for character in 0..CHARACTERS {
         require(
@@ -425,7 +434,7 @@ fn state_moves_with_four_ports() -> Outcome {
 
     let mut state = [0; Card::STATE_SIZE];
     let moved =
-        Card::load(PortCount::Four, save(&card, &mut state)?).map_err(|_| "a saved state loads")?;
+        from_state(PortCount::Four, save(&card, &mut state)?).map_err(|_| "a saved state loads")?;
     require(moved == card, "the moved card is the same")
 }
 
@@ -434,7 +443,7 @@ fn truncated_state_is_refused() -> Outcome {
     let state = save(&Card::new(PortCount::One), &mut state)?;
     for length in 0..state.len() {
         require(
-            Card::load(PortCount::One, &state[..length]).is_err(),
+            from_state(PortCount::One, &state[..length]).is_err(),
             "a truncated state is refused",
         )?;
     }
@@ -457,13 +466,13 @@ fn hostile_state_is_refused() -> Outcome {
         let good = state[offset];
         state[offset] = value;
         require(
-            Card::load(PortCount::One, state).is_err(),
+            from_state(PortCount::One, state).is_err(),
             "a hostile state is refused",
         )?;
         state[offset] = good;
     }
     require(
-        Card::load(PortCount::One, state).is_ok(),
+        from_state(PortCount::One, state).is_ok(),
         "the good state loads",
     )
 }

@@ -4,6 +4,7 @@
 
 use uart::{
     Card,
+    DeviceModel,
     ImageError,
     LoadError,
     PortCount,
@@ -154,7 +155,7 @@ fn every_truncation_and_extension_is_refused() {
         let mut state = save(&Card::new(count));
         for length in 0..state.len() {
             assert_eq!(
-                Card::load(count, &state[..length]),
+                crate::bench::from_state(count, &state[..length]),
                 Err(LoadError::State(StateError::Length {
                     expected: state.len(),
                     found: length
@@ -165,7 +166,7 @@ fn every_truncation_and_extension_is_refused() {
         let expected = state.len();
         state.push(0);
         assert_eq!(
-            Card::load(count, &state),
+            crate::bench::from_state(count, &state),
             Err(LoadError::State(StateError::Length {
                 expected,
                 found: expected + 1
@@ -180,7 +181,7 @@ fn a_state_of_another_card_is_refused() {
     for saved in COUNTS {
         for loaded in COUNTS.into_iter().filter(|&loaded| loaded != saved) {
             assert_eq!(
-                Card::load(loaded, &save(&Card::new(saved))),
+                crate::bench::from_state(loaded, &save(&Card::new(saved))),
                 Err(LoadError::Ports {
                     expected: loaded.count(),
                     found: saved.count() as u8
@@ -241,7 +242,7 @@ fn every_value_of_every_byte_is_refused_or_gives_a_working_card() {
                 let mut state = good.clone();
                 state[offset] = value;
                 let why = format!("{name}: byte {offset} changed to {value:#04x}");
-                match Card::load(PortCount::One, &state) {
+                match crate::bench::from_state(PortCount::One, &state) {
                     Ok(loaded) => {
                         assert_eq!(save(&loaded), state, "{why}: accepted, so it is all used");
                         use_card(loaded, &why);
@@ -266,7 +267,7 @@ fn every_value_of_every_byte_is_refused_or_gives_a_working_card() {
 fn change(card: &Card, change: impl FnOnce(&mut [u8])) -> Result<Card, LoadError> {
     let mut state = save(card);
     change(&mut state[PORT..][..PORT_SIZE]);
-    Card::load(PortCount::One, &state)
+    crate::bench::from_state(PortCount::One, &state)
 }
 
 #[track_caller]
@@ -286,7 +287,7 @@ fn the_header_is_checked() {
     let changed = |offset: usize, value| {
         let mut state = good.clone();
         state[offset] = value;
-        Card::load(PortCount::One, &state)
+        crate::bench::from_state(PortCount::One, &state)
     };
     assert_eq!(
         changed(0, 2),
@@ -431,7 +432,7 @@ fn reserved_and_unused_bytes_must_be_0() {
 fn a_refusal_names_the_port() {
     let mut state = save(&Card::new(PortCount::Four));
     state[PORT + 2 * PORT_SIZE] = 0xff;
-    let error = Card::load(PortCount::Four, &state).expect_err("IER has four bits");
+    let error = crate::bench::from_state(PortCount::Four, &state).expect_err("IER has four bits");
     assert_eq!(
         error.to_string(),
         "port 2: IER is 0xff, but has only the bits 0x0f"

@@ -6,8 +6,11 @@ use std::rc::Rc;
 
 use nvme::{
     Controller,
+    DeviceModel,
     Doorbells,
+    LoadError,
     Parameters,
+    PostedWrites,
     Work, //
 };
 
@@ -39,6 +42,13 @@ pub fn parameters(lba_shift: u8) -> Parameters {
         serial: *SERIAL,
         store: 0,
     }
+}
+
+/// A controller with `parameters` that has loaded `state`.
+pub fn from_state(parameters: &Parameters, state: &[u8]) -> Result<Controller, LoadError> {
+    let mut controller = Controller::new(*parameters).expect("the parameters are good");
+    controller.load(state)?;
+    Ok(controller)
 }
 
 /// A controller with all that it works with.
@@ -105,8 +115,7 @@ impl Bench {
 
     /// What a migration does on the destination.
     pub fn load(&mut self, parameters: &Parameters, state: &[u8]) {
-        self.controller =
-            Controller::load(parameters, state).expect("what was saved can be loaded");
+        self.controller = from_state(parameters, state).expect("what was saved can be loaded");
         // What was posted is a part of the state.
         self.doorbells.clear();
         self.kicked = true;
@@ -118,7 +127,7 @@ impl Bench {
         let mut bytes = [0xff; N];
         if self.controller.decodes(0) {
             self.controller
-                .read_bar0(register, &mut bytes)
+                .read_bar(0, register, &mut bytes)
                 .expect("a register is readable");
         }
         bytes
@@ -143,7 +152,7 @@ impl Bench {
             return;
         }
         self.controller
-            .write_bar0(offset, bytes)
+            .write_bar(0, offset, bytes)
             .expect("a register is writable");
         self.raised |= self.controller.take_raised();
     }
@@ -202,7 +211,7 @@ impl Bench {
         let before = self.memory.log().len();
         let work = self
             .controller
-            .work(&self.doorbells, &mut self.memory, &mut self.disk, budget);
+            .serve(&self.doorbells, &mut self.memory, &mut self.disk, budget);
         let log = &self.memory.log()[before..];
         let commands = budget as usize;
         let most = commands * ACCESSES_PER_COMMAND + ACCESSES_PER_ROUND;

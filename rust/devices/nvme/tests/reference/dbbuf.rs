@@ -2,7 +2,10 @@
 
 //! Shadow doorbells, sections 5.7 and 7.13.
 
-use nvme::Work;
+use nvme::{
+    DeviceModel,
+    Work, //
+};
 
 use crate::driver::{
     pattern,

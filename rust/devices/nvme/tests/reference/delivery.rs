@@ -11,6 +11,7 @@ use std::cell::Cell;
 
 use nvme::{
     Controller,
+    DeviceModel,
     Doorbells,
     GuestMemory,
     MemoryError,
@@ -211,7 +212,7 @@ impl Machine {
         let doorbells = Doorbells::new();
         while self
             .controller
-            .work(&doorbells, &mut self.memory, &mut self.disk, 16)
+            .serve(&doorbells, &mut self.memory, &mut self.disk, 16)
             == Work::More
         {}
         self.drive();
@@ -219,7 +220,7 @@ impl Machine {
 
     fn write(&mut self, register: u64, value: u32) {
         self.controller
-            .write_bar0(register, &value.to_le_bytes())
+            .write_bar(0, register, &value.to_le_bytes())
             .expect("a register is writable");
         self.drive();
         self.work();
@@ -354,7 +355,7 @@ impl Machine {
             Move => {
                 let mut state = vec![0; Controller::STATE_SIZE];
                 assert!(self.controller.save(&mut state).is_some(), "it is saved");
-                self.controller = Controller::load(self.controller.parameters(), &state)
+                self.controller = crate::bench::from_state(self.controller.parameters(), &state)
                     .expect("what was saved can be loaded");
                 let connected = self.routing.enabled() == Some(Index::Msix);
                 self.controller.set_msix(connected);

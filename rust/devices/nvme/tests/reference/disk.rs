@@ -6,6 +6,7 @@ use nvme::{
     BackendError, //
     BlockBackend,
     MemoryError,
+    ReadStraight,
 };
 
 use crate::spec::PAGE;
@@ -185,3 +186,5 @@ impl BlockBackend for Disk {
         Ok(())
     }
 }
+
+impl<M> ReadStraight<M> for Disk {}

@@ -10,7 +10,10 @@ use std::collections::{
     BTreeSet, //
 };
 
-use nvme::Parameters;
+use nvme::{
+    DeviceModel,
+    Parameters, //
+};
 
 use crate::bench::{
     parameters,

@@ -5,6 +5,8 @@
 
 use proptest::prelude::*;
 
+use nvme::DeviceModel;
+
 use crate::driver::{
     Driver,
     Setup,
@@ -243,10 +245,10 @@ impl Guest {
                 let bench = &mut self.driver.bench;
                 if !bench.doorbells.post(*offset, bytes) {
                     // It may be refused, but never anything else.
-                    let _ = bench.controller.write_bar0(*offset, bytes);
+                    let _ = bench.controller.write_bar(0, *offset, bytes);
                 }
                 let mut seen = vec![0; bytes.len()];
-                let _ = bench.controller.read_bar0(*offset, &mut seen);
+                let _ = bench.controller.read_bar(0, *offset, &mut seen);
             }
             Attack::Doorbell { number, value } => {
                 self.driver.bench.write32(REG_DBS + number * 4, *value);

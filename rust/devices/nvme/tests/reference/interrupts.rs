@@ -2,6 +2,8 @@
 
 //! Interrupts, sections 3.1.3, 3.1.4 and 7.5.
 
+use nvme::DeviceModel;
+
 use crate::driver::{
     Driver,
     Setup,
@@ -282,7 +284,7 @@ fn completions_that_wait_are_announced_again_after_a_move() {
 fn vectors_that_were_raised_and_not_taken_move() {
     let mut driver = Driver::with_queues(Setup::default(), 2, 8);
     driver.submit(2, flush());
-    let work = driver.bench.controller.work(
+    let work = driver.bench.controller.serve(
         &driver.bench.doorbells,
         &mut driver.bench.memory,
         &mut driver.bench.disk,

@@ -2,6 +2,11 @@
 
 //! Power states, memory space and resets of the PCI function: sections 2.1.2, 2.1.3, 2.2.3 and 7.3.
 
+use nvme::{
+    DeviceModel,
+    PostedWrites, //
+};
+
 use crate::driver::{
     pattern,
     Driver,
@@ -116,7 +121,7 @@ fn a_message_that_was_not_sent_before_d3hot_is_sent_after_it() {
     for moved in [false, true] {
         let mut driver = Driver::with_queues(Setup::default(), 2, 8);
         driver.submit(2, flush());
-        driver.bench.controller.work(
+        driver.bench.controller.serve(
             &driver.bench.doorbells,
             &mut driver.bench.memory,
             &mut driver.bench.disk,

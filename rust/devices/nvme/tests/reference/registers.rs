@@ -2,7 +2,11 @@
 
 //! Controller registers: what they say, enable, reset and shutdown. Sections 3.1, 7.3 and 7.6.
 
-use nvme::Controller;
+use nvme::{
+    Controller,
+    DeviceModel,
+    PostedWrites, //
+};
 
 use crate::bench::{
     parameters,
@@ -126,7 +130,7 @@ fn peeking_is_reading_without_effect() {
         driver
             .bench
             .controller
-            .peek_bar0(offset, &mut peeked)
+            .peek_bar(0, offset, &mut peeked)
             .expect("a register can be peeked at");
         assert_eq!(
             u32::from_le_bytes(peeked),
@@ -149,15 +153,15 @@ fn accesses_past_the_end_are_refused_and_others_are_not() {
     ] {
         let mut bytes = vec![0; length];
         assert!(
-            bench.controller.read_bar0(offset, &mut bytes).is_err(),
+            bench.controller.read_bar(0, offset, &mut bytes).is_err(),
             "{length} bytes at {offset:#x} cannot be read"
         );
         assert!(
-            bench.controller.write_bar0(offset, &bytes).is_err(),
+            bench.controller.write_bar(0, offset, &bytes).is_err(),
             "{length} bytes at {offset:#x} cannot be written"
         );
         assert!(
-            bench.controller.peek_bar0(offset, &mut bytes).is_err(),
+            bench.controller.peek_bar(0, offset, &mut bytes).is_err(),
             "{length} bytes at {offset:#x} cannot be peeked at"
         );
         assert!(
@@ -170,7 +174,7 @@ fn accesses_past_the_end_are_refused_and_others_are_not() {
         for offset in (0..64).chain(end - 80..=end - length as u64) {
             bench
                 .controller
-                .read_bar0(offset, &mut bytes)
+                .read_bar(0, offset, &mut bytes)
                 .expect("any read inside of the BAR is answered");
         }
     }
@@ -185,7 +189,7 @@ fn reading_byte_by_byte_gives_the_same() {
         driver
             .bench
             .controller
-            .read_bar0(offset, &mut byte)
+            .read_bar(0, offset, &mut byte)
             .expect("a byte is readable");
         assert_eq!(byte[0], whole, "byte {offset:#x}");
     }

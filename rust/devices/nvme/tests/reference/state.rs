@@ -4,6 +4,7 @@
 
 use nvme::{
     Controller,
+    DeviceModel,
     Parameters, //
 };
 
@@ -161,7 +162,7 @@ fn a_loaded_state_saves_as_the_same_bytes() {
         let (mut driver, _) = rich(setup);
         for round in 0..30 {
             let state = driver.bench.save();
-            let loaded = Controller::load(driver.bench.controller.parameters(), &state)
+            let loaded = crate::bench::from_state(driver.bench.controller.parameters(), &state)
                 .expect("what was saved can be loaded");
             // Vectors that are raised once more are not a part of what was saved.
             let mut loaded = loaded;
@@ -202,7 +203,7 @@ fn a_state_of_another_length_is_refused() {
     let parameters = *driver.bench.controller.parameters();
     for length in 0..state.len() {
         assert!(
-            Controller::load(&parameters, &state[..length]).is_err(),
+            crate::bench::from_state(&parameters, &state[..length]).is_err(),
             "{length} bytes of {} are refused",
             state.len()
         );
@@ -210,7 +211,7 @@ fn a_state_of_another_length_is_refused() {
     let mut longer = state;
     longer.push(0);
     assert!(
-        Controller::load(&parameters, &longer).is_err(),
+        crate::bench::from_state(&parameters, &longer).is_err(),
         "a byte too many is refused"
     );
 }
@@ -226,8 +227,8 @@ fn a_refused_state_does_not_spoil_the_next_one() {
     let last = broken.len() - 1;
     broken[last] ^= 0xff;
     let mut spoiled = Controller::new(parameters(9)).expect("the parameters are good");
-    assert!(spoiled.restore(&broken).is_err(), "it is refused");
-    assert_eq!(spoiled.restore(&state), Ok(()));
+    assert!(spoiled.load(&broken).is_err(), "it is refused");
+    assert_eq!(spoiled.load(&state), Ok(()));
     driver.bench.controller = spoiled;
     driver.bench.kicked = true;
     assert_eq!(finish(&mut driver, &commands), expected);
@@ -321,7 +322,7 @@ fn queues_that_the_destination_does_not_have_are_refused() {
         ..parameters(9)
     };
     assert!(
-        Controller::load(&parameters, &state).is_err(),
+        crate::bench::from_state(&parameters, &state).is_err(),
         "queue 7 does not fit into 6 pairs"
     );
 }
@@ -369,19 +370,19 @@ fn a_state_with_any_word_replaced_is_refused_or_survivable() {
 /// Loads a state, if that works, lets a hostile guest use the controller and resets it. Returns
 /// whether the state was accepted.
 fn survive(used: &Controller, state: &[u8], at: usize, attacks: &[crate::hostile::Attack]) -> bool {
-    let Ok(controller) = Controller::load(&parameters(9), state) else {
+    let Ok(controller) = crate::bench::from_state(&parameters(9), state) else {
         return false;
     };
     // In the place of another one it is the same.
     let mut other = used.clone();
-    assert_eq!(other.restore(state), Ok(()), "byte {at} was changed");
+    assert_eq!(other.load(state), Ok(()), "byte {at} was changed");
     assert_eq!(other, controller, "byte {at} was changed");
 
     let check = std::panic::AssertUnwindSafe(|| {
         // What was accepted can be saved and loaded.
         let mut saved = vec![0; Controller::STATE_SIZE];
         controller.save(&mut saved).expect("there is room");
-        Controller::load(&parameters(9), &saved).expect("what was saved can be loaded");
+        crate::bench::from_state(&parameters(9), &saved).expect("what was saved can be loaded");
 
         let mut guest = Guest::new();
         guest.driver.bench.controller = controller;

@@ -1,104 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Storage of a device that moves block by block, most of it while the device still runs.
-//!
-//! The storage counts which of its blocks were written or emptied since they were last given to the
-//! stream. A save takes them one after the other in pre-copy, and what the running device changes in
-//! the meantime is taken again, until stop-and-copy gives the rest.
-//!
-//! A block is *empty* if the storage knows that it is all zeros: nothing was ever written there, or it
-//! was deallocated, or zeros were written. An empty block has no content to send, so it is counted
-//! apart from the others: a guest that trims leaves next to nothing to be sent.
+//! Bitmaps of dirty blocks, for an implementation of [`MigratedBlocks`](crate::MigratedBlocks).
 
-use vfio_uapi::Errno;
+use crate::migrated_blocks::Dirty;
 
-/// Size of a block, in bytes.
-pub const BLOCK_SIZE: usize = 4096;
-
-/// Storage of a device that moves block by block while the device runs, such as the memory behind an
-/// NVMe namespace.
-///
-/// The engine uses the storage of the live device for a save, and that which is staged for a resume.
-/// Blocks are numbered from 0, and the storage begins with zeros wherever nothing was written.
-pub trait MigratedBlocks {
-    /// Returns how many blocks there are. It never changes while the device is open.
-    fn blocks(&self) -> u64;
-
-    /// Returns how many blocks are not empty: those that a save has to give at first.
-    fn written_blocks(&self) -> u64 {
-        self.blocks()
-    }
-
-    /// Begins to track: every block that is not empty is dirty, and from now on whatever changes
-    /// blocks makes them dirty, be it a write or that they are emptied. Where the storage is tracked
-    /// already, all that holds anew.
-    ///
-    /// # Errors
-    ///
-    /// The storage is as before. Tracking anew needs nothing that could fail.
-    fn track(&mut self) -> Result<(), Errno>;
-
-    /// Ends what [`track`](Self::track) has begun; without effect if nothing is tracked.
-    fn untrack(&mut self);
-
-    /// Returns how much is dirty, in constant time; nothing if nothing is tracked. A run of empty
-    /// blocks that begins before block `from` and ends after it counts as two.
-    fn dirty(&self, from: u64) -> Dirty;
-
-    /// Takes the first dirty block at or after `from`, or else the first of all, and returns its
-    /// number. It is clean before the engine looks at its content: a write that comes after makes it
-    /// dirty again.
-    fn take_dirty(&mut self, from: u64) -> Option<u64>;
-
-    /// Makes a block dirty; without effect if there is no such block or nothing is tracked.
-    fn mark_dirty(&mut self, index: u64);
-
-    /// Returns the content of a block; [`None`] if it is empty, or there is no such block.
-    fn block(&self, index: u64) -> Option<&[u8; BLOCK_SIZE]>;
-
-    /// Writes `bytes` at `offset`, in bytes, which need not be at the border of a block.
-    ///
-    /// # Errors
-    ///
-    /// The storage does not reach so far, or there is no memory. A part may have been written.
-    fn put(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno>;
-
-    /// Makes `len` bytes at `offset` zeros.
-    ///
-    /// # Errors
-    ///
-    /// As for [`put`](Self::put).
-    fn put_zeroes(&mut self, offset: u64, len: u64) -> Result<(), Errno>;
-}
-
-/// Returns whether all bytes are zeros.
-pub fn is_zero(bytes: &[u8]) -> bool {
-    /// How many bytes are looked at before it is decided whether to look on.
-    const STEP: usize = 64;
-
-    let mut steps = bytes.chunks(STEP);
-    steps.all(|step| step.iter().fold(0, |seen, byte| seen | byte) == 0)
-}
-
-/// How much of a storage is dirty.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dirty {
-    /// Blocks that are not empty.
-    pub data: u64,
-    /// Blocks that are empty.
-    pub empty: u64,
-    /// Runs of dirty empty blocks, each as long as it can be.
-    pub runs: u64,
-}
-
-/// Blocks that a pair of words of the bitmaps tells of.
+/// Blocks in a pair of words of the bitmaps.
 const WORD_BLOCKS: u64 = u64::BITS as u64;
 
 /// Words of a pair: 64 blocks in the one bitmap, the same blocks in the other.
 const PAIR: usize = 2;
 
-/// Two bitmaps, of the dirty blocks and of those among them that are empty, which know how much that
-/// is.
+/// Two bitmaps, of the dirty blocks and of the empty ones among them, with the amounts of both.
 ///
 /// # Invariants
 ///
@@ -118,7 +30,7 @@ struct Place {
     mask: u64,
 }
 
-/// What the bitmaps say about a block.
+/// A block according to the bitmaps.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Block {
     Clean,
@@ -127,8 +39,8 @@ enum Block {
 }
 
 impl DirtyBlocks<[u64; 0]> {
-    /// Returns how many words the bitmaps of `blocks` blocks have, two bits a block, or [`None`] if
-    /// they are more than memory can have.
+    /// Returns the number of words of the bitmaps of `blocks` blocks, two bits a block, or [`None`] if it
+    /// overflows.
     pub fn words(blocks: u64) -> Option<usize> {
         usize::try_from(blocks.div_ceil(WORD_BLOCKS))
             .ok()?
@@ -138,7 +50,7 @@ impl DirtyBlocks<[u64; 0]> {
 
 impl<B: AsRef<[u64]> + AsMut<[u64]>> DirtyBlocks<B> {
     /// Returns the bitmaps of `blocks` blocks, all clean, or [`None`] if `words` has fewer than
-    /// [`DirtyBlocks::words`] words. What is in them does not matter.
+    /// [`DirtyBlocks::words`] words, whose values do not matter.
     pub fn new(words: B, blocks: u64) -> Option<Self> {
         let needed = DirtyBlocks::words(blocks)?;
         if words.as_ref().len() < needed {
@@ -154,12 +66,12 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> DirtyBlocks<B> {
         Some(dirty)
     }
 
-    /// Returns how many blocks there are, dirty or clean.
+    /// Returns the number of blocks, dirty or clean.
     pub fn blocks(&self) -> u64 {
         self.blocks
     }
 
-    /// Returns how much is dirty. A run of empty blocks that begins before block `from` and ends
+    /// Returns the amount of dirty blocks. A run of empty blocks that begins before block `from` and ends
     /// after it counts as two.
     pub fn dirty(&self, from: u64) -> Dirty {
         let divides = self.is_empty(from) && self.is_empty_before(from);
@@ -170,17 +82,17 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> DirtyBlocks<B> {
         }
     }
 
-    /// Returns whether a block is dirty; one that does not exist is not.
+    /// Returns whether a block exists and is dirty.
     pub fn is_dirty(&self, index: u64) -> bool {
         self.get(index) != Block::Clean
     }
 
-    /// Makes a block dirty that is not empty; without effect if there is no such block.
+    /// Marks a block dirty and not empty; without effect if there is no such block.
     pub fn mark_data(&mut self, index: u64) {
         self.set(index, Block::Data);
     }
 
-    /// Makes a block dirty that is empty; without effect if there is no such block.
+    /// Marks a block dirty and empty; without effect if there is no such block.
     pub fn mark_empty(&mut self, index: u64) {
         self.set(index, Block::Empty);
     }

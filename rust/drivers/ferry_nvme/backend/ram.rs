@@ -14,6 +14,17 @@
 //! written is never looked at, and one that is empty costs a migration next to nothing.
 
 use core::ops::Range;
+use device_model::{
+    migrated_blocks::is_zero,
+    BackendError,
+    BlockBackend,
+    Dirty,
+    DirtyBlocks,
+    MemoryError,
+    MigratedBlocks,
+    ReadStraight,
+    BLOCK_SIZE, //
+};
 use kernel::{
     alloc::AllocError,
     prelude::*, //
@@ -21,18 +32,6 @@ use kernel::{
 use kernel_ext::memcg::{
     cond_resched,
     MemoryCgroup, //
-};
-use migration::{
-    migrated_blocks::is_zero,
-    Dirty,
-    DirtyBlocks,
-    MigratedBlocks,
-    BLOCK_SIZE, //
-};
-use nvme::{
-    BackendError, //
-    BlockBackend,
-    MemoryError,
 };
 use vfio_uapi::Errno;
 
@@ -380,6 +379,9 @@ impl BlockBackend for RamBackend {
         Ok(())
     }
 }
+
+// The backend lends its own memory.
+impl<M> ReadStraight<M> for RamBackend {}
 
 impl MigratedBlocks for RamBackend {
     fn blocks(&self) -> u64 {

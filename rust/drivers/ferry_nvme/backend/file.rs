@@ -23,7 +23,14 @@
 //! their own do not, so they are told to. The file systems of this host's disks are always up to
 //! date, and those that hosts share by a disk keep their caches coherent.
 
-use ferry_core::Dma;
+use device_model::{
+    BackendError,
+    BlockBackend,
+    MemoryError,
+    Place,
+    ReadStraight, //
+};
+use ferry_core::dma_memory::DmaMemory;
 use kernel::prelude::*;
 use kernel_ext::{
     file::{
@@ -34,9 +41,6 @@ use kernel_ext::{
     memcg::MemoryCgroup, //
 };
 use nvme::{
-    BackendError,
-    BlockBackend,
-    MemoryError,
     CAPACITY_MIN,
     CAPACITY_UNIT, //
 };
@@ -146,37 +150,6 @@ impl FileBackend {
         self.acquired = false;
 
         Ok(())
-    }
-
-    /// Moves bytes from `offset` on, `len` at most, from the page cache straight to the guest's
-    /// memory, as [`BlockBackend::read_straight`] describes it.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub(crate) fn read_straight(
-        &mut self,
-        offset: u64,
-        len: usize,
-        place: &mut dyn FnMut(usize) -> Result<(u64, usize), MemoryError>,
-        dma: &Dma<'_>,
-    ) -> Result<usize, BackendError> {
-        self.check_acquired()?;
-        if len < STRAIGHT_MIN {
-            return Ok(0);
-        }
-
-        let moved = self.group.charge(|| {
-            self.file.lend(offset, len, |mut bytes| {
-                while !bytes.is_empty() {
-                    let (address, len) = place(bytes.len())?;
-                    dma.write_cached(address, bytes.take(len))
-                        .map_err(|_| MemoryError)?;
-                }
-                Ok::<(), MemoryError>(())
-            })
-        })?;
-        Ok(moved)
     }
 
     fn check_acquired(&self) -> Result<(), BackendError> {
@@ -315,5 +288,31 @@ impl BlockBackend for FileBackend {
         }
 
         self.file.sync().map_err(store_error)
+    }
+}
+
+impl<'a> ReadStraight<DmaMemory<'a>> for FileBackend {
+    fn read_straight(
+        &mut self,
+        offset: u64,
+        len: usize,
+        memory: &mut DmaMemory<'a>,
+        place: Place<'_, DmaMemory<'a>>,
+    ) -> Result<usize, BackendError> {
+        self.check_acquired()?;
+        if len < STRAIGHT_MIN {
+            return Ok(0);
+        }
+
+        let moved = self.group.charge(|| {
+            self.file.lend(offset, len, |mut bytes| {
+                while !bytes.is_empty() {
+                    let (address, len) = place(memory, bytes.len())?;
+                    memory.write_cached(address, bytes.take(len))?;
+                }
+                Ok::<(), MemoryError>(())
+            })
+        })?;
+        Ok(moved)
     }
 }

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The backend of a device: its content on the host, outside of the device model.
+
+use crate::block_backend::ReadStraight;
+use crate::log::Log;
+use crate::migrated_blocks::{
+    MigratedBlocks,
+    NoMigratedBlocks, //
+};
+use vfio_uapi::Errno;
+
+/// The content of a device on the host. `()` is the backend of a device without content.
+///
+/// The content of some backends migrates as blocks; the others are reachable from both hosts, such as a
+/// file, and are used by one host at a time.
+pub trait Backend: Send + Unpin + 'static {
+    /// The blocks that migrate, [`NoMigratedBlocks`] if none do.
+    type Blocks: MigratedBlocks + Send + Unpin + 'static;
+
+    /// Gets the right to use the content, if it is not there already. May sleep for long.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if another device uses the content, or why it cannot be used. The backend logs the error.
+    fn acquire(&mut self, _log: Log<'_>) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Writes everything back and gives up the right to use the content, if it is there. May sleep for
+    /// long.
+    ///
+    /// # Errors
+    ///
+    /// The content may be incomplete, and the right is kept. The backend logs the error.
+    fn release(&mut self, _log: Log<'_>) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Returns the blocks that migrate, if any do.
+    fn blocks(&mut self) -> Option<&mut Self::Blocks> {
+        None
+    }
+
+    /// Makes blocks of the same number, all zeros; [`None`] if no blocks migrate.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn new_blocks(&self) -> Result<Option<Self::Blocks>, Errno> {
+        Ok(None)
+    }
+
+    /// Takes `blocks`, which are from [`Self::new_blocks`] and have been filled, for its content. Returns
+    /// the former ones.
+    fn replace_blocks(&mut self, blocks: Self::Blocks) -> Self::Blocks;
+}
+
+impl Backend for () {
+    type Blocks = NoMigratedBlocks;
+
+    fn replace_blocks(&mut self, blocks: NoMigratedBlocks) -> NoMigratedBlocks {
+        blocks
+    }
+}
+
+/// The backend of a disk whose guest has the memory `M`.
+pub trait DiskBackend<M: ?Sized>: Backend {
+    /// Returns the content as commands access it.
+    fn content(&mut self) -> &mut dyn ReadStraight<M>;
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device model: what a PCI function does.
+
+use core::fmt::Display;
+
+use crate::guest_memory::GuestMemory;
+use crate::log::Log;
+use crate::posted_writes::PostedWrites;
+use vfio_uapi::Errno;
+
+/// The most bytes of the configuration of a device, which source and destination of a migration must have
+/// in common.
+pub const CONFIGURATION_MAX: usize = 64;
+
+/// Numbers of interrupt vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vectors {
+    /// MSI vectors, at most one.
+    pub msi: u32,
+    /// MSI-X vectors.
+    pub msix: u32,
+}
+
+/// Whether the worker has to be called again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// No work is left until the device is written to.
+    Idle,
+    /// Work is left.
+    More,
+}
+
+/// A PCI device as a value.
+///
+/// Nothing is in flight between two calls: what a call starts it ends, or makes a part of the state. So
+/// the device can be saved between any two calls.
+///
+/// The methods are called with the lock of the device held. Offsets and lengths are the user's: an access
+/// that does not lie in the region is to be refused and to change nothing. An access is 1, 2, 4 or 8
+/// bytes at a multiple of its size.
+pub trait DeviceModel: Sized + Send + 'static {
+    /// What distinguishes a device from others of its type before any guest uses it.
+    type Parameters;
+    /// Why parameters are refused.
+    type ParameterError: Display;
+    /// Why an access is refused.
+    type AccessError: Display;
+    /// Why a state is refused.
+    type LoadError: Display + Send + Unpin + 'static;
+    /// The registers that are written without the lock, `()` if none are.
+    type Posted: PostedWrites;
+
+    /// Names the kind of device in the stream, in at most 16 ASCII characters.
+    const TYPE: &'static str;
+    /// Bytes of configuration space.
+    const CONFIG_SIZE: u64;
+    /// The vectors that the device has.
+    const VECTORS: Vectors;
+
+    /// Returns a device after power-on.
+    ///
+    /// # Errors
+    ///
+    /// A device cannot have the parameters.
+    fn power_on(parameters: &Self::Parameters) -> Result<Self, Self::ParameterError>;
+
+    /// Writes the configuration, which must be the same on both ends of a migration, into `out`. Returns
+    /// its length in bytes.
+    fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize;
+
+    /// Returns whether the device answers accesses of BAR `bar`: its command register enables that kind
+    /// of address, and the device is in D0. If not, the caller lets reads return all ones and drops
+    /// writes, as a bus does.
+    fn decodes(&self, bar: u32) -> bool;
+
+    /// Reads registers of a BAR.
+    ///
+    /// # Errors
+    ///
+    /// The access ends past the BAR; nothing is read.
+    fn read_bar(
+        &mut self,
+        bar: u32,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), Self::AccessError>;
+
+    /// Returns what [`Self::read_bar`] would, without its side effects: the device is stopped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::read_bar`].
+    fn peek_bar(&self, bar: u32, offset: u64, bytes: &mut [u8]) -> Result<(), Self::AccessError>;
+
+    /// Writes registers of a BAR.
+    ///
+    /// # Errors
+    ///
+    /// The access ends past the BAR; nothing is written.
+    fn write_bar(&mut self, bar: u32, offset: u64, bytes: &[u8]) -> Result<(), Self::AccessError>;
+
+    /// Writes registers of a BAR while the device is stopped. The device takes a write of the registers
+    /// that direct its interrupts, such as an MSI-X table, and drops any other.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::write_bar`].
+    fn write_bar_stopped(
+        &mut self,
+        _bar: u32,
+        _offset: u64,
+        _bytes: &[u8],
+    ) -> Result<(), Self::AccessError> {
+        Ok(())
+    }
+
+    /// Reads configuration space.
+    ///
+    /// # Errors
+    ///
+    /// The access ends past configuration space; nothing is read.
+    fn read_config(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Self::AccessError>;
+
+    /// Writes configuration space; bits that software cannot change stay.
+    ///
+    /// # Errors
+    ///
+    /// The access ends past configuration space; nothing is written.
+    fn write_config(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Self::AccessError>;
+
+    /// Returns whether the device may send messages: it is in D0 and a bus master. Messages that were
+    /// not taken wait until then.
+    fn may_send_messages(&self) -> bool {
+        true
+    }
+
+    /// Returns whether the device asserts its interrupt pin.
+    fn intx_asserted(&self) -> bool;
+
+    /// Returns whether the device has a reason to interrupt. MSI vector 0 is sent when this becomes true.
+    fn interrupt(&self) -> bool {
+        false
+    }
+
+    /// Connects MSI-X, or disconnects it: while MSI-X is connected, messages are sent whatever the enable
+    /// bit in configuration space says, which a user of vfio-pci cannot set. A new device starts
+    /// disconnected, and a reset changes nothing.
+    fn set_msix(&mut self, _connected: bool) {}
+
+    /// As [`Self::set_msix`], for MSI.
+    fn set_msi(&mut self, _connected: bool) {}
+
+    /// Returns the MSI-X vectors to send messages for since the last call, as a set of bits.
+    fn take_raised(&mut self) -> u32 {
+        0
+    }
+
+    /// Returns whether [`Worker::work`] has to be called. Asked after each access that writes.
+    fn has_work(&self) -> bool {
+        false
+    }
+
+    /// Resets the device as `VFIO_DEVICE_RESET` does, to the state after power-on. The part of
+    /// configuration space that vfio-pci restores around a reset stays: the header, and of the PCI Express
+    /// capability device control, link control and device control 2. The content of the backend stays.
+    fn reset(&mut self);
+
+    /// Returns the most bytes that [`Self::save`] writes, which never changes.
+    fn state_size(&self) -> usize;
+
+    /// Writes the complete state, with everything in flight, to the front of `out`. Posted writes have to
+    /// be [taken](Worker::stop) before.
+    ///
+    /// Returns the number of bytes written, or [`None`] if `out` is too small.
+    fn save(&self, out: &mut [u8]) -> Option<usize>;
+
+    /// Loads a state that [`Self::save`] wrote for a device of the same configuration. `state` is hostile:
+    /// it leads to a device that works, or to an error.
+    ///
+    /// # Errors
+    ///
+    /// No device of the configuration can have the state. The device is good for nothing but another
+    /// attempt then.
+    fn load(&mut self, state: &[u8]) -> Result<(), Self::LoadError>;
+}
+
+/// A device model whose worker reaches memory `M` of the guest and the backend `B`.
+///
+/// The defaults are a device without work, which does everything in the accesses.
+pub trait Worker<M: GuestMemory, B: ?Sized>: DeviceModel {
+    /// Does a part of the work, for a few milliseconds at most, as accesses of the device wait so long.
+    ///
+    /// Called in one thread while the device runs: after a posted write, when [`DeviceModel::has_work`] says so,
+    /// when the device starts, and as long as it returns [`Work::More`].
+    fn work(
+        &mut self,
+        _posted: &Self::Posted,
+        _memory: &mut M,
+        _backend: &mut B,
+        _log: Log<'_>,
+    ) -> Work {
+        Work::Idle
+    }
+
+    /// Prepares the device to run, for the first time or again.
+    ///
+    /// # Errors
+    ///
+    /// The device cannot run: the transition to a running state fails.
+    fn start(&mut self, _backend: &mut B, _log: Log<'_>) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Prepares the device to be stopped. Posted writes become part of its state. [`Self::work`] is not
+    /// called after a successful return.
+    ///
+    /// # Errors
+    ///
+    /// The device cannot be stopped, and goes on.
+    fn stop(
+        &mut self,
+        _posted: &Self::Posted,
+        _backend: &mut B,
+        _log: Log<'_>,
+    ) -> Result<(), Errno> {
+        Ok(())
+    }
+}
