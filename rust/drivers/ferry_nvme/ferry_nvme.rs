@@ -13,12 +13,14 @@ mod settings;
 use crate::{
     backend::NvmeBackend,
     settings::{
-        Capacity,
-        FilePath,
-        NvmeSettings,
-        Queues,
-        Serial,
-        StoreAttribute, //
+        attributes::{
+            Capacity,
+            FilePath,
+            Queues,
+            Serial,
+            StoreAttribute, //
+        },
+        NvmeSettings, //
     },
 };
 use device_model::Log;
@@ -102,7 +104,7 @@ impl Driver for NvmeDriver {
             capacity: backend.capacity(),
             lba_shift: settings.lba_shift,
             queue_pairs: settings.queues,
-            serial: settings.serial,
+            serial: settings.serial.0,
             store: settings.store as u8,
         };
         Ok((parameters, backend))

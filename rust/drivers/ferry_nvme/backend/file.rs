@@ -2,26 +2,26 @@
 
 //! The content of a namespace in a file or on a block device of the host.
 //!
-//! It may be one that other hosts reach as well, and a migration does not move it. So the store works
-//! only between [`FileBackend::acquire`], which takes a lock on the whole file and forgets what the
-//! host has cached of it, and [`FileBackend::release`], which writes everything back before it drops
-//! the lock. Whoever holds the lock is alone: not even the other end of the migration has it, which
-//! may well have the file open already, on the same host too.
+//! Other hosts may reach the file as well, and a migration does not move it. So the backend works only
+//! between [`FileBackend::acquire`], which locks the whole file and drops the host's cache of it, and
+//! [`FileBackend::release`], which writes everything back before it unlocks the file. The lock excludes
+//! every other user: also the other end of the migration, which may have the file open already, on the
+//! same host too.
 //!
-//! # What is cached
+//! # Cache
 //!
 //! Data goes through the host's page cache, which is charged to the memory cgroup of the process
 //! that opened the device. The guest is told of a volatile write cache, which a flush command
 //! empties.
 //!
-//! What is read is copied once, from the page cache to the guest, unless it is little. What is written
-//! is copied twice, by way of a buffer: the guest's pages would have to be pinned for it to be once,
-//! which costs more than the copy.
+//! A read is copied once, from the page cache to the guest, unless it is short. A write is copied twice,
+//! by way of a buffer: to copy it once, the guest's pages would have to be pinned, which costs more than
+//! the copy.
 //!
 //! Where another host can write to the file, the cache may be out of date when the lock has been
-//! taken. NFS forgets it then by itself. Block devices and other file systems without a disk of
-//! their own do not, so they are told to. The file systems of this host's disks are always up to
-//! date, and those that hosts share by a disk keep their caches coherent.
+//! taken. NFS drops its cache at the lock by itself. Block devices and other file systems without a disk
+//! of their own do not, so the backend drops their cache. File systems on disks of this host are always
+//! up to date, and those on disks that hosts share keep their caches coherent.
 
 use device_model::{
     BackendError,
@@ -45,14 +45,13 @@ use nvme::{
     CAPACITY_UNIT, //
 };
 
-/// Bytes that are transferred at once between the page cache and the guest, where they do not go
-/// straight.
+/// Bytes that are transferred at once between the page cache and the guest by way of the buffer.
 const BUFFER_SIZE: usize = 128 << 10;
-/// Bytes from which on a read goes straight to the guest: for fewer it costs more to have a page lent
-/// than to copy a part of it once more.
+/// The fewest bytes of a read that goes straight to the guest: for a shorter read, lending a page costs
+/// more than a second copy.
 const STRAIGHT_MIN: usize = 4096;
 
-/// Capacity in bytes of a namespace in `file`, which does not change when the file does.
+/// Returns the capacity in bytes of a namespace in `file`, which is fixed at the open.
 fn capacity(file: &File) -> Result<u64> {
     let size = file.size();
     let capacity = size - size % CAPACITY_UNIT;
@@ -63,7 +62,7 @@ fn capacity(file: &File) -> Result<u64> {
     Ok(capacity)
 }
 
-/// Capacity in bytes that a store in the file `name` would have now.
+/// Returns the capacity in bytes that a namespace in the file `name` would have now.
 ///
 /// # Errors
 ///
@@ -72,7 +71,7 @@ pub(crate) fn measure(name: &FileName) -> Result<u64> {
     capacity(&File::open(name, Access::ReadOnly)?)
 }
 
-/// A file or block device, and the right to use it.
+/// A file or block device, and the lock on it.
 pub(crate) struct FileBackend {
     file: File,
     capacity: u64,
@@ -87,7 +86,7 @@ pub(crate) struct FileBackend {
 }
 
 impl FileBackend {
-    /// Opens the file for the current process, without the right to use it yet.
+    /// Opens the file for the current process, without locking it.
     ///
     /// # Errors
     ///
@@ -112,12 +111,12 @@ impl FileBackend {
         self.capacity
     }
 
-    /// Gets the right to use the file, if it is not there already. May sleep for long.
+    /// Locks the file, unless it is locked already. May sleep for long.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if somebody else uses the file, or what locking it returns, such as `ENOLCK` where
-    /// that is not possible. What is cached of it could not be forgotten: the lock is not held then.
+    /// `EBUSY` if another user has locked the file, the error of locking it, such as `ENOLCK` where that
+    /// is not possible, or the error of dropping its cache. The file is not locked then.
     pub(crate) fn acquire(&mut self) -> Result {
         if self.acquired {
             return Ok(());
@@ -126,20 +125,19 @@ impl FileBackend {
         self.file
             .lock()
             .map_err(|error| if error == EAGAIN { EBUSY } else { error })?;
-        // Not before: whoever had the lock might have written since.
+        // Not before the lock: its former owner may have written until then.
         self.file.drop_cache().inspect_err(|_| self.file.unlock())?;
         self.acquired = true;
 
         Ok(())
     }
 
-    /// Writes everything back and gives up the right to use the file, if it is there. May sleep for
-    /// long.
+    /// Writes everything back and unlocks the file, if it is locked. May sleep for long.
     ///
     /// # Errors
     ///
-    /// What was written may not be in the file. The right is kept, so that nobody takes for the
-    /// content what is not.
+    /// Written data may not be in the file. The lock is kept, so that no other user takes stale data for
+    /// the content.
     pub(crate) fn release(&mut self) -> Result {
         if !self.acquired {
             return Ok(());
@@ -171,7 +169,7 @@ impl FileBackend {
     }
 }
 
-/// Returns whether `result` is a success, and notes in `supported` if there will never be one.
+/// Returns whether `result` is a success, and clears `supported` if the file system cannot do it.
 fn try_once(supported: &mut bool, result: Result) -> bool {
     if result == Err(EOPNOTSUPP) {
         *supported = false;
@@ -181,7 +179,7 @@ fn try_once(supported: &mut bool, result: Result) -> bool {
 
 impl Drop for FileBackend {
     fn drop(&mut self) {
-        // If it fails there is nobody left to tell; the lock goes with the file.
+        // A failure cannot be reported any more; the lock goes with the file.
         let _ = self.release();
     }
 }
@@ -194,7 +192,7 @@ fn store_error(error: Error) -> BackendError {
     }
 }
 
-/// Splits the bytes `[offset, offset + len)` into parts that fit into the buffer: offset and length
+/// Splits the bytes `[offset, offset + len)` into parts that fit into the buffer. Yields offset and length
 /// of each.
 fn parts(offset: u64, len: u64) -> impl Iterator<Item = (u64, usize)> {
     (0..len).step_by(BUFFER_SIZE).map(move |done| {
@@ -274,15 +272,15 @@ impl BlockBackend for FileBackend {
 
     fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), BackendError> {
         self.check_acquired()?;
-        // It is a hint, and can be for the whole namespace: where the file system cannot do it at
-        // once, the blocks stay allocated, with what is in them.
+        // A deallocation is a hint, and may concern the whole namespace. Where the file system cannot punch a
+        // hole at once, the blocks stay allocated, with their content.
         self.punch_hole(offset, len);
 
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), BackendError> {
-        // Without the lock there is nothing left to write back: giving it up does that first.
+        // Without the lock nothing is left to write back, as a release does that first.
         if !self.acquired {
             return Ok(());
         }

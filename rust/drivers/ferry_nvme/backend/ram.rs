@@ -2,16 +2,15 @@
 
 //! The content of a namespace in the host's memory.
 //!
-//! A block takes memory as long as it is not all zeros, and nothing before and afterwards, be it
-//! deallocated or written with zeros: blocks hang off leaves, which hang off a root, and a leaf without
-//! blocks is no leaf.
-//! All of it is charged to the memory cgroup of the process that opened the device, whichever thread
-//! executes the command. A guest that writes more than the group or the host has gets an error;
-//! nothing is killed for it.
+//! A block takes memory only while it is not all zeros: a block that is deallocated or written with
+//! zeros gives its memory back. Blocks hang off leaves, which hang off a root, and a leaf without blocks
+//! is freed. All memory is charged to the memory cgroup of the process that opened the device, whichever
+//! thread executes the command. A guest that writes more than the group or the host has gets an error;
+//! no process is killed for it.
 //!
-//! While a migration is under way, each block that is or becomes present is in a bitmap of dirty
-//! blocks, and so is each that ceases to be, which another bitmap tells of. So a block that was never
-//! written is never looked at, and one that is empty costs a migration next to nothing.
+//! During a migration, a bitmap has the dirty blocks: each block that is or becomes present, and each
+//! that ceases to be, which another bitmap has. So a migration never looks at a block that was never
+//! written, and an empty block costs it next to nothing.
 
 use core::ops::Range;
 use device_model::{
@@ -42,7 +41,7 @@ const LEAF_SIZE: u64 = (LEAF_BLOCKS * BLOCK_SIZE) as u64;
 
 type Block = [u8; BLOCK_SIZE];
 
-/// What a block that is not present reads as.
+/// Content of a block that is not present.
 static ZEROES: Block = [0; BLOCK_SIZE];
 
 /// Neighbouring blocks.
@@ -57,14 +56,14 @@ struct Leaf {
 
 impl Leaf {
     fn new(group: &MemoryCgroup) -> Result<Self, AllocError> {
-        // INVARIANT: Zeroes are `None`.
+        // INVARIANT: Zeroed blocks are `None`.
         Ok(Self {
             blocks: group.try_zeroed()?,
             present: 0,
         })
     }
 
-    /// Returns a block that is about to be written.
+    /// Returns a block that is about to be written, and makes it present.
     fn block(&mut self, slot: usize, group: &MemoryCgroup) -> Result<&mut Block, AllocError> {
         let slot = self.blocks.get_mut(slot).ok_or(AllocError)?;
 
@@ -72,7 +71,7 @@ impl Leaf {
             Some(block) => Ok(block),
             None => {
                 let block = slot.insert(group.try_zeroed()?);
-                // INVARIANT: There is one more.
+                // INVARIANT: One more block is `Some`.
                 self.present += 1;
                 Ok(block)
             }
@@ -83,7 +82,7 @@ impl Leaf {
         self.blocks.get(slot).is_some_and(Option::is_some)
     }
 
-    /// Makes a part of a block zeros, if there is the block.
+    /// Zeroes a part of a block, if the block is present.
     fn zero(&mut self, piece: &Piece) {
         if piece.range.len() == BLOCK_SIZE {
             self.remove(piece.slot);
@@ -97,13 +96,13 @@ impl Leaf {
         }
     }
 
-    /// Gives a block up of which a part was written, if it is all zeros.
+    /// Frees a block of which a part was written, if the block is all zeros.
     fn settle(&mut self, piece: &Piece) {
         let Some(Some(block)) = self.blocks.get(piece.slot) else {
             return;
         };
 
-        // Most writes are of something else, which shows at once.
+        // Most writes are not of zeros, so the part that was written mostly settles it.
         let part = block.get(piece.range.clone()).unwrap_or_default();
         if is_zero(part) && is_zero(&block[..]) {
             self.remove(piece.slot);
@@ -112,7 +111,7 @@ impl Leaf {
 
     fn remove(&mut self, slot: usize) {
         if self.blocks.get_mut(slot).and_then(Option::take).is_some() {
-            // INVARIANT: There is one less.
+            // INVARIANT: One block fewer is `Some`.
             self.present = self.present.saturating_sub(1);
         }
     }
@@ -126,7 +125,7 @@ struct Piece {
     leaf: usize,
     /// Number of the block in the leaf.
     slot: usize,
-    /// Which bytes of the block.
+    /// Bytes of the block.
     range: Range<usize>,
 }
 
@@ -171,18 +170,18 @@ impl AsMut<[u64]> for Words {
     }
 }
 
-/// Sparse memory of a fixed capacity, which begins with zeros.
+/// Sparse memory of a fixed capacity, all zeros at first.
 pub(crate) struct RamBackend {
     root: KVVec<Option<Leaf>>,
     /// Capacity in blocks.
     blocks: u64,
-    /// Which blocks the stream does not have as they are now, while a migration is under way.
+    /// Blocks that the stream does not have as they are now, during a migration.
     dirty: Option<DirtyBlocks<Words>>,
     group: MemoryCgroup,
 }
 
 impl RamBackend {
-    /// Makes a store of `capacity` bytes for the current process.
+    /// Returns a backend of `capacity` bytes for the current process.
     ///
     /// # Errors
     ///
@@ -206,7 +205,7 @@ impl RamBackend {
         })
     }
 
-    /// Makes another store of the same capacity for the current process, with nothing in it.
+    /// Returns a backend of the same capacity for the current process, all zeros.
     ///
     /// # Errors
     ///
@@ -220,8 +219,7 @@ impl RamBackend {
         self.blocks * BLOCK_SIZE as u64
     }
 
-    /// Returns where `[offset, offset + len)` ends, or [`None`] if that is behind the end of the
-    /// store.
+    /// Returns the end of `[offset, offset + len)`, or [`None`] if it is behind the end of the backend.
     fn end(&self, offset: u64, len: u64) -> Option<u64> {
         offset
             .checked_add(len)
@@ -240,8 +238,8 @@ impl RamBackend {
         leaf.blocks.get(slot)?.as_deref()
     }
 
-    /// Has `fill` write the bytes of `piece`, all of them or some if it fails. Without memory that is
-    /// the error `full`.
+    /// Has `fill` write the bytes of `piece`; some of them if `fill` fails. Fails with `full` if memory is
+    /// short.
     fn write_piece<E>(
         &mut self,
         piece: &Piece,
@@ -277,8 +275,7 @@ impl RamBackend {
         filled
     }
 
-    /// Makes `[at, end)`, which is in the store, zeros. It takes its time only where blocks are
-    /// present.
+    /// Zeroes `[at, end)`, which the backend has. Only blocks that are present take time.
     fn zero(&mut self, mut at: u64, end: u64) {
         while at < end {
             let leaf = at / LEAF_SIZE;
@@ -304,7 +301,7 @@ impl RamBackend {
     }
 }
 
-/// Makes a block dirty that was, or is, present.
+/// Marks a block dirty that was, or is, present.
 fn mark(dirty: &mut Option<DirtyBlocks<Words>>, index: u64, was_present: bool, is_present: bool) {
     match (dirty, was_present, is_present) {
         (Some(dirty), _, true) => dirty.mark_data(index),
@@ -315,7 +312,7 @@ fn mark(dirty: &mut Option<DirtyBlocks<Words>>, index: u64, was_present: bool, i
 
 impl Drop for RamBackend {
     fn drop(&mut self) {
-        // Gigabytes take a while.
+        // Freeing gigabytes takes a while.
         for leaf in self.root.iter_mut() {
             if leaf.take().is_some() {
                 cond_resched();
@@ -364,7 +361,7 @@ impl BlockBackend for RamBackend {
         len: u64,
         _may_deallocate: bool,
     ) -> Result<(), BackendError> {
-        // Nobody can tell memory that is taken from memory that is not.
+        // A guest cannot tell zeros that take memory from zeros that do not.
         self.deallocate(offset, len)
     }
 
@@ -463,7 +460,7 @@ impl MigratedBlocks for RamBackend {
                 .split_at_checked(piece.range.len())
                 .ok_or(Errno::EINVAL)?;
             self.write_piece(&piece, Errno::ENOMEM, |into| {
-                // It is as long as the piece.
+                // Both are as long as the piece.
                 if into.len() == bytes.len() {
                     into.copy_from_slice(bytes);
                 }
