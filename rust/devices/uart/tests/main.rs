@@ -8,6 +8,7 @@ mod data_sheet;
 mod linux_8250;
 mod model;
 mod properties;
+mod rig;
 mod serial_reg;
 mod shared;
 mod state;

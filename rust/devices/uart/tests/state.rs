@@ -55,7 +55,7 @@ fn rich() -> Serial {
 }
 
 /// Cards in states that differ in kind.
-fn cards() -> Vec<(&'static str, Card)> {
+pub fn cards() -> Vec<(&'static str, Card)> {
     let mut told = Serial::with_fifos();
     told.write(IER, IER_THRI);
 

@@ -26,5 +26,6 @@ mod prp;
 mod queues;
 mod reference;
 mod registers;
+mod rig;
 mod spec;
 mod state;

@@ -23,7 +23,7 @@ use crate::spec::*;
 
 /// A driver with something in every part of its controller's state: commands in several queues, a
 /// full completion queue, requests for events, an event, features, errors, shadow doorbells.
-fn rich(setup: Setup) -> (Driver, Vec<(u16, u16)>) {
+pub fn rich(setup: Setup) -> (Driver, Vec<(u16, u16)>) {
     let mut driver = Driver::new(setup);
     for (cq, entries) in [(1, 4), (2, 16), (5, 3)] {
         assert_eq!(driver.create_cq(cq, entries, Some(cq)), SUCCESS);
