@@ -24,5 +24,6 @@
 use kernel::bindings::*;
 use kernel::ffi;
 use kernel::prelude::*;
+use pin_init::MaybeZeroable;
 
 include!(env!("FERRY_BINDINGS"));

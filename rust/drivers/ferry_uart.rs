@@ -36,6 +36,7 @@ impl Driver for UartDriver {
     type Model = Card;
     type Backend = ();
     type Settings = PortCount;
+    type OwnerModule = LocalModule;
 
     const NAME: &'static CStr = c"ferry_uart";
     const TYPES: &'static [Type] = &[

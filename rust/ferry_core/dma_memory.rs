@@ -7,7 +7,7 @@ use device_model::{
     MemoryError, //
 };
 use kernel_ext::file::Cached;
-use vfio::dma::Dma;
+use vfio::emulated::Dma;
 
 /// The guest's memory, by [`Dma`], which reports each access that fails.
 pub struct DmaMemory<'a>(pub(crate) &'a Dma<'a>);

@@ -11,7 +11,8 @@ use device_model::{
 };
 use kernel::{
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    ModuleMetadata, //
 };
 
 pub use vfio::mdev::Type;
@@ -64,6 +65,9 @@ pub trait Driver: ModuleParameters + Sized + Send + Sync + 'static {
     /// What an administrator can choose for a device while it is closed. A clone is made for each open and
     /// for each read of an attribute, and must be cheap.
     type Settings: Clone + Send + Unpin + 'static;
+
+    /// The driver's module: its `LocalModule`.
+    type OwnerModule: ModuleMetadata;
 
     /// Name of the driver, and of the class and the parent device of its mdevs.
     const NAME: &'static CStr;

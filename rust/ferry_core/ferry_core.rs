@@ -16,7 +16,7 @@
 //! VMAs are made with none of these locks held, so that a page fault that hangs delays no other access and no
 //! reset. DMA is different: the worker waits for the page with `EmulatedDevice::live` held, and a transition
 //! that stops the device waits for the worker, until the device is closed or the user is killed, see
-//! `vfio::dma`. The locks of protocol v2's data files come before all of these, see `vfio::migration`.
+//! `vfio::emulated::Dma`. The locks of protocol v2's data files come before all of these, see `vfio::migration`.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -14,10 +14,6 @@ use kernel_ext::refusal::{
     Refuse,
     Subject, //
 };
-use vfio::device::{
-    Device,
-    Operations, //
-};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Protocol {
@@ -93,7 +89,7 @@ impl ProtocolRefusal {
     }
 
     /// Logs the refusal and returns its error.
-    pub(crate) fn report<T: Operations>(&self, device: &Device<T>) -> Error {
+    pub(crate) fn report(&self, device: &impl Refuse) -> Error {
         device.refused(Subject::Transition, "migration", self, self.error())
     }
 }

@@ -16,10 +16,7 @@ use crate::{
     },
 };
 use core::marker::PhantomData;
-use kernel::{
-    prelude::*,
-    ThisModule, //
-};
+use kernel::prelude::*;
 use vfio::{
     mdev,
     migration::Support, //
@@ -29,6 +26,7 @@ use vfio::{
 struct Glue<D>(PhantomData<D>);
 
 impl<D: SettingDirectory> mdev::Driver for Glue<D> {
+    type OwnerModule = D::OwnerModule;
     type Data = EmulatedDevice<D>;
     type Attributes = MigrationAttributes<D>;
     type MoreAttributes = SettingAttributes<D>;
@@ -52,13 +50,13 @@ impl<D: SettingDirectory> mdev::Driver for Glue<D> {
 pub struct Registration<D: SettingDirectory>(#[expect(dead_code)] mdev::Registration<Glue<D>>);
 
 impl<D: SettingDirectory> Registration<D> {
-    /// Registers the driver for `module`.
+    /// Registers the driver.
     ///
     /// # Errors
     ///
     /// `EINVAL` if [`Driver::window_size`](crate::driver::Driver::window_size) is not allowed; `ENOMEM`, `EEXIST`, or what the mdev core
     /// returns.
-    pub fn new(module: &'static ThisModule) -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let window_size = D::window_size();
         WindowSize::new(window_size).inspect_err(|_| {
             pr_err!(
@@ -69,7 +67,7 @@ impl<D: SettingDirectory> Registration<D> {
             );
         })?;
 
-        Ok(Self(mdev::Registration::new(module)?))
+        Ok(Self(mdev::Registration::new()?))
     }
 }
 
@@ -83,9 +81,9 @@ macro_rules! module_driver {
         }
 
         impl ::kernel::Module for DriverModule {
-            fn init(module: &'static ::kernel::ThisModule) -> ::kernel::error::Result<Self> {
+            fn init(_module: &'static ::kernel::ThisModule) -> ::kernel::error::Result<Self> {
                 Ok(Self {
-                    _registration: $crate::registration::Registration::new(module)?,
+                    _registration: $crate::registration::Registration::new()?,
                 })
             }
         }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Access to a user's memory that never outlasts the user, for rust/vfio/dma.rs.
+ * Access to a user's memory that never outlasts the user, for rust/vfio/emulated/dma.rs.
  */
 #ifndef _FERRY_DMA_H
 #define _FERRY_DMA_H

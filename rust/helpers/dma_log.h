@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the VFIO core hands to a device that logs its DMA, see
- * rust/vfio/dma_log.rs.
+ * rust/vfio/log/trampolines.rs.
  */
 #ifndef _FERRY_DMA_LOG_H
 #define _FERRY_DMA_LOG_H

@@ -26,7 +26,7 @@ bool ferry_vfio_is_held(struct vfio_device *vdev)
 }
 EXPORT_SYMBOL_GPL(ferry_vfio_is_held);
 
-/* Rust, in rust/vfio/migration.rs. */
+/* Rust, in rust/vfio/migration/file.rs. */
 ssize_t ferry_data_read(struct file *file, char __user *buf, size_t count,
 			loff_t *pos);
 ssize_t ferry_data_write(struct file *file, const char __user *buf,

@@ -14,7 +14,7 @@ struct vfio_device;
 /* Whether somebody has @vdev open, even if only its character device. */
 bool ferry_vfio_is_held(struct vfio_device *vdev);
 
-/* An anonymous file whose private data is @stream, for rust/vfio/migration.rs. */
+/* An anonymous file whose private data is @stream, for rust/vfio/migration/file.rs. */
 struct file *ferry_data_file(void *stream, int flags);
 
 #endif /* _FERRY_HELPERS_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The workqueue on which devices do what their guests need not wait for, for
- * rust/vfio/device.rs.
+ * rust/vfio/emulated/work.rs.
  */
 #ifndef _FERRY_WORK_H
 #define _FERRY_WORK_H

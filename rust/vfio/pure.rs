@@ -5,5 +5,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[path = "log/page_log.rs"]
 pub mod page_log;
+#[path = "irq/routing.rs"]
 pub mod routing;

@@ -179,20 +179,41 @@ impl<'a> Capabilities<'a> {
     }
 }
 
-impl Info {
-    /// Writes the answer for region `index`.
-    pub(crate) fn write(
-        &self,
-        index: u32,
-        info: &mut vfio_bindings::vfio_region_info,
-        mut caps: Capabilities<'_>,
-    ) -> Result {
+/// A `VFIO_DEVICE_GET_REGION_INFO` that is being served.
+pub struct RegionInfo<'a> {
+    info: &'a mut vfio_bindings::vfio_region_info,
+    caps: Capabilities<'a>,
+}
+
+impl<'a> RegionInfo<'a> {
+    pub(crate) fn new(
+        info: &'a mut vfio_bindings::vfio_region_info,
+        caps: Capabilities<'a>,
+    ) -> Self {
+        Self { info, caps }
+    }
+
+    /// Index of the region that the user asks for.
+    pub fn index(&self) -> u32 {
+        self.info.index
+    }
+
+    /// Fills in the answer.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn answer(self, info: Info) -> Result {
         const READ_WRITE: u32 =
             vfio_bindings::VFIO_REGION_INFO_FLAG_READ | vfio_bindings::VFIO_REGION_INFO_FLAG_WRITE;
 
-        info.size = self.size;
-        info.offset = Position::region_start(index);
-        info.flags = match self.access {
+        let Self {
+            info: raw,
+            mut caps,
+        } = self;
+        raw.size = info.size;
+        raw.offset = Position::region_start(raw.index);
+        raw.flags = match info.access {
             Access::None => 0,
             Access::ReadWrite => READ_WRITE,
             Access::ReadWriteMmap { offset, size } => {
@@ -200,7 +221,7 @@ impl Info {
                 READ_WRITE | vfio_bindings::VFIO_REGION_INFO_FLAG_MMAP
             }
         };
-        if let Some(type_) = self.type_ {
+        if let Some(type_) = info.type_ {
             caps.add_type(type_)?;
         }
 

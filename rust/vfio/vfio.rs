@@ -15,15 +15,23 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod device;
-pub mod dma;
-pub mod dma_log;
-pub mod ioctl;
+pub mod emulated;
 pub mod irq;
+pub mod log;
 pub mod mdev;
 pub mod migration;
-pub mod page_log;
 pub mod region;
-pub mod routing;
+mod registration;
 pub mod trace;
+mod trampolines;
 mod uapi_check;
 pub mod virqfd;
+
+pub use self::{
+    device::{
+        Base,
+        Device,
+        Operations, //
+    },
+    registration::Registration, //
+};

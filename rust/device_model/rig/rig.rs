@@ -98,8 +98,16 @@ pub fn check_shape<M: DeviceModel>(model: &M) {
         "the type {:?} has 1 to 16 ASCII characters",
         M::TYPE
     );
-    assert!(M::VECTORS.msi <= 32, "{} MSI vectors are too many", M::VECTORS.msi);
-    assert!(M::VECTORS.msix <= 32, "{} MSI-X vectors are too many", M::VECTORS.msix);
+    assert!(
+        M::VECTORS.msi <= 32,
+        "{} MSI vectors are too many",
+        M::VECTORS.msi
+    );
+    assert!(
+        M::VECTORS.msix <= 32,
+        "{} MSI-X vectors are too many",
+        M::VECTORS.msix
+    );
 
     let mut configuration = [0; CONFIGURATION_MAX];
     let length = model.configuration(&mut configuration);
@@ -148,7 +156,11 @@ pub fn check_room<M: DeviceModel>(model: &M) {
     let mut large = vec![0x5a; state.len() + 9];
     assert_eq!(model.save(&mut large), Some(state.len()), "more is enough");
     assert_eq!(large[..state.len()], state, "the state");
-    assert_eq!(large[state.len()..], [0x5a; 9], "the bytes behind the state");
+    assert_eq!(
+        large[state.len()..],
+        [0x5a; 9],
+        "the bytes behind the state"
+    );
 }
 
 /// Checks that a state that was cut or extended is refused.
@@ -165,7 +177,10 @@ pub fn check_lengths<M: DeviceModel>(parameters: &M::Parameters, model: &M) {
     let good = state.clone();
     state.push(0);
     assert!(loaded.load(&state).is_err(), "a byte too many is refused");
-    expect(loaded.load(&good), "a state loads after others were refused");
+    expect(
+        loaded.load(&good),
+        "a state loads after others were refused",
+    );
 }
 
 /// Checks that a state with any byte changed is refused, or accepted without loss of a bit, and that
@@ -219,7 +234,10 @@ pub fn check_peek<M: DeviceModel + Clone + PartialEq + Debug>(model: &M, bar: u3
     for offset in 0..size {
         let (mut peeked, mut read) = ([0xa5], [0x5a]);
         let before = model.clone();
-        expect(model.peek_bar(bar, offset, &mut peeked), "a look is allowed");
+        expect(
+            model.peek_bar(bar, offset, &mut peeked),
+            "a look is allowed",
+        );
         assert_eq!(*model, before, "a look at {offset:#x} changes nothing");
         let read_result = model.clone().read_bar(bar, offset, &mut read);
         expect(read_result, "a read is allowed");

@@ -69,6 +69,7 @@ impl Driver for NvmeDriver {
     type Model = Controller;
     type Backend = NvmeBackend;
     type Settings = NvmeSettings;
+    type OwnerModule = LocalModule;
 
     const NAME: &'static CStr = c"ferry_nvme";
     const TYPES: &'static [Type] = &[

@@ -45,14 +45,14 @@ use kernel_ext::{
     shared_pages::SharedPages, //
 };
 use vfio::{
-    device::Device,
-    dma_log::DmaLog,
-    irq::{
-        self,
+    emulated::{
         Interrupts,
         VectorCounts, //
     },
-    region::pci, //
+    irq,
+    log::DmaLog,
+    region::pci,
+    Device, //
 };
 use vfio_uapi::{
     v1::State,

@@ -25,8 +25,11 @@ use kernel_ext::refusal::{
     Subject, //
 };
 use vfio::{
-    device::Device,
-    region::pci, //
+    region::{
+        pci,
+        Position, //
+    },
+    Device, //
 };
 
 /// A mapping that was not made.
@@ -56,13 +59,10 @@ impl Display for NotMapped {
 }
 
 impl<D: Driver> EmulatedDevice<D> {
-    /// Maps `offset..` of the region `index`, if that lies in the data section.
-    pub(super) fn map_window(
-        device: &Device<Self>,
-        vma: &VmaNew,
-        index: u32,
-        offset: u64,
-    ) -> Result {
+    /// Maps the region at `position`, if that lies in the data section.
+    pub(super) fn map_window(device: &Device<Self>, vma: &VmaNew, position: Position) -> Result {
+        let Position { index, offset } = position;
+
         offset
             .checked_sub(DATA_OFFSET)
             .filter(|_| index == MIGRATION)

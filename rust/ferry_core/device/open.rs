@@ -44,7 +44,10 @@ use kernel_ext::{
     },
     shared_pages::SharedPages, //
 };
-use vfio::device::Device;
+use vfio::{
+    log::DirtyLog,
+    Device, //
+};
 
 /// Bytes of the buffer through which a resume receives blocks.
 const BLOCK_BUFFER: usize = 16 * BLOCK_SIZE;
@@ -143,7 +146,7 @@ fn enable_bars<M: DeviceModel>(model: &mut M) -> Result<(), M::AccessError> {
 }
 
 impl<D: Driver> EmulatedDevice<D> {
-    /// Opens the device, as [`Operations::open_device`](vfio::device::Operations::open_device) describes.
+    /// Opens the device, as [`Operations::open_device`](vfio::Operations::open_device) describes.
     pub(super) fn open(device: &Device<Self>) -> Result {
         let (settings, window_size) = device.with_migration(|migration| {
             migration.take()?;
@@ -158,7 +161,7 @@ impl<D: Driver> EmulatedDevice<D> {
             .inspect_err(|_| device.with_migration(|migration| migration.in_use = false))
     }
 
-    /// Closes the device, as [`Operations::close_device`](vfio::device::Operations::close_device) describes.
+    /// Closes the device, as [`Operations::close_device`](vfio::Operations::close_device) describes.
     pub(super) fn close(device: &Device<Self>) {
         device.takes_posted.store(0, Relaxed);
         let live = device.live.lock().take();

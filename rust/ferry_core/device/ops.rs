@@ -34,26 +34,27 @@ use kernel_ext::refusal::{
     Subject, //
 };
 use vfio::{
-    device::{
-        Device,
-        Operations, //
-    },
-    dma::{
+    emulated::{
         self,
-        Dma, //
+        DeviceInfo,
+        Dma,
+        Emulated,
+        Failure, //
     },
-    dma_log::{
+    irq,
+    log::{
         self,
         DmaLog,
         LogOperations, //
     },
-    ioctl::DeviceInfo,
-    irq,
     region::{
         self,
         pci,
-        Position, //
+        Position,
+        RegionInfo, //
     },
+    Device,
+    Operations, //
 };
 use vfio_uapi::v1::Field;
 
@@ -78,15 +79,62 @@ impl Display for Wide {
     }
 }
 
+impl<D: Driver> AsRef<Refusals> for EmulatedDevice<D> {
+    fn as_ref(&self) -> &Refusals {
+        &self.refusals
+    }
+}
+
 impl<D: Driver> LogOperations for EmulatedDevice<D> {
-    fn dma_log(device: &Device<Self>) -> &DmaLog {
+    type Log = DmaLog;
+
+    fn dirty_log(device: &Device<Self>) -> &DmaLog {
         &device.dma_log
     }
 }
 
+impl<D: Driver> EmulatedDevice<D> {
+    /// Describes the region `index`.
+    fn region_info(&self, index: u32) -> Result<region::Info> {
+        let read_write = |size| region::Info {
+            size,
+            access: region::Access::ReadWrite,
+            type_: None,
+        };
+
+        match index {
+            bar @ pci::BAR0..=pci::BAR5 => Ok(match self.bar_size(bar) {
+                0 => region::Info::ABSENT,
+                size => read_write(size),
+            }),
+            pci::CONFIG => Ok(read_write(D::Model::CONFIG_SIZE)),
+            MIGRATION => {
+                let window_size = self.open_window().map_err(|_| EINVAL)?.size() as u64;
+                Ok(region::Info {
+                    size: DATA_OFFSET + window_size,
+                    access: region::Access::ReadWriteMmap {
+                        offset: DATA_OFFSET,
+                        size: window_size,
+                    },
+                    type_: Some(region::Type {
+                        type_: region::TYPE_MIGRATION,
+                        subtype: region::SUBTYPE_MIGRATION,
+                    }),
+                })
+            }
+            index if index < pci::COUNT => Ok(region::Info::ABSENT),
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+#[vtable]
 impl<D: Driver> Operations for EmulatedDevice<D> {
+    type Base = Emulated;
+    type OwnerModule = D::OwnerModule;
+
     const NAME: &'static CStr = D::NAME;
-    const DMA_LOGGING: dma_log::Support<Self> = dma_log::Support::of();
+    const LOG: log::Support = log::Support::of::<Self>();
 
     fn open_device(device: &Device<Self>) -> Result {
         Self::open(device)
@@ -184,10 +232,40 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
         Ok(count)
     }
 
-    fn mmap(device: &Device<Self>, vma: &VmaNew, index: u32, offset: u64) -> Result {
-        Self::map_window(device, vma, index, offset)
+    fn mmap(device: &Device<Self>, vma: &VmaNew, position: Position) -> Result {
+        Self::map_window(device, vma, position)
     }
 
+    fn get_region_info(device: &Device<Self>, info: RegionInfo<'_>) -> Result {
+        let index = info.index();
+
+        info.answer(device.region_info(index).map_err(|error| {
+            device.refused(
+                Subject::Ioctl,
+                "VFIO_DEVICE_GET_REGION_INFO",
+                &format_args!("no region {index}"),
+                error,
+            )
+        })?)
+    }
+
+    fn request(device: &Device<Self>, count: u32) {
+        /// How many requests have one line of the log.
+        const REQUESTS_PER_LINE: u32 = 10;
+
+        let asked = device.interrupts.request_release();
+        if asked && count % REQUESTS_PER_LINE == 0 {
+            dev_notice!(device, "asking the user to release the device (#{count})\n");
+        } else if !asked && count == 0 {
+            dev_warn!(
+                device,
+                "nobody can be asked to release the device, which is waited for until it is closed\n"
+            );
+        }
+    }
+}
+
+impl<D: Driver> emulated::Operations for EmulatedDevice<D> {
     fn info(device: &Device<Self>) -> DeviceInfo {
         DeviceInfo {
             num_regions: match device.open_window() {
@@ -195,38 +273,6 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
                 Err(_) => MIGRATION,
             },
             num_irqs: irq::Index::COUNT,
-        }
-    }
-
-    fn region_info(device: &Device<Self>, index: u32) -> Result<region::Info> {
-        let read_write = |size| region::Info {
-            size,
-            access: region::Access::ReadWrite,
-            type_: None,
-        };
-
-        match index {
-            bar @ pci::BAR0..=pci::BAR5 => Ok(match device.bar_size(bar) {
-                0 => region::Info::ABSENT,
-                size => read_write(size),
-            }),
-            pci::CONFIG => Ok(read_write(D::Model::CONFIG_SIZE)),
-            MIGRATION => {
-                let window_size = device.open_window().map_err(|_| EINVAL)?.size() as u64;
-                Ok(region::Info {
-                    size: DATA_OFFSET + window_size,
-                    access: region::Access::ReadWriteMmap {
-                        offset: DATA_OFFSET,
-                        size: window_size,
-                    },
-                    type_: Some(region::Type {
-                        type_: region::TYPE_MIGRATION,
-                        subtype: region::SUBTYPE_MIGRATION,
-                    }),
-                })
-            }
-            index if index < pci::COUNT => Ok(region::Info::ABSENT),
-            _ => Err(EINVAL),
         }
     }
 
@@ -258,31 +304,16 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
         })
     }
 
-    fn request(device: &Device<Self>, count: u32) {
-        /// How many requests have one line of the log.
-        const REQUESTS_PER_LINE: u32 = 10;
-
-        let asked = device.interrupts.request_release();
-        if asked && count % REQUESTS_PER_LINE == 0 {
-            dev_notice!(device, "asking the user to release the device (#{count})\n");
-        } else if !asked && count == 0 {
-            dev_warn!(
-                device,
-                "nobody can be asked to release the device, which is waited for until it is closed\n"
-            );
-        }
+    fn dma_log(device: &Device<Self>) -> Option<&DmaLog> {
+        Some(&device.dma_log)
     }
 
     fn work(device: &Device<Self>, dma: &Dma<'_>) {
         Self::work_on(device, dma);
     }
 
-    fn dma_failed(device: &Device<Self>, failure: &dma::Failure) {
+    fn dma_failed(device: &Device<Self>, failure: &Failure) {
         device.statistics.dma_failed();
         device.refused(Subject::Dma, "DMA", failure, failure.error);
-    }
-
-    fn refusals(&self) -> &Refusals {
-        &self.refusals
     }
 }

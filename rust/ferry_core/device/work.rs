@@ -12,8 +12,8 @@ use device_model::{
     Worker, //
 };
 use vfio::{
-    device::Device,
-    dma::Dma, //
+    emulated::Dma,
+    Device, //
 };
 
 /// Parts of the work that a worker does before it queues itself again, each under the lock `live`.

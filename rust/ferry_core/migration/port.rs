@@ -27,7 +27,7 @@ use kernel::{
     prelude::*,
     sync::atomic::Relaxed, //
 };
-use vfio::device::Device;
+use vfio::Device;
 use vfio_uapi::{
     v1::State,
     Errno, //

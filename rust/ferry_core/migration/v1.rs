@@ -26,7 +26,7 @@ use kernel::{
     sync::Arc, //
 };
 use kernel_ext::shared_pages::SharedPages;
-use vfio::device::Device;
+use vfio::Device;
 use vfio_uapi::v1::Field;
 
 /// The migration region of an open device.

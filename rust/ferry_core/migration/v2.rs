@@ -37,7 +37,6 @@ use kernel_ext::refusal::{
     Subject, //
 };
 use vfio::{
-    device::Device,
     migration::{
         Available,
         DataFile,
@@ -45,6 +44,7 @@ use vfio::{
         MigrationOperations,
         BUFFER_SIZE, //
     },
+    Device, //
 };
 use vfio_uapi::v2::{
     Flags,

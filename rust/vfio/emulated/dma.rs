@@ -5,7 +5,7 @@
 //! The VFIO core copies straight between the kernel's memory and the user's pages that are mapped
 //! at an I/O virtual address, in a container or in the IOAS that the device is attached to. It marks
 //! those that are written in a container's dirty bitmap, so that a migration under way sees them; an
-//! IOAS has none, but see [`dma_log`](crate::dma_log). Nothing stays pinned: as soon as the user has
+//! IOAS has none, but see [`log`](crate::log). Nothing stays pinned: as soon as the user has
 //! unmapped an address, an access of it fails.
 //!
 //! A page fault of the user takes as long as the user has it take, but ends with the user: see
@@ -13,26 +13,23 @@
 //!
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h), `vfio_dma_rw()`
 
-use crate::dma_log::DmaLog;
+use super::gate::Gate;
+use crate::log::DmaLog;
 use core::{
     cell::RefCell,
-    fmt::{
-        self,
-        Display, //
-    },
+    fmt::Display,
     marker::PhantomData, //
 };
 use kernel::{
-    bindings,
     error::to_result,
-    mm::{
-        Mm,
-        MmWithUser, //
-    },
-    prelude::*,
-    sync::aref::ARef, //
+    fmt,
+    mm::Mm,
+    prelude::*, //
 };
-use kernel_ext::file::Cached;
+use kernel_ext::{
+    file::Cached,
+    mm::BorrowedMm, //
+};
 
 /// Which way an access goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,7 +76,7 @@ impl Display for Failure {
 /// - The current thread has called `ferry_dma_begin()`.
 pub struct Dma<'a> {
     vdev: *mut vfio_bindings::vfio_device,
-    gate: *mut vfio_bindings::ferry_dma_gate,
+    gate: &'a Gate,
     /// The address space of the user who opened the device, which this thread has meanwhile.
     borrowed: RefCell<Option<BorrowedMm>>,
     /// Where writes are logged.
@@ -97,9 +94,9 @@ impl<'a> Dma<'a> {
     ///
     /// `vdev`, whose gate is `gate`, must be open during the lifetime, and this be a kernel thread
     /// without an address space, which has no use for signals of its own.
-    pub(crate) unsafe fn new(
+    pub(super) unsafe fn new(
         vdev: *mut vfio_bindings::vfio_device,
-        gate: *mut vfio_bindings::ferry_dma_gate,
+        gate: &'a Gate,
         mm: Option<&Mm>,
         log: Option<&'a DmaLog>,
         failed: &'a dyn Fn(&Failure),
@@ -160,7 +157,14 @@ impl<'a> Dma<'a> {
             // SAFETY: By the type invariants the device is open and has the gate; `into` is ours and
             // has `len` bytes.
             to_result(unsafe {
-                vfio_bindings::ferry_dma_rw(self.gate, self.vdev, iova, data.cast(), len, false)
+                vfio_bindings::ferry_dma_rw(
+                    self.gate.as_ptr(),
+                    self.vdev,
+                    iova,
+                    data.cast(),
+                    len,
+                    false,
+                )
             })
         })
         .inspect_err(|error| self.tell(iova, len, Access::Read, *error))
@@ -214,7 +218,7 @@ impl<'a> Dma<'a> {
             // function only reads the data, which is there by the requirement.
             to_result(unsafe {
                 vfio_bindings::ferry_dma_rw(
-                    self.gate,
+                    self.gate.as_ptr(),
                     self.vdev,
                     iova,
                     data.cast_mut().cast(),
@@ -235,44 +239,6 @@ impl Drop for Dma<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants this thread has called `ferry_dma_begin()`.
         unsafe { vfio_bindings::ferry_dma_end() };
-    }
-}
-
-/// A user's address space that the current kernel thread has for its own. To enter and to leave it
-/// costs more than a short access, so it is done once for many.
-///
-/// # Invariants
-///
-/// The current thread has called `kthread_use_mm()` with it, and no other since.
-struct BorrowedMm {
-    mm: ARef<MmWithUser>,
-    /// It is this thread's.
-    _not_send: PhantomData<*mut ()>,
-}
-
-impl BorrowedMm {
-    /// [`None`] if the user is gone.
-    ///
-    /// # Safety
-    ///
-    /// This must be a kernel thread without an address space, which does not sleep for good with it.
-    unsafe fn new(mm: &Mm) -> Option<Self> {
-        let mm = mm.mmget_not_zero()?;
-
-        // SAFETY: By the function's requirement, and the address space has users.
-        unsafe { bindings::kthread_use_mm(mm.as_raw()) };
-        // INVARIANT: It was called just now.
-        Some(Self {
-            mm,
-            _not_send: PhantomData,
-        })
-    }
-}
-
-impl Drop for BorrowedMm {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants this thread has it.
-        unsafe { bindings::kthread_unuse_mm(self.mm.as_raw()) };
     }
 }
 

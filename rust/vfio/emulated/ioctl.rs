@@ -4,11 +4,9 @@
 //!
 //! Mirrors [`include/uapi/linux/vfio.h`](srctree/include/uapi/linux/vfio.h).
 
+use super::operations::Operations;
 use crate::{
-    device::{
-        Device,
-        Operations, //
-    },
+    device::Device,
     irq, //
 };
 use core::mem::{
@@ -27,15 +25,6 @@ use kernel_ext::refusal::{
     Refuse,
     Subject, //
 };
-
-/// What `VFIO_DEVICE_GET_INFO` tells.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct DeviceInfo {
-    /// How many region indexes there are.
-    pub num_regions: u32,
-    /// How many interrupt indexes there are.
-    pub num_irqs: u32,
-}
 
 const INFO_SIZE: usize = offset_of!(vfio_bindings::vfio_device_info, num_irqs) + size_of::<u32>();
 const IRQ_INFO_SIZE: usize = size_of::<vfio_bindings::vfio_irq_info>();

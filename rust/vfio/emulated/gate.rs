@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The gate that the DMA of an open device passes, so that no access outlasts the user, see
+//! `rust/helpers/dma.c`.
+
+use kernel::{
+    prelude::*,
+    types::Opaque, //
+};
+
+/// Whether a device may access memory. Closed at first.
+///
+/// # Invariants
+///
+/// The gate is initialised; it is open, and has an owner, at most while the device is open.
+#[pin_data]
+pub(super) struct Gate {
+    #[pin]
+    inner: Opaque<vfio_bindings::ferry_dma_gate>,
+}
+
+// SAFETY: The C functions lock what they share.
+unsafe impl Send for Gate {}
+
+// SAFETY: As above.
+unsafe impl Sync for Gate {}
+
+impl Gate {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            inner <- Opaque::ffi_init(|slot| {
+                // SAFETY: `slot` is valid for writes and pinned.
+                unsafe { vfio_bindings::ferry_dma_gate_init(slot) }
+            }),
+        })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut vfio_bindings::ferry_dma_gate {
+        self.inner.get()
+    }
+
+    /// Opens the gate for the current process, which is opening the device.
+    ///
+    /// # Safety
+    ///
+    /// The gate must have no owner, and nobody use it meanwhile.
+    pub(super) unsafe fn open(&self) {
+        // SAFETY: By the function's requirement.
+        unsafe { vfio_bindings::ferry_dma_gate_open(self.as_ptr()) };
+    }
+
+    /// Makes every access fail from here on, also one that is under way.
+    pub(super) fn close(&self) {
+        // SAFETY: By the type invariants the gate is initialised.
+        unsafe { vfio_bindings::ferry_dma_gate_close(self.as_ptr()) };
+    }
+
+    /// Forgets the owner. The device is closed.
+    ///
+    /// # Safety
+    ///
+    /// [`Self::open`] must have been called, and no access be under way or begin.
+    pub(super) unsafe fn release(&self) {
+        // SAFETY: By the function's requirement.
+        unsafe { vfio_bindings::ferry_dma_gate_release(self.as_ptr()) };
+    }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The callbacks of a driver of mediated devices, `struct mdev_driver`.
+
+use super::{
+    device::Device,
+    instance::Instance, //
+};
+use crate::{
+    device::Operations,
+    migration::Support, //
+};
+use kernel::{
+    prelude::*,
+    ModuleMetadata, //
+};
+use kernel_ext::{
+    refusal::Refusals,
+    sysfs, //
+};
+
+/// A kind of device that an administrator can choose.
+pub struct Type {
+    /// Name in sysfs, after the parent's name and a hyphen.
+    pub sysfs_name: &'static CStr,
+    /// Short name for people.
+    pub pretty_name: &'static CStr,
+    /// What the device is.
+    pub description: &'static CStr,
+}
+
+/// What a driver of mediated PCI devices implements, `struct mdev_driver`.
+pub trait Driver: Sized + 'static {
+    /// The driver's module: its `LocalModule`.
+    type OwnerModule: ModuleMetadata;
+    /// The private data of an mdev and of its VFIO device.
+    type Data: Operations + AsRef<Refusals>;
+    /// Sysfs attributes of a device.
+    type Attributes: sysfs::Group<Data = Instance<Self::Data>>;
+    /// Sysfs attributes in a second directory.
+    type MoreAttributes: sysfs::Group<Data = Instance<Self::Data>>;
+
+    /// Name of the driver, and of the class and the parent device.
+    const NAME: &'static CStr;
+    /// The types, in a fixed order.
+    const TYPES: &'static [Type];
+    /// How many devices of all types together there can be.
+    const MAX_INSTANCES: u32;
+
+    /// The migration protocol v2 that users see at first.
+    const MIGRATION: Support;
+
+    /// Makes the data of an mdev of type `TYPES[type_index]`.
+    fn probe(mdev: &Device, type_index: usize) -> impl PinInit<Self::Data, Error>;
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The callbacks of a device that migrates by protocol v2.
+//!
+//! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h), `struct vfio_migration_ops`
+
+use super::{
+    data::{
+        Available,
+        Direction, //
+    },
+    file::DataFile,
+};
+use crate::device::{
+    Device,
+    Operations, //
+};
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+use vfio_uapi::v2::{
+    Flags,
+    MigState,
+    PrecopyInfo, //
+};
+
+/// What a driver implements whose devices migrate by protocol v2, `struct vfio_migration_ops`.
+///
+/// A driver registers its devices with [`Support::of`](super::Support::of).
+pub trait MigrationOperations: Operations {
+    /// What the devices have.
+    const FLAGS: Flags;
+
+    /// Brings the device to state `new`, through as many others as that takes. Returns the file of
+    /// the session that began with it, from [`Device::data_file`].
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no way, or why the device cannot. The state is the one before, or that
+    /// before the arc that failed if there is no way back.
+    fn set_state(device: &Device<Self>, new: MigState) -> Result<Option<DataFile>>;
+
+    /// The present state.
+    fn state(device: &Device<Self>) -> MigState;
+
+    /// Estimates how many bytes would have to be read in STOP_COPY.
+    ///
+    /// # Errors
+    ///
+    /// What the user's ioctl gets.
+    fn data_size(device: &Device<Self>) -> Result<u64>;
+
+    /// Puts the next bytes of the saving session `session` into `into`. They wait in the file then,
+    /// see [`Self::buffered`].
+    ///
+    /// # Errors
+    ///
+    /// What the user's `read()` gets; `ENODEV` if that session is over.
+    fn read_data(device: &Device<Self>, session: u64, into: &mut [u8]) -> Result<Available>;
+
+    /// Takes the next bytes of the resuming session `session`, all of them.
+    ///
+    /// # Errors
+    ///
+    /// What the user's `write()` gets; `ENODEV` if that session is over.
+    fn write_data(device: &Device<Self>, session: u64, bytes: &[u8]) -> Result;
+
+    /// Whether a read of the saving session `session` would find something: bytes that wait in the
+    /// file, or of [`Self::read_data`] something other than [`Available::Later`].
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if that session is over.
+    fn is_readable(device: &Device<Self>, session: u64) -> Result<bool>;
+
+    /// Whether the resuming session `session` still takes data.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if that session is over.
+    fn is_writable(device: &Device<Self>, session: u64) -> Result<bool>;
+
+    /// Estimates what the user has yet to read in pre-copy. `may_reinit` tells whether the user has
+    /// opted in to [`PrecopyInfo::reinit`], which is never set otherwise.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` outside of pre-copy, `ENODEV` if the session is over.
+    fn precopy_info(device: &Device<Self>, session: u64, may_reinit: bool) -> Result<PrecopyInfo>;
+
+    /// Tells how many of the bytes that [`Self::read_data`] gave last still wait in the file to be
+    /// read; all of them before it is told anything.
+    fn buffered(device: &Device<Self>, session: u64, bytes: usize);
+}
+
+impl<T: MigrationOperations> Device<T> {
+    /// Makes the file of `session`, which may be any number that no other session of this open has.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENFILE`.
+    pub fn data_file(&self, session: u64, direction: Direction) -> Result<DataFile> {
+        DataFile::new(self.revocable().ok_or(ENODEV)?.clone(), session, direction)
+    }
+
+    /// Tells whoever polls a data file that there may be more to read. Can be called with any lock
+    /// held, and in any context.
+    pub fn notify_data(&self) {
+        if let Some(revocable) = self.revocable() {
+            revocable.notify();
+        }
+    }
+
+    /// The next state on the way from `current` to `new`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no way.
+    pub fn next_state(&self, current: MigState, new: MigState) -> Result<MigState> {
+        // The core warns of this, as it takes it for an error of the driver.
+        if current == MigState::Error {
+            return Err(EINVAL);
+        }
+        let mut next = 0;
+
+        // SAFETY: The device is registered, and `next` valid for writes.
+        to_result(unsafe {
+            vfio_bindings::vfio_mig_get_next_state(
+                self.as_vfio_device(),
+                current.raw(),
+                new.raw(),
+                &mut next,
+            )
+        })?;
+        MigState::from_raw(next).ok_or(EINVAL)
+    }
+}
