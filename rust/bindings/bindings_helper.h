@@ -13,9 +13,10 @@
 #include "../helpers/dma.h"
 #include "../helpers/dma_log.h"
 #include "../helpers/file.h"
-#include "../helpers/helpers.h"
 #include "../helpers/memcg.h"
+#include "../helpers/ratelimit.h"
 #include "../helpers/shared_pages.h"
+#include "../helpers/vfio.h"
 #include "../helpers/work.h"
 
 /* `bindgen` gets confused at certain things. */

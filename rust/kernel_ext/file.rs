@@ -5,174 +5,26 @@
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`include/linux/filelock.h`](srctree/include/linux/filelock.h)
 
-use core::{
-    ffi::{
-        c_int,
-        c_void,
-        CStr, //
-    },
-    marker::PhantomData,
-    mem::MaybeUninit,
-    ptr::NonNull, //
+mod cached;
+mod name;
+
+pub use self::{
+    cached::Cached,
+    name::FileName, //
 };
+
+use self::cached::Loan;
+use core::ptr::NonNull;
 use kernel::{
     bindings,
-    cred::Credential,
     error::{
         from_err_ptr,
         to_result, //
     },
     fs,
     prelude::*,
-    str::CString,
     sync::aref::ARef, //
 };
-
-/// Bytes in the page cache, lent for a moment.
-///
-/// Whoever else can write to the file may change them meanwhile, so nobody gets a reference to them.
-/// C code may copy them from [`Self::as_ptr`].
-///
-/// # Invariants
-///
-/// `len` bytes at `bytes` are mapped and stay what they are for during the lifetime: a part of a file.
-pub struct Cached<'a> {
-    bytes: *const u8,
-    len: usize,
-    _lent: PhantomData<&'a ()>,
-}
-
-impl Cached<'_> {
-    /// How many bytes there are.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Takes the first `len` bytes away, or all of them if there are fewer.
-    pub fn take(&mut self, len: usize) -> Self {
-        let len = len.min(self.len);
-        // INVARIANT: Each has a part of what there was.
-        let taken = Self {
-            bytes: self.bytes,
-            len,
-            _lent: PhantomData,
-        };
-        self.bytes = self.bytes.wrapping_add(len);
-        self.len -= len;
-
-        taken
-    }
-
-    /// The first byte. By the type's invariants [`Self::len`] bytes are mapped there during the lifetime;
-    /// anybody may be writing them.
-    pub fn as_ptr(&self) -> *const u8 {
-        self.bytes
-    }
-}
-
-/// A reference to a file system object, `struct path`.
-///
-/// # Invariants
-///
-/// The path is valid, and this value owns one reference to it.
-struct Path(bindings::path);
-
-// SAFETY: A path is reference-counted and may be used and put from any thread.
-unsafe impl Send for Path {}
-
-// SAFETY: It does not change, and opening it locks what it has to.
-unsafe impl Sync for Path {}
-
-impl Path {
-    /// What `name` means to the current process.
-    fn lookup(name: &CStr) -> Result<Self> {
-        let mut path = MaybeUninit::uninit();
-
-        // SAFETY: `name` is a C string, and `path` is valid for writes.
-        to_result(unsafe {
-            vfio_bindings::ferry_path_lookup(name.as_char_ptr(), path.as_mut_ptr())
-        })?;
-
-        // INVARIANT: The function took a reference for us.
-        // SAFETY: On success it has initialised `path`.
-        Ok(Self(unsafe { path.assume_init() }))
-    }
-
-    /// What kind of file it is, `S_IF*`.
-    fn kind(&self) -> u32 {
-        // SAFETY: By the type invariants the path is valid.
-        u32::from(unsafe { vfio_bindings::ferry_path_kind(&raw const self.0) })
-    }
-}
-
-impl Drop for Path {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants we own the reference that is put.
-        unsafe { bindings::path_put(&raw const self.0) };
-    }
-}
-
-/// A regular file or block device that somebody named: the file itself, and the credentials that it
-/// is opened with.
-///
-/// The name is looked up once, when it is given. So it does not matter who opens the device whose
-/// file it is: that user needs no access to the file, and cannot have the name lead elsewhere by a
-/// mount namespace or a root directory of its own. What was named stays named when another file takes
-/// its name and when the mount namespace is gone. The file's file system cannot be unmounted
-/// meanwhile. A block device is named by its node: when the node has been removed, as it is with the
-/// device, it is not opened, since its number may be another device's by then.
-pub struct FileName {
-    name: CString,
-    path: Path,
-    credential: ARef<Credential>,
-}
-
-impl FileName {
-    /// What `name` means to the current process. Nothing is opened. May sleep for as long as a file
-    /// system takes to find the file; call it with no lock held.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if `name` is not absolute, has a NUL in it, or names neither a regular file nor a block
-    /// device; `ENAMETOOLONG`, `ENOENT`, `ENOMEM`, or what the lookup returns.
-    pub fn new(name: &str) -> Result<Self> {
-        if !name.starts_with('/') {
-            return Err(EINVAL);
-        }
-        // With the NUL at its end.
-        if name.len() >= bindings::PATH_MAX as usize {
-            return Err(ENAMETOOLONG);
-        }
-
-        let name = CString::try_from_fmt(fmt!("{name}"))?;
-        let path = Path::lookup(&name)?;
-        // To open some of the other kinds takes as long as somebody else likes.
-        if ![bindings::S_IFREG, bindings::S_IFBLK].contains(&path.kind()) {
-            return Err(EINVAL);
-        }
-        // SAFETY: The function returns a valid pointer and takes a reference, which becomes ours.
-        let credential = unsafe {
-            let credential = vfio_bindings::ferry_get_current_cred();
-            ARef::from_raw(NonNull::from(Credential::from_ptr(credential)))
-        };
-
-        Ok(Self {
-            name,
-            path,
-            credential,
-        })
-    }
-
-    /// The name as it was given.
-    pub fn name(&self) -> &CStr {
-        &self.name
-    }
-}
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -181,44 +33,6 @@ pub enum Access {
     ReadOnly,
     /// To be read and written.
     ReadWrite,
-}
-
-/// Whom bytes of the page cache are lent.
-struct Loan<F, E> {
-    borrower: F,
-    /// Why the borrower wants no more.
-    error: Option<E>,
-}
-
-impl<F: FnMut(Cached<'_>) -> Result<(), E>, E> Loan<F, E> {
-    /// [`Self::take`] for this type.
-    fn callback(&self) -> unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> c_int {
-        Self::take
-    }
-
-    /// # Safety
-    ///
-    /// `context` must be a valid `Self` that nobody else uses during the call, and `len` bytes at
-    /// `bytes` be in a file's pages that stay during the call.
-    unsafe extern "C" fn take(context: *mut c_void, bytes: *const c_void, len: usize) -> c_int {
-        // SAFETY: By the function's requirement.
-        let loan = unsafe { &mut *context.cast::<Self>() };
-        // INVARIANT: By the function's requirement.
-        let cached = Cached {
-            bytes: bytes.cast(),
-            len,
-            _lent: PhantomData,
-        };
-
-        match (loan.borrower)(cached) {
-            Ok(()) => 0,
-            Err(error) => {
-                loan.error = Some(error);
-                // The caller gets the other one.
-                ECANCELED.to_errno()
-            }
-        }
-    }
 }
 
 /// An open regular file or block device.

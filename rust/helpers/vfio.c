@@ -1,23 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * See helpers.h.
+ * See vfio.h.
  */
 
 #include <linux/anon_inodes.h>
+#include <linux/export.h>
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/poll.h>
 #include <linux/vfio.h>
 
-#include "helpers.h"
-
-/* The kernel's own message about what was suppressed names no device. */
-void ferry_ratelimit_state_init(struct ratelimit_state *rs)
-{
-	ratelimit_default_init(rs);
-	ratelimit_set_flags(rs, RATELIMIT_MSG_ON_RELEASE);
-}
-EXPORT_SYMBOL_GPL(ferry_ratelimit_state_init);
+#include "vfio.h"
 
 /* The registration itself is one reference. */
 bool ferry_vfio_is_held(struct vfio_device *vdev)
@@ -57,7 +50,3 @@ struct file *ferry_data_file(void *stream, int flags)
 	return file;
 }
 EXPORT_SYMBOL_GPL(ferry_data_file);
-
-MODULE_AUTHOR("The Ferry authors");
-MODULE_DESCRIPTION("Framework for VFIO vendor drivers whose devices live-migrate");
-MODULE_LICENSE("GPL");
