@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device of a class of its own: a parent for mediated devices that no bus has.
+//! A device of a class of its own: a parent for devices that belong to no bus, such as mediated devices.
 //!
 //! C header: [`include/linux/device/class.h`](srctree/include/linux/device/class.h)
 
@@ -12,7 +12,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// The one device of a class, both of the same name: `/sys/class/<name>/<name>`.
+/// A class and its only device, both of the same name: `/sys/class/<name>/<name>`.
 ///
 /// # Invariants
 ///

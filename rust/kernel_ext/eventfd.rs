@@ -38,7 +38,7 @@ impl EventFd {
         Ok(Self(NonNull::new(ctx).ok_or(EBADF)?))
     }
 
-    /// Adds one to the counter and wakes whoever waits. Can be called in any context.
+    /// Adds one to the counter and wakes the eventfd's waiters. Can be called in any context.
     pub fn signal(&self) {
         // SAFETY: By the type invariants the context is valid.
         unsafe { bindings::eventfd_signal_mask(self.0.as_ptr(), 0) };

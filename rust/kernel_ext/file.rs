@@ -26,12 +26,12 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// What a file is opened for.
+/// The access that a file is opened for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Access {
-    /// To be read.
+    /// The file is read.
     ReadOnly,
-    /// To be read and written.
+    /// The file is read and written.
     ReadWrite,
 }
 
@@ -39,7 +39,7 @@ pub enum Access {
 pub struct File(ARef<fs::File>);
 
 impl File {
-    /// Opens the file that `name` means. May sleep for as long as its file system takes; call it with
+    /// Opens the file of `name`. May sleep for as long as its file system takes; call it with
     /// no lock held.
     ///
     /// # Errors
@@ -61,14 +61,14 @@ impl File {
                 flags as i32,
             )
         })?;
-        // SAFETY: The file is open, the reference is ours, and it has no file descriptor, let alone
-        // one that is being used.
+        // SAFETY: The file is open, the reference is ours, and no file descriptor leads to the file, let
+        // alone one that is being used.
         Ok(Self(unsafe {
             ARef::from_raw(NonNull::from(fs::File::from_raw_file(file)))
         }))
     }
 
-    /// What kind of file it is, `S_IF*`.
+    /// The kind of the file, `S_IF*`.
     fn kind(&self) -> u32 {
         // SAFETY: The file is open; the kind of its inode does not change.
         let mode = u32::from(unsafe { (*(*self.as_ptr()).f_inode).i_mode });
@@ -86,12 +86,12 @@ impl File {
         unsafe { vfio_bindings::ferry_file_size(self.as_ptr()) }
     }
 
-    /// Reads what is at `offset`, all of `into`. May sleep.
+    /// Fills `into` with the bytes at `offset`. May sleep.
     ///
     /// # Errors
     ///
-    /// `EIO` if the file ends before, else what the file system returns. What is in `into` is
-    /// unspecified then.
+    /// `EIO` if the file ends before `into` is full, else what the file system returns. The content of
+    /// `into` is unspecified then.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result {
         self.transfer(offset, into.len(), |done, position| {
             let piece = &mut into[done..];
@@ -108,8 +108,8 @@ impl File {
         })
     }
 
-    /// Begins to read `len` bytes at `offset` into the page cache, as far as they are not there, and does
-    /// not wait for them. May sleep for memory. What cannot be read shows when it is.
+    /// Begins to read `len` bytes at `offset` into the page cache, and does not wait for them. May sleep
+    /// for memory. An error shows when the bytes are read.
     pub fn read_ahead(&self, offset: u64, len: u64) {
         let (Ok(position), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
             return;
@@ -119,15 +119,15 @@ impl File {
         unsafe { vfio_bindings::ferry_file_read_ahead(self.as_ptr(), position, len) };
     }
 
-    /// Lends what is at `offset` in the page cache, `len` bytes, to `borrower`, one piece after the
-    /// other. Returns how many bytes were taken. May sleep.
+    /// Lends `len` bytes at `offset` of the page cache to `borrower`, one piece after the other. Returns
+    /// the number of bytes that were taken. May sleep.
     ///
-    /// They are fewer if the file ends before, if it cannot be read, or if its file system has no
-    /// such way: [`Self::read_at`] finds out.
+    /// Fewer than `len` bytes are taken if the file ends before, if it cannot be read, or if its file
+    /// system cannot lend: [`Self::read_at`] finds out which.
     ///
     /// # Errors
     ///
-    /// What `borrower` returns, which ends it.
+    /// The error of `borrower`, which ends the loan.
     pub fn lend<E>(
         &self,
         offset: u64,
@@ -164,7 +164,7 @@ impl File {
     /// # Errors
     ///
     /// `EBADF` if the file was opened [`Access::ReadOnly`], else what the file system returns, such
-    /// as `ENOSPC`. Some of it may have been written then.
+    /// as `ENOSPC`. A prefix of `bytes` may have been written then.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result {
         self.check_writable()?;
         self.transfer(offset, bytes.len(), |done, position| {
@@ -177,8 +177,8 @@ impl File {
         })
     }
 
-    /// Calls `step` with how much is done already and where that is in the file, until `len` bytes
-    /// are done. `step` returns how many bytes it did, or an error code.
+    /// Calls `step` with the number of bytes that are transferred and the position in the file, until
+    /// `len` bytes are. `step` returns the number of bytes that it transferred, or an error code.
     fn transfer(
         &self,
         offset: u64,
@@ -208,42 +208,42 @@ impl File {
         }
     }
 
-    /// Makes what has been written survive a crash of the host. May sleep for long.
+    /// Makes earlier writes survive a crash of the host. May sleep for long.
     ///
     /// # Errors
     ///
     /// What the file system returns, also for earlier writes that did not reach the disk.
     pub fn sync(&self) -> Result {
-        // SAFETY: The file is open. Its size does not matter to us: only the data is asked for.
+        // SAFETY: The file is open. Only the data is synchronised, since the size does not matter to us.
         to_result(unsafe { bindings::vfs_fsync(self.as_ptr(), 1) })
     }
 
-    /// Has `[offset, offset + len)` read as zeroes, without space being taken for it. May sleep.
+    /// Makes `[offset, offset + len)` read as zeroes and frees its space. May sleep.
     ///
     /// # Errors
     ///
     /// `EOPNOTSUPP` if the file system or the disk cannot do it, `EBADF` if the file was opened
-    /// [`Access::ReadOnly`], else what the file system returns. Each byte is as it was or zero then.
+    /// [`Access::ReadOnly`], else what the file system returns. Each byte is unchanged or zero then.
     pub fn punch_hole(&self, offset: u64, len: u64) -> Result {
         if self.kind() == bindings::S_IFBLK {
-            // A block device forgets what is cached before it finds out whether the disk can do it:
-            // if not, what had not been written by then would be lost.
+            // A block device drops its cache before it finds out whether the disk can punch holes. If the
+            // disk cannot, cached data that had not been written would be lost.
             self.write_back(offset, len)?;
         }
 
         self.allocate(vfio_bindings::FALLOC_FL_PUNCH_HOLE, offset, len)
     }
 
-    /// Has `[offset, offset + len)` read as zeroes and keeps, or takes, space for it. May sleep.
+    /// Makes `[offset, offset + len)` read as zeroes and keeps, or allocates, space for it. May sleep.
     ///
     /// # Errors
     ///
-    /// As for [`Self::punch_hole`], but any byte may have an older content then.
+    /// As for [`Self::punch_hole`], but a byte may have an older content then.
     pub fn zero_range(&self, offset: u64, len: u64) -> Result {
         self.allocate(vfio_bindings::FALLOC_FL_ZERO_RANGE, offset, len)
     }
 
-    /// Writes what is cached of `[offset, offset + len)` and not written yet.
+    /// Writes the dirty pages of `[offset, offset + len)` to the disk.
     fn write_back(&self, offset: u64, len: u64) -> Result {
         let end = offset.checked_add(len).ok_or(EINVAL)?;
         let start = i64::try_from(offset).map_err(|_| EINVAL)?;
@@ -272,14 +272,14 @@ impl File {
 
     /// Takes a write lock on all of the file, without waiting for it.
     ///
-    /// It is what `fcntl(F_OFD_SETLK)` takes: it conflicts with the POSIX locks and OFD locks of
-    /// anybody else, on other hosts too if the file system has such locks, thus with those of
-    /// QEMU on its images. The lock ends with [`Self::unlock`] or when the file is closed.
+    /// The lock is that of `fcntl(F_OFD_SETLK)`: it conflicts with the POSIX and OFD locks of other
+    /// processes, so with those of QEMU on its images, and with those of other hosts if the file system
+    /// shares locks. The lock ends with [`Self::unlock`] or when the file is closed.
     ///
     /// # Errors
     ///
-    /// `EAGAIN` if somebody has locked some of it, `EBADF` if the file was opened
-    /// [`Access::ReadOnly`], `ENOLCK` if there are no locks to be had.
+    /// `EAGAIN` if a part of the file is locked, `EBADF` if the file was opened
+    /// [`Access::ReadOnly`], `ENOLCK` if there are no locks left.
     pub fn lock(&self) -> Result {
         self.check_writable()?;
 
@@ -287,19 +287,19 @@ impl File {
         to_result(unsafe { vfio_bindings::ferry_file_lock(self.as_ptr()) })
     }
 
-    /// Drops the lock that [`Self::lock`] took, if there is one.
+    /// Drops the lock that [`Self::lock`] took, if the file is locked.
     pub fn unlock(&self) {
         // SAFETY: The file is open.
         unsafe { vfio_bindings::ferry_file_unlock(self.as_ptr()) };
     }
 
-    /// Forgets what the host has cached of a file that another host may have written, so that it is
-    /// read anew: of block devices and of files in a network's file systems. What is dirty in the
-    /// cache is written first. May sleep for long.
+    /// Drops the cache of a block device or of a file in a network file system, which another host may
+    /// have written, so that the next read gets the new content. Dirty pages are written first. May sleep
+    /// for long.
     ///
     /// # Errors
     ///
-    /// What the file system returns, `EBUSY` if somebody is writing the file at the same time.
+    /// What the file system returns, `EBUSY` if the file is written at the same time.
     pub fn drop_cache(&self) -> Result {
         // SAFETY: The file is open.
         to_result(unsafe { vfio_bindings::ferry_file_drop_cache(self.as_ptr()) })

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Locks in code that more than one module has a copy of.
+//! Locks in code that is copied into more than one module.
 
 /// Makes a lock as `new_mutex!` and `new_spinlock!` do: `new_lock!(Mutex, c"name", value)`.
 ///
-/// What is generic, and what is small enough to be inlined, is copied into each driver's module,
-/// literals and all. The class of a lock is not: there is one, in the module of the crate. Lockdep
-/// wants a class to have one name, by its address, so that this is a variable here.
+/// Generic functions, and functions small enough to be inlined, are copied into each driver's module,
+/// together with their string literals. The class of a lock is a static, which exists once, in the module
+/// of the crate. Lockdep compares the name of a class by address, so the name is a static as well.
 #[macro_export]
 macro_rules! new_lock {
     ($lock:ident, $name:literal, $value:expr $(,)?) => {{

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory cgroups: who pays for memory that a kernel worker allocates for a user.
+//! Memory cgroups, to which memory is charged that a kernel worker allocates for a user.
 //!
 //! C headers: [`include/linux/memcontrol.h`](srctree/include/linux/memcontrol.h),
 //! `set_active_memcg()` of [`include/linux/sched/mm.h`](srctree/include/linux/sched/mm.h)
@@ -23,7 +23,7 @@ use pin_init::Zeroable;
 ///
 /// # Invariants
 ///
-/// The pointer is NULL, which stands for no group and is what there is without memory cgroups, or
+/// The pointer is NULL, which stands for no group (the only value in a kernel without memory cgroups), or
 /// valid, and this value owns one reference to it.
 pub struct MemoryCgroup(*mut bindings::mem_cgroup);
 
@@ -41,16 +41,16 @@ impl MemoryCgroup {
         Self(unsafe { vfio_bindings::ferry_get_current_memcg() })
     }
 
-    /// Runs `f`, during which what this thread allocates with `GFP_KERNEL_ACCOUNT` is charged to
-    /// the group, and so is what it adds to the page cache.
+    /// Runs `f`, and charges to the group the memory that this thread allocates with `GFP_KERNEL_ACCOUNT`
+    /// and the pages that it adds to the page cache meanwhile.
     pub fn charge<R>(&self, f: impl FnOnce() -> R) -> R {
-        // It is a function and not a guard: a guard that is leaked, or dropped after another that
+        // This is a function and not a guard: a guard that is leaked, or dropped after a guard that
         // was made later, would leave the thread with a group that nobody holds.
 
         // SAFETY: By the type invariants the group stays valid while it is the active one.
         let outer = unsafe { vfio_bindings::ferry_set_active_memcg(self.0) };
         let result = f();
-        // SAFETY: `outer` was the active one, and whoever set it keeps it valid.
+        // SAFETY: `outer` was the active group, and its setter keeps it valid.
         unsafe { vfio_bindings::ferry_set_active_memcg(outer) };
 
         result
@@ -58,12 +58,12 @@ impl MemoryCgroup {
 
     /// Allocates a zeroed `T` that is charged to the group. May sleep.
     ///
-    /// It gives up where another allocation would have the OOM killer make room: for memory that a
-    /// user can do without, or whose lack can be reported.
+    /// The allocation fails where another one would start the OOM killer: use it for memory that a user
+    /// can do without, or whose lack can be reported.
     ///
     /// # Errors
     ///
-    /// There is no more memory, or the group may not have it.
+    /// There is no memory left, or the group has reached its limit.
     pub fn try_zeroed<T: Zeroable>(&self) -> Result<KBox<T>, AllocError> {
         const {
             assert!(size_of::<T>() > 0, "there is nothing to allocate");
@@ -103,8 +103,8 @@ impl Drop for MemoryCgroup {
     }
 }
 
-/// Lets another thread run if one is waiting: to be called now and then by what takes long. Must not
-/// be called with a spinlock held, which the kernel checks.
+/// Lets another thread run if one is waiting. Long loops call it now and then. Must not be called with a
+/// spinlock held, which the kernel checks.
 pub fn cond_resched() {
     // SAFETY: No memory of ours is concerned.
     unsafe { vfio_bindings::ferry_cond_resched() };

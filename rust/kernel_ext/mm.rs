@@ -14,20 +14,20 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// A user's address space that the current kernel thread has for its own. To enter and to leave it
-/// costs more than a short access, so it is done once for many.
+/// A user's address space that the current kernel thread has entered. Entering and leaving it costs more
+/// than a short access, so a thread enters it once for many accesses.
 ///
 /// # Invariants
 ///
 /// The current thread has called `kthread_use_mm()` with it, and no other since.
 pub struct BorrowedMm {
     mm: ARef<MmWithUser>,
-    /// It is this thread's.
+    /// The address space is entered by this thread only.
     _not_send: PhantomData<*mut ()>,
 }
 
 impl BorrowedMm {
-    /// [`None`] if the user is gone.
+    /// Enters the address space `mm`. Returns [`None`] if the user is gone.
     ///
     /// # Safety
     ///
@@ -37,7 +37,7 @@ impl BorrowedMm {
 
         // SAFETY: By the function's requirement, and the address space has users.
         unsafe { bindings::kthread_use_mm(mm.as_raw()) };
-        // INVARIANT: It was called just now.
+        // INVARIANT: `kthread_use_mm()` was called just now.
         Some(Self {
             mm,
             _not_send: PhantomData,

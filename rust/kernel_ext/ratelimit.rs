@@ -10,7 +10,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// Ten lines every five seconds, the kernel's default.
+/// A limit of ten lines in five seconds, the kernel's default.
 #[pin_data]
 pub struct RateLimit {
     #[pin]
@@ -24,7 +24,7 @@ unsafe impl Send for RateLimit {}
 unsafe impl Sync for RateLimit {}
 
 impl RateLimit {
-    /// A limit of its own, with nothing counted yet.
+    /// A limit that no line has been counted against.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             state <- Opaque::ffi_init(|slot| {
@@ -34,9 +34,9 @@ impl RateLimit {
         })
     }
 
-    /// Whether a line may be printed now. Counting those that may not is the caller's.
+    /// Whether a line may be printed now. The caller counts the lines that may not.
     pub fn allows(&self) -> bool {
-        // SAFETY: The state was initialised by `new()`. The name is for a message that the helper has
+        // SAFETY: The state was initialised by `new()`. The name is for a message that the C helper has
         // turned off.
         unsafe { bindings::___ratelimit(self.state.get(), c"".as_char_ptr()) != 0 }
     }

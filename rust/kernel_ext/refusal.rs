@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The log lines that tell why something was refused, at a limited rate.
+//! Log lines that say why an access, a transition or a stream was refused, at a limited rate.
 //!
-//! Each device has limits of its own, and among them each [`Subject`] has one: a user who floods the
-//! log with malformed accesses hides neither another device's lines nor why a stream was refused. How
-//! many lines a limit swallowed is in the next line of the same subject.
+//! Each device has a limit for each [`Subject`]: a user who floods the log with malformed accesses hides
+//! neither another device's lines nor the reason why a stream was refused. A line says how many lines of
+//! its subject were suppressed before it.
 
 use crate::ratelimit::RateLimit;
 use core::fmt::{
@@ -20,7 +20,7 @@ use kernel::{
     },
 };
 
-/// What was refused, or failed.
+/// The kind of event that was refused, or that failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Subject {
     /// A read or write of a region.
@@ -35,7 +35,7 @@ pub enum Subject {
     Transition,
     /// A migration stream.
     Stream,
-    /// The use of what keeps the device's data.
+    /// A use of the backend that keeps the device's data.
     Backend,
     /// An access of the user's memory.
     Dma,
@@ -45,30 +45,30 @@ impl Subject {
     const COUNT: usize = Self::Dma as usize + 1;
 }
 
-/// One limit.
+/// The limit of one subject.
 #[pin_data]
 struct Limit {
     #[pin]
     rate: RateLimit,
-    /// How many lines were not printed since the last one that was.
-    swallowed: Atomic<u32>,
+    /// Lines suppressed since the last line that was printed.
+    suppressed: Atomic<u32>,
 }
 
 impl Limit {
     fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             rate <- RateLimit::new(),
-            swallowed: Atomic::new(0),
+            suppressed: Atomic::new(0),
         })
     }
 
-    /// How many lines were swallowed before this one, or [`None`] if this one is to be.
+    /// Returns the number of lines suppressed before this one, or [`None`] if this line is suppressed.
     fn allows(&self) -> Option<u32> {
         if self.rate.allows() {
-            return Some(self.swallowed.xchg(0, Relaxed));
+            return Some(self.suppressed.xchg(0, Relaxed));
         }
-        // A number that wraps around has long lost its meaning.
-        self.swallowed.fetch_add(1, Relaxed);
+        // A count of 2^32 lines may wrap around: the log has no room for as many.
+        self.suppressed.fetch_add(1, Relaxed);
         None
     }
 }
@@ -81,7 +81,7 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// With nothing refused yet.
+    /// The limits of a device that has refused nothing.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             limits <- pin_init::pin_init_array_from_fn(|_| Limit::new()),
@@ -102,14 +102,14 @@ impl Refusals {
             return;
         };
 
-        if let Some(swallowed) = limit.allows() {
+        if let Some(suppressed) = limit.allows() {
             dev_warn!(
                 device,
                 "{}: {} ({}){}\n",
                 what,
                 format_args!("{reason}"),
                 error.to_errno(),
-                format_args!("{}", Swallowed(swallowed)),
+                format_args!("{}", Suppressed(suppressed)),
             );
         }
     }
@@ -129,10 +129,10 @@ pub trait Refuse: AsRef<device::Device> {
     }
 }
 
-/// The end of a line before which others were swallowed.
-struct Swallowed(u32);
+/// The end of a log line, with the number of lines suppressed before it.
+struct Suppressed(u32);
 
-impl Display for Swallowed {
+impl Display for Suppressed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => Ok(()),

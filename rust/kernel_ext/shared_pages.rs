@@ -2,7 +2,7 @@
 
 //! Memory that a user maps and writes whenever it likes.
 //!
-//! [`SharedPages`] owns the pages and offers copies in and out, and the mapping. Nobody else
+//! [`SharedPages`] owns the pages and offers copies in and out, and the mapping. No other code
 //! touches that memory. Rust code never reads or writes a byte of it, be it by a reference or by a
 //! raw pointer: a copy that races with a store of the user would be undefined behaviour. The copies
 //! are C functions (`rust/helpers/shared_pages.c`), for which such a race yields arbitrary bytes and
@@ -22,7 +22,7 @@ use kernel::{
     uaccess::UserPtr, //
 };
 
-/// Zeroed pages, charged to the memory cgroup of whoever made them.
+/// Zeroed pages, charged to the memory cgroup of the process that allocated them.
 pub struct SharedPages {
     pages: KVVec<Page>,
 }
@@ -53,8 +53,8 @@ impl SharedPages {
         self.pages.len() << PAGE_SHIFT
     }
 
-    /// Calls `f` with each page that `[offset, offset + len)` touches, the offset in it, how far
-    /// into the range it is and how many bytes of it are meant.
+    /// Calls `f` for each page that `[offset, offset + len)` touches, with the page, the offset in the page,
+    /// the offset in the range, and the number of bytes in the page.
     ///
     /// # Errors
     ///
@@ -171,8 +171,8 @@ impl SharedPages {
     /// Maps `[offset, offset + vma's size)` of the memory into `vma`. Called under the mmap lock:
     /// takes no lock itself.
     ///
-    /// A private mapping is refused: its pages would be copies, and the user's stores would never
-    /// get here.
+    /// A private mapping is refused: its pages would be copies, and the user's stores would not reach
+    /// this memory.
     ///
     /// # Errors
     ///
@@ -190,8 +190,7 @@ impl SharedPages {
         }
         vma.try_clear_mayexec()?;
 
-        // Neither growing nor dumping it makes sense, and a child of the user has no business
-        // with the device.
+        // A mapping of the device is neither grown nor dumped, and not inherited by a child of the user.
         vma.set_dontexpand();
         vma.set_dontdump();
         vma.set_dontcopy();

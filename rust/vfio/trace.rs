@@ -2,8 +2,8 @@
 
 //! Tracepoints of the migration protocol, `events/ferry/` in tracefs.
 //!
-//! Each costs a call and a patched branch while nobody listens: the static keys stay in the
-//! framework's module, which is why nothing here is inlined into a driver. States are the low three bits of the v1 word.
+//! A disabled tracepoint costs a call and a patched branch. The static keys stay in the framework's module,
+//! so no function here is inlined into a driver. States are the low three bits of the v1 `device_state`.
 //!
 //! C header: `include/trace/events/ferry.h`
 
@@ -16,10 +16,10 @@ use kernel::{
     str::Formatter, //
 };
 
-/// Longest reason that is traced, in bytes; the rest is cut off.
+/// Longest reason that is traced, in bytes. A longer reason is cut off.
 const REASON_MAX: usize = 160;
 
-/// Whether somebody listens to the tracepoint.
+/// Whether the tracepoint is enabled.
 macro_rules! is_enabled {
     ($name:ident) => {{
         // SAFETY: The static key of a tracepoint can always be queried.
@@ -33,7 +33,7 @@ macro_rules! is_enabled {
     }};
 }
 
-/// A transition from `from` to `to` has come to its end, with 0 or the negative `errno`.
+/// A transition from `from` to `to` ended with 0 or the negative `errno`.
 #[inline(never)]
 pub fn state(device: &CStr, from: u32, to: u32, errno: i32) {
     #[cfg(CONFIG_TRACEPOINTS)]
@@ -78,13 +78,13 @@ pub fn chunk(device: &CStr, state: u32, size: u64, total: u64) {
     }
 }
 
-/// Something was refused with the negative `errno`, for `reason`.
+/// An access, a transition or a stream was refused with the negative `errno`, for `reason`.
 #[inline(never)]
 pub fn refusal(device: &CStr, state: u32, errno: i32, reason: &dyn Display) {
     #[cfg(CONFIG_TRACEPOINTS)]
     if is_enabled!(__tracepoint_vfio_migration_refusal) {
         let mut buffer = [0; REASON_MAX + 1];
-        // A reason that is too long is cut; the last byte stays NUL.
+        // A longer reason is cut off; the last byte stays NUL.
         let _cut = write!(Formatter::new(&mut buffer[..REASON_MAX]), "{reason}");
         // SAFETY: As for `state()`; `buffer` ends with a NUL byte.
         unsafe {

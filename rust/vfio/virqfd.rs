@@ -12,21 +12,21 @@ use kernel::{
     types::Opaque, //
 };
 
-/// What an [`Virqfd`] does when the user signals its eventfd. Called in process context.
+/// The receiver of the signals of a [`Virqfd`]. Called in process context.
 pub trait Signalled: Send + Sync + 'static {
-    /// The user signalled.
+    /// The user signalled the eventfd.
     fn signalled(&self);
 }
 
-/// An eventfd of the user that is listened to, such as KVM's resample eventfd of an INTx.
+/// A listener to an eventfd of the user, such as KVM's resample eventfd of an INTx.
 ///
-/// The listening ends when this value is dropped or when the user closes the eventfd, whichever
+/// The listener ends when this value is dropped or when the user closes the eventfd, whichever
 /// is first. After the drop no call of [`Signalled::signalled`] runs or will run.
 ///
 /// # Invariants
 ///
 /// `slot` is NULL or points to the `struct virqfd` that `vfio_virqfd_enable()` stored; only the
-/// C code changes it, under its own lock, and `target` outlives it.
+/// C code changes `slot`, under a lock of its own, and `target` outlives it.
 pub struct Virqfd<S: Signalled> {
     slot: Pin<KBox<Slot>>,
     _target: Arc<S>,
@@ -50,8 +50,8 @@ impl<S: Signalled> Virqfd<S> {
     /// Listens to the eventfd `fd` of the current process. A signal that is pending already
     /// counts.
     ///
-    /// May sleep. `target` must not be locked by the caller in a way that `signalled` waits for
-    /// when the value is dropped.
+    /// May sleep. The value must not be dropped with a lock held that [`Signalled::signalled`] takes, for
+    /// the drop waits for that call.
     ///
     /// # Errors
     ///

@@ -11,14 +11,14 @@ use core::{
 };
 use kernel::prelude::*;
 
-/// Bytes in the page cache, lent for a moment.
+/// Bytes in the page cache, lent for the duration of a call.
 ///
-/// Whoever else can write to the file may change them meanwhile, so nobody gets a reference to them.
+/// Another process may write to the file meanwhile, so there is no Rust reference to the bytes.
 /// C code may copy them from [`Self::as_ptr`].
 ///
 /// # Invariants
 ///
-/// `len` bytes at `bytes` are mapped and stay what they are for during the lifetime: a part of a file.
+/// `len` bytes at `bytes` are mapped, and belong to the file, during the lifetime.
 pub struct Cached<'a> {
     bytes: *const u8,
     len: usize,
@@ -26,12 +26,12 @@ pub struct Cached<'a> {
 }
 
 impl Cached<'_> {
-    /// How many bytes there are.
+    /// Number of bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether there is no byte.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -39,7 +39,7 @@ impl Cached<'_> {
     /// Takes the first `len` bytes away, or all of them if there are fewer.
     pub fn take(&mut self, len: usize) -> Self {
         let len = len.min(self.len);
-        // INVARIANT: Each has a part of what there was.
+        // INVARIANT: Each of the two has a part of the former range.
         let taken = Self {
             bytes: self.bytes,
             len,
@@ -58,10 +58,10 @@ impl Cached<'_> {
     }
 }
 
-/// Whom bytes of the page cache are lent.
+/// The borrower of bytes of the page cache.
 pub(super) struct Loan<F, E> {
     pub(super) borrower: F,
-    /// Why the borrower wants no more.
+    /// The borrower's error, which ended the loan.
     pub(super) error: Option<E>,
 }
 
@@ -91,7 +91,7 @@ impl<F: FnMut(Cached<'_>) -> Result<(), E>, E> Loan<F, E> {
             Ok(()) => 0,
             Err(error) => {
                 loan.error = Some(error);
-                // The caller gets the other one.
+                // The caller takes the error from the loan.
                 ECANCELED.to_errno()
             }
         }

@@ -30,7 +30,7 @@ unsafe impl Send for Path {}
 unsafe impl Sync for Path {}
 
 impl Path {
-    /// What `name` means to the current process.
+    /// Looks `name` up for the current process.
     fn lookup(name: &CStr) -> Result<Self> {
         let mut path = MaybeUninit::uninit();
 
@@ -44,7 +44,7 @@ impl Path {
         Ok(Self(unsafe { path.assume_init() }))
     }
 
-    /// What kind of file it is, `S_IF*`.
+    /// The kind of the file, `S_IF*`.
     fn kind(&self) -> u32 {
         // SAFETY: By the type invariants the path is valid.
         u32::from(unsafe { vfio_bindings::ferry_path_kind(&raw const self.0) })
@@ -58,15 +58,13 @@ impl Drop for Path {
     }
 }
 
-/// A regular file or block device that somebody named: the file itself, and the credentials that it
-/// is opened with.
+/// A regular file or block device that a process named, and the credentials that the file is opened with.
 ///
-/// The name is looked up once, when it is given. So it does not matter who opens the device whose
-/// file it is: that user needs no access to the file, and cannot have the name lead elsewhere by a
-/// mount namespace or a root directory of its own. What was named stays named when another file takes
-/// its name and when the mount namespace is gone. The file's file system cannot be unmounted
-/// meanwhile. A block device is named by its node: when the node has been removed, as it is with the
-/// device, it is not opened, since its number may be another device's by then.
+/// The name is looked up once, when it is given. The user who later opens the device needs no access to the
+/// file, and cannot make the name lead elsewhere by a mount namespace or a root directory of its own. The file
+/// stays named when another file takes its name, and when the mount namespace is gone. Its file system cannot
+/// be unmounted meanwhile. A block device is named by its node. When the node has been removed, as it is with
+/// the device, the file is not opened, since the device number may belong to another device by then.
 pub struct FileName {
     name: CString,
     pub(super) path: Path,
@@ -74,8 +72,8 @@ pub struct FileName {
 }
 
 impl FileName {
-    /// What `name` means to the current process. Nothing is opened. May sleep for as long as a file
-    /// system takes to find the file; call it with no lock held.
+    /// Looks `name` up for the current process, and opens nothing. May sleep for as long as a file system
+    /// takes to find the file; call it with no lock held.
     ///
     /// # Errors
     ///
@@ -92,7 +90,7 @@ impl FileName {
 
         let name = CString::try_from_fmt(fmt!("{name}"))?;
         let path = Path::lookup(&name)?;
-        // To open some of the other kinds takes as long as somebody else likes.
+        // The open of a FIFO, for one, waits for another process.
         if ![bindings::S_IFREG, bindings::S_IFBLK].contains(&path.kind()) {
             return Err(EINVAL);
         }
@@ -109,7 +107,7 @@ impl FileName {
         })
     }
 
-    /// The name as it was given.
+    /// The name that was given.
     pub fn name(&self) -> &CStr {
         &self.name
     }
