@@ -2,8 +2,8 @@
 
 //! `lab bench`: a Ferry disk beside disks that QEMU emulates, and what it costs to move each.
 //!
-//! All is measured in one run on one machine, several times, and told as medians with their spread
-//! and as ratios: where processors are emulated the numbers themselves mean nothing.
+//! One run on one machine measures everything several times. The tables have medians with their spread, and ratios: on
+//! emulated processors the numbers themselves mean nothing.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,11 +28,10 @@ use crate::progress::Progress;
 use crate::units::size;
 use crate::workplace::Workplace;
 
-/// When a host VM is ended.
+/// The time after which a host VM is ended.
 const LIMIT: Duration = Duration::from_secs(3600);
 
-/// The disks that are moved, and their capacities in bytes: Ferry's beside QEMU's own, and what
-/// becomes of it when more content moves along.
+/// The disks that are moved, and their capacities in bytes: Ferry's beside QEMU's own, and Ferry's with more content.
 const MOVED: [(MovedDisk, u64); 5] = [
     (MovedDisk::Ram, 64 << 20),
     (MovedDisk::File, 64 << 20),
@@ -44,10 +43,9 @@ const MOVED: [(MovedDisk, u64); 5] = [
 /// The disk that the others are compared with.
 const OURS: &str = device::DISK_DRIVER;
 
-/// Blocks of at least this many bytes are about throughput, smaller ones about operations.
+/// A workload with blocks of at least this many bytes is compared by its throughput, any other by its IOPS.
 const LARGE_BLOCK: f64 = 65536.0;
 
-/// Options of `lab bench`.
 #[derive(clap::Args)]
 pub struct Options {
     /// The type of the mediated device: ferry_nvme-512 or -4096
@@ -92,7 +90,7 @@ impl Results {
     }
 }
 
-/// Runs `stages` in a host VM and adds what comes out.
+/// Runs `stages` in a host VM and adds their results.
 fn measure(
     components: &Components,
     options: &Options,
@@ -131,7 +129,7 @@ fn measure(
     })
 }
 
-/// What was measured several times.
+/// The values of one figure in all rounds.
 struct Figures {
     /// In round order.
     values: Vec<f64>,
@@ -139,7 +137,7 @@ struct Figures {
 }
 
 impl Figures {
-    /// The value in the middle, or the mean of the two that are there.
+    /// The value in the middle, or the mean of the two values in the middle.
     fn median(&self) -> f64 {
         let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
@@ -173,7 +171,7 @@ fn bytes(value: f64) -> String {
     size(value as u64)
 }
 
-/// What counts in results of one workload, and how it is written.
+/// The throughput or the IOPS of one workload.
 fn figures(speeds: &[&Speed]) -> Figures {
     let large = |speed: &&Speed| speed.bytes_per_second >= speed.per_second * LARGE_BLOCK;
     if speeds.iter().any(large) {
@@ -189,7 +187,7 @@ fn figures(speeds: &[&Speed]) -> Figures {
     }
 }
 
-/// How often `ours` is `other`, round by round.
+/// The ratio of `ours` to `other` in each round.
 fn ratios(ours: &Figures, other: &Figures) -> Figures {
     let pairs = ours.values.iter().zip(&other.values);
     Figures {
@@ -201,7 +199,7 @@ fn ratios(ours: &Figures, other: &Figures) -> Figures {
     }
 }
 
-/// The different ones, in the order in which they come.
+/// The distinct values, in the order of their first appearance.
 fn distinct<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
     all.fold(Vec::new(), |mut seen, one| {
         if !seen.contains(&one) {
@@ -237,7 +235,7 @@ fn speed_table(speeds: &[Speed]) -> String {
     trim_lines(&text)
 }
 
-/// What is told of a migration.
+/// A figure of a migration.
 struct CostRow {
     name: &'static str,
     value: fn(&Cost) -> u64,
@@ -284,7 +282,7 @@ fn cost_table(costs: &[Cost]) -> String {
                 values: its.iter().map(|cost| (row.value)(cost) as f64).collect(),
                 write: row.write,
             };
-            // Of QEMU's own devices it does not tell how large their state is.
+            // QEMU does not report the size of its own devices' state.
             if figures.values.iter().any(|value| *value > 0.0) {
                 text.push_str(&format!("\n{}", line(row.name, &figures)));
             }
@@ -293,13 +291,13 @@ fn cost_table(costs: &[Cost]) -> String {
     trim_lines(&text)
 }
 
-/// Without the blanks at the ends of lines.
+/// Removes the blanks at the ends of lines.
 fn trim_lines(text: &str) -> String {
     let lines: Vec<_> = text.lines().map(str::trim_end).collect();
     lines.join("\n")
 }
 
-/// Measures. The exit status is 1 when something could not be measured.
+/// Measures and prints the tables. The exit status is 1 when something could not be measured.
 pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
     let wanted = |what: &str| options.only.as_ref().is_none_or(|only| only == what);
     let mut results = Results::default();
@@ -315,7 +313,7 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
         }]);
     }
     if wanted("cost") {
-        // A round has a host VM of its own: what an emulated one breaks down with is one round.
+        // Each round has a host VM of its own, so that an emulated VM that breaks down costs one round.
         for round in 0..options.rounds {
             let stage = |(disk, capacity)| Stage::Cost {
                 disk,
@@ -341,8 +339,8 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
                 &progress,
                 &mut these,
             );
-            // Emulated nested virtualisation breaks down once in a while. Numbers of two VMs are
-            // not to be compared, so what was measured until then goes.
+            // Emulated nested virtualisation breaks down once in a while. Numbers of two VMs are not
+            // comparable, so those of the first VM are dropped.
             if ran.is_err() && std::mem::take(&mut again) {
                 progress.doing("NOTE: the emulated host VM broke down; once more from the start");
                 continue;

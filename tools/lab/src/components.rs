@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the things are that a run is made of: components of the set-up, and what was built in the source tree.
+//! The paths that a run uses: components of the set-up, and what was built in the source tree.
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +41,7 @@ impl Components {
         if !program.is_file() {
             bail!("{} is missing", program.display());
         }
-        // The tree has libraries of its own, which are not this machine's.
+        // The tree has its own libraries, which differ from the machine's.
         let mut command = Command::new(tree.join("usr/lib64/ld-linux-x86-64.so.2"));
         command
             .arg("--library-path")

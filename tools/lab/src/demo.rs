@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `lab demo`: a guest that streams moves to another QEMU and back, and a person sees how.
+//! `lab demo`: migrates a guest with a busy device to another QEMU and back, and shows the migrations.
 
 use std::fs;
 use std::path::PathBuf;
@@ -32,13 +32,11 @@ use crate::timeline::Timeline;
 use crate::units::size;
 use crate::workplace::Workplace;
 
-/// When the host VM is ended.
+/// The time after which the host VM is ended.
 const LIMIT: Duration = Duration::from_secs(400);
 
-/// The picture's name.
 const PICTURE: &str = "ferry-demo.svg";
 
-/// Options of `lab demo`.
 #[derive(clap::Args)]
 pub struct Options {
     /// Where the picture goes [default: ferry-demo.svg in the build directory]
@@ -58,7 +56,7 @@ pub struct Options {
     json: bool,
 }
 
-/// The type that is meant by the name of a device.
+/// The mdev type of a device: `nvme` and `uart` are short names.
 fn device_type(name: &str) -> Result<String, String> {
     let meant = match name {
         "nvme" => DISK,
@@ -71,7 +69,7 @@ fn device_type(name: &str) -> Result<String, String> {
     }
 }
 
-/// What the guest's data did until now, in words.
+/// The guest's counters in words.
 fn told(sent: u64, received: u64, faults: u64, disks: &[DiskCounters]) -> String {
     if disks.is_empty() {
         return format!("{sent} lines sent, {received} back, {faults} faults");
@@ -84,7 +82,7 @@ fn told(sent: u64, received: u64, faults: u64, disks: &[DiskCounters]) -> String
     )
 }
 
-/// Tells a person of an event.
+/// Shows the progress that an event means.
 fn tell(progress: &Progress, event: &Event) {
     match &event.what {
         What::Booted { kernel } => progress.doing(&format!("the host VM runs Linux {kernel}")),
@@ -128,7 +126,7 @@ fn tell(progress: &Progress, event: &Event) {
     }
 }
 
-/// Shows it. The exit status is 1 when the guest lost something, or the kernel complained.
+/// Runs the demonstration. The exit status is 1 when the guest lost data, or a kernel complained.
 pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
     let stages = vec![Stage::Scenario {
         scenario: Scenario::ThereAndBack,

@@ -2,7 +2,7 @@
 
 //! The timeline as an SVG picture.
 //!
-//! One panel for each migration, and below it the moment in which the guest stands still, larger.
+//! Each migration has a panel, and below it the standstill of the guest, enlarged.
 
 use lab_host::event::Migrated;
 use svg::node::element::Line;
@@ -27,7 +27,7 @@ const TICKS: usize = 8;
 /// Seconds that the larger view shows before and after the standstill.
 const AROUND: f64 = 0.15;
 
-/// A state's colour; the names are written, too, so that nobody depends on the colours.
+/// A state's colour. The picture also has the state's name, for people who cannot tell the colours.
 fn colour(state: &str) -> &'static str {
     match state {
         "RUNNING" => "#a6d8a8",
@@ -55,7 +55,7 @@ fn text(x: f64, y: f64, size: f64, anchor: &str, content: impl Into<String>) -> 
         .set("text-anchor", anchor)
 }
 
-/// Tenths are as fine as a picture needs.
+/// Rounds to tenths, which are fine enough for a picture.
 fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
@@ -107,7 +107,7 @@ impl Panel<'_> {
                 .map_or(0, |line| line.1);
             picture = self.draw_graph(picture, "lines back", lines, top, "#004488", base);
         } else {
-            // A rate holds from where its time began.
+            // A rate holds from the beginning of its interval.
             let rates = self.timeline.io.iter();
             let rates: Vec<_> = rates
                 .map(|rate| (rate.from, rate.per_second.round() as u64))
@@ -141,7 +141,7 @@ impl Panel<'_> {
                 .set("stroke", "#555555")
                 .set("stroke-width", 0.5);
             picture = picture.add(rectangle);
-            // As wide as the name is in this font, about.
+            // The approximate width of the name in this font.
             if width > 7.5 * state.len() as f64 {
                 let middle = (left + right) / 2.0;
                 picture = picture.add(text(middle, top + 17.0, 11.0, "middle", *state));

@@ -30,7 +30,7 @@ pub struct Initramfs {
 }
 
 impl Initramfs {
-    /// Starts an archive in the file `path`.
+    /// Creates the file `path`, and the archive in it.
     pub fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
         let mut archive = Self {
@@ -39,7 +39,7 @@ impl Initramfs {
             directories: BTreeSet::new(),
             files: BTreeSet::new(),
         };
-        // Without it a first process has no standard output.
+        // Without this device a first process has no standard output.
         archive.parents("dev/console")?;
         archive.entry("dev/console", CHARACTER_DEVICE | 0o600, (5, 1), &[])?;
         Ok(archive)
@@ -93,8 +93,8 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Adds a file with this content. `name` is an absolute path in the archive. The first file of
-    /// a name stays: programs share libraries.
+    /// Adds a file. `name` is an absolute path in the archive. A second file of the same name is ignored: programs share
+    /// libraries.
     pub fn data(&mut self, name: &str, content: &[u8], executable: bool) -> Result<()> {
         let name = relative(name)?;
         if !self.files.insert(name.to_owned()) {

@@ -19,7 +19,7 @@ const DIRECTORIES: [&str; 4] = [
     "lib",
 ];
 
-/// All libraries that `program` needs, as name and file; `root` is what it takes for `/`.
+/// All libraries that `program` needs, as name and file. `root` is the root directory that the program sees.
 pub fn needed(root: &Path, program: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::new();
     let mut left = vec![program.to_owned()];

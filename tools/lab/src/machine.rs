@@ -52,20 +52,20 @@ use crate::components::kernel_image;
 use crate::components::Components;
 use crate::interrupt;
 
-/// The host VM's two disks, which are the same one: as two hosts see a disk that they share. The
-/// tests know them by this serial number.
+/// The serial number of the host VM's two disks, which have one backend: two hosts see a shared disk like this. The tests
+/// find the disks by it.
 const SHARED_DISK: &str = "ferry-shared";
 
-/// Bytes of that disk. It takes no space before it is written.
+/// Bytes of the shared disk. Its file is sparse.
 const SHARED_DISK_SIZE: u64 = 256 << 20;
 
 /// The host VM's memory in GiB.
 pub const MEMORY_GIB: u64 = 4;
 
-/// How much later than we a host VM ends itself, in case that we are gone.
+/// How much later than its limit a host VM is ended by `timeout`, in case that this process is gone.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How long it takes at most until an interruption is noticed.
+/// The longest time until an interruption is noticed.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The socket of QEMU's monitor.
@@ -79,7 +79,7 @@ pub struct Machine {
     deadline: Instant,
     finished: bool,
     processors: u32,
-    /// What the VM looked like from outside when something in it got stuck.
+    /// The state of the VM's processors when something in the VM got stuck.
     outside: String,
     logs: Logs,
     directory: TempDir,
@@ -241,7 +241,7 @@ impl Machine {
 
     /// Waits for the next event.
     ///
-    /// An error when the VM ended without having finished its job, with what its logs say.
+    /// Fails with the end of the logs if the VM ends before its job is finished.
     fn next_event(&mut self) -> Result<Event> {
         loop {
             interrupt::check()?;
@@ -269,7 +269,7 @@ impl Machine {
         }
     }
 
-    /// Reads events until the job is done, and gives each to `each`.
+    /// Calls `each` with every event until the job is finished.
     pub fn run(&mut self, mut each: impl FnMut(&Event) -> Result<()>) -> Result<()> {
         loop {
             let mut event = self.next_event()?;
@@ -284,7 +284,7 @@ impl Machine {
             each(&event)?;
             if let What::Finished { error } = event.what {
                 self.finished = true;
-                // The VM ends as soon as it reads this; it may be gone before the write is.
+                // The VM ends as soon as it reads the line, and may have ended before the write returns.
                 let _ = writeln!(self.input, "{}", event::HEARD);
                 return match error {
                     Some(error) => {
@@ -299,8 +299,8 @@ impl Machine {
         }
     }
 
-    /// What the VM's processors and their interrupts look like, which its own kernel may not know:
-    /// a processor that sleeps while an interrupt is requested has lost it.
+    /// The state of the VM's processors and local interrupt controllers, which the VM's own kernel may not know: a
+    /// processor that sleeps while an interrupt is requested has lost that interrupt.
     fn look(&self) -> String {
         let mut monitor = match Monitor::connect(&self.directory.path().join(MONITOR)) {
             Ok(monitor) => monitor,
@@ -311,7 +311,7 @@ impl Machine {
             let state = monitor.human(&format!("info lapic {number}"));
             text.push_str(&format!("\n--- The host VM's processor {number}:\n{state}"));
         }
-        // Where it is, and whether it halts.
+        // The instruction pointer, and whether the processor halts.
         for line in monitor.human("info registers -a").lines() {
             if line.starts_with("CPU#") || line.starts_with("RIP=") {
                 text.push_str(&format!("\n{line}"));
@@ -331,10 +331,10 @@ impl Machine {
     }
 }
 
-/// A processor of the host VM took a triple fault and its kernel had no chance to say a word.
+/// A processor of the host VM took a triple fault, and the VM's kernel had no chance to log anything.
 ///
-/// QEMU's emulation of nested virtualisation comes to this once in a while. A kernel that crashes by
-/// itself says so first.
+/// QEMU's emulation of nested virtualisation causes this once in a while. A kernel that crashes by itself logs that
+/// first.
 #[derive(Debug)]
 pub struct TripleFault(String);
 
@@ -355,7 +355,7 @@ impl Drop for Machine {
         if matches!(self.child.try_wait(), Ok(None)) {
             if !self.finished {
                 if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-                    // "timeout" hands the signal on, and kills what does not heed it.
+                    // "timeout" passes the signal on to QEMU, and kills QEMU if that does not suffice.
                     let _ = kill_process(pid, Signal::TERM);
                 }
             }

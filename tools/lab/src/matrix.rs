@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which device has been migrated by which QEMU, through which protocol: the table in the README, and
-//! the one at the end of a test run.
+//! The table of which QEMU migrates which device through which protocol: in the README with the number of scenarios, and
+//! at the end of a test run with their results.
 
 use lab_host::device::driver;
 use lab_host::device::Kind;
@@ -81,7 +81,7 @@ pub fn part(device: &str, qemu: Qemu) -> String {
     }
 }
 
-/// Lays out a table as Markdown has it. Rows all of whose cells are empty are left out.
+/// Lays out a table in Markdown. Rows with only empty cells are left out.
 fn table(cell: impl Fn(&Row, &str) -> String) -> String {
     let mut heads: Vec<String> = HEADS.map(str::to_owned).to_vec();
     heads.extend(DEVICES.map(|device| driver(device).to_owned()));
@@ -117,7 +117,7 @@ fn table(cell: impl Fn(&Row, &str) -> String) -> String {
     text
 }
 
-/// What is tested on the stock kernel: the number of scenarios of each kind.
+/// The numbers of scenarios that run on the stock kernel.
 pub fn tested() -> String {
     table(|row, device| match row.scenarios(device).len() {
         _ if row.debug => String::new(),
@@ -130,7 +130,7 @@ pub fn tested() -> String {
 /// A result of a scenario: the part that ran it, its title, and its outcome.
 pub type Seen<'a> = (&'a str, &'a str, &'a Outcome);
 
-/// What was tested, and how it went.
+/// The numbers of scenarios that passed.
 pub fn seen(results: &[Seen<'_>]) -> String {
     table(|row, device| {
         let part = part(device, row.qemu);

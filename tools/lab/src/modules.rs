@@ -12,11 +12,10 @@ use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
 
-/// A module, unpacked.
+/// A module, decompressed.
 pub struct Module {
-    /// Its name, with underscores.
+    /// With underscores in place of hyphens.
     pub name: String,
-    /// Its content.
     pub content: Vec<u8>,
 }
 
@@ -26,7 +25,7 @@ pub struct Modules {
     builtin: Vec<String>,
 }
 
-/// The module's name that belongs to a file's name, or nothing when it is no module.
+/// The name of the module in a file, or nothing if the file is no module.
 fn module_name(file: &Path) -> Option<String> {
     let name = file.file_name()?.to_str()?;
     let name = name
@@ -56,10 +55,10 @@ impl Modules {
     pub fn find(own: &[&Path], kernel: &Path) -> Result<Self> {
         let mut files = HashMap::new();
         for own in own {
-            // Only the directory itself: below it may lie build trees with modules of their own.
+            // Not recursively: build trees below have modules of their own.
             collect(own, 0, &mut files)?;
         }
-        // A kernel's modules are nested a handful deep; the limit guards against loops.
+        // A kernel's modules are nested a few directories deep; the limit guards against loops.
         collect(kernel, 16, &mut files)?;
         let builtin = fs::read_to_string(kernel.join("modules.builtin")).unwrap_or_default();
         let builtin = builtin
@@ -69,8 +68,8 @@ impl Modules {
         Ok(Self { files, builtin })
     }
 
-    /// `name` and all that it needs, in the order in which they have to be loaded. A module that
-    /// is built into the kernel is left out.
+    /// The module `name` and all modules that it depends on, in loading order. Modules that are built into the kernel
+    /// are left out.
     pub fn closure(&self, name: &str) -> Result<Vec<Module>> {
         let mut loaded = Vec::new();
         self.add(name, &mut loaded, 0)?;

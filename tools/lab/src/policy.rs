@@ -14,10 +14,9 @@ use lab_host::event::Outcome;
 
 use crate::matrix;
 
-/// Lines from the top in which a file names its licence.
+/// A file names its licence within this number of lines from its top.
 const HEAD: usize = 3;
 
-/// What a line with the licence says.
 const LICENCE: &str = "SPDX-License-Identifier: GPL-2.0";
 
 /// The only places that may have `unsafe` blocks.
@@ -28,7 +27,7 @@ const UNSAFE_PLACES: [&str; 4] = [
     "tools/vfio-client/",
 ];
 
-/// The files without a place for a licence line: texts of licences, and what cargo writes.
+/// Files that cannot have a licence line: texts of licences, and files that cargo writes.
 const WITHOUT_LICENCE: [&str; 3] = ["COPYING", "LICENSES/", "Cargo.lock"];
 
 /// Statements of the protocol that have to be named by a test.
@@ -63,7 +62,7 @@ fn files(source: &Path) -> Result<Vec<(String, String)>> {
         .filter(|name| !name.is_empty())
     {
         let name = String::from_utf8_lossy(name).into_owned();
-        // What is deleted but not committed, and what is no text, is not ours to judge.
+        // Files that are deleted but not committed, and files that are no text, are not checked.
         let Ok(content) = fs::read(source.join(&name)) else {
             continue;
         };
@@ -109,12 +108,12 @@ fn has_unsafe(line: &str) -> bool {
     .any(|form| code.contains(form))
 }
 
-/// There is `unsafe` only where it may be, and each block says why it is sound.
+/// Only the allowed places have `unsafe`, and each block says why it is sound.
 fn unsafe_places(files: &[(String, String)]) -> Outcome {
     let mut faults = Vec::new();
     for (name, text) in files.iter().filter(|(name, _)| name.ends_with(".rs")) {
         let allowed = UNSAFE_PLACES.iter().any(|place| name.starts_with(place));
-        // This very file has the words in strings.
+        // Strings of this file have the words.
         if name.ends_with("lab/src/policy.rs") {
             continue;
         }
@@ -135,8 +134,7 @@ fn unsafe_places(files: &[(String, String)]) -> Outcome {
     outcome(faults)
 }
 
-/// Whether a `SAFETY:` comment stands close above the line, with nothing but the same statement in
-/// between.
+/// Whether a `SAFETY:` comment stands within a few lines above the line.
 fn is_justified(lines: &[&str], index: usize) -> bool {
     const REACH: usize = 12;
     lines[index.saturating_sub(REACH)..=index]

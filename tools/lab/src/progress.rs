@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Says what is going on: a line that changes on a terminal, plain lines with times elsewhere.
+//! Progress of virtual machines: on a terminal a line that changes, elsewhere plain lines with times.
 
 use std::cell::Cell;
 use std::io::IsTerminal;
@@ -14,10 +14,10 @@ use indicatif::ProgressStyle;
 /// How often the terminal's line is drawn again.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How often plain lines tell of something that changes all the time.
+/// The shortest time between plain lines of [`Progress::note`].
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Where progress is shown: on the standard error, so that the output stays a program's.
+/// Shows progress on the standard error, so that a program can read the standard output.
 pub struct Progress {
     bar: ProgressBar,
     began: Instant,
@@ -25,7 +25,6 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts to tell.
     pub fn new() -> Result<Self> {
         let bar = if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new_spinner();
@@ -44,18 +43,18 @@ impl Progress {
         })
     }
 
-    /// A line that stays.
+    /// Prints a line of the result.
     pub fn say(&self, text: &str) {
-        // While the bar is drawn it owns the terminal.
+        // A line that is drawn again must not be written into.
         self.bar.suspend(|| println!("{text}"));
     }
 
-    /// A line that stays and is not for programs.
+    /// Prints a line that is no part of the result.
     pub fn remark(&self, text: &str) {
         self.bar.suspend(|| eprintln!("{text}"));
     }
 
-    /// What is being done now.
+    /// Shows the present step.
     pub fn doing(&self, text: &str) {
         if self.bar.is_hidden() {
             eprintln!("[{:6.1} s] {text}", self.began.elapsed().as_secs_f64());
@@ -64,7 +63,7 @@ impl Progress {
         }
     }
 
-    /// How far it is. This may be told often.
+    /// Shows how far the present step is. This may be called often.
     pub fn note(&self, text: &str) {
         let due = self
             .last_note
@@ -78,7 +77,7 @@ impl Progress {
         }
     }
 
-    /// Removes what is not to stay.
+    /// Removes the line that changes.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }

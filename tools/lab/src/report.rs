@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The results of a test run, as they come and as a table in the end.
+//! The results of a test run: each when its test ends, and all as a table in the end.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::setup::How;
 use crate::setup::SetupTime;
 use crate::stage::StageResult;
 
-/// How many of the slowest tests are named.
+/// The number of slow tests that the table lists.
 const SLOWEST: usize = 5;
 
 /// A test's result.
@@ -29,8 +29,8 @@ struct TestResult {
 }
 
 impl TestResult {
-    /// The test's name, with its part's where another part has one of the same name: all devices and
-    /// QEMUs go through the same scenarios.
+    /// The test's name. A scenario's has the part's name, too, because all devices and QEMUs go through the same
+    /// scenarios.
     fn full_name(&self) -> String {
         match self.name.strip_prefix("scenario: ") {
             Some(scenario) => format!("{}: {scenario}", self.part),
@@ -67,7 +67,7 @@ impl From<StageResult> for Row {
     }
 }
 
-/// Everything that is known so far.
+/// All results so far.
 pub struct Report {
     rows: Vec<Row>,
     results: Vec<TestResult>,
@@ -75,15 +75,15 @@ pub struct Report {
     json: bool,
 }
 
-/// A row of the table, while its part runs.
+/// Names a row of the table while its part runs.
 #[derive(Clone, Copy)]
 pub struct RowId(usize);
 
 impl Report {
-    /// Begins with the stages that were run before.
+    /// A report that begins with the results of `stages`.
     pub fn new(stages: Vec<StageResult>, json: bool) -> Result<Self> {
         let rows: Vec<Row> = stages.into_iter().map(Row::from).collect();
-        // A stage is named when it failed, with those that are run here.
+        // Failed stages are listed with the failed tests.
         let failed = rows.iter().filter(|row| row.failed > 0);
         let results = failed.map(|row| TestResult {
             part: row.name.clone(),
@@ -107,12 +107,12 @@ impl Report {
         }
     }
 
-    /// What is being done now.
+    /// Shows the present step.
     pub fn doing(&self, text: &str) {
         self.progress.doing(text);
     }
 
-    /// Begins a row. Several may be under way.
+    /// Begins a row. Several rows may be open at once.
     pub fn begin(&mut self, name: &str) -> RowId {
         self.rows.push(Row {
             name: name.to_owned(),
@@ -150,7 +150,7 @@ impl Report {
             outcome,
             seconds,
         };
-        // Most tests take no time worth telling.
+        // The time of a fast test is not printed.
         let time = if seconds >= 0.1 {
             format!(" ({seconds:.1} s)")
         } else {
@@ -168,7 +168,7 @@ impl Report {
         self.rows[row].seconds = began.elapsed().as_secs_f64();
     }
 
-    /// Prints everything, as a table or as JSON. Returns whether all went well.
+    /// Prints all results as a table or as JSON. Returns whether tests passed and none failed.
     pub fn print(&self, times: &[SetupTime]) -> Result<bool> {
         self.progress.finish();
         if self.json {
@@ -186,7 +186,7 @@ impl Report {
         Ok(failed == 0 && passed > 0)
     }
 
-    /// Prints where the time went, and the numbers.
+    /// Prints the table, the slowest tests, the reasons of skips and failures, and the totals.
     fn print_table(&self, times: &[SetupTime]) {
         let (mut passed, mut failed, mut skipped) = (0, 0, 0);
         println!();

@@ -19,7 +19,6 @@ use crate::machine::Plan;
 use crate::prepare;
 use crate::workplace::Workplace;
 
-/// Options of `lab run`.
 #[derive(clap::Args)]
 pub struct Options {
     /// Do not load Ferry's modules
@@ -85,7 +84,7 @@ fn scenario(name: &str) -> Result<Scenario, String> {
     })
 }
 
-/// The QEMU that is meant by a version.
+/// The QEMU of a version, or else the versions that there are.
 pub fn qemu(version: &str) -> Result<Qemu, String> {
     Qemu::by_version(version).ok_or_else(|| {
         let versions = Qemu::ALL.map(Qemu::version);
@@ -93,7 +92,7 @@ pub fn qemu(version: &str) -> Result<Qemu, String> {
     })
 }
 
-/// Runs the command and returns its exit status; a kernel report makes it 1 at least.
+/// Runs the command and returns its exit status, or 1 if only the kernel reported a fault.
 pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
     let mut stages = Vec::new();
     if !options.command.is_empty() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Shares out the machine among virtual machines that run at once.
+//! Divides the machine's processors among virtual machines that run at once.
 
 use std::fs;
 use std::sync::Condvar;
@@ -15,7 +15,7 @@ pub struct Slots {
     given_back: Condvar,
 }
 
-/// What has been taken. It is given back when this is dropped.
+/// Processors that were taken. Dropping this gives them back.
 pub struct Taken<'a> {
     slots: &'a Slots,
     count: usize,
@@ -53,8 +53,8 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// How many processors virtual machines with `gib` GiB of memory each may have in all: as many as there
-/// are here, and no more than there is memory for if each machine has one.
+/// The number of processors that virtual machines with `gib` GiB of memory each may have in all: the machine's
+/// processors, but no more than the number of such VMs that fit into the available memory.
 pub fn processors(gib: u64) -> usize {
     let processors = thread::available_parallelism().map_or(1, |count| count.get());
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -90,7 +90,7 @@ mod tests {
                 drop(both);
                 Ok::<_, mpsc::SendError<usize>>(())
             });
-            // The one who wants both gets none as long as one is taken.
+            // A thread that wants both processors gets none while one is taken.
             assert_eq!(*slots.free.lock().expect("lock"), 1);
             assert!(taken.try_recv().is_err());
             drop(one);

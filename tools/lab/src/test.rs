@@ -2,7 +2,7 @@
 
 //! `lab test`: every test that needs a virtual machine, and the table of all tests.
 //!
-//! The stages that need none have been run while all was prepared; they are part of the table, too.
+//! The table also has the stages, which run before the first virtual machine.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,15 +41,14 @@ use crate::workplace::Workplace;
 /// The kselftest programs.
 const SELFTESTS: [&str; 2] = ["vfio-migration-selftests", "vfio-migration-v2-selftests"];
 
-/// When the VM with the kselftests is ended. A debug kernel takes its time.
+/// The times after which the VM with the kselftests is ended. A debug kernel is slow.
 const SELFTESTS_LIMIT: Duration = Duration::from_secs(600);
 const DEBUG_LIMIT: Duration = Duration::from_secs(1800);
 
-/// When the VM with the scenarios is ended. On two emulated processors those of the disk took 30
-/// minutes, beside another VM.
+/// The time after which the VM with the scenarios is ended. On two emulated processors, beside another VM, the scenarios
+/// of the disk took 30 minutes.
 const SCENARIOS_LIMIT: Duration = Duration::from_secs(3600);
 
-/// Options of `lab test`.
 #[derive(clap::Args)]
 pub struct Options {
     /// Run on the debug kernel: KUnit, kselftests, one live migration, and a look for leaks
@@ -87,7 +86,7 @@ struct Part {
     name: String,
     stages: Vec<Stage>,
     kunit: bool,
-    /// The mdev type of scenarios; with one, the VM carries a guest.
+    /// The mdev type of the scenarios. A VM with scenarios carries a guest.
     device: Option<&'static str>,
     programs: Vec<String>,
     limit: Duration,
@@ -129,7 +128,7 @@ fn parts(options: &Options) -> Vec<Part> {
                 limit: DEBUG_LIMIT,
             });
         }
-        // The device's own log needs iommufd, which the stock kernel does not have.
+        // The device's dirty log needs iommufd, which the stock kernel does not have.
         let with_log = (Scenario::DeviceLog, matrix::QEMU_WITH_DEVICE_LOG);
         for (scenario, qemu) in [(Scenario::LiveMigration, Qemu::default()), with_log] {
             for device in matrix::DEVICES {
@@ -180,8 +179,7 @@ fn parts(options: &Options) -> Vec<Part> {
     parts
 }
 
-/// What shows in a scenario's failure that the emulation of the host VM broke its guest, whatever the
-/// device does.
+/// Signs, in the reason of a failure, that the emulation of the host VM broke its guest. No device can cause them.
 ///
 /// KVM finds an exception under way where there is none: TCG leaves the type of the last exception that
 /// was injected into a guest in EXITINTINFO, without its valid bit, and KVM looks at the type alone
@@ -196,12 +194,12 @@ const EMULATION_BROKE: [&str; 3] = [
     SPINS,
 ];
 
-/// By what the emulation shows in the reason of a failure that it broke the guest.
+/// The sign of a broken emulation in the reason of a failure.
 fn broken_emulation(why: &str) -> Option<&'static str> {
     EMULATION_BROKE.into_iter().find(|sign| why.contains(sign))
 }
 
-/// What of a part emulated nested virtualisation kept from being tested.
+/// Stages that emulated nested virtualisation kept from being tested.
 struct Untested {
     /// For a person.
     why: &'static str,
@@ -221,8 +219,8 @@ impl Runner<'_> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many processors the VM of a part takes. One with the debug kernel gets the machine for
-    /// itself: guests in it barely boot beside another.
+    /// The number of processors that the VM of a part takes. A VM with the debug kernel runs alone: its guests barely boot
+    /// beside another VM.
     fn processors(&self, part: &Part) -> usize {
         if self.options.debug {
             usize::MAX
@@ -231,12 +229,12 @@ impl Runner<'_> {
         }
     }
 
-    /// Runs the VM of a part. That it could not be run is a failed test, too.
+    /// Runs the VM of a part. A VM that cannot be run is a failed test, too.
     fn run_part(&self, part: &Part) -> Result<()> {
         let began = Instant::now();
         let row = self.report().begin(&part.name);
-        // What emulated nested virtualisation did is not the driver's doing: what is left gets a
-        // second VM, and only one.
+        // The driver does not cause a fault of emulated nested virtualisation, so the stages that it hit
+        // run in a second VM. There is no third.
         let first = self.run_stages(row, part, &part.stages, true)?;
         if let Some(Untested { why, stages }) = first {
             self.report().doing(&format!(
@@ -249,8 +247,8 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Runs `stages` in a VM. Returns those that emulated nested virtualisation kept from being
-    /// tested, if there is to be an `excuse` for it; otherwise they have failed.
+    /// Runs `stages` in a VM. With `excuse`, returns the stages that emulated nested virtualisation kept from being
+    /// tested; without, those stages have failed.
     fn run_stages(
         &self,
         row: RowId,
@@ -343,7 +341,7 @@ impl Runner<'_> {
         }))
     }
 
-    /// Runs all parts, as many at once as there are processors for, in this order.
+    /// Starts the parts in this order, as many at once as the processors suffice for.
     fn run(&self, parts: &[Part], began: Instant) -> Result<()> {
         let processors = self.options.jobs;
         let processors = Slots::new(processors.unwrap_or_else(|| slots::processors(MEMORY_GIB)));
@@ -403,7 +401,7 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
     let mut report = Report::new(prepared.stages, options.json)?;
     match prepared.components {
         Ok(components) => report = run_in_machines(&components, options, &parts, report, began)?,
-        // Most often a stage has failed and is in the table, but a download is no stage.
+        // A stage that failed is in the table, but a failed download is no stage.
         Err(error) => {
             let row = report.begin("set-up");
             let why = Outcome::Failed(format!("{error:#}"));
@@ -441,7 +439,7 @@ fn run_in_machines(
         return Ok(report);
     }
     let accelerator = if options.debug {
-        // The debug kernel has KVM only for the processor that translation makes.
+        // The debug kernel has KVM only for the processor that QEMU emulates.
         Accelerator::Tcg
     } else {
         Accelerator::probe(components, components.kernel(false)?)?

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happened during migrations, put in order from the host VM's events.
+//! States, reads, chunks and the guest's work during migrations, collected from the host VM's events.
 
 mod runs;
 mod text;
@@ -17,82 +17,70 @@ use lab_host::event::Trace;
 use lab_host::event::What;
 use serde::Serialize;
 
-/// State of a device that was just opened.
+/// The state of a device that was just opened.
 const FRESH: &str = "RUNNING";
 
-/// Seconds before and after a migration that are shown of a disk's work.
+/// Seconds of a disk's work that are shown before and after a migration.
 const AROUND_IO: f64 = 1.0;
 
-/// A device's state from a moment on.
+/// A change of a device's state.
 #[derive(Clone, Debug, Serialize)]
 pub struct StateChange {
-    /// When, in seconds on the host VM's clock.
+    /// Seconds on the host VM's clock, as all times here.
     pub time: f64,
     /// The QEMU that has the device.
     pub vm: String,
-    /// The new state.
     pub state: String,
 }
 
 /// A read of `pending_bytes`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Pending {
-    /// When.
     pub time: f64,
     /// The QEMU that read.
     pub vm: String,
-    /// The device's state.
     pub state: String,
-    /// What was read.
     pub bytes: u64,
 }
 
 /// A chunk of a device's state.
 #[derive(Clone, Debug, Serialize)]
 pub struct Chunk {
-    /// When.
     pub time: f64,
-    /// The QEMU that took it from the device, or gave it to it.
+    /// The QEMU that read the chunk from its device, or wrote the chunk to its device.
     pub vm: String,
-    /// The device's state.
     pub state: String,
-    /// Its size.
     pub bytes: u64,
 }
 
-/// How much the guest's disks did in the time before a report.
+/// The rate of the guest's disks in the interval before a report.
 #[derive(Clone, Debug, Serialize)]
 pub struct IoRate {
-    /// When the time began.
+    /// The beginning of the interval.
     pub from: f64,
-    /// When the report came.
+    /// The time of the report.
     pub time: f64,
-    /// Reads and writes that were completed, per second.
+    /// Completed reads and writes.
     pub per_second: f64,
-    /// Bytes that were read and written, per second.
+    /// Bytes read and written.
     pub bytes_per_second: f64,
 }
 
-/// Everything that is shown.
+/// All that the text and the picture show. All lists are in the order of time.
 #[derive(Debug, Default, Serialize)]
 pub struct Timeline {
-    /// State changes, in order.
     pub states: Vec<StateChange>,
-    /// Reads of `pending_bytes`, in order.
     pub pending: Vec<Pending>,
-    /// Chunks, in order.
     pub chunks: Vec<Chunk>,
-    /// What the guest has received, as time and lines.
+    /// Lines that the guest has received, as time and number.
     pub received: Vec<(f64, u64)>,
-    /// What the guest's disks did, in order.
     pub io: Vec<IoRate>,
-    /// When a QEMU stopped or started its guest, as time, QEMU and QMP's name.
+    /// Stops and starts of the guest, as time, QEMU and the name of QMP's event.
     pub guest_runs: Vec<(f64, String, String)>,
-    /// The migrations.
     pub migrations: Vec<Migrated>,
-    /// The guest's last word.
+    /// The guest's verdict on its ports.
     pub verdict: Vec<Port>,
-    /// The guest's last word on its disks.
+    /// The guest's verdict on its disks.
     pub loads: Vec<Load>,
 }
 
@@ -106,10 +94,10 @@ fn work(disks: &[DiskCounters]) -> (u64, u64) {
 }
 
 impl Timeline {
-    /// Puts the events in order.
+    /// Collects the events.
     pub fn new(events: &[Event]) -> Self {
         let mut events: Vec<_> = events.iter().collect();
-        // What QEMU and the tracepoints tell comes a little later than it happened.
+        // Events of QEMU and of tracepoints are received a little later than they happened.
         events.sort_by(|a, b| a.time.total_cmp(&b.time));
         let mut timeline = Self::default();
         let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
@@ -171,7 +159,7 @@ impl Timeline {
                         continue;
                     }
                     let now = work(disks);
-                    // Reports that come at once, when a guest goes on, make no rate.
+                    // Reports with the same time, as when a guest resumes, make no rate.
                     if let Some((from, then)) = last.filter(|(from, _)| time > *from) {
                         let rate =
                             |now: u64, then: u64| now.saturating_sub(then) as f64 / (time - from);
@@ -222,7 +210,7 @@ impl Timeline {
         (span.0 < span.1).then_some(span)
     }
 
-    /// The span of a migration with a little of what is around it.
+    /// The time of a migration with a margin.
     pub fn span(&self, migrated: &Migrated) -> (f64, f64) {
         let ended = self
             .standstill(migrated)
@@ -233,7 +221,7 @@ impl Timeline {
         (migrated.began - margin, ended + margin)
     }
 
-    /// Bytes of device state that `migrated` has moved in this state of the source.
+    /// Bytes of device state that `migrated` moved while the source was in `state`.
     pub fn device_bytes(&self, migrated: &Migrated, state: &str) -> u64 {
         let (from, to) = self.span(migrated);
         self.chunks

@@ -2,7 +2,7 @@
 
 //! Numbers as a person reads them.
 
-/// A number of bytes for a person.
+/// A number of bytes in the largest unit that fits.
 pub fn size(bytes: u64) -> String {
     const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     for (unit, worth) in UNITS {

@@ -15,18 +15,18 @@ use super::limited;
 use crate::components::kernel_image;
 use crate::components::Components;
 
-/// How long a kernel may take to say its first word when KVM is probed.
+/// How long a kernel may take to print its first line when KVM is probed.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
 
-/// What the host VM says when KVM works.
+/// The beginning of that line.
 const PROBE_WORD: &str = "Linux version";
 
 /// How the host VM's processors are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
-    /// By the machine's own, with room for a nested hypervisor.
+    /// By the machine's processors, with nested virtualisation.
     Kvm,
-    /// By translation, which has AMD's virtualisation.
+    /// By QEMU's translation, which emulates AMD's virtualisation.
     Tcg,
 }
 
@@ -34,8 +34,8 @@ impl Accelerator {
     pub(super) fn arguments(self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            // With five-level page tables a kernel with KASAN once gave a false report. With fast
-            // string instructions kernels copy by them, which are emulated byte by byte.
+            // With five-level page tables a kernel with KASAN once gave a false report. Fast string
+            // instructions are emulated byte by byte, so kernels must not copy by them.
             Self::Tcg => [
                 "-accel",
                 "tcg,thread=multi,tb-size=1024",
@@ -45,13 +45,12 @@ impl Accelerator {
         }
     }
 
-    /// How many processors a host VM has; `nested` is whether it runs guests.
+    /// The number of processors of a host VM; `nested` says whether the VM runs guests.
     ///
-    /// An emulated one that runs guests has one. QEMU up to 11.1 at least (`helper_vmrun()` in
+    /// An emulated host VM that runs guests has one processor. QEMU up to 11.1 at least (`helper_vmrun()` in
     /// `svm_helper.c`) leaves the vector of an interrupt that it has injected into a guest in
-    /// `exception_index`. When another thread then has the processor leave its loop, which is
-    /// what processors do to each other before some atomic accesses, and the guest has not
-    /// exited since, the guest gets the interrupt again, in the middle of a handler or with
+    /// `exception_index`. Processors make each other leave their loops before some atomic
+    /// accesses. If that happens before the guest has exited, the guest gets the interrupt again, in the middle of a handler or with
     /// interrupts off. It then waits for ever for a lock that it holds, or its state is lost and
     /// KVM reports an internal error. A processor on its own is left alone, but for a main loop
     /// whose call to look at an interrupt comes when the interrupt has been taken already.
@@ -62,7 +61,6 @@ impl Accelerator {
         }
     }
 
-    /// For a person.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kvm => "KVM",
@@ -70,7 +68,7 @@ impl Accelerator {
         }
     }
 
-    /// What works on this machine. That `/dev/kvm` is there says little: something is run.
+    /// The accelerator that works on this machine. `/dev/kvm` alone proves little, so a kernel is started under it.
     pub fn probe(components: &Components, kernel: &Path) -> Result<Self> {
         let usable = OpenOptions::new()
             .read(true)

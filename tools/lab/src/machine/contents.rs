@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What initramfs images have in common: busybox, programs with their libraries, QEMUs, kernel modules.
+//! The contents of initramfs images: busybox, programs with their libraries, QEMUs, kernel modules.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ const FIRMWARE: [(&str, &str); 4] = [
     ("usr/share/qemu", "linuxboot_dma.bin"),
 ];
 
-/// Commands of busybox that are of use in a VM.
+/// Commands of busybox that VMs have.
 const BUSYBOX_APPLETS: [&str; 48] = [
     "sh",
     "cat",
@@ -116,7 +116,7 @@ pub(super) fn add_qemu(components: &Components, qemu: Qemu, archive: &mut Initra
     Ok(())
 }
 
-/// Writes modules into `archive`, except for those that are `known` to be there.
+/// Writes modules into `archive`, except for `known` ones, which it has already.
 pub(super) fn add_modules(
     archive: &mut Initramfs,
     modules: Vec<Module>,

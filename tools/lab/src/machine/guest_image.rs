@@ -16,7 +16,7 @@ use crate::components::Components;
 use crate::initramfs::Initramfs;
 use crate::modules::Modules;
 
-/// Programs of the guest, which put load on a disk and look after it.
+/// Programs of the guest, which load, make and check disks.
 const GUEST_PROGRAMS: [&str; 5] = [
     "usr/bin/fio",
     "usr/sbin/nvme",
@@ -25,8 +25,8 @@ const GUEST_PROGRAMS: [&str; 5] = [
     "usr/sbin/blkdiscard",
 ];
 
-/// Modules of the stock kernel that a guest with disks needs, or with a balloon, with parameters. With queues of its
-/// own for writes a guest with one processor has two pairs of them.
+/// Modules of the stock kernel that a guest with disks or a balloon needs, with parameters. With a queue for writes alone,
+/// a guest with one processor has two pairs of queues.
 const GUEST_MODULES: [(&str, &str); 4] = [
     ("nvme", "write_queues=1"),
     ("virtio_blk", ""),
@@ -34,7 +34,7 @@ const GUEST_MODULES: [(&str, &str); 4] = [
     ("virtio_balloon", ""),
 ];
 
-/// Where the guest's first process finds the order in which they are loaded.
+/// The file from which the guest's first process reads the modules' order.
 const GUEST_MODULES_ORDER: &str = "/lib/modules/order";
 
 /// Writes the guest's initramfs: its first process, programs for its disks, and the modules that

@@ -24,8 +24,8 @@ use crate::components::Components;
 use crate::initramfs::Initramfs;
 use crate::modules::Modules;
 
-/// Modules of the kernel that a host needs, and whether it can be without: each maker's processors
-/// have a KVM module of their own.
+/// Modules of the kernel that a host needs, and whether each is optional: Intel's and AMD's processors have different KVM
+/// modules.
 const HOST_MODULES: [(&str, bool); 5] = [
     ("kvm_amd", true),
     ("kvm_intel", true),
@@ -34,10 +34,10 @@ const HOST_MODULES: [(&str, bool); 5] = [
     ("virtio_blk", false),
 ];
 
-/// Ferry's driver modules; what they need comes with them.
+/// Ferry's driver modules. Modules that they depend on are added.
 const DRIVERS: [&str; 2] = [device::SERIAL_DRIVER, device::DISK_DRIVER];
 
-/// The kernel's sample device, for the tests that run on it, too.
+/// The kernel's sample device, on which some tests run, too.
 const SAMPLE: &str = "mtty";
 
 /// The module with the in-kernel unit tests.
@@ -91,7 +91,7 @@ pub(super) fn write_host(
             Err(_) if optional => continue,
             Err(error) => return Err(error).context("collecting the host's modules"),
         };
-        // What an optional module needs loads on any processor.
+        // The modules that an optional module depends on load on any processor.
         let added = add_modules(&mut archive, closure, &modules)?
             .into_iter()
             .map(|module| job::Module {

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a host VM carries and does.
+//! The plan of a host VM: its contents and its stages.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lab_host::job::Stage;
 
-/// What a host VM is made of.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// What it does.
     pub stages: Vec<Stage>,
     /// Run the debug kernel instead of the stock one.
     pub debug: bool,
@@ -28,6 +26,6 @@ pub struct Plan {
     pub programs: Vec<String>,
     /// Other files to carry, into [`job::PROGRAMS`].
     pub files: Vec<PathBuf>,
-    /// When the VM is ended, whatever it does.
+    /// The time after which the VM is ended.
     pub limit: Duration,
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs of similar events, each of which the text tells in one line.
+//! Runs of similar events. The text has one line for each run.
 
 use super::Chunk;
 use super::Timeline;
 
-/// Lines of a kind that are told one by one; more become one line.
+/// Up to this number of similar events have a line each; more have one line together.
 const FEW: usize = 8;
 
-/// Chunks that are told together.
+/// Chunks that have one line.
 pub(super) struct Chunks {
     pub first: f64,
     pub vm: String,
@@ -17,7 +17,7 @@ pub(super) struct Chunks {
     pub count: usize,
 }
 
-/// Reads that are told together.
+/// Reads that have one line.
 #[derive(Clone)]
 pub(super) struct Reads {
     pub first: f64,
@@ -28,7 +28,7 @@ pub(super) struct Reads {
 }
 
 impl Timeline {
-    /// Chunks, those of a QEMU in one state as one when there are many of them.
+    /// Chunks. Many chunks of a QEMU in one state are one run.
     pub(super) fn chunk_runs(&self, from: f64, to: f64) -> Vec<Chunks> {
         let within = |time: f64| time >= from && time <= to;
         let mut runs: Vec<Chunks> = Vec::new();
@@ -57,8 +57,8 @@ impl Timeline {
         runs
     }
 
-    /// Reads of `pending_bytes` by `vm`, those in a row with the same result as one; those in one
-    /// state as one when there are many of them.
+    /// Reads of `pending_bytes` by `vm`. Successive reads of the same value are one run, and so are many reads in one
+    /// state.
     pub(super) fn pending_runs(&self, vm: &str, from: f64, to: f64) -> Vec<Reads> {
         let mut runs: Vec<Reads> = Vec::new();
         let reads = self.pending.iter().filter(|read| read.vm == vm);

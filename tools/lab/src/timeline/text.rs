@@ -12,11 +12,11 @@ use crate::units::size;
 /// Columns of the terminal's lanes.
 const WIDTH: usize = 64;
 
-/// How a terminal shows a part of the whole, from nothing to all.
+/// Bars from empty to full.
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 impl Timeline {
-    /// For a terminal.
+    /// The whole text.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for migrated in &self.migrations {
@@ -61,7 +61,7 @@ impl Timeline {
         text
     }
 
-    /// The disks' work over the columns of a terminal, and the most that there was in a second.
+    /// The lane of the disks' operations, and the highest rate per second in it.
     fn io_lane(&self, from: f64, to: f64) -> (String, f64) {
         let shown = self
             .io
@@ -74,7 +74,7 @@ impl Timeline {
             let mut rates = self.io.iter();
             let rate = rates.find(|rate| rate.from < middle && middle <= rate.time);
             let part = rate.map_or(0.0, |rate| rate.per_second) / most.max(1.0);
-            // Whatever there is shows.
+            // Any rate above 0 has a bar.
             lane.push(BARS[(part * (BARS.len() - 1) as f64).ceil() as usize]);
         }
         (lane, most)
@@ -205,7 +205,7 @@ impl Timeline {
     }
 }
 
-/// How a state is drawn on a terminal.
+/// The character of a state in a lane.
 fn symbol(state: &str) -> char {
     match state {
         "RUNNING" => '=',
@@ -217,7 +217,7 @@ fn symbol(state: &str) -> char {
     }
 }
 
-/// Which of several states in one column is drawn.
+/// The state of the highest prominence in a column is drawn.
 fn prominence(state: &str) -> usize {
     const ORDER: [&str; 5] = ["STOP", "RUNNING", "RESUMING", "PRE_COPY", "STOP_COPY"];
     ORDER
