@@ -17,30 +17,29 @@ use lab_guest::report::Disk;
 use lab_guest::report::DiskCounters;
 use rustix::io::Errno;
 
-/// Lists the modules that a guest with a disk needs, a file and the module's parameters a line, in
-/// the order in which they have to be loaded.
+/// The list of the modules that a guest with a disk needs, in loading order. Each line has a file and parameters.
 const MODULES: &str = "/lib/modules/order";
 
-/// PCI classes of the controllers that have one disk: NVMe, and what virtio's block device says of
-/// itself. A PC has others, with nothing behind them.
+/// PCI classes of the controllers that have one disk: NVMe and virtio's block device. A PC has other controllers, without
+/// disks.
 const DISK_CLASSES: [u32; 2] = [0x0108, 0x0100];
 
-/// What the statistics of the block layer count in, in bytes, whatever the disk's blocks are.
+/// Bytes of the unit of the block layer's statistics, which does not depend on the disk's blocks.
 const SECTOR: u64 = 512;
 
 /// How long all disks may take to appear once their drivers are there.
 const APPEAR_LIMIT: Duration = Duration::from_secs(60);
 
-/// How often it is looked for them: sysfs tells of no new disk.
+/// How often disks are looked for: sysfs notifies of no new disk.
 const APPEAR_SLICE: Duration = Duration::from_millis(20);
 
-/// A number in a file, written as C has it.
+/// A number in a file, in C's notation.
 fn number(path: &Path) -> Option<u32> {
     let text = fs::read_to_string(path).ok()?;
     u32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
 }
 
-/// How many disks there have to be.
+/// The expected number of disks.
 fn controllers() -> Result<usize> {
     let mut count = 0;
     for device in fs::read_dir("/sys/bus/pci/devices").context("listing PCI devices")? {
@@ -87,7 +86,7 @@ pub fn find_all() -> Result<Vec<Disk>> {
     }
 }
 
-/// The disks that there are now, in the order of their names.
+/// The present disks, in the order of their names.
 fn list() -> Result<Vec<Disk>> {
     let mut disks = Vec::new();
     for entry in fs::read_dir("/sys/block").context("listing /sys/block")? {
@@ -102,7 +101,7 @@ fn list() -> Result<Vec<Disk>> {
             let text = fs::read_to_string(path.join(file)).unwrap_or_default();
             text.trim().parse::<u64>().ok()
         };
-        // One that goes away meanwhile is none.
+        // A disk that disappears meanwhile is skipped.
         let (Some(sectors), Some(block)) = (field("size"), field("queue/logical_block_size"))
         else {
             continue;
@@ -130,17 +129,17 @@ fn identity(disk: &Path) -> Option<String> {
     })
 }
 
-/// What the disks called `names` have done.
+/// The counters of the disks `names`.
 pub fn counters(names: &[String]) -> Vec<DiskCounters> {
     let counted = |name: &String| {
-        // A disk whose driver is being unbound has done nothing.
+        // A disk whose driver is being unbound has no counters.
         let stat = fs::read_to_string(format!("/sys/block/{name}/stat")).unwrap_or_default();
         parse_stat(name, &stat)
     };
     names.iter().map(counted).collect()
 }
 
-/// Takes a line of the kernel's `Documentation/block/stat.rst` apart.
+/// Parses the line that the kernel's `Documentation/block/stat.rst` describes.
 fn parse_stat(name: &str, stat: &str) -> DiskCounters {
     let fields: Vec<u64> = stat
         .split_whitespace()

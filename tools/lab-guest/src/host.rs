@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The way to the host.
+//! The connection to the host.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,11 +9,10 @@ use std::sync::PoisonError;
 
 use lab_guest::report::Report;
 
-/// The way to the host.
+/// The connection to the host.
 pub struct Host(Mutex<File>);
 
 impl Host {
-    /// Over this port.
     pub fn new(port: File) -> Self {
         Self(Mutex::new(port))
     }
@@ -24,14 +23,14 @@ impl Host {
         self.say(&Report::Problem { text });
     }
 
-    /// Reports.
+    /// Sends a report.
     pub fn say(&self, report: &Report) {
         let Ok(mut text) = serde_json::to_string(report) else {
             return;
         };
         text.push('\n');
-        // One write per line: a line is then one virtqueue element and cannot be torn apart by a
-        // migration. When the host is gone there is nobody left to tell.
+        // One write per line makes a line one virtqueue element, which a migration cannot tear. A
+        // failure cannot be reported.
         let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = port.write_all(text.as_bytes());
     }

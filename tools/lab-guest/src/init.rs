@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The chores of a first process: file systems, and waiting for a virtio-serial port.
+//! The tasks of a first process: mounting file systems, and waiting for a virtio-serial port.
 
 use std::fs;
 use std::fs::File;
@@ -22,13 +22,11 @@ use rustix::io::Errno;
 use rustix::mount::mount;
 use rustix::mount::MountFlags;
 
-/// A file system that every VM of ours wants, as (type, where).
+/// File systems that every VM needs, as (type, mount point).
 const FILE_SYSTEMS: [(&str, &str); 3] =
     [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev")];
 
-/// Mounts `kind` at `target`, which is created when it is missing.
-///
-/// It is no error when something is mounted there already.
+/// Mounts `kind` at `target`, which is created if missing. An existing mount is no error.
 pub fn mount_at(kind: &str, target: &str) -> Result<()> {
     fs::create_dir_all(target).with_context(|| format!("creating {target}"))?;
     match mount(kind, target, kind, MountFlags::empty(), None) {
@@ -47,8 +45,7 @@ pub fn mount_all() -> Result<()> {
 
 /// Opens the virtio-serial port called `name` for reading and writing.
 ///
-/// The host announces its ports while the first process is running already, hence the wait, which
-/// ends with an error after `limit`.
+/// The host announces its ports while the first process runs already, so this waits, and fails after `limit`.
 pub fn open_virtio_port(name: &str, limit: Duration) -> Result<File> {
     let deadline = Instant::now() + limit;
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
@@ -66,8 +63,8 @@ pub fn open_virtio_port(name: &str, limit: Duration) -> Result<File> {
         if left.is_zero() {
             bail!("no virtio-serial port is called {name} after {limit:?}");
         }
-        // The port's name appears in sysfs shortly after its node does: look again soon even when
-        // no other node follows.
+        // The port's name appears in sysfs shortly after its node, so look again soon even if no other
+        // node follows.
         let slice = left.min(Duration::from_millis(50));
         let timeout = Timespec {
             tv_sec: 0,
@@ -75,7 +72,7 @@ pub fn open_virtio_port(name: &str, limit: Duration) -> Result<File> {
         };
         poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&timeout)).context("poll")?;
         let mut events = [0u8; 4096];
-        // What was created does not matter, every port is looked at; the read empties the queue.
+        // The read empties the queue. All ports are looked at, whichever node was created.
         match rustix::io::read(&watch, &mut events) {
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
             Err(errno) => return Err(errno).context("reading inotify"),

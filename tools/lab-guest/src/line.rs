@@ -15,10 +15,10 @@ use serde::Serialize;
 /// Shortest and longest filler in bytes; lines of many lengths fill a FIFO in many ways.
 const FILLER: std::ops::Range<u64> = 8..88;
 
-/// A line that is longer than this many bytes is damaged for certain.
+/// The largest length of a line in bytes. A longer line is damaged.
 const LONGEST_LINE: usize = 256;
 
-/// How many missing numbers the judge remembers, to tell a late line from a doubled one.
+/// The number of missing lines that the judge remembers, to tell a late line from a doubled one.
 const REMEMBERED: usize = 4096;
 
 /// The line `number` of `port`, with its newline.
@@ -42,21 +42,21 @@ pub fn build(port: &str, number: u64) -> Vec<u8> {
     line
 }
 
-/// What was found wrong with what came back.
+/// The faults of the received lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faults {
-    /// Numbers that never came.
+    /// Lines that were never received.
     pub lost: u64,
-    /// Lines that came more than once.
+    /// Lines that were received more than once.
     pub doubled: u64,
-    /// Lines that came after one with a higher number.
+    /// Lines that were received after one with a higher number.
     pub reordered: u64,
     /// Lines whose bytes are not the ones that were sent.
     pub corrupt: u64,
 }
 
 impl Faults {
-    /// Whether nothing at all is wrong.
+    /// Whether there is no fault.
     pub fn none(&self) -> bool {
         *self == Self::default()
     }
@@ -73,7 +73,7 @@ pub struct Judge {
     pub received: u64,
     /// All bytes so far.
     pub bytes: u64,
-    /// What is wrong so far.
+    /// Faults so far.
     pub faults: Faults,
 }
 
@@ -91,7 +91,7 @@ impl Judge {
         }
     }
 
-    /// Bytes of a line whose end has not come yet.
+    /// Bytes of a line whose end has not been received yet.
     pub fn partial(&self) -> usize {
         self.partial.len()
     }

@@ -27,7 +27,7 @@ use crate::shell;
 
 const FIO: &str = "/usr/bin/fio";
 
-/// What every run of fio is told: one process is enough for a job, and results are for programs.
+/// Arguments of every run of fio: one process for each job, and results in JSON.
 const ARGUMENTS: [&str; 3] = ["--output-format=json", "--thread", "--group_reporting"];
 
 /// A load that was begun.
@@ -39,9 +39,9 @@ pub struct Running {
 
 #[derive(Default)]
 struct State {
-    /// No round may follow this one.
+    /// The present round is the last one.
     ending: bool,
-    /// No round follows.
+    /// The load has ended.
     ended: bool,
     load: Load,
 }
@@ -113,7 +113,7 @@ impl Running {
         let said = String::from_utf8_lossy(&output.stdout);
         let complaint = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
-            // fio's complaints go to either.
+            // fio prints errors to both.
             bail!(
                 "{name}: fio: {}: {} {}",
                 output.status,
@@ -124,12 +124,12 @@ impl Running {
         parse(&said).with_context(|| format!("{name}: reading fio's report: {complaint}"))
     }
 
-    /// Lets the round that is under way be the last one.
+    /// Makes the present round the last one.
     pub fn end(&self) {
         self.lock().ending = true;
     }
 
-    /// Waits until it is over, and tells how it went.
+    /// Waits for the load's end, and returns its report.
     pub fn wait(&self) -> Load {
         let mut state = self.lock();
         while !state.ended {
@@ -141,7 +141,7 @@ impl Running {
         state.load.clone()
     }
 
-    /// How it goes.
+    /// The report so far.
     pub fn so_far(&self) -> Load {
         self.lock().load.clone()
     }
@@ -156,7 +156,7 @@ fn add(sum: &mut Io, round: &Io) {
     };
 }
 
-/// What fio read and wrote, out of its report. Notes may stand before the report's beginning.
+/// The reads and writes in fio's report. Notes may precede the report.
 fn parse(said: &str) -> Result<(Io, Io)> {
     let start = said.find('{').context("no report")?;
     let mut reports = serde_json::Deserializer::from_str(&said[start..]).into_iter::<Value>();
@@ -175,7 +175,7 @@ fn parse(said: &str) -> Result<(Io, Io)> {
             sum.bytes += count("io_bytes");
             sum.per_second += rate("iops");
             sum.bytes_per_second += rate("bw_bytes");
-            // Jobs are reported as a group: there is one, and no mean of means.
+            // Jobs are reported as one group, which avoids a mean of means.
             sum.latency_ns = part["clat_ns"]["mean"].as_f64().unwrap_or(0.0);
         }
     }

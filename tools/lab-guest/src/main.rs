@@ -3,10 +3,9 @@
 //! The first process of the guest that is migrated.
 //!
 //! It keeps the guest's devices busy: it streams numbered lines through every port of the serial
-//! card ([`stream`]), and puts what load the host wants on its disks ([`load`]). It runs the scripts
-//! that the host sends ([`shell`]), watches its kernel's log ([`watch`]), and reports over a
-//! virtio-serial port. It knows nothing of migration: whatever the hosts do to it, its data has to
-//! stay whole.
+//! card ([`stream`]), and runs the loads that the host asks for on its disks ([`load`]). It runs the
+//! scripts that the host sends ([`shell`]), watches its kernel's log ([`watch`]), and reports over a
+//! virtio-serial port. It knows nothing of migration: its data has to stay whole in any case.
 //!
 //! Locks: each stream and each load has its own, and the report port has one, which is taken last
 //! and alone.
@@ -55,7 +54,7 @@ fn report_progress(streams: &[Arc<Stream>], disks: &[String], host: &Host) {
     }
 }
 
-/// What the guest is doing.
+/// The guest's work.
 struct Guest {
     host: Arc<Host>,
     streams: Vec<Arc<Stream>>,
@@ -92,7 +91,7 @@ impl Guest {
             Request::Load(order) => {
                 let repeated = order.repeat;
                 let load = Running::begin(order, &self.host);
-                // The other kind has an answer of its own.
+                // A load that is not repeated is answered when it ends.
                 if repeated {
                     self.loads.push(load);
                 }
@@ -151,7 +150,7 @@ fn run() -> Result<()> {
 }
 
 fn main() {
-    // A first process that returns is a kernel panic, which ends the VM: that is what is wanted.
+    // A first process that returns makes the kernel panic, which ends the VM, as it should.
     if let Err(error) = run() {
         eprintln!("lab-guest: {error:#}");
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the guest and the host VM say to each other, one JSON value per line.
+//! The messages between the guest and the host VM, one JSON value per line.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -10,14 +10,14 @@ use crate::line::Faults;
 /// Name of the guest's virtio-serial port.
 pub const PORT: &str = "ferry.guest";
 
-/// What the host asks of the guest.
+/// Requests of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// Send lines (again).
     Start,
-    /// Stop sending, wait for what is in flight and for the loads to come to the end of their
-    /// rounds, answer with a final [`Report::Verdict`].
+    /// Stop sending, wait for lines in flight and for the present rounds of the loads, answer with a final
+    /// [`Report::Verdict`].
     Stop,
     /// Answer with a [`Report::Verdict`] now.
     Verdict,
@@ -25,7 +25,7 @@ pub enum Request {
     Load(LoadOrder),
     /// Run a shell script, and answer with [`Report::Ran`].
     Run {
-        /// Which one; the answer has it, too.
+        /// The script's number, which the answer repeats.
         id: u64,
         /// For `sh -c`.
         script: String,
@@ -37,14 +37,14 @@ pub enum Request {
 pub struct LoadOrder {
     /// Its name.
     pub name: String,
-    /// What fio is told.
+    /// Arguments of fio.
     pub arguments: Vec<String>,
-    /// Whether it is run again and again until [`Request::Stop`]. Each round is whole: what it
-    /// wrote it also verified. One that is not repeated is answered with [`Report::Loaded`].
+    /// Whether fio is run again and again until [`Request::Stop`]. Each round verifies all that it has written. A run
+    /// that is not repeated is answered with [`Report::Loaded`].
     pub repeat: bool,
 }
 
-/// What the guest says.
+/// Reports of the guest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "guest", rename_all = "kebab-case")]
 pub enum Report {
@@ -57,9 +57,9 @@ pub enum Report {
         /// The guest's kernel release.
         kernel: String,
     },
-    /// How far the streams and the disks are; four times a second.
+    /// The counters of the streams and the disks, four times a second.
     Progress {
-        /// Reports of this kind so far: a guest that runs counts on, without a gap.
+        /// Reports of this kind so far, without a gap while the guest runs.
         beat: u64,
         /// Lines sent, all ports.
         sent: u64,
@@ -67,37 +67,29 @@ pub enum Report {
         received: u64,
         /// Faults found, all ports.
         faults: u64,
-        /// What the disks have done so far.
         #[serde(default)]
         disks: Vec<DiskCounters>,
     },
     /// Something is wrong with the data, or with the guest itself.
-    Problem {
-        /// What, in words.
-        text: String,
-    },
-    /// All that is known about every port.
+    Problem { text: String },
+    /// The verdict on all ports and loads.
     Verdict {
-        /// Whether the streams had been stopped and nothing was in flight any more.
+        /// Whether the streams were stopped and no line was in flight.
         last: bool,
         /// One per port.
         ports: Vec<Port>,
-        /// The loads that have been on the disks since the last verdict that was final.
+        /// The loads since the last final verdict.
         #[serde(default)]
         loads: Vec<Load>,
     },
     /// A load that is not repeated has ended.
-    Loaded {
-        /// How it went.
-        load: Load,
-    },
+    Loaded { load: Load },
     /// A script has ended.
     Ran {
-        /// Which one.
         id: u64,
         /// Its exit status, 128 and the signal's number after a signal.
         status: i32,
-        /// What it wrote to its standard output and error, the end of it if it was long.
+        /// The end of its standard output and error.
         output: String,
     },
 }
@@ -115,7 +107,7 @@ pub struct Disk {
     pub block: u64,
 }
 
-/// What a disk has done since the guest booted, from `/sys/block/*/stat`.
+/// The counters of a disk since the guest's boot, from `/sys/block/*/stat`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskCounters {
     /// Its name.
@@ -130,18 +122,17 @@ pub struct DiskCounters {
     pub written_bytes: u64,
 }
 
-/// How a load went.
+/// The report on a load.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     /// Its name.
     pub name: String,
     /// Runs of fio that are over.
     pub rounds: u64,
-    /// What it read, to verify what it wrote above all.
+    /// Reads, most of them to verify.
     pub read: Io,
-    /// What it wrote.
     pub written: Io,
-    /// What went wrong, in fio's words.
+    /// fio's error.
     pub error: Option<String>,
 }
 
@@ -171,12 +162,10 @@ pub struct Port {
     pub received: u64,
     /// Bytes received.
     pub bytes: u64,
-    /// What is wrong with them.
     pub faults: Faults,
     /// The longest time between two lines in microseconds, on the guest's monotonic clock while
     /// the stream was running; the guest's clock stands still while the guest does.
     pub longest_stall_us: u64,
-    /// What the guest's serial driver counted.
     pub driver: Driver,
 }
 
@@ -200,8 +189,7 @@ pub struct Driver {
 }
 
 impl Port {
-    /// Whether not one byte was lost, doubled, reordered or changed; `last` asks that nothing is in
-    /// flight either.
+    /// Whether no byte was lost, doubled, reordered or changed and, with `last`, no line is in flight.
     pub fn good(&self, last: bool) -> bool {
         let driver = &self.driver;
         self.faults.none()
@@ -211,7 +199,7 @@ impl Port {
 }
 
 impl Load {
-    /// Whether it found every block as it had written it, and did anything at all.
+    /// Whether the load did any work, and read every block as written.
     pub fn good(&self) -> bool {
         self.error.is_none()
             && self.rounds > 0

@@ -24,7 +24,7 @@ const VENDOR: u32 = 0x1af4;
 /// PCI devices: the card with one, two and four ports.
 const DEVICES: std::ops::RangeInclusive<u32> = 0x10f1..=0x10f3;
 
-/// What the driver tells of its ports; the name has changed over time.
+/// The driver's files with the counters of its ports. The name has changed over time.
 const DRIVER_TABLES: [&str; 2] = ["/proc/tty/driver/serial_8250", "/proc/tty/driver/serial"];
 
 /// Bits per second. The card's line is infinitely fast, but the driver wants a number.
@@ -67,7 +67,7 @@ fn is_of_card(path: &Path) -> bool {
 /// Linux (seen with 7.3) forgets to send what is written while a suspend fails because the port has
 /// become busy: `__uart_start()` leaves it to a resume, which `rpm_suspend()` then drops. If the delay
 /// of autosuspend has passed meanwhile, no other suspend is tried either, and nothing is sent before
-/// something more is written. Our streams would wait for ever, as they write when lines come back.
+/// more is written. The streams would wait for ever, for they write only when lines come back.
 fn keep_awake(name: &str) -> Result<()> {
     let path = format!("/sys/class/tty/{name}/device/power/control");
     fs::write(&path, "on").with_context(|| format!("writing {path}"))
@@ -97,7 +97,7 @@ pub fn open(name: &str) -> Result<File> {
     Ok(tty)
 }
 
-/// What the driver counted for the port; zeros where it says nothing.
+/// The driver's counters of the port, 0 where the driver has none.
 pub fn counters(name: &str) -> Driver {
     let mut counters = Driver::default();
     let number = name.trim_start_matches("ttyS");

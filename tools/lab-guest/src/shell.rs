@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Scripts that the host wants to be run.
+//! Runs the scripts that the host sends.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -15,21 +15,21 @@ use crate::host::Host;
 /// Where the guest's programs are.
 pub const SEARCH_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Bytes of a script's output that the host is told, its last ones.
+/// The largest number of bytes of a script's output that is reported; the output's end is kept.
 const OUTPUT_LIMIT: usize = 32 << 10;
 
-/// The end of `text`, if it is longer than what is told.
+/// The reported end of `text`.
 pub fn end_of(text: &str) -> &str {
     let start = text.len().saturating_sub(OUTPUT_LIMIT);
     let start = (start..text.len()).find(|&at| text.is_char_boundary(at));
     &text[start.unwrap_or(text.len())..]
 }
 
-/// Runs `script` and answers with its outcome; returns at once.
+/// Starts `script`, whose outcome is reported when it ends, and returns at once.
 pub fn begin(id: u64, script: String, host: &Arc<Host>) {
     let host = host.clone();
     thread::spawn(move || {
-        // One stream for both, so that what belongs together stays together.
+        // One stream for output and errors keeps their order.
         let ran = Command::new("/bin/sh")
             .args(["-c", &format!("exec 2>&1\n{script}")])
             .env("PATH", SEARCH_PATH)

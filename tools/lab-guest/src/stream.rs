@@ -27,12 +27,12 @@ use lab_guest::report::Report;
 use crate::host::Host;
 use crate::serial;
 
-/// Lines that are under way in a port at any time. They are more than the FIFOs of the chip hold,
-/// which so are full whenever the machine stops. They are not many more, for the card's line is
-/// infinitely fast: the driver stays in its interrupt handler until all of them are through.
+/// Lines in flight in each port: more than the chip's FIFOs hold, so that the FIFOs are full whenever the machine stops, but
+/// few more, because the card's line is infinitely fast and the driver stays in its interrupt handler until all lines are
+/// through.
 const LINES_IN_FLIGHT: u64 = 6;
 
-/// How long the lines in flight may take to come back once the streams are stopped.
+/// The time limit of the lines in flight once the streams are stopped.
 const FLUSH_LIMIT: Duration = Duration::from_secs(60);
 
 /// The stream through one port.
@@ -50,7 +50,7 @@ struct StreamState {
     longest_stall: Duration,
 }
 
-/// What all streams have done together.
+/// The totals of all streams.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     /// Lines sent.
@@ -61,7 +61,7 @@ pub struct Totals {
     pub faults: u64,
 }
 
-/// Adds up what the streams have done.
+/// Adds up the counters of the streams.
 pub fn totals(streams: &[Arc<Stream>]) -> Totals {
     let mut totals = Totals::default();
     for stream in streams {
@@ -104,7 +104,7 @@ impl Stream {
         Ok(stream)
     }
 
-    /// What is known of the port.
+    /// The verdict on the port.
     pub fn verdict(&self) -> Port {
         self.lock().verdict()
     }
@@ -157,7 +157,7 @@ impl Stream {
 }
 
 impl StreamState {
-    /// Lines that were sent and are neither back nor known to be lost.
+    /// Lines that were sent and neither received nor found lost.
     fn in_flight(&self) -> u64 {
         self.sent
             .saturating_sub(self.judge.received + self.judge.faults.lost)
@@ -176,7 +176,7 @@ impl StreamState {
     }
 }
 
-/// Has the streams go on, or pause.
+/// Resumes or pauses the streams.
 pub fn set_running(streams: &[Arc<Stream>], running: bool) {
     for stream in streams {
         let mut state = stream.lock();
@@ -188,7 +188,7 @@ pub fn set_running(streams: &[Arc<Stream>], running: bool) {
     }
 }
 
-/// Waits until nothing is in flight, or not for longer than [`FLUSH_LIMIT`].
+/// Waits until no line is in flight, but not longer than [`FLUSH_LIMIT`].
 pub fn flush(streams: &[Arc<Stream>]) {
     let deadline = Instant::now() + FLUSH_LIMIT;
     for stream in streams {

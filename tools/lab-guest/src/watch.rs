@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Watches the guest's kernel log: a disk that loses an interrupt or a command comes right after a
-//! while by the driver's own means, and only the log tells.
+//! Watches the guest's kernel log. The driver recovers a disk that has lost an interrupt or a command, so only the log shows
+//! the loss.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -15,9 +15,9 @@ use lab_guest::report::Report;
 
 use crate::host::Host;
 
-/// What a line has in it that must not be there, whatever is done to a disk that is sound.
+/// Parts of lines that a sound disk never causes.
 const TROUBLE: [&str; 14] = [
-    // The NVMe driver: a command that timed out, whatever it does about that.
+    // The NVMe driver: a command has timed out.
     " timeout, ",
     "controller is down",
     "Device not ready",
@@ -31,7 +31,7 @@ const TROUBLE: [&str; 14] = [
     "WARNING: ",
     "Oops",
     "hung_task",
-    // An interrupt that came again and again for nothing.
+    // An interrupt was raised again and again without a cause.
     "nobody cared",
 ];
 
@@ -39,7 +39,7 @@ fn is_trouble(line: &str) -> bool {
     TROUBLE.iter().any(|part| line.contains(part))
 }
 
-/// Reports every line of trouble as a problem, from now on.
+/// Reports every such line as a problem from now on.
 pub fn begin(host: &Arc<Host>) -> Result<()> {
     let mut log = File::open("/dev/kmsg").context("opening /dev/kmsg")?;
     let host = host.clone();

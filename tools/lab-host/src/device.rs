@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What there is to know of a device from the name of its type.
+//! Kinds of devices, and their drivers, by the names of mdev types.
 
-/// What a guest takes a device for.
+/// A kind of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A card with serial ports: `ferry_uart-1`, `-2` and `-4`.
@@ -17,11 +17,11 @@ pub const SERIAL_DRIVER: &str = "ferry_uart";
 /// The driver of the disk.
 pub const DISK_DRIVER: &str = "ferry_nvme";
 
-/// In place of an mdev type: QEMU's own NVMe disk. It shows whether what a scenario asks of a disk is
-/// right; only QEMU 11.1 migrates it.
+/// In place of an mdev type: QEMU's own NVMe disk, which shows whether a scenario of disks itself is right. Only QEMU 11.1
+/// migrates that disk.
 pub const EMULATED_DISK: &str = "nvme";
 
-/// The driver that offers an mdev type: a type is called after its parent device.
+/// The driver that offers an mdev type. A type has the name of its parent device.
 pub fn driver(mdev_type: &str) -> &str {
     mdev_type
         .rsplit_once('-')
@@ -29,7 +29,7 @@ pub fn driver(mdev_type: &str) -> &str {
 }
 
 impl Kind {
-    /// What devices of this mdev type are.
+    /// The kind of the devices of an mdev type.
     pub fn of(mdev_type: &str) -> Option<Self> {
         match driver(mdev_type) {
             SERIAL_DRIVER => Some(Self::Serial),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the host VM and its QEMUs look like at the moment when something has not happened in time.
+//! The state of the host VM and its QEMUs at the moment when something has not happened in time.
 //!
-//! Whoever gives up waiting calls [`look`] before anything is torn down. Looking may disturb: it reads
-//! registers of the card that a read changes. The test has failed by then.
+//! Code that gives up waiting calls [`look`] before anything is torn down. `look` may disturb the guest, whose test has
+//! failed by then: it reads registers of the card that a read changes.
 
 use std::fmt::Write;
 use std::fs;
@@ -25,21 +25,20 @@ use crate::vm;
 /// The first look since [`take`].
 static SEEN: Mutex<Option<String>> = Mutex::new(None);
 
-/// The kernel of the guest that came last.
+/// The kernel of the newest guest.
 static GUEST_KERNEL: Mutex<Option<String>> = Mutex::new(None);
 
-/// What QEMU is asked.
+/// QMP commands whose answers are recorded.
 const COMMANDS: [&str; 2] = ["query-status", "query-migrate"];
 
-/// What QEMU is asked as a human would.
+/// Commands of the monitor for humans whose answers are recorded.
 const REGISTERS_COMMAND: &str = "info registers";
 const HUMAN_COMMANDS: [&str; 3] = [REGISTERS_COMMAND, "info lapic", "info pic"];
 
-/// How QEMU begins to tell of the serial card, and of others whose number begins so.
+/// The beginning of QEMU's line on the serial card, and on other devices whose number begins so.
 const CARD: &str = "PCI device 1af4:10f";
 
-/// Registers of a port of the card that are worth a look, as offset and name. Reading the receiver
-/// would take a character.
+/// Registers of a port of the card that are recorded, as offset and name. Reading the receiver would take a character.
 const REGISTERS: [(u64, &str); 6] = [
     (1, "IER"),
     (2, "IIR"),
@@ -55,14 +54,14 @@ const LAST_ADDRESS: u64 = 0xffff;
 /// Registers of one port.
 const PORT_SIZE: u64 = 8;
 
-/// Looks at everything, as `what` has not happened in time. Only the first look counts: what
-/// follows from a failure says little of its cause.
+/// Records the state because `what` has not happened in time. Only the first state is kept: the consequences of a failure
+/// say little about its cause.
 pub fn look(what: &str) {
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
     if seen.is_some() {
         return;
     }
-    // Those who see this VM from outside look before we move anything in here.
+    // `lab` looks at this VM from outside before anything in the VM changes.
     report::say(What::Stuck {
         what: what.to_owned(),
     });
@@ -78,20 +77,20 @@ pub fn look(what: &str) {
     *seen = Some(text);
 }
 
-/// Is told what kernel a guest runs.
+/// Remembers the kernel release of a guest.
 pub fn guest_runs(kernel: &str) {
     let mut guest = GUEST_KERNEL.lock().unwrap_or_else(PoisonError::into_inner);
     *guest = Some(kernel.to_owned());
 }
 
-/// The symbols of the guest's kernel, if it is the host's as well.
+/// The symbols of the guest's kernel, if the host runs the same kernel.
 fn guest_symbols() -> Option<String> {
     let guest = GUEST_KERNEL.lock().unwrap_or_else(PoisonError::into_inner);
     let same = guest.as_ref()? == &kernel::release();
     same.then(|| fs::read_to_string("/proc/kallsyms").unwrap_or_default())
 }
 
-/// What was seen, if anything had to be looked at.
+/// Returns and forgets the recorded state.
 pub fn take() -> Option<String> {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
@@ -103,7 +102,7 @@ fn section(text: &mut String, title: &str, content: &str) {
     }
 }
 
-/// What a QEMU says of itself, its guest and the guest's card.
+/// The state of a QEMU, its guest and the guest's card.
 fn qemu(directory: &Path) -> String {
     let mut monitor = match Monitor::connect(&directory.join(vm::DIAGNOSIS)) {
         Ok(monitor) => monitor,
@@ -160,12 +159,12 @@ fn card(pci: &str) -> Option<(u64, u64)> {
         let (_, address) = device.split_once("I/O at 0x")?;
         let digits = address.split_whitespace().next()?;
         let base = u64::from_str_radix(digits, 16).ok()?;
-        // A card that the guest has not set up has none.
+        // A card that the guest has not set up has no I/O ports.
         (base <= LAST_ADDRESS).then_some((base, ports))
     })
 }
 
-/// Where each thread of each QEMU sleeps.
+/// The kernel function in which each thread of each QEMU sleeps.
 fn threads() -> String {
     let mut text = String::new();
     let numbered = |directory: &Path| {
@@ -189,7 +188,7 @@ fn threads() -> String {
         }
         for task in numbered(&process.join("task")) {
             let stat = read(&task, "stat");
-            // "number (name) state ...": the name may have anything in it.
+            // "number (name) state ...": the name may have blanks and parentheses.
             let state = stat
                 .rsplit_once(") ")
                 .and_then(|(_, rest)| rest.chars().next())

@@ -10,14 +10,14 @@ use lab_host::vmm::Qemu;
 
 use crate::vm::Hardware;
 
-/// Bytes of a disk, as many as a Ferry disk has by itself.
+/// The capacity of a disk in bytes, which is a Ferry disk's default.
 pub const SIZE: u64 = 64 << 20;
 
-/// What a virtio disk and an NVMe disk are called, and QEMU's devices.
+/// The names of a virtio disk and an NVMe disk in results, and QEMU's devices.
 const VIRTIO: (&str, &str) = ("virtio", "virtio-blk-pci");
 const NVME: (&str, &str) = ("nvme", "nvme,serial=ferry");
 
-/// A disk of `qemu` whose content is `medium`, as QEMU's block layer has it.
+/// A disk of `qemu` on the block device `medium` of QEMU's block layer.
 fn disk(qemu: Qemu, (name, device): (&str, &str), medium: &str) -> Hardware {
     Hardware {
         qemu,

@@ -9,32 +9,31 @@ use serde::Serialize;
 /// Name of the host VM's virtio-serial port.
 pub const PORT: &str = "ferry.host";
 
-/// What `lab` answers to [`What::Finished`], so that the VM does not end before it was heard.
+/// The answer of `lab` to [`What::Finished`], for which the VM waits before it ends.
 pub const HEARD: &str = "heard";
 
-/// In the reason of a failure: the guest cannot go on, and no device can have done that.
+/// A part of a failure's reason: the guest cannot go on, and no device can have caused that.
 pub const SPINS: &str = "the guest's only processor waits for a spinlock with interrupts off";
 
-/// Something happened.
+/// An event with its time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event {
-    /// When, in seconds on the host VM's monotonic clock.
+    /// Seconds on the host VM's monotonic clock.
     pub time: f64,
-    /// What.
     #[serde(flatten)]
     pub what: What,
 }
 
-/// What happened.
+/// The kinds of events.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum What {
-    /// The host VM is up.
+    /// The host VM has booted.
     Booted {
         /// Its kernel's release.
         kernel: String,
     },
-    /// What the host VM is doing now, for a person.
+    /// The host VM's present step.
     Doing {
         /// In words.
         text: String,
@@ -82,7 +81,7 @@ pub enum What {
     },
     /// One of Ferry's tracepoints fired.
     Trace(Trace),
-    /// The guest said something.
+    /// The guest reported something.
     Guest {
         /// The QEMU that it runs in.
         vm: String,
@@ -90,38 +89,37 @@ pub enum What {
         #[serde(flatten)]
         report: report::Report,
     },
-    /// A migration is over, as the source QEMU tells it.
+    /// A migration is over, with the source QEMU's figures.
     Migrated(Migrated),
-    /// How fast a disk is.
+    /// The speed of a disk.
     Speed(Speed),
-    /// What it cost to move a disk.
+    /// The cost of moving a disk.
     Cost(Cost),
-    /// Something has not happened in time: what the host VM looks like is of interest now.
+    /// Something has not happened in time: `lab` looks at the host VM from outside.
     Stuck {
-        /// What was waited for.
+        /// The missing event, in words.
         what: String,
     },
-    /// A line of the host VM's kernel log which must not be there, with what surrounds it.
+    /// A warning, bug or leak in the host VM's kernel log, with the lines that follow.
     Splat {
         /// The excerpt.
         text: String,
     },
     /// The job is done.
     Finished {
-        /// Whether everything could be run; says nothing of the tests' outcome.
+        /// Why not everything could be run. Failed tests are no error here.
         error: Option<String>,
     },
 }
 
-/// How a test went.
+/// The outcome of a test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", content = "why", rename_all = "kebab-case")]
 pub enum Outcome {
-    /// As it should.
     Passed,
-    /// It did not; expected and seen in words.
+    /// Why, with what was expected and seen.
     Failed(String),
-    /// It could not be run here.
+    /// Why the test could not be run here.
     Skipped(String),
 }
 
@@ -173,7 +171,7 @@ pub enum Trace {
     },
 }
 
-/// A migration that succeeded, as the source QEMU tells it.
+/// A migration that succeeded, with the source QEMU's figures.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Migrated {
     /// Name of the source QEMU.
@@ -201,14 +199,13 @@ pub struct Migrated {
     pub stall_ms: u64,
 }
 
-/// How fast a disk is at something.
+/// The speed of a disk with one workload.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Speed {
     /// What kind of disk.
     pub disk: String,
-    /// What it did.
     pub workload: String,
-    /// The how manyth time, from 0 on.
+    /// The number of the round, from 0 on.
     pub round: usize,
     /// Operations per second.
     pub per_second: f64,
@@ -218,12 +215,12 @@ pub struct Speed {
     pub latency_us: f64,
 }
 
-/// What it cost to move a guest while it wrote to its disk at a steady rate.
+/// The cost of moving a guest that writes to its disk at a steady rate.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cost {
     /// What kind of disk.
     pub disk: String,
-    /// The how manyth time, from 0 on.
+    /// The number of the round, from 0 on.
     pub round: usize,
     /// The disk's size in bytes.
     pub capacity: u64,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest, as the host sees it through the virtio-serial ports of the QEMUs that it lives in.
+//! The guest's reports and answers, through the virtio-serial ports of the QEMUs that it runs in.
 
 use std::io::BufRead;
 use std::io::BufReader;
@@ -31,7 +31,7 @@ use lab_host::event::What;
 use crate::diagnosis;
 use crate::report;
 
-/// How long a guest may take to answer.
+/// The time limit of a guest's answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 
 /// Lines that have to come back before a guest counts as streaming.
@@ -44,7 +44,7 @@ const ENOUGH_IO: u64 = 40;
 /// Progress reports that have to come before a guest counts as running.
 const ENOUGH_BEATS: u64 = 3;
 
-/// One guest, in whichever QEMU it is.
+/// One guest, which moves between QEMUs.
 #[derive(Clone, Default)]
 pub struct Guest(Arc<Shared>);
 
@@ -54,7 +54,7 @@ struct Shared {
     changed: Condvar,
 }
 
-/// What a guest has found of devices.
+/// The devices that a guest has found.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     /// Serial ports of the card.
@@ -79,13 +79,13 @@ struct State {
     sent: u64,
     received: u64,
     disks: Vec<DiskCounters>,
-    /// Whether load was put on the disks, and not yet ended.
+    /// Whether the disks have loads that have not ended.
     loaded: bool,
     problems: Vec<String>,
     verdict: Option<Verdict>,
-    /// The loads that have ended by themselves.
+    /// Loads that are not repeated and have ended.
     ended_loads: Vec<Load>,
-    /// The script that was begun last, and those that have ended, as number, status and output.
+    /// The number of the newest script; the scripts that have ended, as number, status and output.
     last_script: u64,
     ended_scripts: Vec<(u64, i32, String)>,
     last_beat: Option<Instant>,
@@ -103,7 +103,7 @@ impl Guest {
         thread::spawn(move || {
             for line in BufReader::new(stream).lines() {
                 let Ok(line) = line else { break };
-                // What is torn, as when QEMU is killed, is no report.
+                // A torn line, as when QEMU is killed, is no report.
                 let Ok(report) = serde_json::from_str::<Report>(&line) else {
                     continue;
                 };
@@ -161,7 +161,7 @@ impl Guest {
         self.0.changed.notify_all();
     }
 
-    /// Waits until `done` makes something of the state.
+    /// Waits until `done` returns a value for the state.
     fn wait<T>(
         &self,
         limit: Duration,
@@ -184,7 +184,7 @@ impl Guest {
                     "{} reports so far, the last {last_beat:?} ago, of {} lines sent and {} received",
                     state.beats, state.sent, state.received
                 );
-                // The reports go on while we look.
+                // The lock is released: reports go on meanwhile.
                 drop(state);
                 diagnosis::look(what);
                 bail!("the guest: {what}: not within {limit:?}; {seen}");
@@ -198,12 +198,12 @@ impl Guest {
         }
     }
 
-    /// Waits until the guest has booted, and tells what it has found.
+    /// Waits until the guest has booted, and returns its devices.
     pub fn wait_ready(&self, limit: Duration) -> Result<Found> {
         self.wait(limit, "the guest's boot", |state| state.found.clone())
     }
 
-    /// What the guest found when it booted.
+    /// The devices that the guest found when it booted.
     pub fn found(&self) -> Found {
         self.lock().found.clone().unwrap_or_default()
     }
@@ -211,8 +211,8 @@ impl Guest {
     /// Waits until the guest has run, and streamed, for a while from now on.
     pub fn wait_alive(&self) -> Result<()> {
         let beats = self.lock().beats;
-        // A guest that was set back to an earlier state counts from there, hence the reference is
-        // the first report that comes now.
+        // A guest that was set back to a snapshot counts from there, so the reference is the next
+        // report.
         let mut reference = None;
         self.wait(ANSWER_LIMIT, "signs of life", |state| {
             if state.beats == beats {
@@ -236,13 +236,13 @@ impl Guest {
         })
     }
 
-    /// Puts load on a disk, which goes on until [`Self::stop`].
+    /// Puts a load on a disk until [`Self::stop`].
     pub fn load(&self, link: &Link, name: &str, arguments: &[&str]) -> Result<()> {
         self.lock().loaded = true;
         link.ask(&Request::Load(order(name, arguments, true)))
     }
 
-    /// Runs fio once, and returns what it did.
+    /// Runs fio once, and returns its figures.
     pub fn measure(&self, link: &Link, name: &str, arguments: &[&str]) -> Result<Load> {
         self.lock().ended_loads.clear();
         link.ask(&Request::Load(order(name, arguments, false)))?;
@@ -252,7 +252,7 @@ impl Guest {
         })
     }
 
-    /// Starts a script, which may end in whatever QEMU the guest is then; its number.
+    /// Starts a script and returns its number. The guest may move to another QEMU before the script ends.
     pub fn begin_script(&self, link: &Link, script: &str) -> Result<u64> {
         let id = {
             let mut state = self.lock();
@@ -264,7 +264,7 @@ impl Guest {
         Ok(id)
     }
 
-    /// Waits until a script has ended, which has to be with exit status 0, and returns its output.
+    /// Waits for a script, whose exit status has to be 0, and returns its output.
     pub fn end_script(&self, id: u64) -> Result<String> {
         let (status, output) = self.wait(ANSWER_LIMIT, "a script's end", |state| {
             let mut scripts = state.ended_scripts.iter();
@@ -305,7 +305,7 @@ impl Guest {
         Ok(verdict)
     }
 
-    /// What the guest has complained of.
+    /// The problems that the guest has reported.
     pub fn problems(&self) -> Vec<String> {
         self.lock().problems.clone()
     }
@@ -319,16 +319,15 @@ fn order(name: &str, arguments: &[&str], repeat: bool) -> LoadOrder {
     }
 }
 
-/// The way to the guest through one QEMU.
+/// The connection to the guest through one QEMU.
 pub struct Link(UnixStream);
 
 impl Link {
-    /// Over this connection.
     pub fn new(stream: UnixStream) -> Self {
         Self(stream)
     }
 
-    /// Asks the guest for something.
+    /// Sends a request to the guest.
     pub fn ask(&self, request: &Request) -> Result<()> {
         let text = serde_json::to_string(request).context("writing a request")?;
         (&self.0)

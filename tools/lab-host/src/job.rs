@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the host VM is to do. It finds its job in its initramfs, at [`PATH`].
+//! The job of the host VM, which is the file [`PATH`] of its initramfs.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -8,61 +8,60 @@ use serde::Serialize;
 use crate::scenario::Scenario;
 use crate::vmm::Qemu;
 
-/// Where the job lies, as JSON.
+/// The job, as JSON.
 pub const PATH: &str = "/ferry/job.json";
 
-/// Where the guest's kernel lies.
+/// The guest's kernel.
 pub const GUEST_KERNEL: &str = "/ferry/guest/vmlinuz";
 
-/// Where the guest's initramfs lies.
+/// The guest's initramfs.
 pub const GUEST_INITRD: &str = "/ferry/guest/initrd";
 
-/// Where the static programs lie that the job may run.
+/// The directory of the static programs that the job may run.
 pub const PROGRAMS: &str = "/ferry/bin";
 
 /// Port of the `isa-debug-exit` device.
 pub const EXIT_PORT: u64 = 0xf4;
 
-/// The kernel module whose disks take as long as they are told to: each request 10 ms here, many of
-/// them at a time. They have no content.
+/// The kernel module whose disks delay each request by a parameter, 10 ms here, many requests at a time. The disks have
+/// no content.
 pub const SLOW_DISK: &str = "null_blk";
 
-/// How it makes [`SLOW_DISKS`].
+/// The module's parameters for [`SLOW_DISKS`].
 pub const SLOW_DISK_PARAMETERS: &str =
     "nr_devices=3 gb=16 irqmode=2 completion_nsec=10000000 hw_queue_depth=64";
 
-/// Its disks.
+/// The module's disks.
 pub const SLOW_DISKS: [&str; 3] = ["/dev/nullb0", "/dev/nullb1", "/dev/nullb2"];
 
 /// A kernel module to load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Module {
-    /// Its name, for messages.
+    /// For messages.
     pub name: String,
-    /// Its file in the host VM.
+    /// The file in the host VM.
     pub path: String,
-    /// Its parameters.
     pub parameters: String,
-    /// Whether the job can go on without it, as KVM's module for the other maker's processors.
+    /// Whether the job can go on without the module, as KVM's for another maker's processors.
     pub optional: bool,
 }
 
 /// The whole job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
-    /// Modules in the order in which they have to be loaded.
+    /// Modules in loading order.
     pub modules: Vec<Module>,
-    /// What to do then, in this order.
+    /// The stages in their order, after the modules.
     pub stages: Vec<Stage>,
-    /// The mdev type that the scenarios use; none makes them migrate a guest without a device.
+    /// The mdev type of the scenarios. Without a type the scenarios migrate a guest without a device.
     pub device: Option<String>,
 }
 
-/// A disk that is moved, and where its content is.
+/// A disk that is moved, and the place of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MovedDisk {
-    /// One of the job's type, which keeps its content itself: it moves with the guest.
+    /// One of the job's type with its content in RAM, which moves with the guest.
     Ram,
     /// One of the job's type, on a file that both sides have.
     File,
@@ -71,7 +70,7 @@ pub enum MovedDisk {
 }
 
 impl MovedDisk {
-    /// What it is called in results.
+    /// The name in results.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ram => "ferry_nvme, store ram",
@@ -88,7 +87,7 @@ pub const MEASURED_QEMU: Qemu = Qemu::V11_1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "kebab-case")]
 pub enum Stage {
-    /// Run a command in a shell, its output is copied out as it comes.
+    /// Run a command in a shell. Its output is reported line by line.
     Shell {
         /// For `sh -c`.
         command: String,
@@ -100,34 +99,32 @@ pub enum Stage {
     },
     /// Run a migration scenario.
     Scenario {
-        /// Which one.
         scenario: Scenario,
-        /// What runs the guest.
+        /// The QEMU that runs the guest.
         qemu: Qemu,
     },
     /// Measure the speed of a disk of the job's type beside others.
     Speed {
-        /// How often each disk gets each workload.
+        /// The number of times that each disk gets each workload.
         rounds: usize,
     },
     /// Measure the speed of a disk of the job's type whose content is on a slow disk of the host,
     /// beside others. It needs [`SLOW_DISK`].
     SpeedOnSlowDisk {
-        /// How often each disk gets each workload.
+        /// The number of times that each disk gets each workload.
         rounds: usize,
     },
-    /// Measure what it costs to move a guest with a disk.
+    /// Measure the cost of moving a guest with a disk.
     Cost {
-        /// Whose disk it is.
         disk: MovedDisk,
         /// The disk's size in bytes.
         capacity: u64,
-        /// Which time this is, from 0 on.
+        /// The number of the round, from 0 on.
         round: usize,
     },
     /// Load these modules, whose in-kernel unit tests then report to the kernel's log.
     Kunit {
-        /// In the order in which they have to be loaded.
+        /// In loading order.
         modules: Vec<Module>,
     },
     /// Look for leaked kernel memory; only a kernel with kmemleak can.

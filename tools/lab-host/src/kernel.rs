@@ -28,7 +28,7 @@ pub fn release() -> String {
         .to_owned()
 }
 
-/// Loads `module`. One that is loaded or built in already is no error.
+/// Loads `module`. A module that is loaded or built in already is no error.
 pub fn load(module: &Module) -> Result<()> {
     let file = File::open(&module.path).with_context(|| format!("opening {}", module.path))?;
     let parameters = CString::new(module.parameters.as_str()).context("module parameters")?;
@@ -66,10 +66,10 @@ pub fn end(code: u8) {
     }
 }
 
-/// Lines of a report that are shown, the first one included.
+/// Lines of a kernel report that are shown.
 const EXCERPT: usize = 40;
 
-/// What a line of trouble starts with.
+/// The beginnings of lines that report a fault.
 const TROUBLE_STARTS: [&str; 10] = [
     "WARNING: ",
     "BUG: ",
@@ -83,7 +83,7 @@ const TROUBLE_STARTS: [&str; 10] = [
     "Internal error",
 ];
 
-/// What a line of trouble has in it somewhere.
+/// Parts of lines that report a fault.
 const TROUBLE_PARTS: [&str; 18] = [
     "BUG: KASAN",
     "BUG: KFENCE",
@@ -105,7 +105,7 @@ const TROUBLE_PARTS: [&str; 18] = [
     "bad page state",
 ];
 
-/// Reads the kernel's log from where the last reading ended.
+/// Reads the kernel's log from the end of the last reading.
 pub struct Log {
     kmsg: File,
     kept: Vec<String>,
@@ -125,13 +125,13 @@ impl Log {
         })
     }
 
-    /// The lines that came since the last [`Self::take`].
+    /// Takes the lines that were added since the last [`Self::take`].
     pub fn take(&mut self) -> Vec<String> {
         self.peek();
         std::mem::take(&mut self.kept)
     }
 
-    /// The same lines, which stay.
+    /// The lines of the next [`Self::take`], without taking them.
     pub fn peek(&mut self) -> &[String] {
         let mut record = [0u8; 8192];
         loop {
@@ -155,13 +155,13 @@ impl Log {
     }
 }
 
-/// Whether a kernel log line is one that must not be there.
+/// Whether a line of the kernel's log reports a fault.
 pub fn is_trouble(line: &str) -> bool {
     TROUBLE_STARTS.iter().any(|start| line.starts_with(start))
         || TROUBLE_PARTS.iter().any(|part| line.contains(part))
 }
 
-/// The first trouble in `lines`, with what follows it.
+/// The first fault in `lines`, with the lines that follow.
 pub fn trouble(lines: &[String]) -> Option<String> {
     let first = lines.iter().position(|line| is_trouble(line))?;
     Some(

@@ -57,7 +57,7 @@ impl Reader {
         Some((name.trim().to_owned(), outcome))
     }
 
-    /// What is wrong with the report as a whole, if anything.
+    /// A fault of the report as a whole.
     pub fn complaint(&self) -> Option<String> {
         match self.planned {
             None => Some(format!("no plan in the report, {} results", self.seen)),

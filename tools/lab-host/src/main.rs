@@ -2,8 +2,8 @@
 
 //! The first process of the host VM.
 //!
-//! It mounts what a first process mounts, loads the modules, does its job and reports over a
-//! virtio-serial port; then it ends the VM through the `isa-debug-exit` device.
+//! It mounts file systems, loads the modules, does its job and reports over a virtio-serial port; then it ends the VM
+//! through the `isa-debug-exit` device.
 
 #![forbid(unsafe_code)]
 
@@ -45,7 +45,7 @@ const FILE_SYSTEMS: [(&str, &str); 4] = [
     ("tracefs", "/sys/kernel/tracing"),
 ];
 
-/// The exit code of a VM that did its job, whatever came out of it.
+/// The exit code of a VM that did its job, whether tests passed or failed.
 const EXIT_DONE: u8 = 1;
 
 /// The exit code of a VM that could not do its job.
@@ -107,7 +107,7 @@ fn run() -> Result<()> {
             report::say(What::Splat { text });
         }
     }
-    // The last guest and its device go, which the kernel has to survive, too.
+    // The kernel has to survive the end of the last guest and its device, too.
     drop(bench);
     if let Some(text) = kernel::trouble(&log.take()) {
         report::say(What::Splat { text });

@@ -14,7 +14,7 @@ const CLASSES: &str = "/sys/class";
 const DEVICES: &str = "/sys/bus/mdev/devices";
 const STATISTICS: &str = "/sys/kernel/debug";
 
-/// How a device is made.
+/// The settings that a device is made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
     /// The mdev type.
@@ -24,7 +24,7 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// A device of this type as it comes.
+    /// A device of this type with default attributes.
     pub fn new(kind: &str) -> Self {
         Self {
             kind: kind.to_owned(),
@@ -32,7 +32,7 @@ impl Recipe {
         }
     }
 
-    /// With this attribute.
+    /// Adds an attribute.
     pub fn with(mut self, attribute: &str, value: impl ToString) -> Self {
         self.attributes
             .push((attribute.to_owned(), value.to_string()));
@@ -40,7 +40,7 @@ impl Recipe {
     }
 }
 
-/// A device; dropped, it is removed.
+/// A device, which is removed when this is dropped.
 pub struct Mdev {
     uuid: String,
     recipe: Recipe,
@@ -73,7 +73,7 @@ impl Mdev {
         Self::create(&self.recipe)
     }
 
-    /// How it was made.
+    /// The settings that the device was made with.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }
@@ -104,7 +104,7 @@ impl Mdev {
             .to_owned())
     }
 
-    /// A number out of the driver's statistics, 0 when they do not have it.
+    /// A number of the driver's statistics, or 0 if the statistics do not have it.
     pub fn statistic(&self, name: &str) -> Result<u64> {
         let driver = device::driver(&self.recipe.kind);
         let path = format!("{STATISTICS}/{driver}-{}/statistics", self.uuid);

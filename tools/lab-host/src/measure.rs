@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Measurements: how fast a disk is beside others in the same guest, and what a migration costs.
+//! Measurements: the speed of a disk beside other disks of the same guest, and the cost of a migration.
 //!
-//! Numbers of emulated machines mean nothing by themselves. They are only compared with others that
-//! were taken in the same host VM, one right after the other, and each several times: the rounds of
-//! what is compared alternate, so that whatever else the machine does meets all of them.
+//! Numbers of emulated machines mean nothing by themselves. They are only compared with numbers of the same host VM. Each is
+//! measured several times, in rounds that alternate between the disks, so that other work of the machine affects all disks.
 
 use std::fs::File;
 use std::time::Instant;
@@ -31,7 +30,7 @@ use crate::trace::Tracer;
 use crate::vm;
 use crate::vm::Hardware;
 
-/// What fio does to every disk: name, and what it is told.
+/// The workloads of every disk: name and arguments of fio.
 const WORKLOADS: [(&str, &[&str]); 6] = [
     (
         "read 4 KiB, queue depth 1",
@@ -59,10 +58,10 @@ const WORKLOADS: [(&str, &[&str]); 6] = [
     ),
 ];
 
-/// Where measurements begin: behind the part of a disk that has to stay as it is.
+/// The beginning of the measured area, behind the part of a disk that has to stay unchanged.
 const OFFSET: &str = "--offset=8m";
 
-/// What fio is told in each of them. A round of some seconds, of which the first does not count.
+/// Arguments of fio in every workload. A round takes some seconds; fio ignores the first.
 const COMMON: [&str; 7] = [
     OFFSET,
     "--ioengine=libaio",
@@ -73,8 +72,8 @@ const COMMON: [&str; 7] = [
     "--runtime=3",
 ];
 
-/// What fio does to disks on a slow disk, and what it is told in each: anywhere, so that hardly
-/// anything is found in a cache.
+/// The workloads of disks on a slow disk, and arguments of fio in all of them. Offsets are random, so that caches hardly
+/// have the data.
 const SLOW_WORKLOADS: [(&str, &[&str]); 2] = [
     ("read 4 KiB, queue depth 1", &["--iodepth=1"]),
     ("read 4 KiB, queue depth 32", &["--iodepth=32"]),
@@ -91,8 +90,8 @@ const SLOW_COMMON: [&str; 9] = [
     "--runtime=3",
 ];
 
-/// What fills a disk behind the part that a verdict looks at, so that no read finds a part that was
-/// never written.
+/// Arguments of fio that fill a disk behind the part that a verdict checks, so that no read finds a part that was never
+/// written.
 const FILL: [&str; 6] = [
     OFFSET,
     "--ioengine=libaio",
@@ -102,7 +101,7 @@ const FILL: [&str; 6] = [
     "--iodepth=4",
 ];
 
-/// The load while a disk is moved: the same writes a second, all over the disk, whatever its size.
+/// The load while a disk is moved: a constant rate of writes all over the disk.
 const STEADY: [&str; 8] = [
     OFFSET,
     "--ioengine=libaio",
@@ -117,7 +116,7 @@ const STEADY: [&str; 8] = [
 /// The file that both sides of a migration have as a disk's content.
 const SHARED: &str = "/tmp/moved-disk";
 
-/// What a disk is called in results, by its PCI identity.
+/// The name of a disk in results, by its PCI identity.
 fn disk_name(pci: &str) -> &str {
     match pci {
         "1af4:10f0" => "ferry_nvme",
@@ -145,7 +144,7 @@ fn outcome(name: &str, began: Instant, result: Result<()>) {
     });
 }
 
-/// Measures a disk of the type `device`, if there is one, beside those that QEMU emulates.
+/// Measures a disk of the type `device`, if given, beside disks that QEMU emulates.
 pub fn speed(tracer: &Tracer, device: Option<&str>, rounds: usize) {
     let result = measure_speed(tracer, device, rounds);
     outcome("speed", Instant::now(), result);
@@ -166,8 +165,7 @@ fn measure_speed(tracer: &Tracer, device: Option<&str>, rounds: usize) -> Result
     measure_workloads(&running, &COMMON, &WORKLOADS, rounds)
 }
 
-/// Measures a disk of the type `device`, if there is one, beside those that QEMU emulates, each on a
-/// slow disk of the host.
+/// Measures a disk of the type `device`, if given, beside disks that QEMU emulates, each on a slow disk of the host.
 pub fn speed_on_slow_disk(tracer: &Tracer, device: Option<&str>, rounds: usize) {
     let result = measure_speed_on_slow_disk(tracer, device, rounds);
     outcome("speed on a slow disk", Instant::now(), result);
@@ -203,8 +201,8 @@ fn boot(tracer: &Tracer, recipes: &[Recipe], emulated: [Hardware; 2]) -> Result<
     Running::boot(tracer, hardware)
 }
 
-/// Has fio do the same to all disks of a guest, one after the other, and reports how fast each was.
-/// Each round begins with another disk.
+/// Runs the same workload of fio on all disks of a guest, one after the other, and reports the speeds. Each round begins
+/// with another disk.
 fn measure_workloads(
     running: &Running,
     common: &[&str],
@@ -214,7 +212,8 @@ fn measure_workloads(
     let mut disks = running.guest.found().disks;
     for round in 0..rounds {
         for (number, (workload, its)) in workloads.iter().enumerate() {
-            // All disks get the same blocks, and no round those of another: they may be in a cache.
+            // All disks get the same blocks. Each round gets other blocks, for a cache may have the
+            // former ones.
             let seed = format!("--randseed={}", round * workloads.len() + number + 1);
             for disk in &disks {
                 let name = disk_name(&disk.pci);
@@ -245,8 +244,7 @@ fn measure_workloads(
     Ok(())
 }
 
-/// Measures what it costs to move a guest with a disk of `capacity` bytes; one that is not QEMU's is of
-/// the type `device`.
+/// Measures the cost of moving a guest with a disk of `capacity` bytes. A disk that is not QEMU's has the type `device`.
 pub fn cost(tracer: &Tracer, device: &str, disk: MovedDisk, capacity: u64, round: usize) {
     let name = format!(
         "round {}: migration with {} of {} MiB",
@@ -306,7 +304,7 @@ fn measure_cost(
     from.wait_alive("before the migration")?;
     let (mut to, uri) = from.destination(from.twins()?)?;
     let migrated = from.migrate(&mut to, &uri)?;
-    // Tracepoints of a long pre-copy may be lost. Those of its end are there.
+    // Early tracepoints of a long pre-copy may be lost, but not those of its end.
     let (mut state, mut last) = (0, 0);
     if let Some(mdev) = from.hardware.mdevs.first() {
         state = mdev.statistic("saved_bytes")?;

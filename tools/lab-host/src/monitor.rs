@@ -42,14 +42,14 @@ impl Monitor {
         let mut line = String::new();
         match self.0.read_line(&mut line) {
             Ok(0) => bail!("QEMU has gone"),
-            // It has, with a command that it did not read.
+            // The peer has closed the connection with a command unread.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => bail!("QEMU has gone"),
             read => read.context("reading")?,
         };
         serde_json::from_str(&line).context("not JSON on the monitor")
     }
 
-    /// Executes a command and returns what it returns; events are skipped.
+    /// Executes a command and returns its result. Events are skipped.
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let text = json!({ "execute": command, "arguments": arguments }).to_string();
         self.0
@@ -67,7 +67,7 @@ impl Monitor {
         }
     }
 
-    /// What a command of the monitor for humans prints. What went wrong is told in its place.
+    /// The output of a command of the monitor for humans, or the error.
     pub fn human(&mut self, command: &str) -> String {
         let arguments = json!({ "command-line": command });
         match self.execute("human-monitor-command", arguments) {

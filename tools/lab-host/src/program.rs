@@ -18,7 +18,7 @@ use crate::report;
 /// The search path in the host VM.
 pub const SEARCH_PATH: &str = "/ferry/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The exit status as a shell would tell it.
+/// The exit status as a shell has it: 128 and the signal's number after a signal.
 pub fn status_number(status: ExitStatus) -> i32 {
     status
         .code()

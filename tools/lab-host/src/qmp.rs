@@ -2,8 +2,7 @@
 
 //! A client of QEMU's machine protocol, for any QEMU from 7.2 on.
 //!
-//! It keeps to the few commands that are used here, and so needs no schema. Events are kept until
-//! someone asks for them, and are reported as they are read.
+//! It has no schema, for few commands are used. Events are reported when they are read, and kept until a wait takes them.
 
 use std::collections::VecDeque;
 use std::io::BufRead;
@@ -26,7 +25,7 @@ use serde_json::Value;
 use crate::diagnosis;
 use crate::report;
 
-/// How long a command may take. None of ours waits for a guest.
+/// The time limit of a command. No command here waits for a guest.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
 /// A connection to one QEMU.
@@ -37,7 +36,7 @@ pub struct Qmp {
     events: VecDeque<Event>,
 }
 
-/// An event, as QEMU sent it.
+/// An event of QEMU.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// Its name, such as `MIGRATION`.
@@ -114,7 +113,7 @@ impl Qmp {
         self.events.push_back(event);
     }
 
-    /// Executes a command and returns what it returns.
+    /// Executes a command and returns its result.
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let deadline = Instant::now() + COMMAND_LIMIT;
         let text = format!(
@@ -152,7 +151,7 @@ impl Qmp {
         self.events.clear();
     }
 
-    /// Waits for an event that `wanted` makes something of; other events are forgotten.
+    /// Waits for an event for which `wanted` returns a value. Other events are forgotten.
     pub fn wait<T>(
         &mut self,
         limit: Duration,
@@ -198,7 +197,7 @@ impl Qmp {
         })
     }
 
-    /// Starts a job and waits until it is done, which it has to be without an error.
+    /// Starts a job and waits until it is done. An error of the job is an error here.
     pub fn job(&mut self, command: &str, mut arguments: Value, limit: Duration) -> Result<()> {
         let id = format!("ferry-{command}");
         arguments["job-id"] = json!(id);
@@ -221,7 +220,7 @@ impl Qmp {
     }
 }
 
-/// When an event happened, on the monotonic clock; QEMU tells it on the real one.
+/// The time of an event on the monotonic clock, from QEMU's on the real-time clock.
 fn event_time(message: &Value) -> Option<f64> {
     let stamp = message.get("timestamp")?;
     let seconds = stamp.get("seconds")?.as_f64()? + stamp.get("microseconds")?.as_f64()? / 1e6;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The way out of the host VM.
+//! Reports events to `lab`.
 
 use std::fs::File;
 use std::io::BufRead;
@@ -29,7 +29,7 @@ pub fn now() -> f64 {
     now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }
 
-/// Opens the port; what is reported before goes nowhere.
+/// Opens the port. Events that are reported before are lost.
 pub fn open() -> Result<()> {
     let port = init::open_virtio_port(PORT, Duration::from_secs(60))?;
     OUT.set(Mutex::new(port))
@@ -50,16 +50,16 @@ pub fn say_at(time: f64, what: What) {
     };
     text.push('\n');
     let mut port = out.lock().unwrap_or_else(PoisonError::into_inner);
-    // Nobody is left to hear of a failure here; `lab` sees that the last event is missing.
+    // A failure cannot be reported, but `lab` notices that the last event is missing.
     let _ = port.write_all(text.as_bytes());
 }
 
-/// Says for a person what is going on.
+/// Reports the present step.
 pub fn doing(text: impl Into<String>) {
     say(What::Doing { text: text.into() });
 }
 
-/// Says that the job is done, and waits until that was heard.
+/// Reports that the job is done, and waits for the answer.
 pub fn finish(error: Option<String>) {
     let listener = OUT.get().and_then(|out| {
         out.lock()

@@ -14,7 +14,7 @@ use crate::vmm::Qemu;
 pub enum Scenario {
     /// A guest moves from one QEMU to another while it runs.
     LiveMigration,
-    /// It moves back to the device that it came from.
+    /// A guest moves to another QEMU and back to the device that it came from.
     ThereAndBack,
     /// The destination's data section is much smaller than the source's.
     SmallerWindow,
@@ -39,45 +39,44 @@ pub enum Scenario {
     RoundTrips,
     /// Files are written while the guest moves; the file system and every file are whole then.
     FileSystem,
-    /// What nvme-cli and blkdiscard can ask of a disk works, before and after a migration.
+    /// Commands of nvme-cli and blkdiscard work before and after a migration.
     DiskCommands,
-    /// The guest's driver lets go of the disk, the guest moves, the driver takes it again.
+    /// The guest's driver is unbound from the disk, the guest moves, the driver is bound again.
     UnbindAndRebind,
     /// The guest resets the controller again and again while it moves.
     ResetWhileMigrating,
-    /// Another capacity, block size or kind of store on the other side is refused at once.
+    /// A destination with another capacity, block size or backend refuses at once.
     DiskMismatch,
     /// A guest with two disks moves there and back.
     TwoDisks,
     /// Both sides have the same file for the disk's content.
     SharedFile,
-    /// A guest that uses no messages, but the disk's interrupt pin, moves there and back.
+    /// A guest that uses INTx instead of MSI-X moves there and back.
     OnItsPin,
-    /// A guest whose memory is a shared file gets more of it while it runs, gives up a part in
-    /// pre-copy, and has it back afterwards.
+    /// A guest whose memory is a shared file gets a DIMM while it runs, gives memory to its balloon in pre-copy, and takes
+    /// the memory back afterwards.
     Memory,
-    /// A guest moves there and back that has an IOMMU, and has it let the disk be.
+    /// A guest with an IOMMU that passes the disk through moves there and back.
     Iommu,
     /// A guest moves there and back, with the state of its device through several connections.
     Multifd,
-    /// It moves there and back, and only stands still when the destination has the first part of
-    /// the device's state.
+    /// A guest moves there and back. Its source is stopped only when the destination has the first part of the device's
+    /// state.
     SwitchoverAck,
-    /// The guest rewrites most of its disk while it moves there and back, so that there is a new first
-    /// part, and stands still only when the destination has that, too.
+    /// The guest rewrites most of its disk while it moves there and back, which makes a new first part of the state. The
+    /// source is stopped only when the destination has the new first part, too.
     RewrittenDisk,
     /// A guest with a serial card and a disk moves there and back.
     TwoDevices,
     /// A guest moves from QEMU 7.2 to this one: the state of its device is saved through protocol
     /// v1 and loaded through protocol v2.
     FromOldQemu,
-    /// A guest moves there and back in QEMUs that open the device through its device file, with
-    /// iommufd, and ask the device itself what it has written.
+    /// A guest moves there and back in QEMUs that open the device through its character device, with iommufd, and read the
+    /// device's dirty log.
     DeviceLog,
 }
 
 impl Scenario {
-    /// All of them.
     pub const ALL: [Self; 28] = [
         Self::LiveMigration,
         Self::ThereAndBack,
@@ -110,8 +109,7 @@ impl Scenario {
         Self::DeviceLog,
     ];
 
-    /// What is run with each QEMU that uses protocol v2: what such a QEMU does in another way than
-    /// QEMU 7.2.
+    /// The scenarios of each QEMU that uses protocol v2, in which it differs from QEMU 7.2.
     const OF_V2: [Self; 10] = [
         Self::ThereAndBack,
         Self::Multifd,
@@ -125,12 +123,11 @@ impl Scenario {
         Self::FromOldQemu,
     ];
 
-    /// Those that a device of this kind goes through with this QEMU, in the order in which they are
-    /// run.
+    /// The scenarios of a kind of device with a QEMU, in their order.
     pub fn of(kind: Kind, qemu: Qemu) -> Vec<Self> {
         let fits = |scenario: &Self| match kind {
             Kind::Serial => !scenario.needs_disk(),
-            // There and back is a part of the round trips, and a mismatch a refusal.
+            // The round trips contain there-and-back, and a mismatch is a refusal.
             Kind::Disk if qemu.speaks_v1() => {
                 !matches!(scenario, Self::ThereAndBack | Self::DestinationRefuses)
             }
@@ -140,7 +137,7 @@ impl Scenario {
             let known = |scenario: &Self| !scenario.needs_v2();
             Self::ALL.into_iter().filter(known).filter(fits).collect()
         } else {
-            // It takes its time, and the QEMUs do the same.
+            // The scenario is slow, and the QEMUs do the same in it.
             let new = |scenario: &Self| *scenario != Self::Memory || qemu == Qemu::V11_1;
             let known = |scenario: &Self| *scenario != Self::RewrittenDisk || qemu.begins_anew();
             Self::OF_V2
@@ -173,7 +170,7 @@ impl Scenario {
         }
     }
 
-    /// What the scenario is called among other tests.
+    /// The scenario's name among other tests.
     pub fn title(self) -> String {
         format!("scenario: {}", self.name())
     }

@@ -2,12 +2,12 @@
 
 //! The migration scenarios.
 //!
-//! Each boots a guest in a QEMU of its own, keeps its devices busy, does something to it, sees that it
-//! goes on, and asks for the guest's verdict on its data: nothing lost, doubled, reordered or changed.
+//! Each boots a guest, keeps its devices busy, migrates or otherwise treats the guest, checks that the guest goes on, and
+//! asks for its verdict on the data: nothing lost, doubled, reordered or changed.
 //!
-//! [`running`] is a guest and what can be done to it, [`load`] what keeps its disks busy.
-//! [`migration`] has the scenarios of all devices, [`disk`] those of disks, [`newer`] those of what
-//! QEMU has since protocol v2, and [`client`] that in which the client library takes over.
+//! [`running`] is a guest in a QEMU, [`load`] keeps its disks busy. [`migration`] has the scenarios of all devices, [`disk`]
+//! those of disks, [`newer`] those of QEMUs with protocol v2, and [`client`] the one in which the client library moves the
+//! state.
 
 mod client;
 mod disk;
@@ -41,20 +41,20 @@ use crate::vm;
 use crate::vm::Hardware;
 pub use running::Running;
 
-/// What all scenarios share.
+/// The state that scenarios share.
 pub struct Bench<'a> {
-    /// The mdev type; none runs the scenarios without a device.
+    /// The mdev type. Without a type the guests have no device.
     pub device: Option<&'a str>,
-    /// What runs the guests.
+    /// The QEMU that runs the guests.
     pub qemu: Qemu,
     /// The tracepoints.
     pub tracer: Tracer,
-    /// The guest that the last scenario left running, if it went well: booting one takes longer
-    /// than most scenarios do.
+    /// The guest that the last scenario left running, if the scenario passed. Booting a guest takes longer than most
+    /// scenarios.
     pub running: Option<Running>,
 }
 
-/// Runs a scenario and reports how it went.
+/// Runs a scenario and reports its outcome.
 pub fn run(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario, qemu: Qemu) {
     let name = scenario.title();
     report::say(What::Started { name: name.clone() });
@@ -72,12 +72,12 @@ pub fn run(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario, qemu: Qemu)
         running.verdict()?;
         Ok(running)
     });
-    // What is wrong with the kernel may show only when QEMU is gone, so the log is looked at again
-    // before the next scenario; what is known now is this scenario's.
+    // Faults that are in the kernel's log now are this scenario's. Others may show only when QEMU has
+    // ended, so the log is read again before the next scenario.
     let lines = log.take();
     let outcome = match (result, kernel::trouble(&lines)) {
         (Ok(running), None) => {
-            // The next scenario takes it for a guest with the bench's device.
+            // The next scenario expects a guest with the bench's device.
             bench.running = (!scenario.has_own_devices()).then_some(running);
             Outcome::Passed
         }
@@ -145,12 +145,12 @@ fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<R
 }
 
 impl Bench<'_> {
-    /// The device's type, which a scenario needs.
+    /// The device's type. A scenario that calls this needs a device.
     fn kind(&self) -> Result<&str> {
         self.device.context("this scenario needs a device")
     }
 
-    /// A guest whose devices are busy: the one that is there, or else a new one.
+    /// A guest whose devices are busy: the running one, or else a new one.
     fn guest(&mut self) -> Result<Running> {
         let running = match self.running.take() {
             Some(running) => running,
@@ -166,7 +166,7 @@ impl Bench<'_> {
         Ok(running)
     }
 
-    /// A new guest with devices made like this. The one that is there ends.
+    /// A new guest with devices made like this. The running guest ends.
     fn boot(&mut self, recipes: &[Recipe]) -> Result<Running> {
         self.boot_in(self.qemu, recipes)
     }
@@ -176,7 +176,7 @@ impl Bench<'_> {
         self.boot_with(Self::hardware(qemu, recipes)?)
     }
 
-    /// What such a guest has.
+    /// The hardware of such a guest.
     fn hardware(qemu: Qemu, recipes: &[Recipe]) -> Result<Hardware> {
         Ok(Hardware {
             qemu,

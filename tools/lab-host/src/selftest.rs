@@ -69,7 +69,7 @@ pub fn run_kunit(modules: &[Module], log: &mut Log) -> Result<()> {
     let mut reader = Reader::default();
     let mut results = 0;
     for line in log.peek() {
-        // Suites are at the margin, their tests are indented.
+        // Lines of suites are not indented, lines of their tests are.
         let is_test = line.starts_with(' ');
         if let Some((name, outcome)) = reader.take(line) {
             if is_test {
@@ -92,7 +92,7 @@ pub fn run_kunit(modules: &[Module], log: &mut Log) -> Result<()> {
     Ok(())
 }
 
-/// Looks for leaked memory twice, for what was freed only just now shows as a leak the first time.
+/// Scans for leaked memory twice, because the first scan reports memory that was freed just now.
 pub fn run_kmemleak() -> Result<()> {
     const SUITE: &str = "kmemleak";
     const NAME: &str = "nothing is leaked";

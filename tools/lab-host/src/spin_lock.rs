@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tells when a guest's only processor waits for a spinlock with interrupts off.
+//! Detects that a guest's only processor waits for a spinlock with interrupts off.
 //!
-//! Nobody else can hold that lock. So whoever holds it has been interrupted by what takes it as well,
-//! though no kernel lets that happen: it takes such a lock with interrupts off. The emulation of the
-//! host VM has delivered an interrupt that it had delivered before (`Accelerator::processors()`).
+//! No other processor can hold that lock, so its holder was interrupted by a handler that takes the lock as well. No kernel
+//! allows that: it takes such a lock with interrupts off. So the emulation of the host VM delivered an interrupt twice
+//! (`Accelerator::processors()`).
 
-/// Where a kernel that was told `nokaslr` begins.
+/// The address of a kernel with `nokaslr`.
 const TEXT: u64 = 0xffff_ffff_8100_0000;
 const TEXT_SYMBOL: &str = "_text";
 
-/// What waits for a lock that somebody holds.
+/// The function that waits for a lock that is held.
 const SLOW_PATH: &str = "native_queued_spin_lock_slowpath";
 
-/// Whether interrupts are on, in RFLAGS.
+/// The bit of RFLAGS that enables interrupts.
 const RFLAGS_IF: u64 = 1 << 9;
 
-/// Whether `registers`, as QEMU's `info registers` prints them, are those of such a processor, by the
-/// symbols of a running kernel of the same build, as its `/proc/kallsyms` has them.
+/// Whether `registers`, the output of QEMU's `info registers`, show such a processor. `symbols` is `/proc/kallsyms` of a
+/// running kernel of the same build.
 pub fn is_waited_for(registers: &str, kallsyms: &str) -> bool {
     let register = |name: &str| {
         let (_, rest) = registers.split_once(name)?;
@@ -32,7 +32,7 @@ pub fn is_waited_for(registers: &str, kallsyms: &str) -> bool {
     }
 }
 
-/// Where [`SLOW_PATH`] begins and ends in a kernel without randomisation.
+/// The addresses of [`SLOW_PATH`] in a kernel without randomisation.
 fn slow_path(kallsyms: &str) -> Option<(u64, u64)> {
     let symbols = || {
         kallsyms.lines().filter_map(|line| {

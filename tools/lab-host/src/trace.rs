@@ -28,10 +28,10 @@ use crate::report;
 
 const INSTANCE: &str = "/sys/kernel/tracing/instances/lab-host";
 
-/// How often a wait asks whether there is hope.
+/// How often a wait calls `hope`.
 const HOPE_SLICE: Duration = Duration::from_secs(1);
 
-/// What the tracepoints have said since the last [`Tracer::forget`].
+/// The events of tracepoints since the last [`Tracer::forget`].
 #[derive(Clone, Default)]
 pub struct Tracer(Arc<Shared>);
 
@@ -42,7 +42,7 @@ struct Shared {
 }
 
 impl Tracer {
-    /// Switches the tracepoints on. Without Ferry's modules there are none, and none will come.
+    /// Enables the tracepoints. Without Ferry's modules there are none.
     pub fn start() -> Result<Self> {
         let tracer = Self::default();
         let instance = Path::new(INSTANCE);
@@ -51,7 +51,7 @@ impl Tracer {
         if !events.exists() {
             return Ok(tracer);
         }
-        // The clock of all our events.
+        // The clock of all events.
         fs::write(instance.join("trace_clock"), "mono").context("choosing the trace's clock")?;
         fs::write(&events, "1").context("switching the tracepoints on")?;
         let pipe = File::open(instance.join("trace_pipe")).context("opening trace_pipe")?;
@@ -73,17 +73,17 @@ impl Tracer {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what was seen so far.
+    /// Forgets the events so far.
     pub fn forget(&self) {
         self.lock().clear();
     }
 
-    /// The sum of what `part` takes from each that was seen.
+    /// The sum of `part` of all events.
     pub fn sum(&self, part: impl Fn(&Trace) -> u64) -> u64 {
         self.lock().iter().map(part).sum()
     }
 
-    /// All that were seen before the first that is `last`.
+    /// All events before the first one that is `last`.
     pub fn until(&self, last: impl Fn(&Trace) -> bool) -> Vec<Trace> {
         let seen = self.lock();
         seen.iter()
@@ -92,12 +92,12 @@ impl Tracer {
             .collect()
     }
 
-    /// How many that are `wanted` were seen.
+    /// The number of events that are `wanted`.
     pub fn count(&self, wanted: impl Fn(&Trace) -> bool) -> usize {
         self.lock().iter().filter(|trace| wanted(trace)).count()
     }
 
-    /// Waits until one that is `wanted` was seen.
+    /// Waits for an event that is `wanted`.
     pub fn wait(
         &self,
         limit: Duration,
@@ -107,8 +107,7 @@ impl Tracer {
         self.wait_while(limit, what, wanted, || Ok(()))
     }
 
-    /// The same, as long as there is hope: gives up when `hope` returns an error, which is asked now
-    /// and then.
+    /// As [`Self::wait`], but fails as soon as `hope`, which is called now and then, returns an error.
     pub fn wait_while(
         &self,
         limit: Duration,
@@ -144,7 +143,7 @@ impl Tracer {
     }
 }
 
-/// Takes a line of `trace_pipe` apart:
+/// Parses a line of `trace_pipe`:
 /// `task-123 [000] ..... 12.345678: vfio_migration_state: device=... from=... to=... result=0`.
 fn parse(line: &str) -> Option<(f64, Trace)> {
     let (before, after) = line.split_once(": vfio_migration_")?;

@@ -37,51 +37,51 @@ use crate::mdev::Mdev;
 use crate::qmp::Qmp;
 use crate::report;
 
-/// The guest's kernel command line. The card's ports come after the four that a PC has. Where the
-/// kernel is, [`crate::spin_lock`] wants to know.
+/// The guest's kernel command line. The card's ports come after the four that a PC has. [`crate::spin_lock`] needs
+/// `nokaslr`.
 const COMMAND_LINE: &str = "console=hvc0 quiet panic=-1 mitigations=off nokaslr 8250.nr_uarts=12";
 
 /// The memory that a guest boots with.
 pub const MEMORY: &str = "256M";
 
-/// What QEMU's process is called.
+/// The name of QEMU's process.
 pub const PROCESS: &str = "qemu-system";
 
-/// Where every VM has a directory.
+/// The parent of the VMs' directories.
 const DIRECTORY: &str = "/run/ferry";
 
-/// The socket in a VM's directory at which QEMU answers those who look for the cause of a failure.
+/// The socket of a second monitor, for the diagnosis of a failure, in a VM's directory.
 pub const DIAGNOSIS: &str = "diagnosis";
 
 /// How long QEMU may take to open its sockets.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How often the start looks whether QEMU is still there.
+/// How often the start checks that QEMU still runs.
 const START_SLICE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 200_000_000,
 };
 
-/// What a VM has besides what every VM has.
+/// The hardware that differs between VMs.
 #[derive(Default)]
 pub struct Hardware {
     /// The QEMU.
     pub qemu: Qemu,
-    /// The QEMU that made the machine, which both sides of a migration have to have in common.
+    /// The QEMU whose machine type both sides of a migration use.
     pub machine: Qemu,
     /// Mediated devices, which QEMU holds open.
     pub mdevs: Vec<Mdev>,
-    /// QEMU opens the devices through their device files, with iommufd, and migrates them only if
-    /// they log their DMA themselves.
+    /// Open the devices through their character devices, with iommufd. QEMU then migrates only devices with a dirty log of
+    /// their own.
     pub iommufd: bool,
-    /// What the guest's kernel is told besides [`COMMAND_LINE`].
+    /// Parameters of the guest's kernel besides [`COMMAND_LINE`].
     pub kernel_options: &'static str,
     /// Further properties of the machine, of its memory and of each mediated device, each with the
     /// comma before it.
     pub machine_options: &'static str,
     pub memory_options: &'static str,
     pub device_options: &'static str,
-    /// Further arguments of QEMU, which stand before the mediated devices: an IOMMU has to.
+    /// Further arguments of QEMU. They stand before the mediated devices, which an IOMMU requires.
     pub arguments: Vec<String>,
 }
 
@@ -91,14 +91,14 @@ pub struct Vm {
     pub name: String,
     /// Its monitor.
     pub qmp: Qmp,
-    /// The way to the guest, while it is here.
+    /// The connection to the guest.
     pub link: Link,
     qemu: Qemu,
     child: Child,
     directory: PathBuf,
 }
 
-/// A command that runs this QEMU, with the libraries that it has of its own.
+/// A command that runs this QEMU with its own libraries.
 fn command(qemu: Qemu) -> Command {
     let root = qemu.root();
     let mut command = Command::new(format!("{root}/lib64/ld-linux-x86-64.so.2"));
@@ -119,7 +119,7 @@ impl Vm {
             fs::remove_dir_all(&directory).context("removing an old VM's files")?;
         }
         fs::create_dir_all(&directory).context("making a VM's directory")?;
-        // QEMU comes to us: then there is no moment at which its sockets are not yet there.
+        // QEMU connects to these sockets, so that nothing waits until QEMU listens.
         let listen = |socket: &str| {
             let path = directory.join(socket);
             UnixListener::bind(&path).with_context(|| format!("binding {}", path.display()))
@@ -128,7 +128,7 @@ impl Vm {
         let file = |name: &str| directory.join(name).display().to_string();
         let mut command = command(hardware.qemu);
         command
-            // Else the process would be called after the dynamic loader.
+            // Without this the process would have the name of the dynamic loader.
             .args(["-name", &format!("{name},process={PROCESS}")])
             .args([
                 "-machine",
@@ -152,7 +152,7 @@ impl Vm {
                 "-qmp",
                 &format!("unix:{},server=on,wait=off", file(DIAGNOSIS)),
             ])
-            // Its notifications are port accesses then. A write to memory makes KVM emulate, which
+            // A legacy device's notifications are port accesses. A write to memory makes KVM emulate, which
             // KVM 7.3 refuses after any exception of the guest where TCG emulates the host: QEMU
             // leaves the exception's type in EXITINTINFO, and KVM looks at that alone.
             .args([
@@ -232,19 +232,19 @@ impl Vm {
         Ok(vm)
     }
 
-    /// As libvirt has them: events, and a source that hears from the destination whether it could
-    /// load everything before it lets the guest go.
+    /// Capabilities as libvirt sets them: events, and a return path, by which the source hears whether the destination
+    /// could load everything.
     fn set_capabilities(&mut self) -> Result<()> {
         self.set_capability("events", true)?;
         self.set_return_path(true)
     }
 
-    /// Whether the source of a migration waits for the destination's word.
+    /// Enables or disables the return path.
     pub fn set_return_path(&mut self, on: bool) -> Result<()> {
         self.set_capability("return-path", on)
     }
 
-    /// Switches one of QEMU's capabilities in migrations.
+    /// Sets a migration capability of QEMU.
     pub fn set_capability(&mut self, capability: &str, on: bool) -> Result<()> {
         let capabilities = json!([{ "capability": capability, "state": on }]);
         let arguments = json!({ "capabilities": capabilities });
@@ -257,7 +257,7 @@ impl Vm {
         format!("unix:{}", self.directory.join("migration").display())
     }
 
-    /// Has this QEMU, started to receive a guest, wait for it at `uri`.
+    /// Has this QEMU, which was started with `-incoming defer`, listen at `uri`.
     pub fn receive(&mut self, uri: &str) -> Result<()> {
         if !self.qemu.routes_incoming_intx() {
             self.reset()?;
@@ -269,7 +269,7 @@ impl Vm {
 
     /// Resets the machine.
     fn reset(&mut self) -> Result<()> {
-        // By `-no-reboot` a reset is QEMU's end.
+        // With `-no-reboot` a reset would end QEMU.
         self.qmp
             .execute("set-action", json!({ "reboot": "reset" }))?;
         self.qmp.execute("system_reset", json!({}))?;
@@ -284,7 +284,7 @@ impl Vm {
         read_log(&self.directory)
     }
 
-    /// Has QEMU do nothing, or go on; a QEMU that sends it something has to wait meanwhile.
+    /// Stops or continues QEMU's process. A QEMU that sends data to a stopped one has to wait.
     pub fn freeze(&mut self, frozen: bool) -> Result<()> {
         let signal = if frozen { Signal::STOP } else { Signal::CONT };
         kill_process(Pid::from_child(&self.child), signal).context("stopping QEMU's process")
@@ -321,7 +321,7 @@ impl Drop for Vm {
     }
 }
 
-/// The directories of all VMs, those that are gone included, with the VMs' names.
+/// The directories of all VMs, also of those that have ended, with the VMs' names.
 pub fn directories() -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
     entries
@@ -332,7 +332,7 @@ pub fn directories() -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-/// What all VMs' QEMUs and consoles have said, as name and text, as far as they said anything.
+/// The logs of all VMs' QEMUs and consoles that are not empty, as name and text.
 pub fn logs() -> Vec<(String, String)> {
     let mut logs = Vec::new();
     for (_, directory) in directories() {
@@ -348,7 +348,7 @@ pub fn logs() -> Vec<(String, String)> {
     logs
 }
 
-/// Removes what VMs that are gone have left.
+/// Removes the directories of VMs that have ended.
 pub fn forget_logs() {
     let _ = fs::remove_dir_all(DIRECTORY);
 }
@@ -358,7 +358,7 @@ fn read_log(directory: &Path) -> String {
     String::from_utf8_lossy(&log).trim_end().to_owned()
 }
 
-/// A QEMU that has not come to its sockets yet.
+/// A QEMU that has not connected to its sockets yet.
 struct Starting {
     child: Option<Child>,
     directory: PathBuf,

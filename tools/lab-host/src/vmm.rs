@@ -10,23 +10,22 @@ use serde::Serialize;
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub enum Qemu {
-    /// The newest that uses protocol v1, the migration region.
+    /// The newest version that uses protocol v1, the migration region.
     #[default]
     #[serde(rename = "7.2")]
     V7_2,
-    /// One that uses protocol v2, `VFIO_DEVICE_FEATURE_MIGRATION`.
+    /// A version that uses protocol v2, `VFIO_DEVICE_FEATURE_MIGRATION`.
     #[serde(rename = "10.0")]
     V10_0,
-    /// A newer one.
+    /// A newer version, with protocol v2, too.
     #[serde(rename = "11.1")]
     V11_1,
 }
 
 impl Qemu {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::V7_2, Self::V10_0, Self::V11_1];
 
-    /// Those that use protocol v2.
+    /// The versions that use protocol v2.
     pub const OF_V2: [Self; 2] = [Self::V10_0, Self::V11_1];
 
     /// As in `10.0`.
@@ -38,12 +37,11 @@ impl Qemu {
         }
     }
 
-    /// The one of that version.
     pub fn by_version(version: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|qemu| qemu.version() == version)
     }
 
-    /// What the QEMU takes for `/` in the host VM: each has libraries of its own.
+    /// The root directory of the QEMU in the host VM. Each QEMU has its own libraries.
     pub const fn root(self) -> &'static str {
         match self {
             Self::V7_2 => "",
@@ -52,8 +50,8 @@ impl Qemu {
         }
     }
 
-    /// The machine type that this version knows, and later ones, too: one without a version is
-    /// another machine in each of them.
+    /// The machine type of this version, which later versions know, too. A type without a version means another machine in
+    /// each QEMU.
     pub const fn machine(self) -> &'static str {
         match self {
             Self::V7_2 => "pc-q35-7.2",
@@ -67,14 +65,14 @@ impl Qemu {
         matches!(self, Self::V7_2)
     }
 
-    /// Whether it has a device say that there is a new first part of its state in pre-copy, as
-    /// `VFIO_PRECOPY_INFO_REINIT` does.
+    /// Whether the QEMU uses `VFIO_PRECOPY_INFO_REINIT`, by which a device announces a new first part of its state in
+    /// pre-copy.
     pub const fn begins_anew(self) -> bool {
         matches!(self, Self::V11_1)
     }
 
-    /// The option of `vfio-pci` with which a device migrates. Later versions do so by themselves
-    /// only when the device logs its own DMA.
+    /// The option of `vfio-pci` that enables migration. Without the option later versions migrate only a device that has a
+    /// dirty log.
     pub const fn migration_option(self) -> &'static str {
         if self.speaks_v1() {
             "x-enable-migration=on"

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A guest that QEMU 7.2 has put into a file, and the client library, which takes the state of the
-//! guest's device out of there and moves it on without a VMM: through protocol v2 into a new device,
-//! and from that one through protocol v1 into another.
+//! The client library moves a device's state without a VMM: out of the file into which QEMU 7.2 has put a guest, through
+//! protocol v2 into a new device, and from that device through protocol v1 into another one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,20 +43,20 @@ use crate::program;
 use crate::report::doing;
 use crate::vm::Vm;
 
-/// The most bytes of state that a device may have left in the file: a disk's content several times.
+/// The largest number of bytes of state that the file may have: a disk's content several times.
 const STATE_MAX: usize = 512 << 20;
 
-/// How much is moved at once, in bytes.
+/// Bytes that are moved at once.
 const PIECE: usize = 1 << 20;
 
 /// The BAR with the registers.
 const BAR0: u32 = 0;
 
-/// Where the registers of an NVMe controller end that tell its settings.
+/// The end of the NVMe controller's registers that tell its settings.
 const CONTROLLER_SETTINGS: u64 = nvme::register::ACQ + 8;
 
-/// The memory of the NVMe driver: where it is, and its size in bytes. Not where the guest had its
-/// queues, of which the driver knows nothing.
+/// The IOVA and the size in bytes of the NVMe driver's memory. The guest's queues, which the driver does not know, are
+/// elsewhere.
 const MEMORY: u64 = 0x100_0000;
 const MEMORY_SIZE: usize = 4 << 20;
 
@@ -67,7 +66,7 @@ const DEPTH: u16 = 16;
 /// Bytes that are read from a disk at once.
 const READ_SIZE: u64 = 128 << 10;
 
-/// Where the part of the disk goes that was read from it.
+/// The offset of the read buffer in the driver's memory.
 const COLD_FILE: &str = "/tmp/cold-read";
 
 /// Registers, by their offset in BAR0.
@@ -82,7 +81,7 @@ fn layout(kind: Kind, size: u64) -> (u64, impl Iterator<Item = u64>) {
     (width, (0..end).step_by(width as usize))
 }
 
-/// The device `id` among `devices`, as QEMU's `query-pci` has them, and behind their bridges.
+/// The device `id` in the result of QEMU's `query-pci`, also behind bridges.
 fn find<'a>(devices: &'a Value, id: &str) -> Option<&'a Value> {
     devices.as_array()?.iter().find_map(|device| {
         if device["qdev_id"] == id {
@@ -93,13 +92,13 @@ fn find<'a>(devices: &'a Value, id: &str) -> Option<&'a Value> {
     })
 }
 
-/// The number at the end of what QEMU's monitor for humans prints: `portb[0xc000] = 0x0b`.
+/// The number in the output of QEMU's monitor for humans: `portb[0xc000] = 0x0b`.
 fn number(answer: &str) -> Option<u64> {
     let digits = answer.trim_end().rsplit(' ').next()?.strip_prefix("0x")?;
     u64::from_str_radix(digits, 16).ok()
 }
 
-/// The registers of the first device of a QEMU. A device that is stopped does not mind.
+/// The registers of the first device of a QEMU. The device is stopped, so that a read changes nothing.
 fn registers_in_qemu(vm: &mut Vm, kind: Kind) -> Result<Registers> {
     let buses = vm.qmp.execute("query-pci", json!({}))?;
     let bar = buses.as_array().into_iter().flatten().find_map(|bus| {
@@ -125,8 +124,8 @@ fn registers_in_qemu(vm: &mut Vm, kind: Kind) -> Result<Registers> {
         .collect()
 }
 
-/// A device in the hands of the client library. The session goes first, and whatever has a clone of
-/// the device goes before all of this: an mdev waits for its last user.
+/// A device that the client library has opened. The session is dropped first, and all clones of the device before this:
+/// removing an mdev waits for its last user.
 struct Open {
     session: GroupSession,
     kind: Kind,
@@ -170,21 +169,21 @@ impl Open {
     }
 }
 
-/// Gives a device a stream through protocol v2. It is stopped then.
+/// Loads a stream into a device through protocol v2, and leaves the device in STOP.
 fn resume(migration: &v2::Migration, stream: &[u8]) -> vfio_client::Result<()> {
     let file = migration.begin(State::RESUMING)?;
     file.write_all(stream, PIECE)?;
     migration.set_state(State::STOP).map(drop)
 }
 
-/// Takes a stream from a device that is stopped, through protocol v2.
+/// Saves a stream from a device in STOP through protocol v2.
 fn save(migration: &v2::Migration) -> vfio_client::Result<Vec<u8>> {
     let stream = migration.begin(State::STOP_COPY)?.read_all(PIECE)?;
     migration.set_state(State::STOP)?;
     Ok(stream)
 }
 
-/// What has to be refused: what is wrong with it, the stream, and how.
+/// Damaged streams: the damage in words, the stream, and the expected errno.
 fn damaged(stream: &[u8]) -> [(&'static str, Vec<u8>, Errno); 4] {
     let flipped = |at: usize| {
         let mut bad = stream.to_vec();
@@ -206,8 +205,7 @@ fn damaged(stream: &[u8]) -> [(&'static str, Vec<u8>, Errno); 4] {
     ]
 }
 
-/// Checks that a device refuses what [`damaged`] makes of the stream, and says why, and that a reset
-/// makes up for it.
+/// Checks that a device refuses each stream of [`damaged`] and logs why, and that it works after a reset.
 fn expect_refusals(device: &Open, stream: &[u8], log: &mut Log) -> Result<()> {
     let migration = v2::Migration::new(&device.session.device);
     let prefix = format!(
@@ -242,7 +240,7 @@ fn expect_refusals(device: &Open, stream: &[u8], log: &mut Log) -> Result<()> {
     Ok(())
 }
 
-/// What a stream carries.
+/// The content of a stream.
 struct Carried {
     /// The device's state.
     state: Vec<u8>,
@@ -279,14 +277,13 @@ impl Carried {
     }
 }
 
-/// Starts a card that is stopped, and has each port send itself something, with the settings that
-/// it got from its guest.
+/// Starts a stopped card, and has each port send itself data with the settings of its guest.
 fn expect_working_card(device: &Open) -> Result<()> {
     v2::Migration::new(&device.session.device).set_state(State::RUNNING)?;
     let ports = device.session.device.region(BAR0)?.size() / PORT_SIZE;
     for number in 0..ports as u8 {
         let port = Uart::new(&device.session.device, number)?;
-        // What was under way.
+        // Data that was in the port.
         port.receive()?;
         let text = [b'F', b'e', b'r', number];
         port.send(&text)?;
@@ -299,7 +296,7 @@ fn expect_working_card(device: &Open) -> Result<()> {
     Ok(())
 }
 
-/// What a guest knows of its disk.
+/// A guest's knowledge of its disk.
 struct Disk {
     serial: String,
     /// The checksum of the part that was written once.
@@ -318,11 +315,11 @@ impl Disk {
         })
     }
 
-    /// Starts a disk that is stopped, and checks that it is the guest's.
+    /// Starts a stopped disk, and checks that it has the guest's data.
     fn expect_in(&self, device: &Open, registers: &Registers) -> Result<()> {
         let migration = v2::Migration::new(&device.session.device);
-        // The guest's commands must not be executed: its memory is not here. So the controller gets
-        // its reset before it may reach any.
+        // The guest's commands must not be executed, for the guest's memory is not mapped. So the
+        // controller is reset before it may fetch any.
         migration.set_state(State::RUNNING_P2P)?;
         device.expect_registers(registers, "without DMA")?;
         let memory = GuestMemory::new(MEMORY, MEMORY_SIZE)?;
@@ -387,21 +384,21 @@ fn state_in_file() -> Result<Vec<u8>> {
     }
 }
 
-/// A device whose guest was put into a file.
+/// The device of a guest that was put into a file.
 struct Left {
     kind: Kind,
     recipe: Recipe,
-    /// What it shows since.
+    /// The device's registers.
     registers: Registers,
-    /// What it gave.
+    /// The device's state in the file.
     stream: Vec<u8>,
     carried: Carried,
-    /// What its guest knew of it, if it is a disk.
+    /// The guest's knowledge of the device, if it is a disk.
     disk: Option<Disk>,
 }
 
 impl Left {
-    /// Loads the state into a new device through protocol v2, and returns what it saves.
+    /// Loads the state into a new device through protocol v2, and returns the stream that the device saves.
     fn through_v2(&self, log: &mut Log) -> Result<Vec<u8>> {
         doing("loading the device's state through protocol v2");
         let device = Open::new(&self.recipe, self.kind)?;
@@ -425,7 +422,7 @@ impl Left {
         Ok(saved)
     }
 
-    /// Loads a stream that such a device has saved into a new one through protocol v1.
+    /// Loads a stream that such a device has saved into a new device through protocol v1.
     fn through_v1(&self, stream: &[u8]) -> Result<()> {
         doing("loading the device's state through protocol v1");
         let device = Open::new(&self.recipe, self.kind)?;
@@ -455,7 +452,7 @@ pub fn file_through_v2(bench: &mut Bench<'_>, log: &mut Log) -> Result<Running> 
         Kind::Disk => Some(Disk::in_guest(&from)?),
     };
     to_file(&mut from, Running::begin_through_pre_copy)?;
-    // The source's device is stopped, and shows what its guest left in it.
+    // The source's device is stopped, so its registers are those that the guest left.
     let registers = registers_in_qemu(&mut from.vm, kind)?;
     doing("taking the device's state out of the file");
     let stream = state_in_file()?;
@@ -469,7 +466,7 @@ pub fn file_through_v2(bench: &mut Bench<'_>, log: &mut Log) -> Result<Running> 
     };
     let saved = left.through_v2(log)?;
     left.through_v1(&saved)?;
-    // And the file is still as good as it was.
+    // The file can still be loaded.
     from_file(from)
 }
 

@@ -27,10 +27,10 @@ const STORE: &str = "nvme/store";
 const FILE: &str = "nvme/file";
 const CAPACITY: &str = "nvme/capacity";
 
-/// A capacity in bytes that is not the one that a disk has by itself.
+/// A capacity in bytes other than a disk's default.
 const OTHER_CAPACITY: u64 = 32 << 20;
 
-/// The file that both sides have, and its size in bytes, which is that of a disk by itself.
+/// The file that both sides share, and its size in bytes, which is a disk's default capacity.
 const SHARED: &str = "/tmp/shared-disk";
 const SHARED_SIZE: u64 = 64 << 20;
 
@@ -46,7 +46,7 @@ fn other_type(kind: &str) -> &'static str {
     }
 }
 
-/// Moves a guest into a new device, and lets the old one go.
+/// Moves a guest into a new device, and removes the old one.
 fn move_on(mut from: Running) -> Result<Running> {
     let (mut to, uri) = from.destination(from.twins()?)?;
     from.migrate(&mut to, &uri)?;
@@ -69,7 +69,7 @@ const MAKE_FILE_SYSTEM: &str = "
     mount -t ext4 /dev/nvme0n1 /tmp/fs
     rm -f /tmp/stop";
 
-/// Writes files until it is told to stop, and keeps their checksums elsewhere.
+/// Writes files until a stop file appears, and keeps their checksums elsewhere.
 const WRITE_FILES: &str = "
     cd /tmp/fs
     n=0
@@ -82,7 +82,7 @@ const WRITE_FILES: &str = "
     done
     echo $n";
 
-/// Checks the file system and the files, as the disk has them.
+/// Checks the file system and the files on the disk.
 const CHECK_FILE_SYSTEM: &str = "
     umount /tmp/fs || exit 1
     echo 3 > /proc/sys/vm/drop_caches
@@ -110,13 +110,13 @@ pub fn file_system(bench: &mut Bench<'_>) -> Result<Running> {
     );
     doing("checking the file system");
     to.script(CHECK_FILE_SYSTEM)?;
-    // The file system was where the loads' areas are.
+    // The file system has overwritten the loads' areas.
     load::lay_out(&to)?;
     to.start_load()?;
     Ok(to)
 }
 
-/// What nvme-cli and blkdiscard can ask, in the part of the disk that no load uses.
+/// Commands of nvme-cli and blkdiscard, in the part of the disk that no load uses.
 const COMMANDS: &str = r#"
     disk=/dev/nvme0n1
     ctrl=/dev/nvme0
@@ -178,7 +178,7 @@ const COMMANDS: &str = r#"
     nvme write $disk -s $first -c 7 -z $((8 * block)) -d kept || fail write
     exit $failed"#;
 
-/// What has to be as it was after a migration.
+/// Output that has to be the same before and after a migration.
 const SAME_AS_BEFORE: &str = "
     disk=/dev/nvme0n1
     block=$(cat /sys/block/nvme0n1/queue/logical_block_size)
@@ -188,16 +188,14 @@ const SAME_AS_BEFORE: &str = "
     nvme smart-log /dev/nvme0 > /dev/null || exit 1
     nvme reset /dev/nvme0";
 
-/// A subsystem reset brings the controller down behind the back of its driver, with commands under
-/// way. A PCI Express slot would notice; here the administrator does, and the driver sends them
-/// again.
+/// A subsystem reset takes the controller down with commands in flight, and the driver does not know. A PCI Express slot
+/// would notice; here the administrator resets the controller, and the driver sends the commands again.
 const SUBSYSTEM_RESET: &str = "
     nvme subsystem-reset /dev/nvme0 || exit 1
     nvme reset /dev/nvme0 || exit 1
     nvme id-ctrl /dev/nvme0 > /dev/null";
 
-/// What the driver asks while it probes the disk, and does not get, is no error that smartd should warn
-/// of.
+/// A command that the driver tries while it probes the disk, and that is not supported, is no error for smartd's count.
 const PROBED: &str = r#"
     expect_none() {
         errors=$(nvme smart-log /dev/nvme0 | sed -n 's/^num_err_log_entries[[:space:]]*: *//p')
@@ -214,7 +212,7 @@ pub fn commands(bench: &mut Bench<'_>) -> Result<Running> {
     }
     doing("asking the disk for all that nvme-cli knows");
     running.script(COMMANDS)?;
-    // An emulated disk is here only to show that the commands are right; it has no such reset.
+    // QEMU's own disk only shows that the commands are right, and has no such reset.
     if !running.hardware.mdevs.is_empty() {
         running.script(SUBSYSTEM_RESET)?;
         running.wait_alive("after a subsystem reset")?;
@@ -224,14 +222,14 @@ pub fn commands(bench: &mut Bench<'_>) -> Result<Running> {
     Ok(running)
 }
 
-/// Has the driver let go of the disk.
+/// Unbinds the driver from the disk.
 const UNBIND: &str = "
     address=$(basename $(readlink -f /sys/class/nvme/nvme0/device))
     echo $address > /tmp/address
     echo $address > /sys/bus/pci/drivers/nvme/unbind || exit 1
     [ ! -e /dev/nvme0n1 ]";
 
-/// Has the driver take it again.
+/// Binds the driver to the disk again.
 const REBIND: &str = "
     cat /tmp/address > /sys/bus/pci/drivers/nvme/bind || exit 1
     for i in $(seq 200); do
@@ -260,7 +258,7 @@ pub fn unbind_and_rebind(bench: &mut Bench<'_>) -> Result<Running> {
     Ok(to)
 }
 
-/// Resets the controller until it is told to stop, but a few times at least.
+/// Resets the controller until a stop file appears, but at least a few times.
 const RESETS: &str = "
     rm -f /tmp/stop
     n=0
@@ -312,10 +310,10 @@ pub fn two_disks(bench: &mut Bench<'_>) -> Result<Running> {
     Ok(running)
 }
 
-/// What a kernel is told that shall not use messages.
+/// The kernel's parameter that disables MSI and MSI-X.
 const WITHOUT_MESSAGES: &str = "pci=nomsi";
 
-/// The disk has one interrupt, which is not a message.
+/// Checks that the disk has one interrupt, INTx.
 const ON_ITS_PIN: &str = "
     seen=$(grep ' nvme' /proc/interrupts)
     case $seen in
@@ -341,7 +339,7 @@ fn make_shared_file() -> Result<()> {
     file.set_len(SHARED_SIZE).context("creating a disk's file")
 }
 
-/// Sees that nobody else may use the file while the disk that a guest has is on it.
+/// Checks that no other disk can open the file while a guest's disk has it.
 fn expect_locked() -> Result<()> {
     let file = File::options()
         .read(true)
@@ -366,7 +364,7 @@ pub fn shared_file(bench: &mut Bench<'_>) -> Result<Running> {
         running = move_on(running)?;
         expect_locked()?;
     }
-    // Not only the guest has to see its data, also whoever reads the file.
+    // The host, too, has to read the guest's data in the file.
     running.verdict()?;
     let in_guest = running.script("cat /tmp/cold-nvme0n1")?;
     let mut in_file = String::new();

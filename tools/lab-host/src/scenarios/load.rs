@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is on a disk of the guest while it is migrated.
+//! The content of a guest's disk, and the loads on it.
 //!
-//! The first part of every disk is written once and then left alone: it has to be the same ever
-//! after. Behind it are the areas of the loads, each of a kind that drives the device in another
-//! way. The rest is never written.
+//! The first part of every disk is written once, and has to stay unchanged. Behind it each load has an area. The rest is
+//! never written.
 
 use anyhow::Result;
 
 use super::running::Running;
 use crate::report::doing;
 
-/// Size of the part that stays as it is, in MiB.
+/// Size of the part that stays unchanged, in MiB.
 pub const COLD: u64 = 8;
 
-/// The loads of every disk: name, where its area begins in MiB, and what fio is told. Each writes
-/// its area once and then reads all of it back, again and again.
+/// The loads of every disk: name, begin of the area in MiB, and arguments of fio. In each round a load writes its area once
+/// and reads all of it back.
 const LOADS: [(&str, u64, &[&str]); 3] = [
     // Many commands at once, each with a page or two.
     (
@@ -41,7 +40,7 @@ const LOADS: [(&str, u64, &[&str]); 3] = [
             "--size=4m",
         ],
     ),
-    // One command after the other, and flushes.
+    // One command at a time, and flushes.
     (
         "single",
         COLD + 16,
@@ -55,7 +54,7 @@ const LOADS: [(&str, u64, &[&str]); 3] = [
     ),
 ];
 
-/// What makes fio verify each block, past the page cache.
+/// Arguments that make fio verify each block, past the page cache.
 const VERIFY: [&str; 4] = [
     "--direct=1",
     "--verify=crc32c",
@@ -63,7 +62,7 @@ const VERIFY: [&str; 4] = [
     "--verify_fatal=1",
 ];
 
-/// Where the guest keeps the checksum of a disk's cold part.
+/// The guest's file with the checksum of a disk's cold part.
 pub fn sum_file(disk: &str) -> String {
     format!("/tmp/cold-{disk}")
 }

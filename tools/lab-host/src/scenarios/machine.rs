@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Scenarios in which the machine around the device is another one.
+//! Scenarios with a machine other than that of the rest: with a DIMM and a balloon, or with an IOMMU.
 
 use anyhow::Result;
 use serde_json::json;
@@ -17,16 +17,14 @@ use crate::report::doing;
 use crate::vm::Hardware;
 use crate::vm::MEMORY;
 
-/// Bytes that a balloon leaves to a guest with [`MEMORY`] and a DIMM of [`DIMM`], all of them and
-/// fewer.
+/// Bytes that a balloon leaves to a guest with [`MEMORY`] and a DIMM of [`DIMM`]: all, and fewer.
 const ALL_MEMORY: u64 = (256 + 128) << 20;
 const LESS_MEMORY: u64 = 376 << 20;
 
 /// The size of a DIMM.
 const DIMM: &str = "128M";
 
-/// Waits until the memory of a DIMM is there. It begins at 4 GiB, and is the only memory that does,
-/// so that the zone called Normal is the DIMM.
+/// Waits until the guest has the memory of a DIMM. The DIMM is the only memory above 4 GiB, so the zone Normal is the DIMM.
 const HAS_DIMM: &str = "
     for i in $(seq 200); do
         [ ! -d /sys/devices/system/memory/memory32 ] || exit 0
@@ -35,7 +33,7 @@ const HAS_DIMM: &str = "
     echo 'no memory at 4 GiB'
     exit 1";
 
-/// Has the disk write into the DIMM: with so much free memory there nothing is taken from elsewhere.
+/// Has the disk write into the DIMM, from which the guest takes its pages as long as the DIMM has free memory.
 const READ_INTO_DIMM: &str = r#"
     dd if=/dev/nvme0n1 of=/tmp/in-dimm bs=1M count=8 iflag=direct 2>/dev/null || exit 1
     used=$(awk '
@@ -47,7 +45,7 @@ const READ_INTO_DIMM: &str = r#"
     echo "expected more than 2048 pages of the DIMM to be in use, saw $used"
     exit 1"#;
 
-/// What was read is what was written when the disk was laid out.
+/// Checks that the data read is the data written when the disk was laid out.
 const CHECK_IN_DIMM: &str = r#"
     expected=$(cat /tmp/cold-nvme0n1)
     seen=$(sha256sum < /tmp/in-dimm)
@@ -66,7 +64,7 @@ fn balloon(qmp: &mut Qmp, bytes: u64) -> Result<()> {
     })
 }
 
-/// Plugs a DIMM into a guest, and into whatever is its destination from now on.
+/// Plugs a DIMM into a guest, and into its later destinations.
 fn plug_dimm(running: &mut Running) -> Result<()> {
     doing("plugging a DIMM");
     let qmp = &mut running.vm.qmp;
@@ -91,7 +89,7 @@ pub fn memory(bench: &mut Bench<'_>) -> Result<Running> {
     let mut from = bench.boot_with(Hardware {
         machine_options: ",memory-backend=memory",
         memory_options: ",slots=1,maxmem=1G",
-        // The device pins nothing, so the balloon may give memory back to the host.
+        // The device pins no pages, so the balloon may give memory back to the host.
         device_options: ",x-balloon-allowed=on",
         arguments: vec![
             "-object".to_owned(),
@@ -119,8 +117,8 @@ pub fn memory(bench: &mut Bench<'_>) -> Result<Running> {
     Ok(to)
 }
 
-/// The guest's IOMMU, and that it lets the disk see all of the memory. What QEMU does to the mappings
-/// of a guest that maps each buffer is no matter of the device.
+/// The guest's IOMMU, in passthrough mode: how QEMU treats the mappings of a guest that maps each buffer does not concern
+/// the device.
 const IOMMU: &str = "intel-iommu,caching-mode=on";
 const WITH_IOMMU: &str = "intel_iommu=on iommu=pt";
 

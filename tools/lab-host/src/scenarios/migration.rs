@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The scenarios that every device has to go through.
+//! The scenarios of all devices.
 
 use std::fs;
 
@@ -26,7 +26,7 @@ use crate::report::doing;
 use crate::vm::Hardware;
 use crate::vm::Vm;
 
-/// Where the guest's state goes that is kept in a file.
+/// The file that a guest is put into.
 pub const STATE_FILE: &str = "/tmp/guest-state";
 
 /// The disk that holds internal snapshots, and its size in bytes.
@@ -51,7 +51,7 @@ pub fn there_and_back(bench: &mut Bench<'_>) -> Result<Running> {
     let mut from = bench.guest()?;
     let (mut to, uri) = from.destination(from.twins()?)?;
     from.migrate(&mut to, &uri)?;
-    // The same device again, opened anew.
+    // The same mdev, opened anew.
     let Running { vm, hardware, .. } = from;
     drop(vm);
     let (mut back, uri) = to.destination(hardware.mdevs)?;
@@ -76,14 +76,14 @@ pub fn cancel_in_pre_copy(bench: &mut Bench<'_>) -> Result<Running> {
     from.enter_pre_copy(&uri)?;
     from.wait_alive("in pre-copy")?;
     from.vm.qmp.execute("migrate_cancel", json!({}))?;
-    // QEMU shuts the connection down before it notes that the migration is cancelled, and when the
-    // migration sees that in between, it has failed.
+    // QEMU shuts the connection down before it marks the migration as cancelled. If the migration
+    // notices the shutdown in between, it has failed.
     let ends = ["cancelled", "failed"];
     from.vm.qmp.wait_migration(&ends, STEP_LIMIT)?;
     drop(to);
     from.wait_alive("after the cancellation")?;
     from.expect_state("RUNNING")?;
-    // Nothing of the first attempt may be in the way of the next.
+    // The first attempt must not hinder the next.
     let (mut to, uri) = from.destination(from.twins()?)?;
     from.migrate(&mut to, &uri)?;
     Ok(to)
@@ -96,9 +96,9 @@ pub fn paused_guest(bench: &mut Bench<'_>) -> Result<Running> {
     from.expect_state("STOP")?;
     doing("migrating a guest that is paused");
     if !from.hardware.qemu.speaks_v1() {
-        // Without pre-copy all of a device's state is left for stop-and-copy. QEMU compares that with
-        // what it can send while the guest stands still, by what it sent last, and once the memory has
-        // been moved that is nothing: it would wait for ever.
+        // Without pre-copy all of a device's state is left for stop-and-copy. QEMU compares the state's
+        // size with the amount that it can send in the downtime, by its last bandwidth. Once the memory
+        // has been moved the bandwidth is 0, and QEMU would wait for ever.
         from.set(SWITCHOVER_BANDWIDTH, FAST)?;
     }
     from.begin(&uri, FAST)?;
@@ -183,7 +183,7 @@ pub fn to_file(
     from: &mut Running,
     begin: impl FnOnce(&mut Running, &str) -> Result<()>,
 ) -> Result<()> {
-    // Nobody answers from a file.
+    // A file has no return path.
     from.vm.set_return_path(false)?;
     doing("migrating to a file");
     begin(from, &format!("exec:cat > {STATE_FILE}"))?;
@@ -191,7 +191,7 @@ pub fn to_file(
     Ok(())
 }
 
-/// Starts the guest from the file that it was put into, with new devices, in a new QEMU.
+/// Starts the guest from its file in a new QEMU with new devices.
 pub fn from_file(from: Running) -> Result<Running> {
     let recipes: Vec<_> = from
         .hardware
@@ -266,8 +266,7 @@ pub fn destination_refuses(bench: &mut Bench<'_>, log: &mut Log) -> Result<Runni
     Ok(from)
 }
 
-/// A migration of `from` to a device that is made like `other` and so refuses, after which the guest
-/// goes on.
+/// Migrates `from` to a device that is made like `other` and so refuses, and checks that the guest goes on.
 pub fn refused(from: &mut Running, other: &Recipe, log: &mut Log) -> Result<()> {
     let target = Mdev::create(other)?;
     let uuid = target.uuid().to_owned();

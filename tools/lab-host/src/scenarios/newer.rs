@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What only a QEMU can do that migrates devices through protocol v2.
+//! Scenarios of QEMUs that migrate devices through protocol v2.
 
 use anyhow::ensure;
 use anyhow::Result;
@@ -21,18 +21,18 @@ use crate::report::doing;
 use crate::vm::Hardware;
 use crate::vm::Vm;
 
-/// QEMU's capabilities in migrations.
+/// Migration capabilities of QEMU.
 const MULTIFD: &str = "multifd";
 const SWITCHOVER_ACK: &str = "switchover-ack";
 
-/// The property of a device that has the rest of its state go through multifd's connections. By
-/// itself it does so only when it can; when it is told to and cannot, it says so.
+/// The property of a device that sends the rest of its state through multifd's connections. By default QEMU does so if it
+/// can; with this property it reports an error if it cannot.
 const MULTIFD_STATE: &str = "x-migration-multifd-transfer";
 
 /// The serial card that goes with a disk.
 const CARD: &str = "ferry_uart-2";
 
-/// Has all devices of a QEMU send their state through multifd's connections, or not.
+/// Sets whether the devices of a QEMU send their state through multifd's connections.
 fn set_multifd(vm: &mut Vm, devices: usize, on: bool) -> Result<()> {
     vm.set_capability(MULTIFD, on)?;
     for index in 0..devices {
@@ -73,7 +73,7 @@ pub fn switchover_ack(bench: &mut Bench<'_>) -> Result<Running> {
             running.vm.name, to.vm.name
         ));
         running.tracer.forget();
-        // Without the capability QEMU would not wait in pre-copy with its usual limit.
+        // Without the capability QEMU would not stay in pre-copy with its default downtime limit.
         running.begin(&uri, FAST)?;
         running.completed(&to.vm.name, report::now())?;
         to.vm.qmp.wait_name("RESUME", STEP_LIMIT)?;
@@ -109,8 +109,8 @@ fn expect_ack(from: &Running, to: &Running) -> Result<()> {
     Ok(())
 }
 
-/// What QEMU is told besides: to say which states its devices are in, to load what it keeps of a
-/// device itself when all else is loaded, and to log what it hears of a device in pre-copy.
+/// Further options of QEMU: events of devices' states, loading its own part of a device's state last, and a log of pre-copy
+/// information.
 const EVENTS: [&str; 8] = [
     "-global",
     "vfio-pci.migration-events=on",
@@ -122,14 +122,13 @@ const EVENTS: [&str; 8] = [
     "vfio_send_init_data_flag",
 ];
 
-/// QEMU's event of a state of a device; what its log has of a new first part, and of a first part that
-/// was sent as a whole, which the destination then has to say that it has.
+/// QEMU's event of a device's state, and its log lines on a new first part and on a first part that was sent completely,
+/// which the destination then has to acknowledge.
 const STATE_EVENT: &str = "VFIO_MIGRATION";
 const BEGUN_ANEW: &str = "reinit 1";
 const FIRST_PART_SENT: &str = "vfio_send_init_data_flag";
 
-/// The part of the disk that is rewritten, more than half of what is written on it: where it begins
-/// and how long it is, in MiB.
+/// The begin and length, in MiB, of the part of the disk that is rewritten: more than half of the disk's written part.
 const REWRITTEN: (u64, u64) = (32, 28);
 
 pub fn rewritten_disk(bench: &mut Bench<'_>) -> Result<Running> {
@@ -155,12 +154,12 @@ pub fn rewritten_disk(bench: &mut Bench<'_>) -> Result<Running> {
         running.begin(&uri, FAST)?;
         wait_event(&mut running, "pre-copy")?;
         running.wait_little_left()?;
-        // So that what is written is not read at once.
+        // A frozen destination takes no data, so the source does not read the rewritten blocks at once.
         to.vm.freeze(true)?;
         rewrite(&running)?;
         doing("letting the migration come to its end");
-        // Whatever the bandwidth was while nothing was taken: so that QEMU asks the device before it
-        // reads much more.
+        // QEMU measured no bandwidth while the destination was frozen. With this one it queries the
+        // device before it reads much more.
         running.set(SWITCHOVER_BANDWIDTH, FAST)?;
         running.set(DOWNTIME_LIMIT, USUAL_DOWNTIME)?;
         to.vm.freeze(false)?;
@@ -184,7 +183,7 @@ pub fn rewritten_disk(bench: &mut Bench<'_>) -> Result<Running> {
     Ok(running)
 }
 
-/// Waits until QEMU has said that a device of its is in this state.
+/// Waits for QEMU's event that one of its devices is in this state.
 fn wait_event(running: &mut Running, state: &str) -> Result<()> {
     let what = format!("the event {STATE_EVENT} with {state}");
     running.vm.qmp.wait(STEP_LIMIT, &what, |event| {
@@ -209,12 +208,12 @@ fn rewrite(running: &Running) -> Result<()> {
     Ok(())
 }
 
-/// Where the guest keeps what it has written.
+/// The guest's copy of the data that it has written.
 fn new_content(disk: &str) -> String {
     format!("/tmp/new-{disk}")
 }
 
-/// Checks what was written, past the page cache.
+/// Compares the disk with the copy, past the page cache.
 fn check_rewritten(running: &Running) -> Result<()> {
     let (first, len) = REWRITTEN;
     for disk in running.guest.found().disks {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A guest in a QEMU, and what can be done to it.
+//! A guest in a QEMU, with operations on both.
 
 use std::time::Duration;
 
@@ -25,14 +25,14 @@ use crate::trace::Tracer;
 use crate::vm::Hardware;
 use crate::vm::Vm;
 
-/// How long a guest may take to boot. On an emulated host with a debug kernel it takes two minutes, and
-/// more beside another. Nothing but a hang is to be ended by these limits.
+/// The time limit of a guest's boot. On an emulated host with a debug kernel a guest boots in two minutes, and slower beside
+/// another VM. Only a hang may reach a limit.
 const BOOT_LIMIT: Duration = Duration::from_secs(600);
 
-/// How long a migration may take.
+/// The time limit of a migration.
 pub const MIGRATION_LIMIT: Duration = Duration::from_secs(600);
 
-/// How long anything may take that needs no guest memory to be moved.
+/// The time limit of an operation that moves no guest memory.
 pub const STEP_LIMIT: Duration = Duration::from_secs(180);
 
 /// QEMU's parameters of a migration.
@@ -40,18 +40,17 @@ pub const BANDWIDTH: &str = "max-bandwidth";
 pub const DOWNTIME_LIMIT: &str = "downtime-limit";
 pub const SWITCHOVER_BANDWIDTH: &str = "avail-switchover-bandwidth";
 
-/// Milliseconds for which a guest may stand still: what QEMU takes by itself, and so few that it
-/// stays in pre-copy.
+/// Downtime limits in milliseconds: QEMU's default, and one so short that QEMU stays in pre-copy.
 pub const USUAL_DOWNTIME: u64 = 300;
 const SHORT_DOWNTIME: u64 = 1;
 
-/// Bytes per second at which pre-copy does not come to its end while we do something to it.
+/// A bandwidth in bytes per second at which pre-copy lasts long enough for a test.
 pub const SLOW: u64 = 1 << 20;
 
-/// Bytes per second at which nothing waits for the network.
+/// A bandwidth in bytes per second at which nothing waits for the network.
 pub const FAST: u64 = 1 << 30;
 
-/// Bytes of device state with which a migration may go over to stop-and-copy.
+/// Bytes of device state that may be left for stop-and-copy.
 const LITTLE_LEFT: u64 = 2 << 20;
 
 /// The mdev attribute that has the device's migration state.
@@ -90,7 +89,7 @@ impl Running {
         Ok(running)
     }
 
-    /// Has the guest stream and its disks be busy, until the next verdict.
+    /// Starts the streams and the disks' loads, which run until the next verdict.
     pub fn start_load(&self) -> Result<()> {
         self.vm.link.ask(&Request::Start)?;
         load::begin(self)?;
@@ -102,18 +101,17 @@ impl Running {
         self.guest.run(&self.vm.link, script)
     }
 
-    /// Devices that are made in the same way as those of this guest.
+    /// New devices with the settings of this guest's devices.
     pub fn twins(&self) -> Result<Vec<Mdev>> {
         self.hardware.mdevs.iter().map(Mdev::twin).collect()
     }
 
-    /// Starts a QEMU with the devices `mdevs` that waits for this guest at a socket, and the
-    /// socket's URI.
+    /// Starts a QEMU with the devices `mdevs` that listens for this guest. Returns it with its socket's URI.
     pub fn destination(&self, mdevs: Vec<Mdev>) -> Result<(Running, String)> {
         self.destination_in(self.hardware.qemu, mdevs, |_| Ok(()))
     }
 
-    /// The same in the QEMU `qemu`, which `prepare` gets before it waits.
+    /// As above with the version `qemu`. `prepare` is called before the QEMU listens.
     pub fn destination_in(
         &self,
         qemu: Qemu,
@@ -185,7 +183,7 @@ impl Running {
         Ok(())
     }
 
-    /// Starts a migration to `uri` at such a speed.
+    /// Starts a migration to `uri` with this bandwidth.
     pub fn begin(&mut self, uri: &str, bytes_per_second: u64) -> Result<()> {
         self.set(BANDWIDTH, bytes_per_second)?;
         self.vm.qmp.forget_events();
@@ -202,7 +200,7 @@ impl Running {
         self.wait_state("PRE_COPY")
     }
 
-    /// Waits for the end of a migration that has to succeed, and tells what QEMU says of it.
+    /// Waits for the end of a migration, which has to succeed, and returns QEMU's figures.
     pub fn completed(&mut self, destination: &str, began: f64) -> Result<Migrated> {
         let ends = ["completed", "failed", "cancelled"];
         let status = self.vm.qmp.wait_migration(&ends, MIGRATION_LIMIT)?;
@@ -228,13 +226,13 @@ impl Running {
         })
     }
 
-    /// Starts a migration at full speed in which the first device, if there is one, gives a part of
-    /// its state in pre-copy, and returns when little is left of it.
+    /// Starts a migration at full speed in which the first device, if any, gives a part of its state in pre-copy. Returns
+    /// when little of that state is left.
     pub fn begin_through_pre_copy(&mut self, uri: &str) -> Result<()> {
         let first = self.hardware.mdevs.first();
         if let Some(uuid) = first.map(|mdev| mdev.uuid().to_owned()) {
-            // QEMU turns to the devices in pre-copy only when no memory is left to be moved. With
-            // the usual limit it goes over to stop-and-copy long before that.
+            // QEMU reads the devices in pre-copy only when no memory is left to be moved. With the
+            // default limit it would enter stop-and-copy long before.
             self.set(DOWNTIME_LIMIT, SHORT_DOWNTIME)?;
             self.tracer.forget();
             self.begin(uri, FAST)?;
@@ -248,8 +246,8 @@ impl Running {
                 ensure!(info["status"] != "failed", "the migration failed: {info}");
                 Ok(())
             })?;
-            // A disk has more than one chunk, and goes on being written to. Most of it is to move
-            // while the guest runs, however long QEMU would have it stand still.
+            // A disk has more than one chunk, and the guest goes on writing. Most of the state is to
+            // move while the guest runs, even if QEMU's downtime limit allowed otherwise.
             self.wait_little_left()?;
             self.set(DOWNTIME_LIMIT, USUAL_DOWNTIME)?;
         } else {
@@ -258,8 +256,8 @@ impl Running {
         Ok(())
     }
 
-    /// Waits until little is left of the first device's state in pre-copy, if there is one, or until
-    /// it is stopped.
+    /// Waits until little of the first device's state is left in pre-copy, or until the device is stopped. Without a device,
+    /// returns at once.
     pub fn wait_little_left(&self) -> Result<()> {
         let Some(uuid) = self.hardware.mdevs.first().map(|mdev| mdev.uuid()) else {
             return Ok(());
@@ -278,7 +276,7 @@ impl Running {
         Ok(())
     }
 
-    /// A whole migration at full speed, after which the guest has to go on in `to`.
+    /// Migrates at full speed, and checks that the guest goes on in `to`.
     pub fn migrate(&mut self, to: &mut Running, uri: &str) -> Result<Migrated> {
         doing(format!(
             "migrating from QEMU {} to QEMU {}",
@@ -296,7 +294,7 @@ impl Running {
         Ok(migrated)
     }
 
-    /// Asks the guest for its verdict, which has to be good. Its streams and loads end.
+    /// Ends the streams and loads, and checks the guest's verdict.
     pub fn verdict(&self) -> Result<()> {
         doing("asking the guest for its verdict");
         let verdict = self.guest.stop(&self.vm.link)?;
