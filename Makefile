@@ -7,18 +7,18 @@
 # nothing is set up.
 
 MAKEFLAGS += --no-print-directory
-# The targets below start builds that use all processors themselves.
+# Each target uses all processors.
 .NOTPARALLEL:
 
 CARGO ?= cargo
 cargo := $(CARGO) --locked
 cargo_jobs := $(addprefix -j,$(shell nproc))
 
-# Where static programs for the virtual machines go.
+# The directory of static programs for the virtual machines.
 programs := $(CURDIR)/target/static
 programs_target := x86_64-unknown-linux-gnu
 
-# Options of the kernel's build that pass through; the first few, as there, from the command line only.
+# Options that are passed on to the kernel's build. The first line's are taken from the command line only, as the kernel does.
 kernel_options = $(foreach option,V W C CLIPPY,$(if $(filter command%,$(origin $(option))),$(option)='$($(option))')) \
 	$(foreach option,KCFLAGS KRUSTFLAGS INSTALL_MOD_PATH INSTALL_MOD_STRIP,$(if $($(option)),$(option)='$($(option))'))
 
@@ -56,7 +56,7 @@ demo: ## live-migrate a guest with a Ferry device from one QEMU to another and b
 	scripts/lab demo $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
 
 .PHONY: bench
-bench: ## compare a Ferry disk with those that QEMU emulates, and tell what it costs to move one
+bench: ## compare a Ferry disk with disks that QEMU emulates, and measure the cost of moving one
 	scripts/lab bench $(ARGS)
 
 .PHONY: test
@@ -97,7 +97,7 @@ rust-analyzer: ## write rust-project.json, from which rust-analyzer knows the mo
 	scripts/in-root $$(scripts/lab setup toolchain) -- python3 scripts/rust-analyzer $(CURDIR)
 
 .PHONY: setup
-setup: ## fetch and build all that the other targets need, except the debug kernel
+setup: ## fetch and build the components of the other targets, except the debug kernel
 	scripts/lab setup
 
 .PHONY: update-lock
@@ -105,16 +105,16 @@ update-lock: ## pin the newest packages of the series in scripts/versions.lock
 	scripts/lab update-lock
 
 .PHONY: clean
-clean: ## remove what was built in the source tree, except for cargo's directories
+clean: ## remove build products from the source tree, except cargo's directories
 	scripts/clean
 
 .PHONY: distclean
-distclean: clean ## remove all that was built in the source tree
+distclean: clean ## remove all build products from the source tree
 	$(MAKE) -C tools/testing/selftests/vfio-migration clean
 	rm -rf target rust-project.json
 
 .PHONY: clean-cache
-clean-cache: ## remove what is out of date from the cache, and say what is left
+clean-cache: ## remove components and downloads that are out of date from the cache, and list the others
 	scripts/lab clean-cache
 
 .PHONY: help

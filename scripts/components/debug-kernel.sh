@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see lib/cache.sh
+# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see tools/lab/src/setup/component.rs
 #
-# A kernel with the checkers on, built from the stock kernel's source with clang, as KASAN with Rust wants it. Laid out
-# as the stock kernel is (see kernel.sh), and in obj the tree against which modules for it build.
+# A kernel with checkers, built from the stock kernel's source with clang, which KASAN with Rust requires. It has the layout
+# of the stock kernel (see kernel.sh), and in obj a build tree for modules.
 
 needs=(toolchain linux-source)
 inputs=(scripts/debug.config)
@@ -34,7 +34,7 @@ build() {
 		-type f \( -name '*.o' -o -name '*.a' -o -name '*.cmd' -o -name 'vmlinux*' \) ! -name vmlinux.symvers -exec rm {} +
 }
 
-# Fails unless every line of the fragment has come through.
+# Fails unless every line of the fragment is in effect.
 check_configuration() {
 	local line missing=0
 	while read -r line; do

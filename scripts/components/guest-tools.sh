@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see lib/cache.sh
+# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see tools/lab/src/setup/component.rs
 #
-# What puts load on a disk in the migrated guest and looks after it: fio, nvme-cli, e2fsprogs and blkdiscard, with their
+# Programs of the migrated guest that load, make and check disks: fio, nvme-cli, e2fsprogs and blkdiscard, with their
 # libraries. The tree becomes part of a VM's initramfs, so only these programs are kept.
 
 needs=(toolchain)
@@ -17,13 +17,13 @@ build() {
 		unpack_package "$ferry_cache/downloads/$sha.deb" "$root"
 	done < <(selected_pins guest-tools)
 	libraries=usr/lib/x86_64-linux-gnu
-	# Debian's link is absolute, and would lead out of the tree.
+	# Debian's link is absolute, and would point out of the tree.
 	ln -sf ../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 "$root/usr/lib64/"
 
 	for library in "${unused[@]}"; do
 		stand_in "$root" usr/bin/fio "$library"
 	done
-	# The tree's own loader tells what the programs load.
+	# The tree's own loader lists the libraries.
 	for program in "${programs[@]}"; do
 		echo "$program"
 		"$root/usr/lib64/ld-linux-x86-64.so.2" --library-path "$root/$libraries" --list "$root/$program" |
@@ -31,7 +31,7 @@ build() {
 	done > "$root/list.links"
 	echo usr/lib64/ld-linux-x86-64.so.2 >> "$root/list.links"
 
-	# A link comes with what it leads to.
+	# A link is kept with its target.
 	sort -u "$root/list.links" | while read -r library; do
 		echo "$library"
 		(cd "$root" && realpath --relative-to . "$library")
@@ -52,15 +52,15 @@ build() {
 	run_program usr/sbin/blkdiscard --version
 }
 
-# Debian's fio is linked with clients of storage clusters and of remote memory, 60 MiB with what they need in turn, and
-# they are bound as it starts. It calls them only for the I/O engines that are named after them.
+# Debian's fio is linked with clients of storage clusters and of remote memory, 60 MiB with their own libraries, and the
+# loader binds them when fio starts. fio calls a client only for the I/O engine of the same name.
 unused=(libgfapi.so.0 libibverbs.so.1 libnbd.so.0 libnfs.so.14 libpmem.so.1 librados.so.2 librbd.so.1 librdmacm.so.1)
 
-# Makes a library $3 in the root $1 that has just the names that the program $2 binds to, with their versions. A
-# call of one of them is an illegal instruction.
+# Makes a library $3 in the root $1 that has only the symbols that the program $2 binds to, with their versions. A call of
+# such a symbol is an illegal instruction.
 stand_in() {
 	local root=$1 program=$2 library=$3 prefix versions
-	# What has no version is told by its prefix.
+	# Symbols without a version are recognised by their prefix.
 	prefix=${library#lib}
 	prefix=${prefix%%.*}_
 	versions=$(in_toolchain x86_64-linux-gnu-objdump -p "$path/$program" | awk -v library="$library:" '

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see lib/cache.sh
+# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see tools/lab/src/setup/component.rs
 #
 # A build tree against which Rust modules for the stock kernel build.
 #
-# Debian's headers packages have no Rust metadata (rust/*.rmeta, libmacros.so). They are made again here, from the same source
-# and configuration with the same compiler, and so fit the symbols that the stock kernel exports: Module.symvers is Debian's own.
+# Debian's headers packages have no Rust metadata (rust/*.rmeta, libmacros.so). This makes the metadata from the same source
+# and configuration with the same compiler, so it fits the symbols that the stock kernel exports. Module.symvers is Debian's.
 
 needs=(toolchain linux-source)
 packages=(linux:linux-headers-*)

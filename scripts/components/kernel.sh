@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see lib/cache.sh
+# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see tools/lab/src/setup/component.rs
 #
 # The stock kernel as Debian ships it: vmlinuz, lib/modules/RELEASE, and the file release with its name.
 

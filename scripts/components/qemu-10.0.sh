@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see lib/cache.sh
+# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see tools/lab/src/setup/component.rs
 #
-# QEMU 10.0, which is Debian 13's.
+# QEMU 10.0 of Debian 13.
 
 packages=(qemu-10.0)
 inputs=(scripts/lib/qemu.sh)

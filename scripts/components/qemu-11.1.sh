@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see lib/cache.sh
+# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see tools/lab/src/setup/component.rs
 #
-# QEMU 11.1. The host VM runs in it where KVM cannot be used.
+# QEMU 11.1, which also runs the host VM.
 
 packages=(qemu-11.1)
 inputs=(scripts/lib/qemu.sh)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see lib/cache.sh
+# shellcheck shell=bash disable=SC2034,SC2154 # declarations, see tools/lab/src/setup/component.rs
 #
-# The root in which everything for the kernel is built, and the QEMU that runs the host VM.
+# The root directory in which everything for the kernel is built.
 #
-# Debian packages are unpacked, not installed: compilers need no maintainer scripts, and so no right to become other
-# users, which an unprivileged user does not have.
+# Debian packages are unpacked, not installed: compilers need no maintainer scripts, which would need the right to become
+# other users.
 
 packages=(toolchain)
 
@@ -14,7 +14,7 @@ build() {
 		files+=("$ferry_cache/downloads/$sha.deb")
 	done < <(selected_pins toolchain)
 	progress "unpacking ${#files[@]} packages"
-	# First the links /bin, /lib and so on.
+	# This package has the links /bin, /lib and so on, and must come first.
 	unpack_package "$(package_file toolchain:base-files)" "$root"
 	export -f unpack_package
 	# shellcheck disable=SC2016 # expanded by the inner shell
@@ -27,12 +27,12 @@ build() {
 				--exclude "./usr/share/locale/*" --exclude "./usr/share/info/*"
 		done' bash "$root"
 
-	# What maintainer scripts would have made, as far as it is used.
+	# The files of maintainer scripts that are used.
 	printf 'root:x:0:0:root:/root:/bin/sh\n' > "$root/etc/passwd"
 	printf 'root:x:0:\n' > "$root/etc/group"
 	ln -sf mawk "$root/usr/bin/awk"
 	mkdir -p "$root/mnt"
-	# The root cannot be written from inside.
+	# A command in the root cannot write it, except below a bind mount.
 	"$ferry_src/scripts/in-root" "$root" --bare --bind "$root/etc:/etc" -- /usr/sbin/ldconfig -X
 	"$ferry_src/scripts/in-root" "$root" --bare -- /bin/sh -ec '
 		x86_64-linux-gnu-gcc-14 --version

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What the QEMU components have in common.
+# The recipe of all QEMU components.
 
-# Makes in directory $1 a tree of the QEMU of package group $2, with its libraries and firmware. It runs the host VM, or
-# becomes part of its initramfs, so only what a q35 or microvm guest without a display takes is kept.
+# Makes in directory $1 a tree of the QEMU of package group $2, with its libraries and firmware. The QEMU runs the host VM, or
+# becomes part of its initramfs, so only the files of a q35 or microvm guest without a display are kept.
 build_qemu() {
 	local root=$1 group=$2 suite package version arch size sha path file keep library libraries
 	progress "unpacking"
@@ -15,7 +15,7 @@ build_qemu() {
 	done < <(selected_pins "$group")
 
 	libraries=usr/lib/x86_64-linux-gnu
-	# Debian's link is absolute, and would lead out of the tree.
+	# Debian's link is absolute, and would point out of the tree.
 	ln -sf ../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 "$root/usr/lib64/"
 	keep=(usr/bin/qemu-system-x86_64 usr/bin/qemu-img usr/lib64/ld-linux-x86-64.so.2)
 	for file in accel-kvm-x86_64.so accel-tcg-x86_64.so; do
@@ -27,7 +27,7 @@ build_qemu() {
 			[[ ! -e $root/$path/$file ]] || keep+=("$path/$file")
 		done
 	done
-	# The tree's own loader tells what the programs load.
+	# The tree's own loader lists the libraries.
 	for file in "${keep[@]}"; do
 		[[ $file == usr/bin/* || $file == *.so ]] || continue
 		while read -r library; do
@@ -37,7 +37,7 @@ build_qemu() {
 	done
 
 	mkdir "$root/kept"
-	# A link comes with what it leads to.
+	# A link is kept with its target.
 	printf '%s\n' "${keep[@]}" | while read -r file; do
 		echo "$file"
 		(cd "$root" && realpath --relative-to . "$file")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `lab` on the developer's machine and `lab-host` in the host VM share: the [`job`] that
-//! goes in and the [`event`]s that come out.
+//! The parts that `lab` on the developer's machine and `lab-host` in the host VM share: the [`job`] that the VM gets, and
+//! the [`event`]s that it reports.
 
 #![forbid(unsafe_code)]
 
