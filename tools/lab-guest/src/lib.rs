@@ -2,7 +2,7 @@
 
 //! The parts that the program in the migrated guest and the program in the host VM share.
 //!
-//! [`line`] is the form of the streamed data and its judge, [`report`] has the messages between guest and host, and
+//! [`line`](mod@line) is the form of the streamed data and its judge, [`report`] has the messages between guest and host, and
 //! [`init`] the tasks of a first process in any VM.
 
 #![forbid(unsafe_code)]

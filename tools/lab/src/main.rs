@@ -155,13 +155,13 @@ fn execute_locked(Commands { mut commands, lock }: Commands) -> Result<ExitCode>
 }
 
 /// Sets up components and prints their paths.
-fn print_components(workplace: &Workplace, components: &[Component]) -> Result<ExitCode> {
-    let components = match components {
+fn print_components(workplace: &Workplace, chosen: &[Component]) -> Result<ExitCode> {
+    let components = match chosen {
         [] => &Component::USUAL,
         chosen => chosen,
     };
     let set_up = workplace.set_up(components)?;
-    if set_up.are_cached() {
+    if chosen.is_empty() && set_up.are_cached() {
         let number = set_up.times.len();
         workplace
             .console

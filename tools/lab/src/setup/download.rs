@@ -99,6 +99,9 @@ pub fn fetch(
     let lock = FileLock::take(&cache.lock("downloads"), || {
         console.say("download: waiting for another run that is downloading");
     })?;
+    // Cleaning the cache removes the directory, under the same lock.
+    let partial = cache.partial("");
+    fs::create_dir_all(&partial).with_context(|| format!("creating {}", partial.display()))?;
     let mut wanted: Vec<(&str, &Pin)> = Vec::new();
     let mut told: Vec<&str> = Vec::new();
     for selection in selections {
