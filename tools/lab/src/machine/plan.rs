@@ -24,7 +24,7 @@ pub struct Plan {
     pub device: Option<String>,
     /// Static programs to carry besides `lab-host`.
     pub programs: Vec<String>,
-    /// Other files to carry, into [`job::PROGRAMS`].
+    /// Other files to carry, into [`PROGRAMS`](lab_host::job::PROGRAMS).
     pub files: Vec<PathBuf>,
     /// The time after which the VM is ended.
     pub limit: Duration,
