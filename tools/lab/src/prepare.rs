@@ -13,7 +13,6 @@ use std::thread;
 
 use anyhow::anyhow;
 use anyhow::bail;
-use anyhow::Context;
 use anyhow::Result;
 use lab_host::job::Stage;
 use lab_host::vmm::Qemu;
@@ -247,7 +246,7 @@ pub fn components(workplace: &Workplace, stages: &[Stage], debug: bool) -> Resul
         debug,
         ..Needs::of(stages)
     };
-    prepare(workplace, &needs)?.components.context("setting up")
+    prepare(workplace, &needs)?.components
 }
 
 #[cfg(test)]
