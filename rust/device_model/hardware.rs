@@ -25,9 +25,7 @@
 use core::fmt::Display;
 
 use crate::guest_memory::GuestMemory;
-
-/// The most bytes that [`Hardware::configuration`] gives.
-pub const CONFIGURATION_MAX: usize = 64;
+use crate::model::CONFIGURATION_MAX;
 
 /// Bytes of a page, the unit in which BARs are mapped and memory is pinned.
 pub const PAGE_SIZE: u64 = 4096;

@@ -42,9 +42,9 @@ use device_model::hardware::{
     Failure,
     FollowDma,
     Hardware,
-    Trap,
-    CONFIGURATION_MAX, //
+    Trap, //
 };
+use device_model::CONFIGURATION_MAX;
 
 use crate::error::Error;
 use crate::follower::{
@@ -401,7 +401,7 @@ impl<S: DerefMut<Target = [Slot]>> Hardware for Controller<S> {
                 Some(settings) => mdio.set(settings).map_err(|_| Error::Phy)?,
                 None => self.phy = Some(mdio.settings().map_err(|_| Error::Phy)?),
             }
-            mdio.leave(0).map_err(|_| Error::Phy)?;
+            mdio.leave(0);
         }
         registers.read32(Register::ICR.0);
         self.statistics.clear(registers);
