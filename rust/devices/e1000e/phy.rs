@@ -3,8 +3,8 @@
 //! The PHY, behind MDIC.
 //!
 //! Mirrors sections 10.2.2.7 (MDIC) and 4.5.2 (who owns MDIO) of the data sheet and its chapter on
-//! the PHY. The settings of a PHY move to the destination; its link does not. A PHY that already has
-//! the settings is not written at all, since writing them makes it negotiate anew.
+//! the PHY. The settings of a PHY move to the destination; its link does not. A PHY that negotiates what the
+//! guest wants keeps its link: it is reset only if what it negotiates differs.
 
 use device_model::hardware::{
     poll,
@@ -42,6 +42,9 @@ struct Setting {
     address: u8,
     /// The bits that a state may have. None of them starts an operation.
     mask: u16,
+    /// The link depends on it, so the PHY has to negotiate anew if it changes. The others are taken at the
+    /// next negotiation.
+    negotiated: bool,
 }
 
 /// The settings that move.
@@ -50,32 +53,38 @@ const SETTINGS: [Setting; 6] = [
         name: "PHY auto-negotiation advertisement",
         address: 4,
         mask: 0xbfff,
+        negotiated: true,
     },
     Setting {
         name: "PHY 1000BASE-T control",
         address: 9,
         mask: 0xff00,
+        negotiated: true,
     },
     Setting {
         name: "PHY specific control 1",
         address: 16,
         mask: 0xffff,
+        negotiated: false,
     },
     Setting {
         name: "PHY interrupt enable",
         address: 18,
         mask: 0xffff,
+        negotiated: false,
     },
     Setting {
         name: "PHY specific control 2",
         address: 20,
         mask: 0xffff,
+        negotiated: false,
     },
     // The control register comes last. Reset and restart of the negotiation start operations.
     Setting {
         name: "PHY control",
         address: address::CONTROL,
         mask: 0x7dc0,
+        negotiated: true,
     },
 ];
 
@@ -190,19 +199,19 @@ impl<'a> Mdio<'a> {
         Ok(Settings(values))
     }
 
-    /// Makes `settings` those of the PHY, which negotiates anew if it had others.
+    /// Makes `settings` those of the PHY, which negotiates anew if it negotiated others.
     pub(crate) fn set(&mut self, settings: &Settings) -> Result<(), PhyError> {
         let page = self.read(address::PAGE)? & PAGE_MASK;
-        let mut differ = false;
+        let mut negotiate = false;
 
         self.select(page, SETTINGS_PAGE)?;
         for (setting, &value) in SETTINGS.iter().zip(&settings.0) {
             let found = self.read(setting.address)?;
             let written = (found & !setting.mask) | value;
 
-            differ |= found != written;
+            negotiate |= setting.negotiated && found != written;
             if setting.address == address::CONTROL {
-                if differ {
+                if negotiate {
                     self.write(setting.address, written | CONTROL_RESET)?;
                 }
             } else if found != written {
@@ -214,11 +223,11 @@ impl<'a> Mdio<'a> {
 
     /// Leaves MDIC as after an operation on the register that `used` has, as MDIC shows it, with the value
     /// that this register has now.
-    pub(crate) fn leave(&mut self, used: u32) -> Result<(), PhyError> {
+    pub(crate) fn leave(&mut self, used: u32) {
         let register = (used & mdic::REGISTER) >> mdic::REGISTER_SHIFT;
 
-        // Five bits.
-        self.read(register as u8).map(|_| ())
+        // Five bits. MDIC shows an error if the PHY has no such register: so it did before.
+        let _ = self.read(register as u8);
     }
 
     fn select(&mut self, from: u16, to: u16) -> Result<(), PhyError> {

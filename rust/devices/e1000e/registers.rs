@@ -346,6 +346,14 @@ pub(crate) mod rctl {
     pub(crate) const ALL: u32 = 0x7edf_bffe;
 }
 
+/// Bits of PSRCTL.
+pub(crate) mod psrctl {
+    /// Size of the header's buffer, in 128 bytes.
+    pub(crate) const BSIZE0: u32 = 0x7f;
+    /// Size of the first buffer of data, in KiB.
+    pub(crate) const BSIZE1: u32 = 0x3f << 8;
+}
+
 /// Bits of TCTL.
 pub(crate) mod tctl {
     /// Transmitter enable.

@@ -96,7 +96,8 @@ impl Place {
     /// Bus address of a unit.
     pub(crate) const fn address(&self, unit: u32) -> u64 {
         // A guest may put a ring at the end of the address space, where the function wraps as well.
-        self.base.wrapping_add(unit as u64 * UNIT as u64)
+        self.base
+            .wrapping_add((unit as u64).wrapping_mul(UNIT as u64))
     }
 
     /// The unit behind `unit`.

@@ -20,7 +20,7 @@
 //! |           | of GORC, GOTC, TOR, TOT has been read                                |
 //! |        14 | settings of the PHY, and the page that is selected                   |
 //! |         2 | 0                                                                    |
-//! |   4 × 60  | statistics of 32 bits that the guest has not read                    |
+//! |   4 × 59  | statistics of 32 bits that the guest has not read                    |
 //! |    8 × 4  | those of 64 bits: GORC, GOTC, TOR, TOT                               |
 //! |    8 × 4  | the values of which the lower half has been read, else 0             |
 //!
@@ -44,6 +44,7 @@ use crate::registers::{
     cause,
     eerd,
     mdic,
+    psrctl,
     rctl,
     tctl,
     Register,
@@ -93,7 +94,7 @@ pub(crate) const FLAG_EERD: u32 = 1 << 0;
 /// Flags: the guest owns MDIO.
 pub(crate) const FLAG_MDIO_OWNED: u32 = 1 << 1;
 /// Flags: the first of the pairs of statistics of which the lower half has been read.
-const FLAG_HALVED_SHIFT: usize = 4;
+const FLAG_HALVED_SHIFT: u32 = 4;
 const FLAGS: u32 = FLAG_EERD | FLAG_MDIO_OWNED | ((1 << WIDES) - 1) << FLAG_HALVED_SHIFT;
 
 /// The largest IOADDR that leads anywhere.
@@ -126,7 +127,7 @@ pub(crate) fn write(
     let mut flags = extra.flags;
     for (index, halved) in statistics.halved.iter().enumerate() {
         if halved.is_some() {
-            flags |= 1 << (FLAG_HALVED_SHIFT + index);
+            flags |= flag_halved(index);
         }
     }
 
@@ -220,7 +221,7 @@ impl<'a> State<'a> {
 
     /// The word at position `index`.
     pub(crate) fn word(&self, index: usize) -> u32 {
-        dword(self.0, WORDS_AT.saturating_add(index.saturating_mul(4)))
+        dword(self.0, place(WORDS_AT, 4, index))
     }
 
     /// Base low, base high, length, head and tail of a ring.
@@ -253,7 +254,7 @@ impl<'a> State<'a> {
             eerd: dword(self.0, EERD_AT),
             flags: dword(self.0, FLAGS_AT),
             phy: Settings(core::array::from_fn(|index| {
-                u16::from_le_bytes(array(self.0, PHY_AT + 2 * index))
+                u16::from_le_bytes(array(self.0, place(PHY_AT, 2, index)))
             })),
         }
     }
@@ -263,14 +264,14 @@ impl<'a> State<'a> {
         let flags = dword(self.0, FLAGS_AT);
 
         for (index, sum) in statistics.narrow.iter_mut().enumerate() {
-            *sum = dword(self.0, NARROW_AT + 4 * index);
+            *sum = dword(self.0, place(NARROW_AT, 4, index));
         }
         for (index, sum) in statistics.wide.iter_mut().enumerate() {
-            *sum = u64::from_le_bytes(array(self.0, WIDE_AT + 8 * index));
+            *sum = u64::from_le_bytes(array(self.0, place(WIDE_AT, 8, index)));
         }
         for (index, halved) in statistics.halved.iter_mut().enumerate() {
-            let value = u64::from_le_bytes(array(self.0, HALVED_AT + 8 * index));
-            *halved = (flags & 1 << (FLAG_HALVED_SHIFT + index) != 0).then_some(value);
+            let value = u64::from_le_bytes(array(self.0, place(HALVED_AT, 8, index)));
+            *halved = (flags & flag_halved(index) != 0).then_some(value);
         }
     }
 
@@ -321,6 +322,15 @@ impl<'a> State<'a> {
                 found: control,
             });
         }
+        // Packet split has a header and at least one buffer.
+        let sizes = self.word(Word::<{ Register::PSRCTL.0 }>::AT);
+        let split = control & rctl::EN != 0 && control & rctl::DTYP != 0;
+        if split && (sizes & psrctl::BSIZE0 == 0 || sizes & psrctl::BSIZE1 == 0) {
+            return Err(StateError::Value {
+                register: "PSRCTL",
+                found: sizes,
+            });
+        }
         Ok(())
     }
 
@@ -349,8 +359,8 @@ impl<'a> State<'a> {
             },
         )?;
         for pair in 0..WIDES {
-            let value = u64::from_le_bytes(array(self.0, HALVED_AT + 8 * pair));
-            if value != 0 && extra.flags & 1 << (FLAG_HALVED_SHIFT + pair) == 0 {
+            let value = u64::from_le_bytes(array(self.0, place(HALVED_AT, 8, pair)));
+            if value != 0 && extra.flags & flag_halved(pair) == 0 {
                 return Err(StateError::Unused { pair });
             }
         }
@@ -367,6 +377,18 @@ fn check_bits(register: &'static str, found: u32, allowed: u32) -> Result<(), St
         });
     }
     Ok(())
+}
+
+/// The place of field `index` of the fields of `size` bytes at `first`.
+const fn place(first: usize, size: usize, index: usize) -> usize {
+    first.saturating_add(size.saturating_mul(index))
+}
+
+/// The flag of a pair of statistics of which the lower half has been read.
+const fn flag_halved(pair: usize) -> u32 {
+    1_u32
+        .wrapping_shl(FLAG_HALVED_SHIFT)
+        .wrapping_shl(pair as u32)
 }
 
 /// The `N` bytes at `at`, of a state whose length has been checked.

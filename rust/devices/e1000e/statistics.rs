@@ -13,7 +13,7 @@ use device_model::hardware::Registers;
 use crate::registers::Register;
 
 /// Offsets of the registers of 32 bits, which stick at their largest value.
-const NARROW: [u16; 60] = [
+const NARROW: [u16; 59] = [
     0x4000, // CRCERRS
     0x4004, // ALGNERRC
     0x4008, // SYMERRS
@@ -73,7 +73,6 @@ const NARROW: [u16; 60] = [
     0x411c, // ICTXQMTC
     0x4120, // ICRXDMTC
     0x4124, // ICRXOC
-    0x4128, // IOC
 ];
 
 /// Offsets of the lower halves of the pairs of 64 bits.

@@ -200,6 +200,7 @@ pub(crate) static TABLE: &[Entry] = &[
 pub(crate) const RECEIVE_ADDRESSES: usize = 15;
 
 /// Number of words that the table describes.
+#[expect(clippy::indexing_slicing)] // A constant.
 pub(crate) const WORDS: usize = {
     let mut words = 0;
     let mut entry = 0;
@@ -215,6 +216,7 @@ pub(crate) struct Word<const OFFSET: u32>;
 
 impl<const OFFSET: u32> Word<OFFSET> {
     /// The position of the register among the words.
+    #[expect(clippy::indexing_slicing)] // A constant.
     pub(crate) const AT: usize = {
         let mut words = 0;
         let mut found = None;

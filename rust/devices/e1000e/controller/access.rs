@@ -145,8 +145,9 @@ impl<S: DerefMut<Target = [Slot]>> Controller<S> {
             trap.bar == bar
                 && offset
                     .checked_sub(trap.offset)
-                    .is_some_and(|at| at < trap.len && len <= trap.len.saturating_sub(at))
+                    .is_some_and(|at| at < trap.len)
         });
+        // So that an access does not reach beyond a trap, all of which are multiples of 8 bytes.
         let natural = matches!(len, 1 | 2 | 4 | 8) && offset & len.saturating_sub(1) == 0;
 
         if trapped && natural {

@@ -99,7 +99,7 @@ pub(super) fn program(
     {
         let mut mdio = Mdio::acquire(registers).map_err(|_| Error::Phy)?;
         mdio.set(&extra.phy).map_err(|_| Error::Phy)?;
-        mdio.leave(extra.mdic).map_err(|_| Error::Phy)?;
+        mdio.leave(extra.mdic);
     }
     if extra.flags & FLAG_MDIO_OWNED != 0 && !phy::request(registers) {
         return Err(Error::Phy);
@@ -133,7 +133,7 @@ pub(super) fn extra(
     let mut mdio = Mdio::acquire(registers).map_err(|_| Error::Phy)?;
     let used = mdio.last() & mdic::REGISTER;
     let phy = mdio.settings().map_err(|_| Error::Phy)?;
-    mdio.leave(used).map_err(|_| Error::Phy)?;
+    mdio.leave(used);
     Ok(Extra {
         causes,
         io_address,

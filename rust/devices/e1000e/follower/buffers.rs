@@ -110,11 +110,13 @@ impl Iterator for Pages {
             } else {
                 // A buffer at the end of the address space ends there.
                 let last = address.saturating_add(u64::from(size).saturating_sub(1));
-                (last / PAGE_SIZE).saturating_sub(address / PAGE_SIZE) + 1
+                (last / PAGE_SIZE)
+                    .saturating_sub(address / PAGE_SIZE)
+                    .saturating_add(1)
             };
 
             if self.page < pages {
-                let page = address / PAGE_SIZE + self.page;
+                let page = (address / PAGE_SIZE).saturating_add(self.page);
                 self.page = self.page.saturating_add(1);
                 return Some(page);
             }

@@ -178,7 +178,7 @@ impl<S: DerefMut<Target = [Slot]>> Queue<S> {
             return Ok(());
         }
         let step = format.units();
-        if from % step != to % step {
+        if step == 2 && (from ^ to) & 1 != 0 {
             return Err(FollowError::HalfDescriptor { queue: index });
         }
 
@@ -218,7 +218,7 @@ impl<S: DerefMut<Target = [Slot]>> Queue<S> {
             let address = place.address(unit);
 
             let bytes = bytes
-                .get_mut(..count as usize * UNIT as usize)
+                .get_mut(..count.saturating_mul(UNIT) as usize)
                 .unwrap_or_default();
             memory
                 .read(address, bytes)

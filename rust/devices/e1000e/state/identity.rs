@@ -5,6 +5,7 @@
 use super::{
     array,
     dword,
+    place,
     StateError, //
 };
 
@@ -38,7 +39,7 @@ impl Identity {
         put(&mut bytes, 4, &self.subsystem.to_le_bytes());
         put(&mut bytes, 6, &[self.revision, 0]);
         for (index, size) in self.bars.iter().enumerate() {
-            put(&mut bytes, 8 + 4 * index, &size.to_le_bytes());
+            put(&mut bytes, place(8, 4, index), &size.to_le_bytes());
         }
         put(&mut bytes, 32, &self.config_space.to_le_bytes());
         bytes
@@ -53,7 +54,7 @@ impl Identity {
             subsystem_vendor: bytes(2),
             subsystem: bytes(4),
             revision: array::<1>(state, 6)[0],
-            bars: core::array::from_fn(|index| dword(state, 8 + 4 * index)),
+            bars: core::array::from_fn(|index| dword(state, place(8, 4, index))),
             config_space: dword(state, 32),
         }
     }

@@ -2,10 +2,12 @@
 
 //! A host with a card, and the driver of the guest that has it.
 
+use std::cell::Cell;
 use std::collections::{
     BTreeMap,
     BTreeSet, //
 };
+use std::rc::Rc;
 
 use device_model::hardware::{
     Context,
@@ -56,6 +58,8 @@ pub struct Bitmap {
     pub unmapped: BTreeSet<u64>,
     /// Pins that are left until one fails.
     pub until_failure: Option<u32>,
+    /// How many pages were ever pinned; the model has it, too.
+    pub count: Rc<Cell<usize>>,
 }
 
 impl Bitmap {
@@ -76,6 +80,7 @@ impl Pins for Bitmap {
         }
         *self.pinned.entry(page).or_default() += 1;
         self.dirty.insert(page);
+        self.count.set(self.count.get() + 1);
         Ok(Pin::Pinned)
     }
 
@@ -115,6 +120,7 @@ impl Host {
             memory,
             bus_master: true,
         };
+        host.model.pins = host.bitmap.count.clone();
         host.run(|controller, context| controller.reset(context))
             .expect("a reset works");
         host

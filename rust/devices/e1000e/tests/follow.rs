@@ -136,6 +136,22 @@ fn a_buffer_completed_and_posted_again_between_two_readings_is_reported() {
 }
 
 #[test]
+fn pages_are_pinned_before_the_function_may_write_to_them() {
+    let (mut host, mut guest) = set_up(Format::Extended(0));
+    host.follow();
+    for count in 1..6 {
+        let before = host.bitmap.count.get();
+        guest.post(&mut host, 0, count, 0);
+        let at_tail = *host.model.pins_at_tail.last().unwrap();
+        assert!(
+            at_tail - before >= count as usize,
+            "{count} buffers are pinned in time"
+        );
+        assert_eq!(at_tail, host.bitmap.count.get(), "and none later");
+    }
+}
+
+#[test]
 fn a_reset_behind_the_trap_is_noticed() {
     let (mut host, mut guest) = set_up(Format::Extended(0));
     guest.post(&mut host, 0, 31, 0);

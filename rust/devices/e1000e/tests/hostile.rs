@@ -143,6 +143,31 @@ fn bits_that_start_operations_are_refused() {
 }
 
 #[test]
+fn bits_that_start_operations_of_the_phy_are_refused() {
+    let (host, state) = good();
+    // PHY control is 0x1140, behind specific control 2, which is 0x0c60.
+    let settings = [0x60, 0x0c, 0x40, 0x11];
+    let at = state
+        .windows(4)
+        .position(|bytes| bytes == settings)
+        .expect("a state has the PHY's settings");
+    for (bit, name) in [(15, "reset"), (9, "restart of the negotiation")] {
+        let control = 0x1140_u16 | 1 << bit;
+        let mut state = state.clone();
+        state[at + 2..at + 4].copy_from_slice(&control.to_le_bytes());
+        assert_eq!(
+            parse(&host, &state),
+            Err(StateError::Phy {
+                register: "PHY control",
+                found: control,
+                allowed: 0x7dc0
+            }),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn reserved_values_are_refused() {
     let (host, state) = good();
     let control = place_of(RCTL, [0, 4]);
@@ -151,6 +176,19 @@ fn reserved_values_are_refused() {
             parse(&host, &with(&state, control, value)),
             Err(StateError::Value {
                 register: "RCTL",
+                found: value
+            })
+        );
+    }
+    // Packet split without a header buffer, and without a buffer.
+    let sizes = place_of(PSRCTL, [0x0001_0101, 0x0001_0102]);
+    let split = with(&state, control, RCTL_EN | RCTL_DTYP_SPLIT);
+    assert_eq!(parse(&host, &split), Ok(()));
+    for value in [0x0001_0100, 0x0001_0001] {
+        assert_eq!(
+            parse(&host, &with(&split, sizes, value)),
+            Err(StateError::Value {
+                register: "PSRCTL",
                 found: value
             })
         );

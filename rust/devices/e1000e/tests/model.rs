@@ -6,7 +6,10 @@
 //! that the test ends with. Where the data sheet leaves time to the chip, the model takes some. Time
 //! passes in [`Registers::delay`] and [`Model::run`] alone.
 
-use std::cell::RefCell;
+use std::cell::{
+    Cell,
+    RefCell, //
+};
 use std::collections::{
     BTreeSet,
     VecDeque, //
@@ -156,6 +159,9 @@ pub struct Model {
     /// Resets through CTRL.RST.
     pub resets: u32,
     pub phy_resets: u32,
+    /// How many pages have been pinned by now, and had been when RDT was written.
+    pub pins: Rc<Cell<usize>>,
+    pub pins_at_tail: Vec<usize>,
     /// Writes, in order.
     pub log: Vec<(u32, u32)>,
     pub phy: [u16; 32],
@@ -199,6 +205,8 @@ impl Model {
             wire: Vec::new(),
             resets: 0,
             phy_resets: 0,
+            pins: Rc::default(),
+            pins_at_tail: Vec::new(),
             log: Vec::new(),
             phy,
             phy_page: 0,
@@ -824,6 +832,9 @@ impl Registers for Model {
                 } else {
                     offset
                 };
+                if queue == RDT {
+                    self.pins_at_tail.push(self.pins.get());
+                }
                 match queue {
                     RDBAL | RDBAH | RDLEN | TDBAL | TDBAH | TDLEN if self.enabled(offset) => {
                         self.fault(format!("ring register {offset:#x} written while enabled"));

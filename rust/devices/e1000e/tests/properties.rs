@@ -346,5 +346,7 @@ proptest! {
         let seen = journey.host.model.peek(ICR);
         prop_assert_eq!(seen & causes, causes, "what was pending is pending");
         prop_assert_eq!(seen & !causes & !mask, 0, "and no cause that the guest has masked");
+        let look = CAUSE_TXDW | CAUSE_LSC | CAUSE_RXT0 | CAUSE_RXQ0 | CAUSE_TXQ0;
+        prop_assert_eq!(seen & look, (causes | mask) & look, "the guest looks at rings and link");
     }
 }

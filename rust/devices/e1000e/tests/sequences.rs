@@ -106,12 +106,19 @@ fn the_stop_waits_for_what_was_fetched() {
     host.quiesce().unwrap();
     assert_eq!(host.model.wire.len(), 12, "all that was posted is sent");
     assert_eq!(host.read(TDH), host.read(TDT));
-    let done = guest.memory.get(guest.tx[0].base + 16 + 12, 1).unwrap();
-    assert_eq!(
-        done,
-        [TX_DONE],
-        "and written back, whatever TXDCTL.WTHRESH is"
-    );
+    host.expect_no_faults();
+}
+
+#[test]
+fn descriptors_that_wait_to_be_written_back_are_written_back() {
+    let (mut host, mut guest) = set_up();
+    let done = |guest: &Guest| guest.memory.get(guest.tx[0].base + 12, 1).unwrap()[0] & TX_DONE;
+    // TXDCTL.WTHRESH is 2.
+    guest.send(&mut host, 0, 300, 1, false);
+    host.model.run(1_000);
+    assert_eq!(done(&guest), 0, "one descriptor waits");
+    host.quiesce().unwrap();
+    assert_eq!(done(&guest), TX_DONE, "it is written back by the stop");
     host.expect_no_faults();
 }
 
@@ -289,6 +296,27 @@ fn operations_of_phy_and_eeprom_that_the_guest_waits_for_are_done() {
 }
 
 #[test]
+fn a_page_of_the_phy_that_the_guest_has_selected_stays_selected() {
+    let (mut source, _) = set_up();
+    for _ in 0..4 {
+        source.write(EXTCNF_CTRL, EXTCNF_MDIO_SOFTWARE);
+    }
+    // Register 22 of the PHY gets 3.
+    source.write(MDIC, 0x0436_0003);
+    source.model.run(100);
+    source.model.phy[18] = 0x1234;
+    let mut host = source.migrate();
+    host.resume().unwrap();
+    assert_eq!(host.model.phy[18], 0x1234, "settings are on page 0");
+    for host in [&mut source, &mut host] {
+        host.write(MDIC, 0x0836_0000);
+        host.model.run(100);
+        assert_eq!(host.read(MDIC) & 0xffff, 3, "the page");
+        host.expect_no_faults();
+    }
+}
+
+#[test]
 fn the_phy_is_written_only_if_it_differs() {
     let (mut source, _) = set_up();
     let mut host = source.migrate();
@@ -302,6 +330,13 @@ fn the_phy_is_written_only_if_it_differs() {
             .any(|&(at, value)| at == MDIC && value >> 26 & 3 == 1),
         "no register of the PHY is written"
     );
+
+    // What is not negotiated does not cost the link.
+    host.model.phy[20] = 0x0123;
+    let mut host = host.migrate();
+    host.resume().unwrap();
+    assert_eq!(host.model.phy[20], 0x0123);
+    assert_eq!(host.model.phy_resets, 0, "the link stays");
 
     host.model.phy[4] = 0x0061;
     host.model.phy[0] = 0x1940;
