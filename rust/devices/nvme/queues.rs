@@ -93,7 +93,9 @@ impl Queues {
 
     /// Returns whether any I/O queue exists.
     pub(crate) fn has_io(&self) -> bool {
-        IO.into_iter().any(|queue| self.has_pair(queue))
+        let mut queues = IO;
+
+        queues.any(|queue| self.has_pair(queue))
     }
 
     /// Number of queues up to the last I/O queue, if there is one.
