@@ -7,10 +7,7 @@
 //! not read, and only a reset ends the session. The live device changes when the session is finished,
 //! and not before.
 
-use super::{
-    state_buffer,
-    state_size, //
-};
+use super::state_buffer;
 use crate::{
     migrated_blocks::{
         MigratedBlocks,
@@ -130,10 +127,10 @@ impl Resume {
         mut span: Span,
         buffer: &mut [u8],
     ) -> Result<(), Refusal> {
-        state_buffer(port, buffer)?;
+        let state = state_buffer(port, buffer)?.len();
         loop {
             let limits = Limits {
-                state: state_size(port),
+                state,
                 storage: self.storage_size,
             };
             let Some(event) =

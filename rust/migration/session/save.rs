@@ -24,8 +24,7 @@ use super::{
         BlockSave,
         Given, //
     },
-    state_buffer,
-    state_size, //
+    state_buffer, //
 };
 use crate::{
     port::{
@@ -200,8 +199,8 @@ impl Save {
         port: &mut P,
         buffer: &mut [u8],
     ) -> Result<(), StepError<Refusal>> {
-        let most = state_size(port);
         let out = state_buffer(port, buffer)?;
+        let most = out.len();
         let len = port.save(out).map_err(|error| {
             error.map(|errno| {
                 Refusal::from(Reason::StepFailed {
