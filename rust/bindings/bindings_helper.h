@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What bindgen reads. Types that the kernel crate has already come from
+ * The input of bindgen. Types that the kernel crate has come from
  * kernel::bindings; see rust/bindings/bindgen_parameters for the allowlist.
  */
 

@@ -19,7 +19,7 @@
 
 #include "dma.h"
 
-/* An access that takes longer is ended if the user is dead. */
+/* An access that takes longer is ended if the user is being killed. */
 #define WATCH_INTERVAL HZ
 
 static void end_access(struct ferry_dma_gate *gate)
@@ -31,10 +31,11 @@ static void end_access(struct ferry_dma_gate *gate)
 }
 
 /*
- * Whatever the threads of the process wait for, which may be a lock of the core's.
- * The device may have been passed on to somebody who lives, for whom it works on.
+ * Ends the access under way if its owner is being killed, whatever lock the
+ * owner's threads wait for. A device that was passed on to another process works
+ * on: its next access begins anew.
  *
- * It runs on the system's queue: it ends what may fill up our own.
+ * Runs on the system's queue, since it ends works that may fill up our own.
  */
 static void ferry_dma_watch(struct work_struct *work)
 {
@@ -64,7 +65,7 @@ void ferry_dma_gate_init(struct ferry_dma_gate *gate)
 }
 EXPORT_SYMBOL_GPL(ferry_dma_gate_init);
 
-/* The current process is opening the device. */
+/* Opens the gate for the current process, which is opening the device. */
 void ferry_dma_gate_open(struct ferry_dma_gate *gate)
 {
 	gate->owner = get_task_struct(current->group_leader);
@@ -72,7 +73,7 @@ void ferry_dma_gate_open(struct ferry_dma_gate *gate)
 }
 EXPORT_SYMBOL_GPL(ferry_dma_gate_open);
 
-/* From here on each access fails, also the one that is under way. */
+/* Makes every access fail from here on, also one that is under way. */
 void ferry_dma_gate_close(struct ferry_dma_gate *gate)
 {
 	spin_lock(&gate->lock);
@@ -82,7 +83,7 @@ void ferry_dma_gate_close(struct ferry_dma_gate *gate)
 }
 EXPORT_SYMBOL_GPL(ferry_dma_gate_close);
 
-/* The device is closed: there is no access under way, nor will there be one. */
+/* Forgets the owner. No access may be under way or begin: the device is closed. */
 void ferry_dma_gate_release(struct ferry_dma_gate *gate)
 {
 	gate->closed = true;
@@ -92,14 +93,14 @@ void ferry_dma_gate_release(struct ferry_dma_gate *gate)
 }
 EXPORT_SYMBOL_GPL(ferry_dma_gate_release);
 
-/* Around all accesses of a kernel thread: its signals are those from here. */
+/* Lets a kernel thread take the signal that ends an access. */
 void ferry_dma_begin(void)
 {
 	allow_kernel_signal(SIGKILL);
 }
 EXPORT_SYMBOL_GPL(ferry_dma_begin);
 
-/* Also forgets the signal. */
+/* Stops taking the signal, and forgets a pending one. */
 void ferry_dma_end(void)
 {
 	disallow_signal(SIGKILL);
@@ -127,7 +128,7 @@ int ferry_dma_rw(struct ferry_dma_gate *gate, struct vfio_device *vdev,
 
 	spin_lock(&gate->lock);
 	gate->worker = NULL;
-	/* What ended the access was the close, whatever it looks like. */
+	/* The close ended the access, whatever the error says. */
 	if (ret && gate->closed)
 		ret = -EINTR;
 	spin_unlock(&gate->lock);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Access to a user's memory that never outlasts the user, for rust/vfio/emulated/dma.rs.
+ * Access to a user's memory that never outlasts the user, for
+ * rust/vfio/emulated/dma.rs.
  */
 #ifndef _FERRY_DMA_H
 #define _FERRY_DMA_H
@@ -14,13 +15,13 @@ struct vfio_device;
 
 /**
  * struct ferry_dma_gate - Whether a device may access memory
- * @lock: of what follows
- * @worker: the thread that is accessing memory right now
- * @accesses: counts accesses
- * @seen: that count when @watch last looked
+ * @lock: protects the other fields
+ * @worker: the thread that is accessing memory, or NULL
+ * @accesses: number of accesses that have begun
+ * @seen: @accesses when @watch last ran
  * @owner: a thread of the process that opened the device; NULL while it is closed
  * @closed: no access begins any more
- * @watch: looks while there are accesses whether that process is being killed
+ * @watch: ends an access that takes long if the process is being killed
  */
 struct ferry_dma_gate {
 	spinlock_t lock;

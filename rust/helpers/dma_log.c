@@ -12,7 +12,7 @@
 #include <linux/iova_bitmap.h>
 #include <linux/module.h>
 
-/* The first of the ranges that has something at or after an address. */
+/* Finds the first range that has an address at or after @from. */
 bool ferry_next_range(struct rb_root_cached *ranges, unsigned long from,
 		      unsigned long *first, unsigned long *last)
 {

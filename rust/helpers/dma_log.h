@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the VFIO core hands to a device that logs its DMA, see
+ * Ranges and bitmaps that the VFIO core passes to a dirty log, for
  * rust/vfio/log/trampolines.rs.
  */
 #ifndef _FERRY_DMA_LOG_H

@@ -17,9 +17,9 @@
 #include "file.h"
 
 /*
- * Finds what @name means to the current task and takes a reference to it. Its
- * file system cannot be unmounted as long as somebody has that; if the mount
- * namespace goes, the file is still there.
+ * Looks @name up for the current task and takes a reference to the file. The
+ * reference keeps the file system from being unmounted, and outlives the mount
+ * namespace.
  */
 int ferry_path_lookup(const char *name, struct path *path)
 {
@@ -27,7 +27,7 @@ int ferry_path_lookup(const char *name, struct path *path)
 }
 EXPORT_SYMBOL_GPL(ferry_path_lookup);
 
-/* What kind of file @path is, S_IF*: an inode never changes that. */
+/* The kind of the file, S_IF*, which never changes for an inode. */
 umode_t ferry_path_kind(const struct path *path)
 {
 	return d_inode(path->dentry)->i_mode & S_IFMT;
@@ -41,11 +41,11 @@ const struct cred *ferry_get_current_cred(void)
 EXPORT_SYMBOL_GPL(ferry_get_current_cred);
 
 /*
- * Opens what @path is, as somebody else would: with the checks of an open() by
- * name, and without looking the name up once more.
+ * Opens @path with the credentials @cred: with the checks of an open() by name,
+ * and without another lookup of the name.
  *
- * The node of a block device has but a number, which is another device's when
- * this one has gone. The node is unlinked then, and not opened any more.
+ * The node of a block device has only a number, which another device may get
+ * when the device is removed. The node is unlinked then, and no longer opened.
  */
 struct file *ferry_file_open(const struct path *path, const struct cred *cred,
 			     int flags)
@@ -70,7 +70,7 @@ u64 ferry_file_size(struct file *file)
 }
 EXPORT_SYMBOL_GPL(ferry_file_size);
 
-/* Takes the write lock on all of the file that F_OFD_SETLK would. */
+/* Takes the write lock on all of the file, as F_OFD_SETLK does. */
 int ferry_file_lock(struct file *file)
 {
 	struct file_lock *lock = locks_alloc_lock();
@@ -94,7 +94,7 @@ int ferry_file_lock(struct file *file)
 }
 EXPORT_SYMBOL_GPL(ferry_file_lock);
 
-/* As the last fput() does. The owner of such a lock is the file itself. */
+/* Unlocks as the last fput() does. The owner of such a lock is the file itself. */
 void ferry_file_unlock(struct file *file)
 {
 	locks_remove_posix(file, file);
@@ -102,10 +102,9 @@ void ferry_file_unlock(struct file *file)
 EXPORT_SYMBOL_GPL(ferry_file_unlock);
 
 /*
- * Forgets what this host has cached of a file that another host may have
- * written. The page cache is right anyway for a file system that has a disk of
- * its own (those of clusters keep it coherent), and it is all there is of one
- * in memory.
+ * Drops this host's cache of a file that another host may have written. The page
+ * cache of a file system with a disk of its own is right anyway (cluster file
+ * systems keep it coherent), and a file system in memory has nothing else.
  */
 int ferry_file_drop_cache(struct file *file)
 {
@@ -125,8 +124,8 @@ int ferry_file_drop_cache(struct file *file)
 EXPORT_SYMBOL_GPL(ferry_file_drop_cache);
 
 /*
- * Begins to read @len bytes at @pos into the page cache, if there are any: for
- * posix_fadvise() none would be all there are.
+ * Begins to read @len bytes at @pos into the page cache. posix_fadvise() takes a
+ * length of 0 for all of the file.
  */
 void ferry_file_read_ahead(struct file *file, loff_t pos, loff_t len)
 {
@@ -141,9 +140,9 @@ struct ferry_loan {
 };
 
 /*
- * Whether what is in @page and what follows it in @next can be copied to user
- * space at once. By the rules of hardened usercopy a compound page is an object
- * of its own, and pages that are not are as good as one allocation.
+ * Whether bytes of @page and the bytes of @next that follow them can be copied to
+ * user space at once. Hardened usercopy takes a compound page for an object of
+ * its own, and other pages for one allocation.
  */
 static bool ferry_is_same_object(struct page *page, struct page *next)
 {
@@ -152,14 +151,14 @@ static bool ferry_is_same_object(struct page *page, struct page *next)
 	return true;
 }
 
-/* Lends what has been spliced into @pipe, a run of contiguous pages at a time. */
+/* Lends the bytes spliced into @pipe, a run of contiguous pages at a time. */
 static int ferry_lend_pipe(struct pipe_inode_info *pipe, struct splice_desc *sd)
 {
 	struct ferry_loan *loan = sd->u.data;
 	size_t done = 0;
 	int ret = 0;
 
-	/* page_address() has to be there for any page. */
+	/* Every page must have a page_address(). */
 	BUILD_BUG_ON(IS_ENABLED(CONFIG_HIGHMEM));
 
 	while (!pipe_is_empty(pipe)) {
@@ -196,16 +195,15 @@ static int ferry_lend_pipe(struct pipe_inode_info *pipe, struct splice_desc *sd)
 		cond_resched();
 	}
 
-	/* What is left in the pipe the caller releases. */
+	/* The caller releases the buffers that are left in the pipe. */
 	return done ?: ret;
 }
 
 /*
- * Lends @len bytes at @pos to @borrower where they are, in the page cache, one
- * piece after the other, until that returns something else than zero. Returns
- * how many bytes were lent and taken, or an error if that is none; the end of
- * the file, and files whose file system has no such way, are for a proper read
- * to find out about.
+ * Lends @len bytes at @pos of the page cache to @borrower, one piece after the
+ * other, until @borrower returns something else than zero. Returns the number of
+ * bytes that were lent and taken, or an error if none were. A read has to find
+ * out about the end of the file, and about file systems that cannot lend.
  */
 ssize_t ferry_file_lend(struct file *file, loff_t pos, size_t len,
 			int (*borrower)(void *context, const void *bytes,

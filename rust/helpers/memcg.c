@@ -10,7 +10,7 @@
 
 #include "memcg.h"
 
-/* Takes a reference to the group that the current process's memory belongs to. */
+/* Takes a reference to the group to which the current process's memory is charged. */
 struct mem_cgroup *ferry_get_current_memcg(void)
 {
 	return get_mem_cgroup_from_mm(current->mm);

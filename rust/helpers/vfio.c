@@ -12,7 +12,7 @@
 
 #include "vfio.h"
 
-/* The registration itself is one reference. */
+/* The registration itself holds one reference. */
 bool ferry_vfio_is_held(struct vfio_device *vdev)
 {
 	return refcount_read(&vdev->refcount) > 1;
@@ -28,7 +28,7 @@ __poll_t ferry_data_poll(struct file *file, struct poll_table_struct *table);
 long ferry_data_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 int ferry_data_release(struct inode *inode, struct file *file);
 
-/* The owner keeps this module, and all of what a file without a device needs. */
+/* The owner keeps this module, which is all that a file without a device needs. */
 static const struct file_operations ferry_data_fops = {
 	.owner = THIS_MODULE,
 	.read = ferry_data_read,

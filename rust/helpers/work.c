@@ -9,15 +9,15 @@
 #include "work.h"
 
 /*
- * Of our own, for a work item may take as long as its user likes: it waits for
- * the user's memory, and for the files that the user's disks are in. On the
- * system's queues, which bound how much is done at once, the users of some
- * hundred devices could hold up everybody's work. With WQ_SYSFS whoever runs
- * the host decides which processors it may take. With WQ_FREEZABLE no device
- * executes anything while the system is suspended: a command that was executed
- * after a hibernation image was taken would be executed once more by the image.
- * The price: a suspend waits for the command that is under way, and fails if
- * that waits for a page that a frozen process would have to serve.
+ * A queue of our own, for a work item may take as long as its user likes: it
+ * waits for the user's memory, and for the files that the user's disks are in. On
+ * the system's queues, which bound the items that run at once, the users of some
+ * hundred devices could hold up all other work. With WQ_SYSFS the administrator
+ * chooses the processors of the queue. With WQ_FREEZABLE no device executes a
+ * command while the system is suspended: a command that was executed after a
+ * hibernation image was taken would be executed once more by the image. The
+ * price: a suspend waits for the command that is under way, and fails if that
+ * command waits for a page that a frozen process would have to serve.
  */
 static struct workqueue_struct *ferry_wq;
 
@@ -27,7 +27,7 @@ void ferry_work_init(struct work_struct *work, work_func_t func)
 }
 EXPORT_SYMBOL_GPL(ferry_work_init);
 
-/* On whichever processor is idle, not the one that the guest is running on. */
+/* Runs on an idle processor, not on the one that the guest is running on. */
 bool ferry_work_queue(struct work_struct *work)
 {
 	return queue_work(ferry_wq, work);

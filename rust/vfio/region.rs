@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Regions of a device file: how the file's offsets name them and what a user is told of them.
+//! Regions of a device file: their place in the file, and their description.
 //!
 //! Mirrors `struct vfio_region_info` and its capabilities in
 //! [`include/uapi/linux/vfio.h`](srctree/include/uapi/linux/vfio.h).
@@ -11,7 +11,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// The file's offset is the region's index above this bit and the offset in the region below, as
+/// A file offset has the region's index above this bit and the offset in the region below, as
 /// for vfio-pci (`VFIO_PCI_OFFSET_SHIFT`).
 const INDEX_SHIFT: u32 = 40;
 
@@ -23,32 +23,32 @@ pub mod pci {
     pub const BAR5: u32 = vfio_bindings::VFIO_PCI_BAR5_REGION_INDEX;
     /// Configuration space.
     pub const CONFIG: u32 = vfio_bindings::VFIO_PCI_CONFIG_REGION_INDEX;
-    /// How many regions have a fixed index; a device's own regions follow.
+    /// Number of regions with a fixed index. A device's own regions follow.
     pub const COUNT: u32 = vfio_bindings::VFIO_PCI_NUM_REGIONS;
 }
 
 /// Type of the region with a `struct vfio_device_migration_info` at its start.
 ///
-/// The header calls it deprecated since protocol v2; the number stays reserved for it.
+/// The header calls the type deprecated since protocol v2; the number stays reserved for it.
 pub const TYPE_MIGRATION: u32 = vfio_bindings::VFIO_REGION_TYPE_MIGRATION_DEPRECATED;
 /// The only subtype of [`TYPE_MIGRATION`].
 pub const SUBTYPE_MIGRATION: u32 = vfio_bindings::VFIO_REGION_SUBTYPE_MIGRATION_DEPRECATED;
 
-/// An offset of the device file, taken apart.
+/// A file offset, as the index of a region and an offset in the region.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Position {
-    /// Which region.
+    /// Index of the region.
     pub index: u32,
-    /// Byte offset in that region.
+    /// Byte offset in the region.
     pub offset: u64,
 }
 
 impl Position {
-    /// Takes a file offset apart.
+    /// Splits a file offset.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it is negative.
+    /// `EINVAL` if the offset is negative.
     pub fn from_file_offset(offset: i64) -> Result<Self> {
         let offset = u64::try_from(offset).map_err(|_| EINVAL)?;
 
@@ -65,7 +65,7 @@ impl Position {
     }
 }
 
-/// What a region can do, `VFIO_REGION_INFO_FLAG_*`.
+/// The accesses that a region allows, `VFIO_REGION_INFO_FLAG_*`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Access {
     /// The region does not exist; its size is 0.
@@ -74,12 +74,12 @@ pub enum Access {
     ReadWrite,
     /// `read()`, `write()`, and `mmap()` of exactly `[offset, offset + size)` of the region.
     ///
-    /// The area is told in a sparse mmap capability. Without it a user would take the flag for the
-    /// whole region.
+    /// A sparse mmap capability describes the area. Without the capability a user would map the whole
+    /// region.
     ReadWriteMmap {
-        /// Where the area begins in the region, in bytes; a multiple of the page size.
+        /// Offset of the area in the region in bytes, a multiple of the page size.
         offset: u64,
-        /// Size of the area in bytes; a multiple of the page size.
+        /// Size of the area in bytes, a multiple of the page size.
         size: u64,
     },
 }
@@ -93,14 +93,14 @@ pub struct Type {
     pub subtype: u32,
 }
 
-/// What `VFIO_DEVICE_GET_REGION_INFO` tells of a region.
+/// The description of a region, the answer to `VFIO_DEVICE_GET_REGION_INFO`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Info {
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// What can be done with it.
+    /// The accesses that the region allows.
     pub access: Access,
-    /// For a region without a fixed index.
+    /// The type, for a region without a fixed index.
     pub type_: Option<Type>,
 }
 

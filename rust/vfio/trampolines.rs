@@ -91,7 +91,7 @@ impl<T: Operations> Trampolines<T> {
     ///
     /// Called by the VFIO core when the last reference to a device of this table is gone.
     unsafe extern "C" fn release_callback(vdev: *mut vfio_bindings::vfio_device) {
-        // SAFETY: Nobody else has the device any more, and the registration has initialised it.
+        // SAFETY: Nobody else uses the device any more, and the registration has initialised it.
         unsafe { Device::<T>::deinit(vdev.cast()) };
         if let Some(release) = Self::DEFAULTS.release {
             // SAFETY: The C structure is still initialised, and the core frees it next.

@@ -1,11 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Safe abstractions over the kernel's VFIO, mediated devices and what a vendor driver needs
-//! beside them.
+//! Safe abstractions over the kernel's VFIO: devices, regions, interrupts, migration, the dirty log, mediated
+//! devices.
 //!
-//! This crate is the only home of `unsafe` in Ferry's modules. Its names follow those of the abstractions
-//! that are proposed upstream ([`Operations`](device::Operations), [`Device`](device::Device),
-//! [`Registration`](device::Registration)), so that a driver can move to them one day.
+//! A [`Device`] begins with the C structure of its [`Base`] and ends with the driver's data, whose type
+//! implements [`Operations`]. A [`Registration`] makes it. `emulated` has the base of devices whose registers
+//! and DMA are the driver's.
+//!
+//! # Layers
+//!
+//! 1. `region`, `irq`, `virqfd`; of `migration` the data file and the link to the device; `support` of
+//!    `migration` and `log`: none of these knows the type of a device.
+//! 2. `device`: [`Device`], [`Operations`], [`Base`].
+//! 3. The other callbacks, and the C callbacks that lead to them: `migration`, `log`, `emulated`.
+//! 4. `trampolines`, `registration`, `mdev`.
+//!
+//! The names follow those of the abstractions that are proposed upstream, see
+//! `Documentation/upstreaming.rst`.
 //!
 //! C headers: [`include/linux/vfio.h`](srctree/include/linux/vfio.h),
 //! [`include/linux/mdev.h`](srctree/include/linux/mdev.h),

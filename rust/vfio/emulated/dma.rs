@@ -2,14 +2,12 @@
 
 //! Memory access by the device: DMA through the user's I/O address space.
 //!
-//! The VFIO core copies straight between the kernel's memory and the user's pages that are mapped
-//! at an I/O virtual address, in a container or in the IOAS that the device is attached to. It marks
-//! those that are written in a container's dirty bitmap, so that a migration under way sees them; an
-//! IOAS has none, but see [`log`](crate::log). Nothing stays pinned: as soon as the user has
-//! unmapped an address, an access of it fails.
+//! The VFIO core copies between the kernel's memory and the user's pages that are mapped at an IOVA, in a
+//! container or in the IOAS that the device is attached to. The core marks written pages in the container's
+//! dirty bitmap, so that a migration under way sends them; an IOAS has no such bitmap, but see
+//! [`log`](crate::log). No page stays pinned: an access fails as soon as the user has unmapped the IOVA.
 //!
-//! A page fault of the user takes as long as the user has it take, but ends with the user: see
-//! `rust/helpers/dma.c`.
+//! A page fault takes as long as the user likes, but does not outlast the user: see `rust/helpers/dma.c`.
 //!
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h), `vfio_dma_rw()`
 
@@ -31,7 +29,7 @@ use kernel_ext::{
     mm::BorrowedMm, //
 };
 
-/// Which way an access goes.
+/// The direction of an access.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Access {
     /// The device reads memory.
@@ -43,13 +41,13 @@ pub enum Access {
 /// An access of the user's memory that failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// The first address, an I/O virtual one.
+    /// The first IOVA.
     pub iova: u64,
     /// Length in bytes.
     pub len: usize,
-    /// Which way it goes.
+    /// The direction.
     pub access: Access,
-    /// Why it failed, see [`Dma::read`].
+    /// The error, see [`Dma::read`].
     pub error: Error,
 }
 
@@ -77,18 +75,18 @@ impl Display for Failure {
 pub struct Dma<'a> {
     vdev: *mut vfio_bindings::vfio_device,
     gate: &'a Gate,
-    /// The address space of the user who opened the device, which this thread has meanwhile.
+    /// The address space of the user who opened the device, which this thread has entered.
     borrowed: RefCell<Option<BorrowedMm>>,
-    /// Where writes are logged.
+    /// The log in which writes are marked.
     log: Option<&'a DmaLog>,
-    /// Who is told of accesses that fail.
+    /// Called with each access that fails.
     failed: &'a dyn Fn(&Failure),
     _open: PhantomData<&'a ()>,
 }
 
 impl<'a> Dma<'a> {
     /// Memory access by the current kernel thread, which has no address space of its own. `mm` is the
-    /// one that most of the memory is likely to be in.
+    /// address space that most of the memory is likely to be in.
     ///
     /// # Safety
     ///
@@ -117,36 +115,35 @@ impl<'a> Dma<'a> {
         }
     }
 
-    /// Runs `access`, of `len` bytes at `iova`, in the address space of the memory's owner if that is
-    /// another than ours.
+    /// Runs `access` to `len` bytes at `iova`, again in the address space of the memory's owner if the one
+    /// that this thread has entered does not have the memory.
     fn access(&self, iova: u64, len: usize, access: impl Fn() -> Result) -> Result {
         check_range(iova, len)?;
 
         match access() {
-            // The core takes a thread without an address space there by itself, for every access
-            // anew.
+            // For a thread without an address space the core enters that of the memory's owner, anew for
+            // every access.
             Err(error) if error == EFAULT && self.leave_borrowed() => access(),
             result => result,
         }
     }
 
-    /// Returns whether there was an address space to leave.
+    /// Leaves the address space that this thread has entered. Returns whether it had entered one.
     fn leave_borrowed(&self) -> bool {
-        // It is never borrowed for longer than this. (Nor does objtool know that `borrow_mut()`
-        // would not return otherwise.)
+        // The cell is not borrowed for longer than this call, so the borrow succeeds. (`borrow_mut()` could
+        // panic, and objtool does not know that it does not return then.)
         self.borrowed
             .try_borrow_mut()
             .is_ok_and(|mut borrowed| borrowed.take().is_some())
     }
 
-    /// Reads memory at the I/O virtual address `iova`. May sleep, as long as the user has a page
-    /// fault take.
+    /// Reads memory at `iova`. May sleep for as long as a page fault of the user takes.
     ///
     /// # Errors
     ///
-    /// `EINVAL` or, in an IOAS, `ENOENT` if some of it is not mapped, `EPERM` if it is mapped without
-    /// leave to read, `EFAULT` if the user has no memory there, or a page fault was ended with the
-    /// user; `EINTR` once the device is being closed. What is in `into` is unspecified then.
+    /// `EINVAL` or, in an IOAS, `ENOENT` if a part of the range is not mapped, `EPERM` if the mapping is
+    /// write-only, `EFAULT` if the user has no memory there or is being killed, `EINTR` once the device is
+    /// being closed. The content of `into` is unspecified then.
     pub fn read(&self, iova: u64, into: &mut [u8]) -> Result {
         if into.is_empty() {
             return Ok(());
@@ -170,7 +167,7 @@ impl<'a> Dma<'a> {
         .inspect_err(|error| self.tell(iova, len, Access::Read, *error))
     }
 
-    /// Tells of an access that failed, unless it did because the device is being closed.
+    /// Reports an access that failed, unless the close of the device ended it.
     fn tell(&self, iova: u64, len: usize, access: Access, error: Error) {
         if error != EINTR {
             (self.failed)(&Failure {
@@ -182,11 +179,11 @@ impl<'a> Dma<'a> {
         }
     }
 
-    /// Writes `bytes` to memory at the I/O virtual address `iova`. May sleep as [`Self::read`].
+    /// Writes `bytes` to memory at `iova`. May sleep as [`Self::read`].
     ///
     /// # Errors
     ///
-    /// As [`Self::read`], `EPERM` without leave to write. Some of it may have been written then.
+    /// As [`Self::read`], and `EPERM` if the mapping is read-only. On error a prefix may have been written.
     pub fn write(&self, iova: u64, bytes: &[u8]) -> Result {
         if bytes.is_empty() {
             return Ok(());
@@ -195,8 +192,7 @@ impl<'a> Dma<'a> {
         unsafe { self.write_raw(iova, bytes.as_ptr(), bytes.len()) }
     }
 
-    /// Writes bytes of a file to memory at the I/O virtual address `iova`, straight from the page
-    /// cache. May sleep as [`Self::read`].
+    /// Writes bytes of a file to memory at `iova`, straight from the page cache. May sleep as [`Self::read`].
     ///
     /// # Errors
     ///
@@ -227,7 +223,7 @@ impl<'a> Dma<'a> {
                 )
             })
         });
-        // Some of it may have been written in any case.
+        // On error, too, a prefix may have been written.
         if let Some(log) = self.log {
             log.mark(iova, len);
         }
@@ -242,7 +238,7 @@ impl Drop for Dma<'_> {
     }
 }
 
-/// The core would go on at address 0 behind the last one.
+/// Refuses a range that wraps around: the core would go on at IOVA 0.
 fn check_range(iova: u64, len: usize) -> Result {
     iova.checked_add(len as u64 - 1).map(|_| ()).ok_or(EINVAL)
 }

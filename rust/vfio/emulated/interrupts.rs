@@ -9,14 +9,14 @@
 //! A message that finds no eventfd waits for one, as it would in the pending bit array of a real
 //! MSI-X table: QEMU 7.2 disables all of MSI-X for a moment whenever the guest adds a vector.
 //!
-//! A driver that takes writes and looks at them later says so ([`Interrupts::mark_line_stale`]): the line
-//! may have to go down for them, and a user who unmasks INTx meanwhile must not get INTx once more.
+//! A driver that executes posted writes later says so by [`Interrupts::mark_line_stale`]: such a write may
+//! lower the line, and a user who unmasks INTx meanwhile must not get INTx once more.
 //!
 //! # Lock order
 //!
 //! `Interrupts::unmask_listener`, then `Router::routing`. The routing is a spinlock so that a
-//! driver may set the line with any lock of its own held. The listener's lock is never taken by
-//! what the listener calls: taking the listener down waits for that.
+//! driver may set the line with any lock of its own held. The listener's callback does not take the
+//! listener's lock, for the drop of the listener waits for the callback.
 
 use crate::{
     irq::{
@@ -56,12 +56,12 @@ use kernel_ext::{
     new_lock, //
 };
 
-/// How many vectors a device has of each kind.
+/// Number of vectors of a device.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct VectorCounts {
     /// MSI: 0 to 32.
     pub msi: u32,
-    /// MSI-X: 0 to 32, which is what [`Interrupts::raise`] can name.
+    /// MSI-X: 0 to 32, the number of bits of [`Interrupts::raise`].
     pub msix: u32,
 }
 
@@ -73,12 +73,12 @@ impl Trigger for EventFd {
     }
 }
 
-/// The part that a listener to an unmask eventfd keeps alive.
+/// The part of [`Interrupts`] that a listener to an unmask eventfd keeps alive.
 #[pin_data]
 struct Router {
     #[pin]
     routing: SpinLock<Routing>,
-    /// The line's level may be out of date.
+    /// A posted write that has not been executed may change the line's level.
     stale: Atomic<bool>,
 }
 
@@ -95,8 +95,7 @@ impl Router {
         self.deliver_intx(&mut routing);
     }
 
-    /// Delivers INTx unless its level is in doubt, in which case that of the next
-    /// [`Interrupts::set_line`] counts.
+    /// Delivers INTx unless its level is stale: then the next [`Interrupts::set_line`] delivers it.
     fn deliver_intx(&self, routing: &mut Routing) {
         if !self.stale.load(Relaxed) {
             routing.deliver_intx();
@@ -115,14 +114,14 @@ pub struct Interrupts {
     router: Arc<Router>,
     #[pin]
     unmask_listener: Mutex<Option<Virqfd<Router>>>,
-    /// Whom to ask to release the device.
+    /// The eventfd by which the user is asked to release the device.
     #[pin]
     request: SpinLock<Option<EventFd>>,
     counts: VectorCounts,
 }
 
 impl Interrupts {
-    /// INTx and `counts` vectors, none of them enabled.
+    /// The interrupts of a device with INTx and `counts` vectors. No index is enabled.
     pub fn new(counts: VectorCounts) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             router: {
@@ -153,7 +152,7 @@ impl Interrupts {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is no such index.
+    /// `EINVAL` if there is no index `index`.
     pub fn info(&self, index: u32) -> Result<Info> {
         if index >= Index::COUNT {
             return Err(EINVAL);
@@ -177,7 +176,7 @@ impl Interrupts {
                 flags: vfio_bindings::VFIO_IRQ_INFO_EVENTFD | vfio_bindings::VFIO_IRQ_INFO_NORESIZE,
                 count: self.counts.msi,
             },
-            // Without NORESIZE: a vector more can be had at any time.
+            // Without NORESIZE: a user may add vectors at any time.
             Some(Index::Msix) if self.counts.msix > 0 => Info {
                 flags: vfio_bindings::VFIO_IRQ_INFO_EVENTFD,
                 count: self.counts.msix,
@@ -186,22 +185,23 @@ impl Interrupts {
         })
     }
 
-    /// The device has taken a write without looking at it, which it does later: until
-    /// [`Self::set_line`] the level of INTx may be an old one. Can be called with any lock held.
+    /// Marks the level of INTx stale until the next [`Self::set_line`]: the device has taken a posted write
+    /// that it executes later. Can be called with any lock held.
     ///
-    /// The write has to be noted before.
+    /// The caller must have recorded the write before.
     pub fn mark_line_stale(&self) {
         self.router.stale.store(true, Release);
     }
 
-    /// Sets what the device drives: the INTx line's level, and the cause whose rising edge raises
-    /// MSI vector 0. `unseen` says whether a write has been noted since, for which the device will
-    /// call once more. Can be called with any lock held.
+    /// Sets the level of INTx, and the cause whose rising edge raises MSI vector 0. `unseen` says whether a
+    /// posted write has been recorded since the device looked, for which the device will call once more.
+    /// Can be called with any lock held.
     pub fn set_line(&self, intx_level: bool, cause: bool, unseen: impl FnOnce() -> bool) {
         let mut routing = self.router.routing.lock();
         routing.set_line(intx_level, cause);
 
-        // In this order: a write that `unseen` does not see is doubted after it was forgotten here.
+        // In this order: a write that `unseen` does not see is recorded later, so its `mark_line_stale()`
+        // comes after the exchange.
         let stale = &self.router.stale;
         if stale.load(Relaxed) && stale.xchg(false, Full) && unseen() {
             stale.store(true, Relaxed);
@@ -222,45 +222,45 @@ impl Interrupts {
         }
     }
 
-    /// Says whether the device is in a power state in which it may not interrupt. Messages wait
-    /// meanwhile, and are delivered when it may again. Can be called with any lock held.
+    /// Says whether the power state or the bus master bit forbids messages. Messages wait meanwhile, and are
+    /// delivered when the device may send them again. Can be called with any lock held.
     pub fn set_asleep(&self, asleep: bool) {
         self.router.routing.lock().set_asleep(asleep);
     }
 
-    /// Forgets what the device drove and raised, so that the next [`Self::set_line`] counts as an
-    /// edge: the device's state has been replaced.
+    /// Forgets the level, the cause and the pending vectors, so that the next [`Self::set_line`] counts as
+    /// an edge: the device's state has been replaced.
     pub fn forget(&self) {
         self.router.routing.lock().forget();
     }
 
-    /// Delivers nothing from here on: the device is being stopped. No interrupt is delivered once
-    /// this has returned.
+    /// Holds all interrupts back, for the device is being stopped. No interrupt is delivered after this
+    /// call has returned.
     pub fn hold(&self) {
         self.router.routing.lock().hold(true);
     }
 
-    /// Delivers again, first of all what came up in the meantime.
+    /// Delivers interrupts again, those that waited first.
     pub fn release(&self) {
         let mut routing = self.router.routing.lock();
         routing.hold(false);
         self.router.deliver_pending(&mut routing);
     }
 
-    /// Which index the user has enabled.
+    /// The index that the user has enabled.
     pub fn enabled(&self) -> Option<Index> {
         self.router.routing.lock().enabled()
     }
 
-    /// Back to no interrupt enabled, as at open. What is pending stays so until
+    /// Disables the index that is enabled, as at open. Pending vectors stay pending until
     /// [`Self::forget`]. May sleep.
     pub fn disable(&self) {
         self.disable_locked(&mut self.unmask_listener.lock());
         *self.request.lock() = None;
     }
 
-    /// Asks the user to release the device, as it is to be taken away. Returns whether the user has said
-    /// where to ask.
+    /// Asks the user to release the device, which is being removed. Returns whether the user has set an
+    /// eventfd for it.
     pub fn request_release(&self) -> bool {
         match &*self.request.lock() {
             Some(trigger) => {
@@ -276,7 +276,7 @@ impl Interrupts {
         if set.action != Action::Trigger {
             return Err(ENOTTY);
         }
-        // Made and dropped with no lock held.
+        // The eventfd is looked up and dropped with no lock held.
         let new = match &set.data {
             Data::EventFd(fds) => match *fds.first().ok_or(EINVAL)? {
                 -1 => None,
@@ -315,9 +315,9 @@ impl Interrupts {
     ///
     /// # Errors
     ///
-    /// `ENOTTY` for what an index does not have, `EINVAL` for an action on an index that is not
-    /// enabled, for enabling one while the other is, or for numbers out of range; what
-    /// [`EventFd::from_fd`] returns. Nothing has changed then.
+    /// `ENOTTY` for an action or data that the index does not have, `EINVAL` for an action on an index that
+    /// is not enabled, for enabling an index while another one is enabled, or for numbers out of range; what
+    /// [`EventFd::from_fd`] returns. The interrupts are unchanged then.
     pub fn set(&self, set: &Set) -> Result<bool> {
         if set.index == vfio_bindings::VFIO_PCI_REQ_IRQ_INDEX {
             return self.set_request(set).map(|()| false);
@@ -328,7 +328,7 @@ impl Interrupts {
         if let (Action::Trigger, Data::None, 0) = (set.action, &set.data, set.count) {
             match self.enabled() {
                 Some(mode) if mode == index => {}
-                // Disabling what is not enabled is harmless, but must not disable the other.
+                // Disabling an index that is not enabled is no error, but must not disable the other index.
                 _ => return Ok(false),
             }
             self.disable_locked(&mut unmask_listener);
@@ -376,10 +376,10 @@ impl Interrupts {
         Ok(false)
     }
 
-    /// Enables `index` if nothing is enabled and sets the eventfds from `start` on. Returns whether it
-    /// was enabled by that.
+    /// Enables `index` if no index is enabled, and sets the eventfds from `start` on. Returns whether the
+    /// call enabled the index.
     fn set_triggers(&self, index: Index, start: u32, fds: &[i32]) -> Result<bool> {
-        // All of them before any is set, so that a bad one changes nothing.
+        // All eventfds are looked up before one is set, so that a bad one changes nothing.
         let mut triggers = KVec::with_capacity(fds.len(), GFP_KERNEL_ACCOUNT)?;
         for fd in fds {
             let trigger = match *fd {

@@ -30,7 +30,7 @@ const INFO_SIZE: usize = offset_of!(vfio_bindings::vfio_device_info, num_irqs) +
 const IRQ_INFO_SIZE: usize = size_of::<vfio_bindings::vfio_irq_info>();
 const IRQ_SET_SIZE: usize = size_of::<vfio_bindings::vfio_irq_set>();
 
-/// Copies a structure of `N` words whose first one, `argsz`, says how many bytes the user gave.
+/// Copies a structure of `N` words. The first word, `argsz`, is the number of bytes that the user gave.
 fn read_words<const N: usize, T: Operations>(
     device: &Device<T>,
     name: &str,
@@ -60,7 +60,11 @@ fn write_words(arg: UserPtr, words: &[u32]) -> Result {
     words.iter().try_for_each(|word| writer.write(word))
 }
 
-/// Serves an ioctl; `ENOTTY` for one that a driver does not know.
+/// Serves an ioctl.
+///
+/// # Errors
+///
+/// `ENOTTY` for an ioctl that emulated devices do not have, else what the callback returns.
 pub(crate) fn dispatch<T: Operations>(device: &Device<T>, cmd: u32, arg: UserPtr) -> Result {
     match cmd {
         vfio_bindings::VFIO_DEVICE_GET_INFO => get_info(device, arg),

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where a device's interrupts go: which index the user has enabled, with which triggers, and what
-//! waits to be delivered.
+//! The routing of a device's interrupts: the index that the user has enabled, its triggers, and the
+//! interrupts that wait to be delivered.
 //!
-//! Neither a lock nor an eventfd is in here, so that the rules run in host tests. [`irq`](crate::irq)
-//! has them under a spinlock and with eventfds as triggers.
+//! The module has no lock and no eventfd, so that the rules run in host tests. The interrupts of an emulated
+//! device keep the routing under a spinlock, with eventfds as triggers.
 
 #![forbid(unsafe_code)]
 
 use core::ops::DerefMut;
 
-/// Which interrupt, `VFIO_PCI_*_IRQ_INDEX`.
+/// A kind of interrupt, `VFIO_PCI_*_IRQ_INDEX`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Index {
     /// The level-triggered legacy interrupt.
@@ -21,7 +21,7 @@ pub enum Index {
     Msix,
 }
 
-/// What an interrupt is delivered to, such as an eventfd.
+/// The receiver of an interrupt, such as an eventfd.
 pub trait Trigger {
     /// Delivers one interrupt.
     fn signal(&self);
@@ -31,7 +31,7 @@ pub trait Trigger {
 #[derive(Clone, Debug)]
 pub struct Vector<T> {
     trigger: Option<T>,
-    /// It was raised while it could not be delivered.
+    /// The vector was raised while it could not be delivered.
     pending: bool,
 }
 
@@ -48,14 +48,14 @@ impl<T> Default for Vector<T> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OtherEnabled;
 
-/// Where interrupts go now.
+/// The routing of a device's interrupts.
 #[derive(Clone, Debug)]
 pub struct Routing<T, V> {
-    /// Which index the user has enabled.
+    /// The index that the user has enabled.
     mode: Option<Index>,
-    /// Nothing is delivered: the device is not running.
+    /// No interrupt is delivered: the device is not running.
     held: bool,
-    /// No message is delivered: the device may not send any, for its power state or the bus master bit.
+    /// No message is delivered: the power state or the bus master bit forbids it.
     asleep: bool,
     intx_trigger: Option<T>,
     intx_level: bool,
@@ -66,7 +66,7 @@ pub struct Routing<T, V> {
 }
 
 impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
-    /// Nothing is enabled, and nothing waits.
+    /// A routing with no index enabled and no vector pending.
     pub fn new(vectors: V) -> Self {
         Self {
             mode: None,
@@ -80,13 +80,13 @@ impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
         }
     }
 
-    /// Which index the user has enabled.
+    /// The index that the user has enabled.
     pub fn enabled(&self) -> Option<Index> {
         self.mode
     }
 
-    /// Sets what the device drives: the level of INTx, which [`Self::deliver_intx`] delivers, and the
-    /// cause whose rising edge raises MSI vector 0.
+    /// Sets the level of INTx, which [`Self::deliver_intx`] delivers, and the cause whose rising edge raises
+    /// MSI vector 0.
     pub fn set_line(&mut self, intx_level: bool, cause: bool) {
         let rising = cause && !self.cause;
         self.intx_level = intx_level;
@@ -97,7 +97,7 @@ impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
         }
     }
 
-    /// Delivers INTx if it is high and nothing holds it back, and masks it then.
+    /// Delivers INTx and masks it, if its level is high and it is neither masked nor held.
     pub fn deliver_intx(&mut self) {
         if self.mode != Some(Index::Intx) || !self.intx_level || self.intx_masked || self.held {
             return;
@@ -113,7 +113,7 @@ impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
         self.intx_masked = masked;
     }
 
-    /// Raises vector `number`, now or as soon as it can be delivered.
+    /// Raises vector `number`, which is delivered now or as soon as it can be.
     pub fn raise(&mut self, number: usize) {
         let enabled = matches!(self.mode, Some(Index::Msi | Index::Msix));
         let deliverable = enabled && !self.held && !self.asleep;
@@ -128,7 +128,7 @@ impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
         }
     }
 
-    /// Delivers the vectors that wait and can be delivered.
+    /// Delivers the pending vectors that can be delivered.
     pub fn deliver_messages(&mut self) {
         for number in 0..self.vectors.len() {
             if self
@@ -141,19 +141,19 @@ impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
         }
     }
 
-    /// Delivers nothing while it is held.
+    /// Holds all interrupts back, or lets them go again.
     pub fn hold(&mut self, held: bool) {
         self.held = held;
     }
 
-    /// Delivers no message while the device is asleep, and those that wait when it no longer is.
+    /// Holds messages back while the device is asleep, and delivers the pending ones when it wakes up.
     pub fn set_asleep(&mut self, asleep: bool) {
         if core::mem::replace(&mut self.asleep, asleep) && !asleep {
             self.deliver_messages();
         }
     }
 
-    /// Forgets what the device drove and raised.
+    /// Forgets the level, the cause and the pending vectors of the device.
     pub fn forget(&mut self) {
         self.intx_level = false;
         self.cause = false;
@@ -162,12 +162,12 @@ impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
         }
     }
 
-    /// Enables `index` if nothing is enabled, and sets the triggers from `start` on. What waits for
-    /// them is delivered, but for INTx. Returns whether the index was enabled by that.
+    /// Enables `index` if no index is enabled, and sets the triggers from `start` on. Pending vectors are
+    /// delivered to the new triggers; INTx is not. Returns whether the call enabled the index.
     ///
     /// # Errors
     ///
-    /// Another index is enabled; nothing has changed.
+    /// Another index is enabled; the routing is unchanged.
     pub fn set_triggers(
         &mut self,
         index: Index,
@@ -181,7 +181,7 @@ impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
         self.mode = Some(index);
 
         if index == Index::Intx {
-            // A mask outlasts the trigger, as for vfio-pci: only an unmask ends it.
+            // As for vfio-pci, INTx stays masked until it is unmasked, whatever its trigger.
             self.intx_trigger = triggers.last().flatten();
             return Ok(newly_enabled);
         }
@@ -197,11 +197,11 @@ impl<T: Trigger, V: DerefMut<Target = [Vector<T>]>> Routing<T, V> {
         Ok(newly_enabled)
     }
 
-    /// Disables whatever index is enabled.
+    /// Disables the index that is enabled.
     ///
-    /// What waits for MSI-X stays: its pending bits are the device's, and outlive what the user does. A
-    /// device that is told to send messages may raise one while INTx is still enabled here, as QEMU
-    /// passes the enable bit on before it exchanges the indexes.
+    /// Vectors stay pending for MSI-X, whose pending bits are the device's and not the user's. A device
+    /// may raise a message while INTx is still enabled here, as QEMU writes the enable bit of MSI-X before it
+    /// disables INTx.
     pub fn disable(&mut self) {
         let keep_pending = self.mode != Some(Index::Msi);
         self.mode = None;

@@ -19,17 +19,17 @@ use kernel::{
 };
 use kernel_ext::new_lock;
 
-/// How many pages a log has at most, whatever the user asks for: 8 MiB of bits. Where there is more
-/// memory than that, its pages are larger.
+/// Most pages of a log, whatever the user asks for: 8 MiB of bits. The pages are larger where the ranges
+/// would need more.
 const PAGES_MAX: u64 = 1 << 26;
 
-/// How many parts of pages can be told of by themselves, see [`page_log`](crate::page_log). A VMM that
-/// asks for the memory of its guest section by section needs two for each section at most.
+/// Fragments of a log, see [`page_log`](super::page_log). A VMM that asks for the guest's memory section by
+/// section needs at most two for each section.
 const FRAGMENTS: usize = 256;
 
 type Log = PageLog<KVec<Range>, KVVec<u64>, KVVec<Fragment>>;
 
-/// The log of a device, in which whoever writes memory for the device marks the write.
+/// A dirty log in which each write is marked after it was done.
 #[pin_data]
 pub struct DmaLog {
     #[pin]
@@ -40,7 +40,7 @@ pub struct DmaLog {
 fn new_log(ranges: impl Iterator<Item = (u64, u64)>, page_size: u64) -> Result<(Log, u64)> {
     let mut list = KVec::new();
     for (first, last) in ranges {
-        // The core takes a range of no bytes at address 0 for all addresses.
+        // The core passes an empty range at address 0 as all addresses.
         let range = Range::new(first, last).ok_or(EINVAL)?;
         list.push(range, GFP_KERNEL_ACCOUNT)?;
     }
@@ -60,9 +60,10 @@ impl DmaLog {
         })
     }
 
-    /// `len` bytes at `iova` were written.
+    /// Marks `len` bytes at `iova`, which were written.
     ///
-    /// Called after the write: what a report misses that comes in between, the next one has.
+    /// Called after the write: a report that comes between the write and the mark does not have the write,
+    /// but the next report has it.
     pub fn mark(&self, iova: u64, len: usize) {
         if let (Some(log), Some(more)) = (&mut *self.log.lock(), (len as u64).checked_sub(1)) {
             log.mark(iova, iova.saturating_add(more));
@@ -83,7 +84,7 @@ impl DirtyLog for DmaLog {
         }
 
         let (new, page_size) = new_log(ranges, page_size)?;
-        // An empty range among others is not found.
+        // The core's tree does not find an empty range among others.
         if new.ranges() != count {
             return Err(EINVAL);
         }
@@ -94,7 +95,7 @@ impl DirtyLog for DmaLog {
     fn stop(&self) -> Result {
         let stopped = self.log.lock().take();
 
-        // With no lock held: there may be much to free.
+        // Dropped with no lock held, for the log may be large.
         stopped.map(drop).ok_or(EINVAL)
     }
 

@@ -1,36 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which pages a device wrote, and which of them a user has not been told of yet.
+//! The pages that a device wrote and that have not been reported to the user.
 //!
-//! A bit for each page of the ranges that are logged. Where the user asks for a part of a page, the rest
-//! of it is still to be told: it becomes a [`Fragment`], and the page is clean until it is written
+//! The log has a bit for each page of its ranges. When the user asks for a part of a dirty page, the rest of
+//! the page is still to be reported: it becomes a [`Fragment`], and the page is clean until it is written
 //! again. So a page whose parts are asked for one by one does not stay dirty for ever.
 //!
-//! No lock and no allocation is in here, so that it runs in host tests. [`dma_log`](crate::dma_log) has
-//! it under a mutex.
+//! The module has no lock and allocates nothing, so that it runs in host tests. `DmaLog` keeps the log under
+//! a mutex.
 
 #![forbid(unsafe_code)]
 
 use core::ops::DerefMut;
 
-/// The least size of a page that is logged, in bytes as a power of two: what a user may ask for.
+/// Smallest page of a log, as a power of two in bytes: the smallest that a user may ask for.
 const PAGE_SHIFT_MIN: u32 = 12;
 
 /// Bits in a word of the bitmap.
 const WORD_BITS: u64 = u64::BITS as u64;
 
-/// Addresses that are logged.
+/// A range of addresses that is logged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Range {
     first: u64,
     last: u64,
-    /// Place of the first page's bit in the bitmap.
+    /// Index of the first page's bit in the bitmap.
     bit: u64,
 }
 
 impl Range {
-    /// The addresses from `first` to `last`, if they are any. The last address of all is the one that
-    /// there cannot be.
+    /// The addresses from `first` to `last`. Returns [`None`] if the range is empty or includes the last
+    /// address of all, which is no valid IOVA.
     pub fn new(first: u64, last: u64) -> Option<Self> {
         let possible = first <= last && last < u64::MAX;
         possible.then_some(Self {
@@ -41,15 +41,15 @@ impl Range {
     }
 }
 
-/// A part of a page that was written, and that the user is still to be told of; the rest of the page is
-/// clean. By its first and its last address.
+/// A part of a page that was written and is still to be reported, by its first and its last address. The
+/// rest of the page is clean.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Fragment {
     first: u64,
     last: u64,
 }
 
-/// How a log of some ranges looks.
+/// The page size and the size of the bitmap of a log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Layout {
     page_shift: u32,
@@ -57,9 +57,9 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Returns the layout for `ranges`, which get their place in it, in pages of about `page_size`
-    /// bytes: larger ones if there would be more than `pages_max`. That many there are at least two
-    /// for each range. [`None`] if `page_size` is no power of two.
+    /// Returns the layout for `ranges`, and assigns each range its bits. Pages have `page_size` bytes, or
+    /// more if there would be more than `pages_max` pages; `pages_max` must be at least twice the number of
+    /// ranges. Returns [`None`] if `page_size` is not a power of two.
     pub fn new(ranges: &mut [Range], page_size: u64, pages_max: u64) -> Option<Self> {
         if !page_size.is_power_of_two() {
             return None;
@@ -70,7 +70,7 @@ impl Layout {
                 sum.saturating_add(pages(range.first, range.last, page_shift))
             })
         };
-        // With the largest pages there are no more than two for each of the few ranges.
+        // With the largest pages a range has at most two.
         let page_shift = (page_size.trailing_zeros().max(PAGE_SHIFT_MIN)..u64::BITS)
             .find(|page_shift| count(*page_shift) <= pages_max)?;
         let words = count(page_shift).div_ceil(WORD_BITS) as usize;
@@ -94,22 +94,21 @@ impl Layout {
     }
 }
 
-// Shifts are written so that there is no panic for a bad distance: objtool does not know that such
-// a function ends there.
+// The shifts cannot panic for a bad distance: objtool does not know that a panic ends a function.
 
-/// The number of the page that an address is in.
+/// The number of the page of an address.
 fn page_of(address: u64, page_shift: u32) -> u64 {
     address.wrapping_shr(page_shift)
 }
 
-/// How many pages `[first, last]` has a part in.
+/// Number of pages that `[first, last]` touches.
 fn pages(first: u64, last: u64, page_shift: u32) -> u64 {
     page_of(last, page_shift)
         .saturating_sub(page_of(first, page_shift))
         .saturating_add(1)
 }
 
-/// The word that a bit is in, and its mask there.
+/// The index of the word of a bit, and the mask of the bit.
 fn place(bit: u64) -> (usize, u64) {
     (
         (bit / WORD_BITS) as usize,
@@ -117,7 +116,7 @@ fn place(bit: u64) -> (usize, u64) {
     )
 }
 
-/// What is left of `[first, last]` before `from` and behind `to`, which are in there.
+/// The parts of `[first, last]` before `from` and behind `to`, which lie in it.
 fn around(first: u64, last: u64, from: u64, to: u64) -> [Option<Fragment>; 2] {
     let before = from.checked_sub(1).filter(|_| from > first);
     let behind = to.checked_add(1).filter(|_| to < last);
@@ -127,7 +126,7 @@ fn around(first: u64, last: u64, from: u64, to: u64) -> [Option<Fragment>; 2] {
     ]
 }
 
-/// How many runs of addresses are taken from a log at once.
+/// Runs of addresses that are taken from a log at once.
 const RUNS: usize = 32;
 
 /// Runs of addresses, each by its first and its last.
@@ -174,17 +173,17 @@ impl Runs {
     }
 }
 
-/// A user's question for what was written of some addresses, and how far it is answered.
+/// A user's question for the dirty parts of a range, and the progress of its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
     first: u64,
     last: u64,
-    /// How many fragments have not been looked at yet.
+    /// Number of fragments that have not been looked at.
     fragments: usize,
 }
 
 impl Question {
-    /// What was written of `length` bytes at `iova`? [`None`] if they are none.
+    /// The question for `length` bytes at `iova`. Returns [`None`] if `length` is 0.
     pub fn new(iova: u64, length: u64) -> Option<Self> {
         Some(Self {
             first: iova,
@@ -194,13 +193,13 @@ impl Question {
     }
 }
 
-/// What was written and not told of, since the log was started.
+/// The writes since the log was started that have not been reported.
 pub struct PageLog<R, B, F> {
     page_shift: u32,
     ranges: R,
     bits: B,
     fragments: F,
-    /// How many fragments there are.
+    /// Number of fragments in use.
     count: usize,
 }
 
@@ -210,9 +209,9 @@ where
     B: DerefMut<Target = [u64]>,
     F: DerefMut<Target = [Fragment]>,
 {
-    /// A log with nothing written. `layout` is that of the ranges, `bits` are all zeros and as many words
-    /// as the layout has. Of the parts of pages that are still to be told as many are remembered as
-    /// there are `fragments`; pages that would take more stay dirty until all of them is asked for.
+    /// A clean log. `layout` is that of `ranges`; `bits` are [`Layout::words`] words of zeros. `fragments` is
+    /// the room for parts of pages that are still to be reported. A page for whose parts there is no room
+    /// stays dirty until the user asks for the whole page.
     pub fn new(layout: &Layout, ranges: R, bits: B, fragments: F) -> Self {
         Self {
             page_shift: layout.page_shift,
@@ -223,12 +222,12 @@ where
         }
     }
 
-    /// How many ranges are logged.
+    /// Number of ranges.
     pub fn ranges(&self) -> usize {
         self.ranges.len()
     }
 
-    /// `[first, last]` was written.
+    /// Marks `[first, last]`, which was written.
     pub fn mark(&mut self, first: u64, last: u64) {
         for range in self.ranges.iter() {
             let (from, to) = (first.max(range.first), last.min(range.last));
@@ -245,13 +244,14 @@ where
         }
     }
 
-    /// Moves what answers `question` to `runs`. Returns whether there is more, because they are full.
+    /// Moves dirty parts that answer `question` to `runs`. Returns whether `runs` is full and there is more.
     pub fn take(&mut self, question: &mut Question, runs: &mut Runs) -> bool {
         self.take_fragments(question, runs) || self.take_pages(question, runs)
     }
 
     fn take_fragments(&mut self, question: &mut Question, runs: &mut Runs) -> bool {
-        // From the last to the first: what takes the place of one that goes was looked at.
+        // From the last to the first: a fragment that is removed is replaced by the last one, which was
+        // looked at.
         let mut left = question.fragments.min(self.count);
         while let Some(index) = left.checked_sub(1) {
             if let Some(fragment) = self.fragments.get(index).copied() {
@@ -293,7 +293,7 @@ where
                     break;
                 };
                 if bits == 0 {
-                    // Most of memory is not written.
+                    // Most words are zero.
                     page = page.saturating_add(WORD_BITS - bit % WORD_BITS);
                     continue;
                 }
@@ -318,13 +318,13 @@ where
         false
     }
 
-    /// Notes that of the page `[start, stop]` no more than `rest` is to be told. Returns whether there
-    /// was room for that.
+    /// Records that only `rest` of the page `[start, stop]` is still to be reported. Returns whether there
+    /// was room for the fragments.
     fn leave(&mut self, start: u64, stop: u64, rest: [Option<Fragment>; 2]) -> bool {
         if rest == [None, None] {
             return true;
         }
-        // What was left of the page before it was written once more is in the rest.
+        // The page was written again, so its older fragments lie in the part reported now or in `rest`.
         let mut left = self.count;
         while let Some(index) = left.checked_sub(1) {
             let fragment = self.fragments.get(index);
@@ -344,13 +344,12 @@ where
         true
     }
 
-    /// Replaces a fragment by what is left of it, or leaves it as it is if that needs more room than
-    /// there is.
+    /// Replaces a fragment by the parts of it that are left, or keeps it if there is no room for both.
     fn cut(&mut self, index: usize, rest: [Option<Fragment>; 2]) {
         let room = self.fragments.len() > self.count;
         match rest {
             [None, None] => {
-                // The last one takes its place.
+                // The last fragment takes its place.
                 let last = self.count.saturating_sub(1);
                 self.set(index, self.fragments.get(last).copied());
                 self.count = last;

@@ -8,7 +8,7 @@ pub struct Support {
     pub(crate) ops: *const vfio_bindings::vfio_log_ops,
 }
 
-// SAFETY: What it points to never changes.
+// SAFETY: The table that it points to never changes.
 unsafe impl Send for Support {}
 
 // SAFETY: As above.

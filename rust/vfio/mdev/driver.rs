@@ -19,17 +19,17 @@ use kernel_ext::{
     sysfs, //
 };
 
-/// A kind of device that an administrator can choose.
+/// A type of mdev that an administrator can make.
 pub struct Type {
     /// Name in sysfs, after the parent's name and a hyphen.
     pub sysfs_name: &'static CStr,
-    /// Short name for people.
+    /// Short name for administrators, the type's `name` in sysfs.
     pub pretty_name: &'static CStr,
-    /// What the device is.
+    /// Description of the device, the type's `description` in sysfs.
     pub description: &'static CStr,
 }
 
-/// What a driver of mediated PCI devices implements, `struct mdev_driver`.
+/// A driver of mediated PCI devices, `struct mdev_driver`.
 pub trait Driver: Sized + 'static {
     /// The driver's module: its `LocalModule`.
     type OwnerModule: ModuleMetadata;
@@ -44,7 +44,7 @@ pub trait Driver: Sized + 'static {
     const NAME: &'static CStr;
     /// The types, in a fixed order.
     const TYPES: &'static [Type];
-    /// How many devices of all types together there can be.
+    /// Most devices, of all types together.
     const MAX_INSTANCES: u32;
 
     /// The migration protocol v2 that users see at first.

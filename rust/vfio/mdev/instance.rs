@@ -29,19 +29,19 @@ use kernel_ext::{
 };
 
 /// A mediated device that is bound to its driver: the driver's data, to which [`Deref`] leads, and the
-/// VFIO device through which users get to it.
+/// VFIO device that users open.
 ///
-/// The VFIO device is made anew where users are to be told something else of it than they were: what it
-/// is registered with never changes.
+/// The migration protocol of a registered VFIO device never changes. A change of the protocol registers a new
+/// VFIO device.
 ///
 /// # Invariants
 ///
-/// The mdev is bound, and its driver data is this.
+/// The mdev is bound, and its driver data points to this value.
 #[pin_data]
 pub struct Instance<T: Operations> {
     mdev: NonNull<vfio_bindings::mdev_device>,
     data: Arc<T>,
-    /// [`None`] if the last attempt to make it anew has failed.
+    /// [`None`] if the last registration failed.
     #[pin]
     vfio: Mutex<Option<VfioRegistration<T>>>,
 }
@@ -79,19 +79,19 @@ impl<T: Operations> Instance<T> {
         unsafe { self.mdev.cast().as_ref() }
     }
 
-    /// Whether there is a VFIO device.
+    /// Whether the VFIO device is registered.
     pub fn is_registered(&self) -> bool {
         self.vfio.lock().is_some()
     }
 
-    /// Takes the VFIO device away, calls `between`, and makes one with another `migration`. Called by a
-    /// sysfs attribute of the mdev.
+    /// Unregisters the VFIO device, calls `between`, and registers a new VFIO device with `migration`. Called
+    /// by a sysfs attribute of the mdev.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if somebody has the VFIO device open, be it a character device that is not bound: to wait
-    /// for that can take for ever, and no signal ends it. As [`VfioRegistration::new`]; then there is a
-    /// VFIO device as before, or none if that cannot be registered either.
+    /// `EBUSY` if a user has the VFIO device open, be it a character device that is not bound: waiting for
+    /// the user may take for ever, and no signal ends the wait. As [`VfioRegistration::new`]; then the former
+    /// VFIO device is registered again, or no VFIO device if that fails as well.
     pub fn register_anew(&self, migration: Support, between: impl FnOnce()) -> Result {
         let mut vfio = self.vfio.lock();
 
@@ -100,7 +100,7 @@ impl<T: Operations> Instance<T> {
             Some(registration) => registration.migration(),
             None => migration,
         };
-        // Whoever opens the character device just now finds it gone when it is bound.
+        // A user who opens the character device just now gets an error when it binds the device.
         drop(vfio.take());
         between();
         let register = |migration| {

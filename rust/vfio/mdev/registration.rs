@@ -38,7 +38,7 @@ use kernel_ext::{
 /// A registered driver with its parent device.
 pub struct Registration<T: Driver> {
     inner: Pin<KBox<Inner<T>>>,
-    // Dropped last: the driver's `drop()` unregisters what hangs off it.
+    // Dropped last: the driver's `drop()` unregisters the types, which hang off the parent.
     _parent: ClassDevice,
 }
 
@@ -98,7 +98,7 @@ impl<T: Driver> Registration<T> {
                 core::ptr::from_ref(parent_device).cast_mut().cast(),
                 inner.driver.get(),
                 inner.type_pointers.as_ptr().cast_mut(),
-                // There are a handful.
+                // A driver has a handful of types.
                 inner.type_pointers.len() as u32,
             )
         })
@@ -123,7 +123,7 @@ impl<T: Driver> Registration<T> {
             show_description: Some(Self::show_description_callback),
             driver: bindings::device_driver {
                 name: T::NAME.as_char_ptr(),
-                // The mdev core leaves it to the driver; with it an open device holds the module.
+                // The mdev core does not set the owner. With an owner an open device holds the module.
                 owner: this_module::<T::OwnerModule>().as_ptr(),
                 // SAFETY: The driver data of a device is an `Instance<T::Data>` from the probe to the
                 // remove, and the files are removed before that.
@@ -151,7 +151,7 @@ impl<T: Driver> Registration<T> {
                 GFP_KERNEL,
             )?;
         }
-        // Only now, as the vector no longer moves.
+        // The addresses are taken only now, as the vector no longer moves.
         for type_ in types.iter() {
             pointers.push(type_.get(), GFP_KERNEL)?;
         }
@@ -204,8 +204,8 @@ impl<T: Driver> Registration<T> {
     ///
     /// Called by the mdev core with a device whose probe succeeded, once.
     unsafe extern "C" fn remove_callback(mdev: *mut vfio_bindings::mdev_device) {
-        // SAFETY: By the function's requirement the driver data is what the probe set, and nobody has it
-        // any more: the attributes are gone.
+        // SAFETY: By the function's requirement the driver data is what the probe set, and nobody uses it
+        // any more: the attributes are removed.
         let instance = unsafe {
             <Pin<KBox<Instance<T::Data>>> as ForeignOwnable>::from_foreign(
                 bindings::dev_get_drvdata(&raw mut (*mdev).dev).cast(),
@@ -230,7 +230,7 @@ impl<T: Driver> Registration<T> {
             let len = unsafe {
                 bindings::sysfs_emit(buf, c"%s\n".as_char_ptr(), description.as_char_ptr())
             };
-            // At most a page.
+            // The length is at most a page.
             Ok(len as isize)
         })
     }

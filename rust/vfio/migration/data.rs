@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What moves through a data file.
+//! The direction of a data file, and the data that it has.
 
-/// Which way data goes.
+/// The direction of a data file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Direction {
     /// The user reads the state.

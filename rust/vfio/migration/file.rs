@@ -51,19 +51,19 @@ use kernel::{
     },
 };
 
-/// Bytes on their way between the device and the user.
+/// The buffer of a data file.
 struct Buffer {
     bytes: KVVec<u8>,
-    /// Where those begin that the user has not read.
+    /// Start of the bytes that the user has not read.
     start: usize,
-    /// Where they end.
+    /// End of the bytes that the user has not read.
     end: usize,
 }
 
-/// Bytes that are transferred at once.
+/// Size of the buffer of a data file in bytes.
 pub const BUFFER_SIZE: usize = 64 << 10;
 
-/// What is behind a data file.
+/// The private data of a data file.
 #[pin_data]
 struct DataStream {
     revocable: Arc<RevocableDevice>,
@@ -73,11 +73,11 @@ struct DataStream {
     buffer: Mutex<Buffer>,
 }
 
-/// A data file, to be given to the user.
+/// A data file that the user is going to get.
 pub struct DataFile(ARef<File>);
 
 impl DataFile {
-    /// Makes the file of `session`.
+    /// Makes the data file of `session`.
     pub(crate) fn new(
         revocable: Arc<RevocableDevice>,
         session: u64,
@@ -102,13 +102,13 @@ impl DataFile {
         };
 
         let stream = stream.into_foreign();
-        // SAFETY: The file's release takes the reference that `stream` is.
+        // SAFETY: The file's release drops the reference that `stream` is.
         let file = unsafe { vfio_bindings::ferry_data_file(stream.cast(), flags as c_int) };
         let file = from_err_ptr(file).inspect_err(|_| {
-            // SAFETY: It is from `into_foreign()` above, and there is no file that has it.
+            // SAFETY: `stream` is from `into_foreign()` above, and no file has it.
             drop(unsafe { <Arc<DataStream> as ForeignOwnable>::from_foreign(stream) });
         })?;
-        // SAFETY: The file is open, the reference is ours, and it has no file descriptor yet.
+        // SAFETY: The file is open, the reference is ours, and no file descriptor leads to the file yet.
         Ok(Self(unsafe {
             ARef::from_raw(NonNull::new_unchecked(file.cast()))
         }))
@@ -130,7 +130,7 @@ impl DataStream {
             let available = if buffer.start == buffer.end {
                 self.fill(&mut buffer)
             } else {
-                // What is left of a session that is over is of no use to anybody.
+                // The rest of a session that is over is not given out.
                 self.is_readable()
                     .map(|_| Available::Bytes(buffer.end - buffer.start))
             };
@@ -144,13 +144,13 @@ impl DataStream {
             let piece = buffer.start..buffer.end.min(buffer.start + (count - done));
             let len = piece.len();
             if let Err(error) = writer.write_slice(&buffer.bytes[piece]) {
-                // What the user did not get stays to be read.
+                // The bytes that the user did not get stay in the buffer.
                 return if done == 0 { Err(error) } else { Ok(done) };
             }
             buffer.start += len;
             done += len;
             self.tell_buffered(&buffer);
-            // A device that is busy enough always has more.
+            // A busy device may always have more.
             if current!().signal_pending() {
                 break;
             }
@@ -164,7 +164,7 @@ impl DataStream {
         buffer.end = 0;
 
         let available = self.revocable.with(|data, device| {
-            // SAFETY: The revocable device is open, and of the table's type.
+            // SAFETY: The device is open, and of the table's type.
             unsafe { (data.read)(device, self.session, &mut buffer.bytes) }
         })?;
         if let Available::Bytes(bytes) = available {
@@ -173,7 +173,7 @@ impl DataStream {
         Ok(available)
     }
 
-    /// Whether there is something to read now, or nothing any more.
+    /// Whether a read would return now, with bytes or at the end of the stream.
     fn is_readable(&self) -> Result<bool> {
         self.revocable.with(|data, device| {
             // SAFETY: As in `fill()`.
@@ -188,7 +188,7 @@ impl DataStream {
             Ok(())
         });
 
-        // Without a device nobody needs to know.
+        // Once the link is revoked there is no driver to tell.
         let _ = told;
     }
 
@@ -241,7 +241,7 @@ impl DataStream {
         match ready {
             Ok(true) => direction,
             Ok(false) => 0,
-            // A read or write tells which error it is.
+            // The user's next read or write gets the error.
             Err(_) => direction | bindings::POLLERR | bindings::POLLHUP,
         }
     }
@@ -271,7 +271,7 @@ impl DataStream {
             let info = unsafe { (data.precopy_info)(device, self.session, opted_in) }?;
             Ok((info, opted_in))
         })?;
-        // Without PRECOPY_INFOv2 the flags are the user's own.
+        // Without PRECOPY_INFOv2 the user gets back the flags that it passed.
         let flags = if flags_are_ours { info.flags() } else { flags };
         writer.write(&argsz)?;
         writer.write(&flags)?;
@@ -370,7 +370,7 @@ unsafe extern "C" fn ferry_data_release(
     _inode: *mut bindings::inode,
     file: *mut bindings::file,
 ) -> c_int {
-    // SAFETY: The private data is what `DataFile::new()` put there, and is not used again.
+    // SAFETY: The private data is from `DataFile::new()`, and is not used again.
     drop(unsafe {
         <Arc<DataStream> as ForeignOwnable>::from_foreign((*file).private_data.cast::<c_void>())
     });

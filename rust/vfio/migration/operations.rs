@@ -25,77 +25,77 @@ use vfio_uapi::v2::{
     PrecopyInfo, //
 };
 
-/// What a driver implements whose devices migrate by protocol v2, `struct vfio_migration_ops`.
+/// Callbacks of a device that migrates by protocol v2, `struct vfio_migration_ops`.
 ///
-/// A driver registers its devices with [`Support::of`](super::Support::of).
+/// A driver registers such a device with [`Support::of`](super::Support::of).
 pub trait MigrationOperations: Operations {
-    /// What the devices have.
+    /// The optional parts of the protocol that the device has.
     const FLAGS: Flags;
 
-    /// Brings the device to state `new`, through as many others as that takes. Returns the file of
-    /// the session that began with it, from [`Device::data_file`].
+    /// Brings the device to state `new`, by all arcs on the way. Returns the data file of the session that
+    /// began with an arc, from [`Device::data_file`].
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is no way, or why the device cannot. The state is the one before, or that
-    /// before the arc that failed if there is no way back.
+    /// `EINVAL` if there is no way to `new`, or the error of the arc that failed. The device is in its former
+    /// state then, or in the state before that arc if there is no way back.
     fn set_state(device: &Device<Self>, new: MigState) -> Result<Option<DataFile>>;
 
     /// The present state.
     fn state(device: &Device<Self>) -> MigState;
 
-    /// Estimates how many bytes would have to be read in STOP_COPY.
+    /// Estimates the bytes that would have to be read in STOP_COPY.
     ///
     /// # Errors
     ///
     /// What the user's ioctl gets.
     fn data_size(device: &Device<Self>) -> Result<u64>;
 
-    /// Puts the next bytes of the saving session `session` into `into`. They wait in the file then,
-    /// see [`Self::buffered`].
+    /// Puts the next bytes of the saving session `session` into `into`. The bytes wait in the file until the
+    /// user reads them, see [`Self::buffered`].
     ///
     /// # Errors
     ///
-    /// What the user's `read()` gets; `ENODEV` if that session is over.
+    /// What the user's `read()` gets; `ENODEV` if the session is over.
     fn read_data(device: &Device<Self>, session: u64, into: &mut [u8]) -> Result<Available>;
 
-    /// Takes the next bytes of the resuming session `session`, all of them.
+    /// Takes the next bytes of the resuming session `session`. All of `bytes` are taken.
     ///
     /// # Errors
     ///
-    /// What the user's `write()` gets; `ENODEV` if that session is over.
+    /// What the user's `write()` gets; `ENODEV` if the session is over.
     fn write_data(device: &Device<Self>, session: u64, bytes: &[u8]) -> Result;
 
-    /// Whether a read of the saving session `session` would find something: bytes that wait in the
-    /// file, or of [`Self::read_data`] something other than [`Available::Later`].
+    /// Whether a read of the saving session `session` would return: bytes wait in the file, or
+    /// [`Self::read_data`] would return something other than [`Available::Later`].
     ///
     /// # Errors
     ///
-    /// `ENODEV` if that session is over.
+    /// `ENODEV` if the session is over.
     fn is_readable(device: &Device<Self>, session: u64) -> Result<bool>;
 
     /// Whether the resuming session `session` still takes data.
     ///
     /// # Errors
     ///
-    /// `ENODEV` if that session is over.
+    /// `ENODEV` if the session is over.
     fn is_writable(device: &Device<Self>, session: u64) -> Result<bool>;
 
-    /// Estimates what the user has yet to read in pre-copy. `may_reinit` tells whether the user has
-    /// opted in to [`PrecopyInfo::reinit`], which is never set otherwise.
+    /// Estimates the bytes that the user has yet to read in pre-copy. `may_reinit` says whether the user has
+    /// opted in to [`PrecopyInfo::reinit`], which must not be set otherwise.
     ///
     /// # Errors
     ///
     /// `EINVAL` outside of pre-copy, `ENODEV` if the session is over.
     fn precopy_info(device: &Device<Self>, session: u64, may_reinit: bool) -> Result<PrecopyInfo>;
 
-    /// Tells how many of the bytes that [`Self::read_data`] gave last still wait in the file to be
-    /// read; all of them before it is told anything.
+    /// Tells the driver how many bytes of the last [`Self::read_data`] still wait in the file. Before the
+    /// first call all of them wait.
     fn buffered(device: &Device<Self>, session: u64, bytes: usize);
 }
 
 impl<T: MigrationOperations> Device<T> {
-    /// Makes the file of `session`, which may be any number that no other session of this open has.
+    /// Makes the data file of `session`. `session` may be any number that no other session of this open has.
     ///
     /// # Errors
     ///
@@ -104,8 +104,8 @@ impl<T: MigrationOperations> Device<T> {
         DataFile::new(self.revocable().ok_or(ENODEV)?.clone(), session, direction)
     }
 
-    /// Tells whoever polls a data file that there may be more to read. Can be called with any lock
-    /// held, and in any context.
+    /// Wakes the pollers of data files, for there may be more to read. Can be called with any lock held, and
+    /// in any context.
     pub fn notify_data(&self) {
         if let Some(revocable) = self.revocable() {
             revocable.notify();
@@ -118,7 +118,7 @@ impl<T: MigrationOperations> Device<T> {
     ///
     /// `EINVAL` if there is no way.
     pub fn next_state(&self, current: MigState, new: MigState) -> Result<MigState> {
-        // The core warns of this, as it takes it for an error of the driver.
+        // The core would warn, for it takes this for an error of the driver.
         if current == MigState::Error {
             return Err(EINVAL);
         }

@@ -17,22 +17,22 @@ use kernel::{
     },
 };
 
-/// The way from data files to the device that they belong to, until that is closed.
+/// The link from data files to the open device, which is cut by [`Self::revoke`].
 #[pin_data]
 pub(crate) struct RevocableDevice {
     #[pin]
     device: Mutex<Option<OpenDevice>>,
-    /// Notified when there may be more to read, and when the device is revoked.
+    /// Notified when there may be more to read, and when the link is revoked.
     #[pin]
     pub(super) changed: PollCondVar,
 }
 
 /// # Invariants
 ///
-/// The device is open, and of the type that the table is for.
+/// The device is open, and of the type that `data` was made for.
 struct OpenDevice {
     vdev: NonNull<vfio_bindings::vfio_device>,
-    /// A part of the driver's module, which is there as long as one of its devices is open.
+    /// The table lies in the driver's module, which stays loaded as long as a device is open.
     data: &'static DataOperations,
 }
 
@@ -40,7 +40,8 @@ struct OpenDevice {
 unsafe impl Send for OpenDevice {}
 
 impl RevocableDevice {
-    /// The revocable device of one that is being opened; [`None`] if it does not migrate by this protocol.
+    /// The link to a device that is being opened. Returns [`None`] if the device does not migrate by protocol
+    /// v2.
     ///
     /// # Safety
     ///
@@ -65,18 +66,23 @@ impl RevocableDevice {
         .map(Some)
     }
 
-    /// Waits until no operation on a data file uses the device; none will any more.
+    /// Revokes the link. Waits until no operation on a data file uses the device; later operations get
+    /// `ENODEV`.
     pub(crate) fn revoke(&self) {
         *self.device.lock() = None;
         self.changed.notify_all();
     }
 
-    /// There may be more to read.
+    /// Wakes the pollers of data files.
     pub(crate) fn notify(&self) {
         self.changed.notify_all();
     }
 
-    /// Runs `f` on the device, as long as there is one.
+    /// Runs `f` on the device.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` once the link is revoked, else what `f` returns.
     pub(super) fn with<R>(
         &self,
         f: impl FnOnce(&DataOperations, NonNull<vfio_bindings::vfio_device>) -> Result<R>,

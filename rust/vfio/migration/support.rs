@@ -18,7 +18,7 @@ pub struct Support {
     pub(super) data: Option<&'static DataOperations>,
 }
 
-// SAFETY: What it points to never changes.
+// SAFETY: The tables that it points to never change.
 unsafe impl Send for Support {}
 
 // SAFETY: As above.
