@@ -68,7 +68,7 @@ pub(crate) enum Doorbell {
 }
 
 impl Doorbells {
-    /// Returns doorbells that nobody has written.
+    /// Returns doorbells that were not written.
     pub const fn new() -> Self {
         Self {
             posted: AtomicU64::new(0),

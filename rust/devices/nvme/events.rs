@@ -22,7 +22,7 @@ pub(crate) const REQUESTS_MAX: usize = 4;
 /// Types of events that the controller reports.
 const TYPES: usize = EventType::ALL.len();
 
-/// A request for an event.
+/// An Asynchronous Event Request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Request {
     /// Command identifier (`cid`).
@@ -49,7 +49,7 @@ impl Request {
     }
 }
 
-/// Events to be reported and requests for them.
+/// Events that wait to be reported, and requests for them.
 ///
 /// # Invariants
 ///
@@ -68,7 +68,7 @@ impl Events {
     /// Bytes of the saved events.
     pub(crate) const STATE_SIZE: usize = 2 + TYPES + REQUESTS_MAX * Request::STATE_SIZE;
 
-    /// Notes an event.
+    /// Adds an event to those that wait to be reported.
     pub(crate) fn raise(&mut self, event: Event) {
         self.pending[event.event_type() as usize] |= 1 << event.information();
     }
@@ -99,8 +99,7 @@ impl Events {
         }
     }
 
-    /// The host has read a log page: events that it tells about need not be reported any more, and
-    /// later ones can be.
+    /// Clears the events of a log page that the host has read, and unmasks their type.
     pub(crate) fn clear(&mut self, page: LogPage) {
         for event_type in EventType::ALL {
             if event_type.log_page() == page {
@@ -121,8 +120,8 @@ impl Events {
         Some(self.remove(index).cid)
     }
 
-    /// Takes a request, none of which is aborted, for an event, and returns its command identifier and
-    /// the result that describes the event.
+    /// Takes a request for an event, if both are waiting, and returns its command identifier and the result
+    /// that describes the event. No request is aborted.
     pub(crate) fn answer(&mut self) -> Option<(u16, u32)> {
         if self.outstanding == 0 {
             return None;

@@ -47,9 +47,9 @@ pub(crate) const TEMPERATURE_CRITICAL: u16 = 353;
 pub(crate) struct Features {
     arbitration: u32,
     power_management: u32,
-    /// In kelvins: too warm from here on.
+    /// The controller is too warm from here on, in kelvins.
     over_temperature: u16,
-    /// In kelvins: too cold down from here.
+    /// The controller is too cold from here down, in kelvins.
     under_temperature: u16,
     error_recovery: u32,
     pub(crate) write_cache: bool,
@@ -175,7 +175,7 @@ impl Features {
         }
     }
 
-    /// Whether critical warnings are reported as events.
+    /// Returns whether any of the critical `warnings` is reported as an event.
     pub(crate) fn reports(&self, warnings: u8) -> bool {
         self.async_events & u32::from(warnings) != 0
     }

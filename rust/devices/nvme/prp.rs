@@ -58,7 +58,7 @@ enum Next {
     List(List),
 }
 
-/// A list of entries, a part of which was read.
+/// A list of entries that was read in part.
 struct List {
     /// Bus address of the entries that were not read yet.
     address: u64,

@@ -21,7 +21,7 @@ const INTERRUPTS: u8 = 1 << 1;
 /// Flags of a saved completion queue: phase tag of the next completion.
 const PHASE: u8 = 1 << 2;
 
-/// The positions of a ring of `entries` entries, of which at most `entries - 1` are occupied.
+/// The positions of a ring of `entries` entries; at most `entries - 1` of them are occupied.
 ///
 /// # Invariants
 ///

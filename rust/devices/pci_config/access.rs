@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bounds of an access that comes from outside.
+//! Bounds checks of accesses.
 
 use core::fmt;
 use core::ops::Range;
 
-/// An access that does not lie inside of the region that it addresses.
+/// An access that ends past the region that it addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessError {
-    /// Where the access begins, in bytes from the start of the region.
+    /// Offset of the access from the start of the region, in bytes.
     pub offset: u64,
-    /// How many bytes it asks for.
+    /// Length of the access in bytes.
     pub length: usize,
-    /// How many bytes the region has.
+    /// Size of the region in bytes.
     pub size: usize,
 }
 
@@ -22,7 +22,7 @@ impl AccessError {
     ///
     /// # Errors
     ///
-    /// The access ends past the region, or past what a number can express.
+    /// The access ends past the region, or its end overflows.
     pub fn check(offset: u64, length: usize, size: usize) -> Result<Range<usize>, Self> {
         let refused = Self {
             offset,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a function looks like: its power-on image and the bits of it that software can change.
+//! The layout of a function: its power-on image, and the bits of it that software can change.
 
 use crate::registers::{
     self as regs,
@@ -8,7 +8,7 @@ use crate::registers::{
     EXTENDED_CONFIG_SPACE_SIZE, //
 };
 
-/// What kind of device a function is, see the class table in `include/linux/pci_ids.h`.
+/// Class of a device, see the class table in `include/linux/pci_ids.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Class {
     /// Base class, such as 0x07 for a communication controller.
@@ -19,7 +19,7 @@ pub struct Class {
     pub interface: u8,
 }
 
-/// Who made a function and what it is.
+/// Maker and kind of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Vendor number that the PCI-SIG assigned.
@@ -28,7 +28,7 @@ pub struct Identity {
     pub device: u16,
     /// Revision of the device.
     pub revision: u8,
-    /// Class code.
+    /// Class of the device.
     pub class: Class,
     /// Vendor number of the card or subsystem.
     pub subsystem_vendor: u16,
@@ -39,7 +39,7 @@ pub struct Identity {
 /// A base address register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bar {
-    /// I/O ports.
+    /// A range of I/O ports.
     Io {
         /// Number of ports: a power of two, from 4 to 256.
         size: u32,
@@ -74,21 +74,21 @@ pub enum InterruptPin {
     D = 4,
 }
 
-/// A field of at most four bits within one byte that cannot have each of its values.
+/// A field of at most four bits within one byte, some of whose values are impossible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Field {
-    /// Name of the field, for whom a value of it is refused.
+    /// Name of the field, for refusals.
     pub(crate) name: &'static str,
-    /// Offset of its byte.
+    /// Offset of the byte that has the field.
     pub(crate) at: usize,
-    /// Its bits in the byte.
+    /// Bits of the field in the byte.
     pub(crate) mask: u8,
-    /// The set of values that it can have: bit `n` stands for `n`.
+    /// The possible values as a set of bits: bit `n` stands for `n`.
     values: u16,
 }
 
 impl Field {
-    /// What the field has in `byte`.
+    /// Returns the value of the field in `byte`.
     pub(crate) const fn value(&self, byte: u8) -> u8 {
         match (byte & self.mask).checked_shr(self.mask.trailing_zeros()) {
             Some(value) => value,
@@ -96,7 +96,7 @@ impl Field {
         }
     }
 
-    /// Whether the field can have the value that it has in `byte`.
+    /// Returns whether the value of the field in `byte` is possible.
     pub(crate) const fn allows(&self, byte: u8) -> bool {
         match 1u16.checked_shl(self.value(byte) as u32) {
             Some(bit) => self.values & bit != 0,
@@ -108,7 +108,7 @@ impl Field {
 /// The most fields that a layout restricts.
 const FIELDS_MAX: usize = 2;
 
-/// What the range behind a base address register is.
+/// Kind of the range behind a base address register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decoder {
     /// I/O ports.
@@ -117,7 +117,7 @@ pub(crate) enum Decoder {
     Memory,
 }
 
-/// The shape of a function: what it reads after power-on and which bits software can change.
+/// The layout of a function: the values after power-on, and the bits that software can change.
 ///
 /// Build it in a `static`, where the compiler refuses a layout that breaks a rule:
 ///
@@ -143,11 +143,11 @@ pub struct Layout {
     survives: [u8; CONFIG_SPACE_SIZE],
     /// The bits that a bus driver saves before it resets the function, and writes back afterwards.
     restored: [u8; CONFIG_SPACE_SIZE],
-    /// The fields whose writable bits do not make up each value.
+    /// The fields with impossible values.
     fields: [Option<Field>; FIELDS_MAX],
-    /// Where the next capability goes.
+    /// Offset of the next capability.
     free: usize,
-    /// Where the number of the next capability goes: into the header, or into the capability before.
+    /// Offset of the byte that links to the next capability, in the header or in the last capability.
     link: usize,
     /// Offset of the MSI capability, if there is one.
     msi: Option<usize>,
@@ -212,7 +212,7 @@ impl Layout {
     ///
     /// # Panics
     ///
-    /// The register does not exist or is taken, or the size is not one that a register can express.
+    /// The register does not exist or is taken, or it cannot express the size.
     pub const fn bar(mut self, index: usize, bar: Bar) -> Self {
         let (command, kind, address_mask, size) = match bar {
             Bar::Io { size } => {
@@ -265,12 +265,11 @@ impl Layout {
 
     /// Adds the MSI capability: one vector, 64-bit address, no per-vector masking.
     ///
-    /// With one vector there is nothing to choose in the field for the number of vectors in use, so
-    /// it is hard-wired.
+    /// The field for the number of vectors in use is hard-wired, as there is only one vector.
     ///
     /// # Panics
     ///
-    /// The capability is there already.
+    /// The layout has the capability already.
     pub const fn msi(mut self) -> Self {
         assert!(self.msi.is_none(), "a function has one MSI capability");
         let at = self.capability(regs::CAP_ID_MSI, regs::MSI_SIZEOF);
@@ -303,9 +302,9 @@ impl Layout {
     ///
     /// # Panics
     ///
-    /// The capability is there already, the number of vectors is not one that it can express, or the
-    /// table or the pending bits are not inside of memory that was added with [`Layout::bar`],
-    /// at a multiple of 8 bytes.
+    /// The layout has the capability already, the capability cannot express the number of vectors, or the
+    /// table or the pending bits are not at a multiple of 8 bytes inside of memory that was added with
+    /// [`Layout::bar`].
     pub const fn msix(
         mut self,
         vectors: u16,
@@ -320,7 +319,7 @@ impl Layout {
             "MSI-X has 1 to 2048 vectors"
         );
         let table_size = vectors as u64 * regs::MSIX_ENTRY_SIZE;
-        // There is one bit for each vector, in words of 64 bits.
+        // Each vector has one pending bit, in words of 64 bits.
         let pending_size = (vectors as u64).div_ceil(u64::BITS as u64) * 8;
         let table = self.msix_place(table_bar, table_offset, table_size);
         let pending = self.msix_place(pending_bar, pending_offset, pending_size);
@@ -342,17 +341,17 @@ impl Layout {
     /// with it the extended configuration space, which has no capability.
     ///
     /// The bits are those of section 2.5 of the NVM Express base specification, revision 1.4, which
-    /// takes them from the PCI Express base specification. Those that the former has as read-write are
-    /// so, as far as the latter allows it without the capability; whatever may be hard-wired is.
+    /// takes them from the PCI Express base specification. Bits that the former has as read-write are
+    /// so, as far as the latter allows it without the capability; bits that may be hard-wired are.
     ///
-    /// There is no link whose speed, width or state could matter. The registers tell of one with four
-    /// lanes of 8 GT/s, so that software that looks for a bottleneck finds none here, and of one that
-    /// has all low-power states, so that software may choose any. The control bits have no effect but
-    /// for the one that [`ConfigSpace::requests_reset`](crate::ConfigSpace::requests_reset) finds.
+    /// The function has no link whose speed, width or state could matter. The registers describe a link
+    /// with four lanes of 8 GT/s, so that software finds no bottleneck here, and with all low-power
+    /// states, so that software may choose any. The control bits have no effect, except the bit that
+    /// [`ConfigSpace::requests_reset`](crate::ConfigSpace::requests_reset) finds.
     ///
     /// # Panics
     ///
-    /// The capability is there already.
+    /// The layout has the capability already.
     pub const fn express(mut self) -> Self {
         assert!(
             self.express.is_none(),
@@ -366,7 +365,7 @@ impl Layout {
             at + regs::EXP_FLAGS,
             regs::EXP_FLAGS_VERSION_2 | regs::EXP_FLAGS_TYPE_ENDPOINT,
         );
-        // Payloads have up to 128 bytes, so that there is nothing to choose in device control.
+        // Payloads have up to 128 bytes, so that the size in device control is hard-wired.
         put_u32(
             &mut self.power_on,
             at + regs::EXP_DEVCAP,
@@ -406,8 +405,8 @@ impl Layout {
             | regs::EXP_LNKCTL_ES
             | regs::EXP_LNKCTL_CLKREQ_EN;
         put_u16(&mut self.writable, at + regs::EXP_LNKCTL, link_control);
-        // Section 6.6.2 of the PCI Express base specification lists each of these bits: what the two
-        // ends of a link agreed upon concerns both.
+        // Section 6.6.2 of the PCI Express base specification lists each of these bits: the two ends of a
+        // link have to agree on them.
         put_u16(&mut self.survives, at + regs::EXP_LNKCTL, link_control);
         put_u16(
             &mut self.power_on,
@@ -446,7 +445,7 @@ impl Layout {
     ///
     /// # Panics
     ///
-    /// The capability is there already.
+    /// The layout has the capability already.
     pub const fn power_management(mut self) -> Self {
         assert!(
             self.power_management.is_none(),
@@ -481,8 +480,7 @@ impl Layout {
         self
     }
 
-    /// How many bytes of configuration space software finds: a PCI Express function has the extended
-    /// ones.
+    /// Bytes of configuration space: a PCI Express function has the extended ones.
     pub const fn size(&self) -> usize {
         match self.express {
             Some(_) => EXTENDED_CONFIG_SPACE_SIZE,
@@ -490,32 +488,32 @@ impl Layout {
         }
     }
 
-    /// What the function reads after power-on.
+    /// The values after power-on.
     pub(crate) const fn power_on(&self) -> &[u8; CONFIG_SPACE_SIZE] {
         &self.power_on
     }
 
-    /// A set bit is one that software can change.
+    /// The bits that software can change.
     pub(crate) const fn writable(&self) -> &[u8; CONFIG_SPACE_SIZE] {
         &self.writable
     }
 
-    /// A set bit is one that software can change and that a function level reset leaves alone.
+    /// The bits that software can change and that a function level reset leaves alone.
     pub(crate) const fn survives(&self) -> &[u8; CONFIG_SPACE_SIZE] {
         &self.survives
     }
 
-    /// A set bit is one that a bus driver restores after a reset.
+    /// The bits that a bus driver restores after a reset.
     pub(crate) const fn restored(&self) -> &[u8; CONFIG_SPACE_SIZE] {
         &self.restored
     }
 
-    /// The fields that cannot have each value.
+    /// The fields with impossible values.
     pub(crate) fn fields(&self) -> impl Iterator<Item = &Field> {
         self.fields.iter().flatten()
     }
 
-    /// What is behind base address register `bar`, if it is there.
+    /// Returns the kind of range behind base address register `bar`, if the function has the register.
     pub(crate) fn decoder(&self, bar: usize) -> Option<Decoder> {
         if bar >= regs::BASE_ADDRESS_COUNT {
             return None;
@@ -552,7 +550,7 @@ impl Layout {
         self.power_management.map(|at| at + regs::PM_CTRL)
     }
 
-    /// Restricts a field of the register with 16 bits at `at` to `values`, of which bit `n` stands for
+    /// Restricts a field of the 16-bit register at `at` to the set `values`, in which bit `n` stands for
     /// `n`.
     const fn restrict(&mut self, name: &'static str, at: usize, mask: u16, values: u16) {
         let [low, high] = mask.to_le_bytes();
@@ -584,7 +582,7 @@ impl Layout {
         self.fields[index] = Some(field);
     }
 
-    /// Appends a capability of `size` bytes to the list and returns where it is.
+    /// Appends a capability of `size` bytes to the list and returns its offset.
     const fn capability(&mut self, id: u8, size: usize) -> usize {
         let at = self.free;
         assert!(
@@ -602,7 +600,7 @@ impl Layout {
         at
     }
 
-    /// Returns the register that says where a structure of MSI-X is.
+    /// Returns the value of the register that locates a structure of MSI-X.
     const fn msix_place(&self, bar: usize, offset: u32, size: u64) -> u32 {
         assert!(
             bar < regs::BASE_ADDRESS_COUNT,
@@ -618,7 +616,7 @@ impl Layout {
             offset & regs::MSIX_BIR_MASK == 0,
             "MSI-X is at a multiple of 8 bytes"
         );
-        // The writable bits of a register are those from its size on.
+        // The lowest writable bit of a register is its size.
         let memory = 1 << (get_u32(&self.writable, at)).trailing_zeros();
         assert!(
             offset as u64 + size <= memory,
@@ -633,7 +631,7 @@ impl Layout {
             "a function has six base address registers"
         );
         let at = regs::BASE_ADDRESS_0 + index * regs::BASE_ADDRESS_SIZE;
-        // Half of a large register has no writable bits, but it has flags.
+        // The lower half of a large register has no writable bits, but flags.
         assert!(
             get_u32(&self.writable, at) | get_u32(&self.power_on, at) == 0,
             "the base address register is free"

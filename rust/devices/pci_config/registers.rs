@@ -31,7 +31,7 @@ pub(crate) const CLASS_BASE: usize = 0x0b;
 pub(crate) const CACHE_LINE_SIZE: usize = 0x0c;
 /// First of the six base address registers, 32 bits each.
 pub(crate) const BASE_ADDRESS_0: usize = 0x10;
-/// How many base address registers a type 0 header has.
+/// Number of base address registers of a type 0 header.
 pub(crate) const BASE_ADDRESS_COUNT: usize = 6;
 /// Bytes of one base address register.
 pub(crate) const BASE_ADDRESS_SIZE: usize = 4;
@@ -41,18 +41,18 @@ pub(crate) const SUBSYSTEM_VENDOR_ID: usize = 0x2c;
 pub(crate) const SUBSYSTEM_ID: usize = 0x2e;
 /// Offset of the first capability, 8 bits.
 pub(crate) const CAPABILITY_LIST: usize = 0x34;
-/// Where firmware routed the interrupt pin; software keeps it here, 8 bits.
+/// Interrupt line: the routing of the interrupt pin, which firmware keeps here for software, 8 bits.
 pub(crate) const INTERRUPT_LINE: usize = 0x3c;
-/// Which interrupt pin the function drives, 8 bits.
+/// Interrupt pin that the function drives, 8 bits.
 pub(crate) const INTERRUPT_PIN: usize = 0x3d;
-/// Where the device-specific part begins, and with it the room for capabilities.
+/// Offset of the device-specific part, which has the capabilities.
 pub(crate) const STD_HEADER_SIZEOF: usize = 0x40;
 
 /// Command: the function answers I/O port accesses.
 pub(crate) const COMMAND_IO: u16 = 1 << 0;
 /// Command: the function answers memory accesses.
 pub(crate) const COMMAND_MEMORY: u16 = 1 << 1;
-/// Command: the function may access memory by itself, which a message-signalled interrupt does.
+/// Command: the function may access memory by itself, also to send a message-signalled interrupt.
 pub(crate) const COMMAND_MASTER: u16 = 1 << 2;
 /// Command: the function must not assert its interrupt pin.
 pub(crate) const COMMAND_INTX_DISABLE: u16 = 1 << 10;
@@ -103,9 +103,9 @@ pub(crate) const CAP_ID_MSIX: u8 = 0x11;
 pub(crate) const MSIX_SIZEOF: usize = 12;
 /// MSI-X: message control, 16 bits from the start of the capability.
 pub(crate) const MSIX_FLAGS: usize = 2;
-/// MSI-X: where the table is, 32 bits.
+/// MSI-X: base address register and offset of the table, 32 bits.
 pub(crate) const MSIX_TABLE: usize = 4;
-/// MSI-X: where the pending bits are, 32 bits.
+/// MSI-X: base address register and offset of the pending bits, 32 bits.
 pub(crate) const MSIX_PBA: usize = 8;
 /// MSI-X message control: number of vectors less one.
 pub(crate) const MSIX_FLAGS_QSIZE: u16 = 0x07ff;
@@ -113,7 +113,7 @@ pub(crate) const MSIX_FLAGS_QSIZE: u16 = 0x07ff;
 pub(crate) const MSIX_FLAGS_MASKALL: u16 = 1 << 14;
 /// MSI-X message control: MSI-X is used instead of the interrupt pin.
 pub(crate) const MSIX_FLAGS_ENABLE: u16 = 1 << 15;
-/// MSI-X: the bits of a place that have the base address register instead of the offset.
+/// MSI-X: the bits of a locating register that have the base address register; the others are the offset.
 pub(crate) const MSIX_BIR_MASK: u32 = 0x7;
 /// MSI-X: bytes of a vector in the table.
 pub(crate) const MSIX_ENTRY_SIZE: u64 = 16;
@@ -150,7 +150,7 @@ pub(crate) const EXP_FLAGS_TYPE_ENDPOINT: u16 = 0x0 << 4;
 pub(crate) const EXP_DEVCAP_RBER: u32 = 1 << 15;
 /// Device capabilities: the function can be reset by itself.
 pub(crate) const EXP_DEVCAP_FLR: u32 = 1 << 28;
-/// Device control: which errors are reported.
+/// Device control: the errors that are reported.
 pub(crate) const EXP_DEVCTL_ERRORS: u16 = 0x000f;
 /// Device control: relaxed ordering is allowed.
 pub(crate) const EXP_DEVCTL_RELAX_EN: u16 = 1 << 4;
@@ -175,7 +175,7 @@ pub(crate) const EXP_LNKCAP_ASPM_L0S_L1: u32 = 0x3 << 10;
 pub(crate) const EXP_LNKCAP_CLKPM: u32 = 1 << 18;
 /// Link capabilities: a link need not have low-power states, which all devices since revision 3.0 say.
 pub(crate) const EXP_LNKCAP_ASPM_OPTIONALITY: u32 = 1 << 22;
-/// Link control: which low-power states the link enters by itself.
+/// Link control: the low-power states that the link enters by itself.
 pub(crate) const EXP_LNKCTL_ASPMC: u16 = 0x0003;
 /// Link control: read completion boundary.
 pub(crate) const EXP_LNKCTL_RCB: u16 = 1 << 3;

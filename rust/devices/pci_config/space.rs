@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One live function.
+//! The configuration space of one live function.
 
 use core::fmt;
 
@@ -16,12 +16,11 @@ use crate::registers::{
 
 /// The configuration space of one function.
 ///
-/// The interrupt status bit is not in it: that is the device's own, and a part of each read.
+/// The interrupt status bit is a part of each read only: the device knows it.
 ///
 /// # Invariants
 ///
-/// Bits that the layout does not let software change are as after power-on, and fields have values that
-/// it lets them have.
+/// Bits that software cannot change are as after power-on, and fields have possible values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigSpace {
     layout: &'static Layout,
@@ -31,29 +30,29 @@ pub struct ConfigSpace {
 /// An image that no function of the layout can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageError {
-    /// It is of another device.
+    /// The image is of another device.
     Identity {
-        /// Vendor and device number of this one.
+        /// Vendor and device number of this device.
         expected: (u16, u16),
-        /// Those of the image.
+        /// Vendor and device number of the image.
         found: (u16, u16),
     },
     /// A bit that software cannot change differs from its power-on value.
     Bits {
         /// Offset of the first byte that does not fit.
         offset: usize,
-        /// What the byte is.
+        /// Value of the byte.
         found: u8,
-        /// What the byte is after power-on.
+        /// Value of the byte after power-on.
         power_on: u8,
         /// The bits of the byte that may differ from power-on.
         writable: u8,
     },
-    /// A field has a value that it cannot have.
+    /// A field has an impossible value.
     Value {
         /// Name of the field.
         field: &'static str,
-        /// What it has.
+        /// Value of the field.
         found: u8,
     },
 }
@@ -67,21 +66,21 @@ impl ConfigSpace {
         }
     }
 
-    /// How many bytes software finds: [`CONFIG_SPACE_SIZE`] or [`EXTENDED_CONFIG_SPACE_SIZE`].
+    /// Bytes of configuration space: [`CONFIG_SPACE_SIZE`] or [`EXTENDED_CONFIG_SPACE_SIZE`].
     pub const fn size(&self) -> usize {
         self.layout.size()
     }
 
-    /// Brings the function to its power-on values as its own reset does, section 6.6.2 of the PCI Express
-    /// base specification: what concerns the link stays.
+    /// Resets the function by a function level reset, section 6.6.2 of the PCI Express base specification:
+    /// control bits of the link stay.
     pub fn function_level_reset(&mut self) {
         self.reset_but(self.layout.survives());
     }
 
-    /// Brings the function to its power-on values as a reset by its bus driver does: that one saves the
-    /// header and a part of the PCI Express capability, and restores them.
+    /// Resets the function as a bus driver does, which saves the header and a part of the PCI Express
+    /// capability before, and restores both afterwards.
     ///
-    /// Messages are disabled and the function is in D0: whoever asked for the reset enables them again.
+    /// Messages are disabled then, and the function is in D0.
     pub fn bus_driver_reset(&mut self) {
         self.reset_but(self.layout.restored());
     }
@@ -93,7 +92,7 @@ impl ConfigSpace {
         }
     }
 
-    /// Reads any number of bytes, at any alignment. `interrupt` is what the interrupt status bit says.
+    /// Reads any number of bytes, at any alignment. `interrupt` is the interrupt status bit.
     ///
     /// # Errors
     ///
@@ -115,7 +114,7 @@ impl ConfigSpace {
     }
 
     /// Writes any number of bytes, at any alignment. Bits that software cannot change stay, and so
-    /// does a field that would get a value that it cannot have.
+    /// does a field that would get an impossible value.
     ///
     /// # Errors
     ///
@@ -127,7 +126,7 @@ impl ConfigSpace {
             let (Some(byte), Some(&writable)) =
                 (self.bytes.get_mut(at), self.layout.writable().get(at))
             else {
-                // There is no capability in extended configuration space.
+                // Extended configuration space has no capability.
                 break;
             };
             let mut written = *byte & !writable | value & writable;
@@ -141,8 +140,8 @@ impl ConfigSpace {
         Ok(())
     }
 
-    /// Whether the function answers accesses of what is behind base address register `bar`: software
-    /// has it decode that kind of address, and the function is in D0.
+    /// Returns whether the function answers accesses of the range behind base address register `bar`:
+    /// software enabled that kind of address, and the function is in D0.
     pub fn decodes(&self, bar: usize) -> bool {
         let enable = match self.layout.decoder(bar) {
             Some(Decoder::Io) => regs::COMMAND_IO,
@@ -152,42 +151,42 @@ impl ConfigSpace {
         self.is_in_d0() && self.u16(regs::COMMAND) & enable != 0
     }
 
-    /// Whether the function is in the power state D0. In another one it answers accesses of configuration
-    /// space and does nothing else: it neither accesses memory nor interrupts.
+    /// Returns whether the function is in the power state D0. In another state the function answers
+    /// accesses of configuration space only, and neither accesses memory nor interrupts.
     pub fn is_in_d0(&self) -> bool {
         self.layout
             .power_control()
             .is_none_or(|at| self.u16(at) & regs::PM_CTRL_STATE_MASK == regs::PM_CTRL_STATE_D0)
     }
 
-    /// Whether the function may access memory by itself: software lets it, and it is in D0.
+    /// Returns whether the function may access memory by itself: it is a bus master and in D0.
     pub fn may_access_memory(&self) -> bool {
         self.is_in_d0() && self.u16(regs::COMMAND) & regs::COMMAND_MASTER != 0
     }
 
-    /// Whether software forbids the function to assert its interrupt pin.
+    /// Returns whether software forbids the function to assert its interrupt pin.
     pub fn intx_disabled(&self) -> bool {
         self.u16(regs::COMMAND) & regs::COMMAND_INTX_DISABLE != 0
     }
 
-    /// Whether software makes the function send messages instead of asserting its interrupt pin.
+    /// Returns whether software makes the function send messages instead of asserting its interrupt pin.
     pub fn msi_enabled(&self) -> bool {
         self.layout
             .msi_flags()
             .is_some_and(|at| self.u16(at) & regs::MSI_FLAGS_ENABLE != 0)
     }
 
-    /// Whether software makes the function send MSI-X messages instead of asserting its interrupt pin.
+    /// Returns whether software makes the function send MSI-X messages instead of asserting its interrupt pin.
     pub fn msix_enabled(&self) -> bool {
         self.layout
             .msix_flags()
             .is_some_and(|at| self.u16(at) & regs::MSIX_FLAGS_ENABLE != 0)
     }
 
-    /// Whether writing `bytes` at `offset` asks for a reset of the function.
+    /// Returns whether a write of `bytes` at `offset` asks for a function level reset.
     ///
-    /// The bit for it always reads as 0, so [`ConfigSpace::write`] leaves no trace of the request.
-    /// The owner of the device looks for it, and does what it takes.
+    /// The bit for it always reads as 0, so [`ConfigSpace::write`] leaves no trace of the request. The
+    /// device asks with each write, and resets itself.
     pub fn requests_reset(&self, offset: u64, bytes: &[u8]) -> bool {
         /// The byte of device control that has the bit.
         const BYTE: u64 = 1;
@@ -202,16 +201,16 @@ impl ConfigSpace {
             .is_some_and(|byte| byte & BIT != 0)
     }
 
-    /// Returns what software made of the function, to be restored with [`ConfigSpace::restore`].
+    /// Returns the image of the function, to be restored with [`ConfigSpace::restore`].
     pub fn image(&self) -> &[u8; CONFIG_SPACE_SIZE] {
         &self.bytes
     }
 
-    /// Makes the function one of which [`ConfigSpace::image`] gave `image`.
+    /// Restores an image that [`ConfigSpace::image`] gave.
     ///
     /// # Errors
     ///
-    /// No function of the layout can have it; nothing is restored.
+    /// No function of the layout can have the image; nothing is restored.
     pub fn restore(&mut self, image: &[u8; CONFIG_SPACE_SIZE]) -> Result<(), ImageError> {
         let power_on = self.layout.power_on();
         let (expected, found) = (identity(power_on), identity(image));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is connected to a port: by its plug, and by the chip itself in its loop-back mode.
+//! The connections of a port: by its plug, and by the chip itself in its loop-back mode.
 
 use crate::registers::{
     set_if,
@@ -9,21 +9,21 @@ use crate::registers::{
     ModemStatus, //
 };
 
-/// Where the characters that the transmitter shifts out go to.
+/// The line that takes the characters of the transmitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// Through the plug to the receiver, which takes them when it has room.
     Plug,
     /// Nowhere: a break keeps the line in the spacing state, which the receiver sees.
     Break,
-    /// Within the chip to the receiver, which has to take them.
+    /// Within the chip to the receiver, which has no choice but to take them.
     Loop,
 }
 
 impl Line {
     /// Returns the line that the control registers select.
     ///
-    /// The chip's loop-back takes the transmitter off its pin, on which alone a break acts.
+    /// The chip's loop-back takes the transmitter off its pin, and a break acts on the pin only.
     pub(crate) fn select(line: LineControl, modem: ModemControl) -> Self {
         if modem.intersects(ModemControl::LOOP) {
             Self::Loop

@@ -25,9 +25,8 @@ use crate::registers::{
 /// A character in the receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Received {
-    /// The character.
     pub(crate) data: u8,
-    /// What was wrong with it, as long as the line status does not show it.
+    /// Errors of the character, until the line status shows them.
     pub(crate) errors: LineStatus,
 }
 
@@ -48,13 +47,13 @@ pub(crate) struct Port {
     pub(crate) fifo_control: FifoControl,
     pub(crate) line_control: LineControl,
     pub(crate) modem_control: ModemControl,
-    /// What the line status shows until it is read.
+    /// Errors that the line status shows until it is read.
     pub(crate) line_errors: LineStatus,
-    /// What the modem status shows until it is read.
+    /// Deltas that the modem status shows until it is read.
     pub(crate) modem_deltas: ModemStatus,
     pub(crate) scratch: u8,
     pub(crate) divisor: u16,
-    /// The transmitter has become empty, and software has not been told yet.
+    /// The transmitter has become empty, and IIR has not reported it yet.
     pub(crate) transmitter_empty: bool,
     pub(crate) receiver: Fifo<Received>,
     pub(crate) transmitter: Fifo<u8>,
@@ -63,10 +62,10 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Divisor for 9600 baud from the usual 1.8432 MHz. A chip powers on with any.
+    /// Divisor for 9600 baud from the usual 1.8432 MHz. A chip powers on with any divisor.
     const POWER_ON_DIVISOR: u16 = 12;
 
-    /// Returns a port as it is after power-on.
+    /// Returns a port after power-on.
     pub(crate) fn new() -> Self {
         Self {
             interrupt_enable: InterruptEnable::default(),
@@ -84,12 +83,12 @@ impl Port {
         }
     }
 
-    /// Whether the port asserts its interrupt.
+    /// Returns whether the port asserts its interrupt.
     pub(crate) fn interrupt(&self) -> bool {
         self.pending().is_some()
     }
 
-    /// Reads a register, with all that this does to the chip.
+    /// Reads a register, with the side effects on the chip.
     pub(crate) fn read(&mut self, register: Register) -> u8 {
         match register {
             Register::Data if self.divisor_access() => self.divisor.to_le_bytes()[0],
@@ -105,7 +104,7 @@ impl Port {
         }
     }
 
-    /// Writes a register, with all that this does to the chip.
+    /// Writes a register, with the side effects on the chip.
     pub(crate) fn write(&mut self, register: Register, value: u8) {
         match register {
             Register::Data if self.divisor_access() => {
@@ -127,13 +126,13 @@ impl Port {
                 let written = ModemControl::from_written(value, ModemControl::ALL);
                 self.control(self.line_control, written);
             }
-            // Both are for reading; writing them is for the chip's factory test.
+            // Both registers are read-only; the chip's factory test writes them.
             Register::LineStatus | Register::ModemStatus => {}
             Register::Scratch => self.scratch = value,
         }
     }
 
-    /// How many characters receiver and transmitter hold at most.
+    /// The most characters that receiver and transmitter hold.
     pub(crate) fn depth(&self) -> usize {
         if self.fifo_enabled() {
             DEPTH
@@ -142,7 +141,7 @@ impl Port {
         }
     }
 
-    /// Where characters go that leave the transmitter.
+    /// The line that takes the characters of the transmitter.
     pub(crate) fn line(&self) -> Line {
         Line::select(self.line_control, self.modem_control)
     }
@@ -194,7 +193,7 @@ impl Port {
     fn read_identification(&mut self) -> u8 {
         let pending = self.pending();
 
-        // Only reporting the empty transmitter counts as having told software.
+        // A read that reports another source leaves the empty transmitter to be reported.
         if pending == Some(Interrupt::TransmitterEmpty) {
             self.transmitter_empty = false;
         }
@@ -235,7 +234,7 @@ impl Port {
         self.transmitter_empty = false;
 
         if !self.fifo_enabled() {
-            // There is one holding register, and the new character takes it.
+            // The new character replaces the one in the only holding register.
             self.transmitter.clear();
         }
         // A full FIFO loses the character: software did not wait for an empty transmitter.
@@ -248,8 +247,8 @@ impl Port {
 
         self.interrupt_enable = InterruptEnable::from_written(value, InterruptEnable::ALL);
 
-        // Enabling the interrupt while the transmitter is empty tells so once more, on which
-        // drivers rely to start a transmission.
+        // Enabling the interrupt while the transmitter is empty reports it once more. Drivers rely on
+        // that to start a transmission.
         let after = self.interrupt_enable.intersects(InterruptEnable::THRI);
         if after != before {
             self.transmitter_empty = after && self.transmitter.is_empty();
@@ -279,14 +278,14 @@ impl Port {
         self.transmit();
     }
 
-    /// Drops the characters in the receiver, and what was wrong with them. That a character was lost is
-    /// no property of those that were not, and stays to be read.
+    /// Drops the characters in the receiver with their errors. An overrun is no error of a character in the
+    /// receiver, and stays to be read.
     fn clear_receiver(&mut self) {
         self.receiver.clear();
         self.line_errors = self.line_errors & LineStatus::OE;
     }
 
-    /// Changes the control registers and what is connected by them.
+    /// Changes the control registers, and with them the line and the modem inputs.
     fn control(&mut self, line_control: LineControl, modem_control: ModemControl) {
         let line = self.line();
         let inputs = modem_inputs(self.modem_control);
@@ -308,7 +307,7 @@ impl Port {
         self.transmit();
     }
 
-    /// Moves all characters that can move, from the transmitter to where the line leads.
+    /// Moves all characters that can move, from the transmitter to the line.
     fn transmit(&mut self) {
         loop {
             if self.shift.is_none() {
@@ -333,16 +332,16 @@ impl Port {
         }
     }
 
-    /// Takes a character from the line, if need be by losing one.
+    /// Takes a character from the line; an overrun loses one.
     fn receive(&mut self, received: Received) {
         if !self.has_room() {
             self.line_errors = self.line_errors | LineStatus::OE;
 
             if self.fifo_enabled() {
-                // The FIFO keeps what it has.
+                // The FIFO keeps its characters.
                 return;
             }
-            // The one receiver buffer takes the new character.
+            // The new character replaces the one in the only receiver buffer.
             self.receiver.clear();
         }
 
@@ -350,7 +349,7 @@ impl Port {
         self.reveal_errors();
     }
 
-    /// Shows in the line status what is wrong with the character that software reads next.
+    /// Shows in the line status the errors of the character that software reads next.
     fn reveal_errors(&mut self) {
         if let Some(received) = self.receiver.front_mut() {
             self.line_errors = self.line_errors | received.errors;
@@ -359,7 +358,7 @@ impl Port {
     }
 
     fn transmitter_emptied(&mut self) {
-        // While the interrupt is disabled there is nobody to tell; enabling it looks again.
+        // A disabled interrupt reports nothing; enabling it looks at the transmitter again.
         self.transmitter_empty = self.interrupt_enable.intersects(InterruptEnable::THRI);
     }
 }

@@ -10,7 +10,7 @@ use core::ops::{
 /// Bytes of I/O ports that one UART takes.
 pub(crate) const REGISTER_COUNT: usize = 8;
 
-/// The eight addresses of a 16550A. What the first three mean depends on the access.
+/// The eight addresses of a 16550A. The meaning of the first three depends on the access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Register {
     /// Receiver buffer (read), transmitter holding register (write), or lower half of the divisor.
@@ -69,7 +69,7 @@ macro_rules! register {
         impl $name {
             $( $(#[$bit_doc])* pub(crate) const $bit: Self = Self($value); )*
 
-            /// The bits that a written value sets; the register does not have the others.
+            /// Returns `value` without the bits that are not among `bits`.
             pub(crate) const fn from_written(value: u8, bits: Self) -> Self {
                 Self(value & bits.0)
             }
@@ -114,7 +114,7 @@ register! {
         RLSI = 1 << 2;
         /// Modem status.
         MSI = 1 << 3;
-        /// Everything that the register has.
+        /// The bits that the register implements.
         ALL = 0x0f;
     }
 }
@@ -132,9 +132,9 @@ register! {
         DMA_SELECT = 1 << 3;
         /// Receiver FIFO level that reports received data.
         TRIGGER_MASK = 0xc0;
-        /// Everything that the register has.
+        /// The bits that the register implements.
         ALL = 0xcf;
-        /// What the chip remembers of a write.
+        /// The bits that do not clear themselves.
         KEPT = Self::ENABLE_FIFO.0 | Self::DMA_SELECT.0 | Self::TRIGGER_MASK.0;
     }
 }
@@ -147,7 +147,7 @@ impl FifoControl {
     /// Trigger level of 14 characters.
     const TRIGGER_14: u8 = 0xc0;
 
-    /// How many characters in the receiver report received data.
+    /// The fewest characters in the receiver that report received data.
     pub(crate) fn trigger_level(self) -> usize {
         match (self & Self::TRIGGER_MASK).bits() {
             Self::TRIGGER_4 => 4,
@@ -158,7 +158,7 @@ impl FifoControl {
     }
 }
 
-/// What the interrupt identification register reports, in the order of priority.
+/// The source that the interrupt identification register reports, in the order of priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Interrupt {
@@ -180,7 +180,7 @@ impl Interrupt {
     /// IIR of a chip whose FIFOs are in use.
     const FIFO_ENABLED: u8 = 0xc0;
 
-    /// What IIR reads.
+    /// Returns the value of IIR.
     pub(crate) fn identification(pending: Option<Self>, fifo_enabled: bool) -> u8 {
         let fifos = if fifo_enabled { Self::FIFO_ENABLED } else { 0 };
         let source = pending.map_or(Self::NO_INT, |interrupt| interrupt as u8);
@@ -200,15 +200,15 @@ register! {
         SBC = 1 << 6;
         /// The first two addresses are the divisor.
         DLAB = 1 << 7;
-        /// Everything that the register has.
+        /// The bits that the register implements.
         ALL = 0xff;
     }
 }
 
 impl LineControl {
-    /// Whether the parity bit of a character that is spacing all through is a wrong one.
+    /// Returns whether the parity bit of a character that is spacing all through is wrong.
     ///
-    /// Odd parity wants a one there, and so does stick parity of the same setting.
+    /// Odd parity expects a one there, and so does stick parity of the same setting.
     pub(crate) fn spacing_fails_parity(self) -> bool {
         self.intersects(Self::PARITY) && !self.intersects(Self::EPAR)
     }
@@ -225,9 +225,9 @@ register! {
         OUT1 = 1 << 2;
         /// General output 2.
         OUT2 = 1 << 3;
-        /// Everything that leaves the chip comes back into it, and nowhere else.
+        /// Loop-back: every output of the chip goes to its inputs only.
         LOOP = 1 << 4;
-        /// Everything that the register has.
+        /// The bits that the register implements.
         ALL = 0x1f;
     }
 }
@@ -247,19 +247,19 @@ register! {
         BI = 1 << 4;
         /// Transmitter holding register or transmitter FIFO empty.
         THRE = 1 << 5;
-        /// Transmitter empty: the shift register is so, too.
+        /// Transmitter empty: the shift register is empty, too.
         TEMT = 1 << 6;
         /// The receiver FIFO has a character with an error.
         FIFOE = 1 << 7;
-        /// What goes with a single character.
+        /// The errors of a single character.
         CHARACTER_ERRORS = Self::PE.0 | Self::FE.0 | Self::BI.0;
-        /// What asserts the line status interrupt and is cleared by reading the register.
+        /// The bits that assert the line status interrupt. Reading the register clears them.
         ERRORS = Self::OE.0 | Self::CHARACTER_ERRORS.0;
     }
 }
 
 register! {
-    /// MSR: the modem inputs, and what happened to them.
+    /// MSR: the modem inputs, and their changes.
     ModemStatus {
         /// Clear to send has changed.
         DCTS = 1 << 0;
@@ -277,7 +277,7 @@ register! {
         RI = 1 << 6;
         /// Data carrier detect.
         DCD = 1 << 7;
-        /// What asserts the modem status interrupt and is cleared by reading the register.
+        /// The bits that assert the modem status interrupt. Reading the register clears them.
         ANY_DELTA = 0x0f;
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The status that a command completes with, section 4.6.1.
+//! Status of a completed command, section 4.6.1.
 
-/// Where the status code type begins.
+/// Shift of the status code type (`sct`).
 const TYPE_SHIFT: u32 = 8;
 /// Status code type: commands of any kind.
 const GENERIC: u16 = 0x0;
@@ -11,13 +11,13 @@ const COMMAND_SPECIFIC: u16 = 0x1;
 /// Status code type: errors of the medium.
 const MEDIA: u16 = 0x2;
 
-/// There is an entry in the error log about it.
+/// More (`m`): the error log has an entry about the command.
 const MORE: u16 = 1 << 13;
-/// The same command fails again, so it need not be retried.
+/// Do Not Retry (`dnr`): the same command would fail again.
 const DO_NOT_RETRY: u16 = 1 << 14;
 
-/// Why a command failed: status code type, status code, whether a retry makes sense, and whether the
-/// error log gets an entry.
+/// Status of a failed command: status code type, status code, whether a retry makes sense, and whether
+/// the error log gets an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Status {
     /// All bits of the status field but [`MORE`].
@@ -37,7 +37,7 @@ impl Status {
     pub(crate) const INTERNAL: Self = Self::new(GENERIC, 0x06);
     /// Command Abort Requested.
     ///
-    /// The host asked for it, so it is no error of the controller, and not in its log.
+    /// The host asked for the abort, so it is no error and not logged.
     pub(crate) const ABORT_REQUESTED: Self = Self::new(GENERIC, 0x07).unlogged();
     /// Invalid Namespace or Format.
     pub(crate) const INVALID_NAMESPACE: Self = Self::permanent(GENERIC, 0x0b);
@@ -76,19 +76,19 @@ impl Status {
     /// Compare Failure.
     pub(crate) const COMPARE_FAILURE: Self = Self::permanent(MEDIA, 0x85);
 
-    /// The status field of a completion queue entry, without the phase.
+    /// Returns the Status Field of a completion queue entry, without the phase tag.
     pub(crate) fn field(self) -> u16 {
         let more = if self.logged { MORE } else { 0 };
         self.code | more
     }
 
-    /// Whether the error log gets an entry about the command.
+    /// Returns whether the error log gets an entry about the command.
     pub(crate) fn is_logged(self) -> bool {
         self.logged
     }
 
-    /// The same status for a command that the error log gets no entry about: the host asked for
-    /// something that the controller does not have, to learn whether it has it.
+    /// Returns the same status for a command that is not logged: the host probed for an optional feature
+    /// that the controller lacks.
     pub(crate) const fn unlogged(self) -> Self {
         Self {
             logged: false,
@@ -96,7 +96,7 @@ impl Status {
         }
     }
 
-    /// Whether the medium is at fault.
+    /// Returns whether the medium is at fault.
     pub(crate) fn is_medium_error(self) -> bool {
         [Self::WRITE_FAULT, Self::READ_ERROR].contains(&self)
     }
