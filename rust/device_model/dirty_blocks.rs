@@ -15,7 +15,7 @@ const PAIR: usize = 2;
 /// # Invariants
 ///
 /// - `words` are pairs of one word of each bitmap, with a bit for every block; no other bit is set.
-/// - What is set in the second word of a pair is set in the first.
+/// - A bit that is set in the second word of a pair is set in the first.
 /// - `dirty` counts the bits of the first words that are not set in the second, those of the second
 ///   words, and the runs of the latter.
 pub struct DirtyBlocks<B: AsRef<[u64]> + AsMut<[u64]>> {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a model or a backend says in the log of the host.
+//! Lines of models and backends in the log of the host.
 
 use core::fmt::Display;
 
 use vfio_uapi::Errno;
 
-/// Logs what was refused, why, and with which error.
+/// Logs a refusal: the operation, the reason, and the error.
 pub type Log<'a> = &'a dyn Fn(&str, &dyn Display, Errno);

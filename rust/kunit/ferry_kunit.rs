@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the checks of the pure crates in the kernel, so that what the kernel's compiler and its
-//! sanitizers make of them is checked as well. The same files are host tests.
+//! Runs the checks of the pure crates in the kernel, with the kernel's compiler and sanitizers. The same
+//! files are host tests.
 //!
-//! Built where `CONFIG_KUNIT` is; the results are in the kernel log and in debugfs.
+//! Built if `CONFIG_KUNIT` is set; the results are in the kernel log and in debugfs.
 
 use kernel::prelude::*;
 
@@ -28,7 +28,7 @@ impl kernel::Module for Module {
     }
 }
 
-/// Runs all `checks` and fails if one of them does.
+/// Runs all `checks`, and fails if a check fails.
 fn run(checks: &[(&str, fn() -> Result<(), &'static str>)]) -> Result {
     let mut result = Ok(());
 

@@ -3,8 +3,8 @@
 //! Checks that every device model has to pass, for its host tests.
 //!
 //! The checks know the trait [`DeviceModel`] and nothing of the device. A model's own tests bring the
-//! device into interesting states, and call the checks there. A check panics with what it expected and
-//! saw.
+//! device into interesting states, and call the checks there. A check panics with the expected and
+//! the actual value.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

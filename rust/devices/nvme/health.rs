@@ -19,7 +19,7 @@ const SPARE_THRESHOLD: u8 = 10;
 /// The controller was switched on once. It has no clock to count hours with.
 const POWER_CYCLES: u64 = 1;
 
-/// What the controller has done since power-on.
+/// Counters of the controller since power-on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Health {
     /// Data that was moved to the host or compared with the host's, in 512 bytes.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The values of the controller's registers, section 3.1, and what they mean for this controller.
+//! The values of the controller's registers, section 3.1, and their meaning for this controller.
 
 use device_model::saved_state::{
     check_range,

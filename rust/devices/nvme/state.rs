@@ -204,7 +204,8 @@ impl Controller {
         self.queues.load(&self.parameters, &self.registers, state)
     }
 
-    /// Checks that a ready controller has what it needs, and that any other has nothing of it.
+    /// Checks that a ready controller has its admin queue, and that any other has no queues, no requests
+    /// for events and no shadow doorbells.
     fn check_readiness(&self) -> Result<(), LoadError> {
         let registers = &self.registers;
         let not_ready = |field| Err(LoadError::NotReady { field });

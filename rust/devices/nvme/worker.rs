@@ -74,7 +74,7 @@ impl Controller {
             return Work::Idle;
         }
 
-        // Whether the event indexes are up to date, so that a guest rings for what it adds.
+        // Whether the event indexes are up to date, so that a guest rings for new commands.
         let mut published = false;
         loop {
             self.drain(doorbells);

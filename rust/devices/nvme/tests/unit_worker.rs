@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the worker costs, and what stops it: accesses of memory, large pages, bus mastering, resets.
+//! The cost of the worker, and the events that stop it: accesses of memory, large pages, bus mastering, resets.
 
 use nvme::{
     BackendError,
@@ -58,7 +58,7 @@ struct Memory {
     bytes: Vec<u8>,
     reads: Vec<(u64, usize)>,
     writes: Vec<(u64, usize)>,
-    /// How many writes succeed, if not all do.
+    /// Number of writes that succeed, if not all do.
     writes_left: Option<usize>,
 }
 
@@ -103,9 +103,9 @@ impl GuestMemory for Memory {
 /// A store that lends all its memory at once.
 struct Disk {
     bytes: Vec<u8>,
-    /// How many bytes of a read it moves by itself, or says so: nothing arrives.
+    /// Bytes of a read that it claims to move straight; nothing arrives.
     straight: usize,
-    /// How many bytes it asks for a place for at once.
+    /// Bytes for which it asks for a place at once.
     piece: usize,
     /// The places.
     places: Vec<(u64, usize)>,
@@ -348,7 +348,7 @@ fn eight_commands_cost_one_fetch_and_two_writes() {
 #[test]
 fn no_completion_is_valid_before_all_of_it_is_there() {
     let mut machine = Machine::new(0);
-    // What is written is seen in any order, so the phase must not be in a write with anything else.
+    // A guest may see the bytes of a write in any order, so the phase is in a write of its own.
     machine.memory.writes_left = Some(1);
     machine.submit(&[FLUSH; 3]);
     machine.settle();

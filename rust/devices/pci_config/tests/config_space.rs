@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What software sees of a configuration space, and what is refused.
+//! Configuration space as software sees it, and the refusals.
 
 use pci_config::{
     AccessError,
@@ -375,7 +375,7 @@ fn msix_can_fill_its_memory_and_has_up_to_2048_vectors() {
     }
 }
 
-/// What a bit of a register is, as section 2.5 of NVM Express 1.4 calls it.
+/// Attribute of a register's bit, as section 2.5 of NVM Express 1.4 calls it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     /// Read only.
@@ -716,7 +716,7 @@ fn extended_configuration_space_has_no_capability() {
     );
 }
 
-/// A function of which software has changed all that it can.
+/// A function after software has changed every bit that it can.
 fn used() -> ConfigSpace {
     let mut space = ConfigSpace::new(&CAPABLE);
     write(&mut space, 0, &[0xff; CONFIG_SPACE_SIZE]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the data sheet of the 16550A says, statement by statement.
+//! The data sheet of the 16550A, statement by statement.
 
 use uart::DeviceModel;
 
@@ -361,7 +361,7 @@ fn reading_iir_clears_thre_only_when_it_reports_it() {
 fn writing_thr_clears_thre() {
     let mut serial = Serial::with_fifos();
 
-    // With a full receiver and shift register, what is written stays in the transmitter.
+    // With a full receiver and shift register, a written character stays in the transmitter.
     serial.send(&TEXT[..17]);
     serial.write(IER, IER_THRI);
     serial.expect_interrupt(true, "the transmitter is empty");

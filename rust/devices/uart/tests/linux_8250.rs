@@ -218,14 +218,14 @@ fn startup(port: &mut Serial) -> Result<(), &'static str> {
 struct Driver {
     /// The driver's shadow of IER.
     ier: u8,
-    /// What the program wrote and the driver has not sent yet.
+    /// Characters that the program wrote and the driver has not sent yet.
     xmit: VecDeque<u8>,
-    /// What the driver received.
+    /// Characters that the driver received.
     received: Vec<u8>,
 }
 
 impl Driver {
-    /// How many characters the driver sends when the transmitter is empty.
+    /// Number of characters that the driver sends when the transmitter is empty.
     const TX_LOADSZ: usize = FIFO_DEPTH;
 
     fn open(port: &mut Serial) -> Self {
@@ -396,7 +396,7 @@ enum Event {
     Write(usize),
     /// The interrupt is served, if it is asserted.
     Serve,
-    /// The driver stops receiving, as it does while nobody reads: `serial8250_stop_rx()`.
+    /// The driver stops receiving, as it does without a reader: `serial8250_stop_rx()`.
     StopReceiving,
     /// The driver receives again.
     Receive,

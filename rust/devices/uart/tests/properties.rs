@@ -69,7 +69,7 @@ fn accesses(step: Step) -> Vec<Step> {
     }
 }
 
-/// Takes a step, and returns what it read.
+/// Takes a step, and returns the value that was read.
 pub fn take(serial: &mut Serial, step: Step) -> Vec<u8> {
     let mut seen = Vec::new();
     for access in accesses(step) {
@@ -83,7 +83,7 @@ pub fn take(serial: &mut Serial, step: Step) -> Vec<u8> {
     seen
 }
 
-/// What a driver could read of a port now, and whether the card asserts its interrupt.
+/// Values that a driver could read from a port now, and whether the card asserts its interrupt.
 fn outlook(serial: &Serial) -> ([u8; REGISTERS as usize], bool) {
     let registers = std::array::from_fn(|register| serial.peek(register as u64));
     (registers, serial.card.interrupt())
@@ -177,7 +177,7 @@ proptest! {
         for step in steps {
             match step {
                 Patient::Send(count) => {
-                    // Whoever sees an empty transmitter may fill it.
+                    // A driver that sees an empty transmitter may fill it.
                     if serial.read(LSR) & LSR_THRE != 0 {
                         for _ in 0..depth.min(count) {
                             let character = sent.len() as u8;

@@ -12,7 +12,7 @@ use uart::{
     PortCount, //
 };
 
-/// What a check returns: nothing, or what was expected.
+/// Outcome of a check: nothing, or the expectation that failed.
 pub(crate) type Outcome = Result<(), &'static str>;
 
 /// A check.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The saved state: its layout byte for byte, and what is refused of a hostile one.
+//! The saved state: its layout byte for byte, and the refusals of hostile states.
 
 use uart::{
     Card,
@@ -23,7 +23,7 @@ use crate::serial_reg::*;
 const CONFIG: usize = 4;
 /// Where the first port is.
 const PORT: usize = 260;
-/// How many bytes a port has.
+/// Bytes of a port.
 const PORT_SIZE: usize = 64;
 
 const COUNTS: [PortCount; 3] = [PortCount::One, PortCount::Two, PortCount::Four];
@@ -39,7 +39,7 @@ fn rich() -> Serial {
     serial.write(IER, IER_ALL_INTR);
     serial.write(SCR, 0x5a);
     serial.write(MCR, MCR_DTR | MCR_RTS);
-    // An overrun; the FIFO keeps 16 characters, of which the plug gets back a few.
+    // An overrun; the FIFO keeps 16 characters, and the plug gets a few of them back.
     serial.write(MCR, MCR_DTR | MCR_RTS | MCR_LOOP);
     serial.send(&[0xee; FIFO_DEPTH + 1]);
     serial.write(MCR, MCR_DTR | MCR_RTS);

@@ -96,7 +96,7 @@ impl Leaf {
         }
     }
 
-    /// Frees a block of which a part was written, if the block is all zeros.
+    /// Frees a block after a write of a part of it, if the block is all zeros.
     fn settle(&mut self, piece: &Piece) {
         let Some(Some(block)) = self.blocks.get(piece.slot) else {
             return;

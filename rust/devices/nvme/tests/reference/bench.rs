@@ -21,7 +21,7 @@ use crate::memory::Memory;
 pub const SERIAL: &[u8; 20] = b"FERRY-TEST-000000001";
 
 /// Accesses to memory that one command may cost at most: its entries, its PRP list, and the largest
-/// data in pieces of 512 bytes, each of which may straddle two pages.
+/// data in pieces of 512 bytes that may each straddle two pages.
 const ACCESSES_PER_COMMAND: usize = 1300;
 /// Accesses that a round of work may cost whatever it executes: shadow doorbells and event indexes,
 /// and completions of requests for events.
@@ -76,7 +76,7 @@ impl Bench {
         let doorbells = Rc::new(Doorbells::new());
         let disk = Disk::new(parameters.capacity, 1 << parameters.lba_shift);
         let mut controller = Controller::new(parameters).expect("the parameters are good");
-        // Whoever opens a function finds memory space enabled.
+        // A user who opens a function finds memory space enabled.
         controller
             .write_config(0x04, &[0x02])
             .expect("there is a command register");
@@ -101,7 +101,7 @@ impl Bench {
         self.load(&parameters, &state);
     }
 
-    /// What a migration does on the source: stops the controller and saves it.
+    /// The source's part of a migration: stops the controller and saves it.
     pub fn save(&mut self) -> Vec<u8> {
         self.controller.drain(&self.doorbells);
         let mut state = vec![0; Controller::STATE_SIZE];
@@ -113,16 +113,16 @@ impl Bench {
         state
     }
 
-    /// What a migration does on the destination.
+    /// The destination's part of a migration.
     pub fn load(&mut self, parameters: &Parameters, state: &[u8]) {
         self.controller = from_state(parameters, state).expect("what was saved can be loaded");
-        // What was posted is a part of the state.
+        // Posted doorbells are a part of the state.
         self.doorbells.clear();
         self.kicked = true;
         self.raised |= self.controller.take_raised();
     }
 
-    /// Reads from BAR 0 as a guest does: what nobody answers reads as ones.
+    /// Reads from BAR 0 as a guest does: without an answer, the read returns all ones.
     fn read<const N: usize>(&mut self, register: u64) -> [u8; N] {
         let mut bytes = [0xff; N];
         if self.controller.decodes(0) {
@@ -141,8 +141,8 @@ impl Bench {
         u64::from_le_bytes(self.read(register))
     }
 
-    /// Writes to BAR 0 as a guest does: what is a doorbell is posted, all else goes to the
-    /// registers, and what nobody answers is lost.
+    /// Writes to BAR 0 as a guest does: writes of doorbells are posted, all others go to the registers,
+    /// and without an answer a write is lost.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
         if !self.controller.decodes(0) {
             return;

@@ -322,7 +322,7 @@ fn a_head_in_the_moment_of_going_idle_is_not_lost() {
         0,
         "the event index was written"
     );
-    // Three completions more, of which the first is in the last place of the first round.
+    // Three completions more; the first is in the last place of the first round.
     let cq = driver.cqs[&1].base;
     for (slot, phase) in [(3, 1), (0, 0), (1, 0), (2, 1)] {
         let cqe = driver

@@ -69,7 +69,7 @@ impl GuestMemory for Memory {
     }
 }
 
-/// What the guest, its VMM or the controller does.
+/// A step of the guest, its VMM or the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// The guest sets the enable bit of MSI-X, with or without that of the function mask.
@@ -119,11 +119,11 @@ struct Machine {
     routing: Routing<Event, Vec<Vector<Event>>>,
     memory: Memory,
     disk: Disk,
-    /// How many entries the guest has put into each submission queue.
+    /// Number of entries that the guest has put into each submission queue.
     tails: [u16; QUEUES as usize],
-    /// How many completions it has taken from each queue.
+    /// Number of completions that the guest has taken from each queue.
     heads: [u16; QUEUES as usize],
-    /// What the guest has made of the enable bit.
+    /// The enable bit, as the guest wrote it.
     config_on: bool,
     /// Where the MSI-X capability is.
     msix: u64,
@@ -164,7 +164,7 @@ impl Machine {
         machine.write(REG_ASQ, sq(0) as u32);
         machine.write(REG_ACQ, cq(0) as u32);
         machine.write(REG_CC, CC_USUAL);
-        // Whoever is to have a vector of its own, has it before the queue is created.
+        // A queue with a vector of its own gets the vector before it is created.
         machine.set_config(true, false);
         for (opcode, base, flags) in [
             (ADMIN_CREATE_CQ, cq(1), 1 << 16 | CQ_IRQ_ENABLED),
@@ -195,7 +195,7 @@ impl Machine {
         machine
     }
 
-    /// What the kernel's side does after each access.
+    /// The part of the kernel's side after each access.
     fn drive(&mut self) {
         self.routing
             .set_asleep(!self.controller.may_send_messages());
@@ -250,7 +250,7 @@ impl Machine {
         self.write(REG_DBS + 8 * u64::from(queue), value);
     }
 
-    /// How many completions of a queue wait for the guest.
+    /// Number of completions of a queue that wait for the guest.
     fn waiting(&self, queue: u16) -> u16 {
         let head = self.heads[usize::from(queue)];
         let phase = |entry: u16| {
@@ -276,7 +276,7 @@ impl Machine {
         self.routing.enabled() == Some(index) && event.is_some_and(|event| event.0.take() > 0)
     }
 
-    /// The guest does what it was interrupted for.
+    /// The guest handles its interrupts.
     fn handle(&mut self) {
         loop {
             let mut quiet = true;
@@ -320,14 +320,14 @@ impl Machine {
         }
     }
 
-    /// What the kernel's side does once an index was enabled or disabled.
+    /// The part of the kernel's side after an index was enabled or disabled.
     fn tell(&mut self) {
         let connected = self.routing.enabled() == Some(Index::Msix);
         self.controller.set_msix(connected);
         self.drive();
     }
 
-    /// Does a step, and lets the guest do what it is interrupted for. Returns whether it is a step that
+    /// Does a step, and lets the guest handle its interrupts. Returns whether it is a step that
     /// can be done: two indexes are not enabled at once.
     fn step(&mut self, step: Step) -> bool {
         let some = |count| vec![Some(Event::default()); count];

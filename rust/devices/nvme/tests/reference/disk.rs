@@ -14,7 +14,7 @@ use crate::spec::PAGE;
 /// The bytes at the end of a larger disk that are kept.
 const KEPT: u64 = 1 << 30;
 
-/// What a store refuses with, when it is told to.
+/// The error that a store returns on demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     Full,
@@ -39,7 +39,7 @@ pub struct Disk {
     pub deallocated: u64,
     /// Refuse everything from now on.
     pub trouble: Option<Trouble>,
-    /// How many requests there were.
+    /// Number of requests so far.
     pub requests: usize,
     /// Offset and length of the reads that were announced, and after how many requests.
     pub expected: Vec<(u64, u64, usize)>,
@@ -98,7 +98,7 @@ impl Disk {
         }
     }
 
-    /// Makes zeros of what is kept of some bytes.
+    /// Zeroes the kept part of some bytes.
     fn zero(&mut self, offset: u64, length: u64) {
         let kept = |at: u64| at.saturating_sub(self.start) as usize;
         let (from, to) = (kept(offset), kept(offset + length));

@@ -120,9 +120,9 @@ pub struct Sq {
     pub base: u64,
     pub entries: u16,
     pub tail: u16,
-    /// What the controller was told last.
+    /// Tail that the doorbell was written with last.
     pub rung: u16,
-    /// What the last completion said.
+    /// Head that the last completion reported (`sqhd`).
     pub head: u16,
     pub cq: u16,
 }
@@ -184,7 +184,7 @@ pub struct Driver {
     pub polls: bool,
     /// Commands that the controller owes a completion.
     pub outstanding: BTreeSet<(u16, u16)>,
-    /// Completions that nobody asked for yet.
+    /// Completions that no test has taken yet.
     pub done: BTreeMap<(u16, u16), Completion>,
     /// Writes to doorbell registers.
     pub traps: usize,
@@ -269,7 +269,7 @@ impl Driver {
         self.know_sq(0, sq, entries, 0);
     }
 
-    /// Resets the controller and forgets what it had.
+    /// Resets the controller, and drops the driver's record of it.
     pub fn reset(&mut self) {
         let cc = self.bench.read32(REG_CC);
         self.bench.write32(REG_CC, cc & !(CC_ENABLE | CC_SHN_MASK));
@@ -347,7 +347,7 @@ impl Driver {
         base
     }
 
-    /// Memory for `length` bytes, of which the first is at `offset` in its page.
+    /// Memory for `length` bytes that begin at `offset` in their page.
     pub fn buffer(&mut self, length: usize, offset: usize) -> Buffer {
         self.buffer_with_list(length, offset, 0)
     }
@@ -438,7 +438,7 @@ impl Driver {
         buffer
     }
 
-    /// What a buffer contains, after a check that nothing around it was touched.
+    /// Content of a buffer, after a check that nothing around it was touched.
     #[track_caller]
     pub fn content(&self, buffer: &Buffer) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(buffer.length);
@@ -857,7 +857,7 @@ impl Driver {
         self.admin(feature(ADMIN_GET_FEATURES, id).dword(11, value))
     }
 
-    /// Checks that the controller is still what it should be: commands work in a new life.
+    /// Checks that the controller still works: it executes commands after a reset.
     #[track_caller]
     pub fn revive(&mut self) {
         self.bench.memory.repair();

@@ -15,7 +15,7 @@ fn ring_nowhere(driver: &mut Driver) {
     driver.bench.write32(REG_DBS + 9 * 8, 1);
 }
 
-/// How many requests may wait.
+/// The most requests that may wait.
 fn limit(driver: &mut Driver) -> usize {
     usize::from(driver.identify(CNS_CTRL, 0)[259]) + 1
 }
@@ -187,7 +187,7 @@ fn an_event_masks_its_kind_until_the_log_is_read() {
 
 #[test]
 fn an_event_that_the_log_told_of_is_not_reported_any_more() {
-    // Nobody waits for the event, or somebody waits for it behind one of the same kind.
+    // No request waits for the event, or one waits behind an event of the same type.
     for waiting in [0, 2] {
         for retain in [true, false] {
             let mut driver = Driver::ready();

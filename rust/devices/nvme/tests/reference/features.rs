@@ -157,7 +157,7 @@ fn the_number_of_queues_is_what_both_sides_can() {
     ] {
         let completion = driver.set_feature(FEAT_NUM_QUEUES, asked);
         assert_eq!(completion.status, SUCCESS, "ask for {asked:#x}");
-        // A controller may give more than what it was asked for.
+        // A controller may give more queues than it was asked for.
         let (given_cq, given_sq) = (completion.result >> 16, completion.result & 0xffff);
         assert!(
             given_cq >= expected >> 16 && given_sq >= expected & 0xffff,

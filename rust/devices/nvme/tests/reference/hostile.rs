@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A guest that does what it can to harm its controller. It may get any status, but the controller
+//! A guest that does all it can to harm its controller. It may get any status, but the controller
 //! neither panics nor loops, and works again after a reset.
 
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ const QUEUES: u16 = 3;
 /// Pages that commands point to.
 const PAGES: usize = 4;
 
-/// What a hostile guest does.
+/// A step of a hostile guest.
 #[derive(Clone, Debug)]
 pub enum Attack {
     Register {
@@ -54,7 +54,7 @@ pub enum Attack {
         offset: u64,
         bytes: Vec<u8>,
     },
-    /// How many accesses work before one fails.
+    /// Number of accesses that work before one fails.
     Fail(u64),
     Break(Place),
     Repair,
@@ -353,7 +353,7 @@ fn every_opcode_with_extreme_fields_gets_a_status() {
         let mut guest = Guest::new();
         for opcode in 0..=u8::MAX {
             for value in [0, 1, 0x0001_0001, 0x7fff_ffff, u32::MAX] {
-                // Deleting its own queues is what a driver gets what it deserves for.
+                // A driver that deletes its own queues has to start anew.
                 let mut sqe = Sqe::new(opcode).nsid(1);
                 for number in 10..16 {
                     sqe = sqe.dword(number, value);

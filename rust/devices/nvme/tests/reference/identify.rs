@@ -114,7 +114,7 @@ fn the_namespace_has_its_size_and_format() {
         let mut driver = Driver::disabled(
             Setup::default(),
             Parameters {
-                // The store behind stays small: nobody reads from it.
+                // The store behind stays small, as it is not read.
                 ..parameters(shift)
             },
         );
@@ -280,7 +280,7 @@ fn no_identity_is_anybody_elses() {
     assert_eq!(subsystem, numbers, "subsystem");
     assert_eq!(controller[0..2], numbers.to_le_bytes()[..2], "VID");
     assert_eq!(controller[2..4], subsystem.to_le_bytes()[..2], "SSVID");
-    // What the IEEE assigns, nobody has assigned: IEEE, NGUID, EUI64.
+    // The maker has no identifier of the IEEE: IEEE, NGUID, EUI64 are 0.
     assert_eq!(controller[73..76], [0; 3], "IEEE");
     let namespace = driver.identify(CNS_NS, 1);
     assert_eq!(namespace[104..120], [0; 16], "NGUID");

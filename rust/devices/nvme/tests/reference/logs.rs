@@ -148,7 +148,7 @@ fn host_commands_count_whatever_their_status_is() {
             expect_counted(&mut driver, sqe, status, 2, counted);
         }
     }
-    // What is neither: also an opcode that the controller does not have, Write Uncorrectable.
+    // Commands that are neither: also an opcode that the controller lacks, Write Uncorrectable.
     let dsm = Sqe::new(CMD_DSM).nsid(2).data(&buffer);
     for (sqe, status) in [
         (Sqe::new(CMD_FLUSH).nsid(2), INVALID_NS),
@@ -230,7 +230,7 @@ fn logged(driver: &mut Driver, queue: u16, sqe: Sqe) -> (Completion, u64) {
     (completion, after - before)
 }
 
-/// A host asks at every boot what there is, Linux for instance with CNS 06h. That is no error, and
+/// A host probes for features at every boot, Linux for instance with CNS 06h. That is no error, and
 /// smartd warns of a log that grows.
 #[test]
 fn asking_for_what_is_not_there_is_no_error() {
@@ -275,7 +275,7 @@ fn more_says_whether_an_error_is_in_the_log() {
     let identify = Sqe::new(ADMIN_IDENTIFY).data(&buffer);
     let read = Sqe::new(CMD_READ).nsid(1).data(&buffer);
     for (queue, sqe, status) in [
-        // What is there, asked for wrongly.
+        // Existing features in wrong commands.
         (0, identify.nsid(2).dword(10, CNS_NS), INVALID_NS),
         (0, identify.flags(1).dword(10, 0x06), INVALID_FIELD),
         (

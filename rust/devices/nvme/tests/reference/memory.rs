@@ -14,7 +14,7 @@ use nvme::{
 
 use crate::spec::PAGE;
 
-/// What a page contains before anybody writes it: a byte that no test writes on purpose.
+/// Content of a page that was never written: a byte that no test writes on purpose.
 pub const CANARY: u8 = 0xc5;
 
 /// Which way bytes go, seen from the controller.
@@ -46,7 +46,7 @@ pub enum Moment {
     BeforeWrite,
 }
 
-/// What another processor does in the middle of the controller's work.
+/// An action of another processor in the middle of the controller's work.
 #[derive(Clone, Debug)]
 struct Ambush {
     moment: Moment,
@@ -57,7 +57,7 @@ struct Ambush {
     ring: Option<(u64, u32)>,
 }
 
-/// A sparse memory: an access that leaves what is mapped fails.
+/// A sparse memory: an access that leaves the mapped pages fails.
 #[derive(Debug)]
 pub struct Memory {
     doorbells: Rc<Doorbells>,
@@ -66,7 +66,7 @@ pub struct Memory {
     ambushes: Vec<Ambush>,
     /// All accesses since the last [`Memory::forget`].
     log: Vec<Access>,
-    /// How many accesses work before one fails.
+    /// Number of accesses that work before one fails.
     fuse: Option<u64>,
 }
 
@@ -139,7 +139,7 @@ impl Memory {
         });
     }
 
-    /// How many ambushes have not happened yet.
+    /// Number of ambushes that have not happened yet.
     pub fn ambushes(&self) -> usize {
         self.ambushes.len()
     }
@@ -154,7 +154,7 @@ impl Memory {
         &self.log
     }
 
-    /// How many times the controller accessed the byte of `range` that it accessed most often.
+    /// Number of accesses of the byte of `range` that was accessed most often.
     pub fn count(&self, direction: Direction, range: Range<u64>) -> usize {
         range
             .map(|byte| {
@@ -271,7 +271,7 @@ impl GuestMemory for Memory {
         };
         self.spring(Moment::BeforeRead, access);
         if !self.admit(access) || !self.copy_out(address, into) {
-            // What a failed read leaves must not be used.
+            // The controller must not use the bytes that a failed read leaves.
             into.fill(CANARY);
             return Err(MemoryError);
         }

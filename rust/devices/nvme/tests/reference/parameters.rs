@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a controller can be made with, and that all of it works.
+//! The parameters of a controller: the possible ones work, and the others are refused.
 
 use nvme::{
     Controller,
@@ -23,7 +23,7 @@ const LARGEST: u64 = 1 << 53;
 /// Some store whose content is not in memory.
 const ELSEWHERE: u8 = STORE_ZEROING + 1;
 
-/// Checks whether a controller can be made, and what is said if not.
+/// Checks whether a controller can be made, and the refusal if not.
 #[track_caller]
 fn expect(parameters: Parameters, refusal: Option<&str>) {
     let seen = Controller::new(parameters).map(drop);

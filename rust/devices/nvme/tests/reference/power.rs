@@ -49,7 +49,7 @@ fn set_power(driver: &mut Driver, state: u16) {
     assert_eq!(driver.bench.config16(at + 4) & 3, state, "PMCS.PS");
 }
 
-/// What the interrupt status bit says.
+/// Returns the interrupt status bit.
 fn interrupt_status(driver: &mut Driver) -> bool {
     driver.bench.config16(STATUS) & STATUS_INTERRUPT != 0
 }
@@ -146,7 +146,7 @@ fn messages_wait_for_the_bus_master_bit() {
         let mut driver = Driver::with_queues(Setup::default(), 1, 8);
         driver.good(1, flush());
         driver.bench.raised = 0;
-        // A completion that nobody has taken, announced when MSI-X is enabled anew.
+        // A completion that the guest has not taken, announced when MSI-X is enabled anew.
         driver.submit(1, flush());
         driver.bench.settle();
         driver.bench.raised = 0;
@@ -246,7 +246,7 @@ fn interrupt_status_is_0_while_messages_replace_the_pin() {
     driver.bench.write_config16(at + 2, 0);
     assert!(interrupt_status(&mut driver), "for the pin");
 
-    // Enabled by whoever listens, as a user of vfio-pci does.
+    // Enabled by the listener, as a user of vfio-pci does.
     driver.bench.controller.set_msix(true);
     assert!(!interrupt_status(&mut driver), "with a listener");
     driver.bench.controller.set_msix(false);

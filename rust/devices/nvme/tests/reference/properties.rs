@@ -22,7 +22,7 @@ use crate::spec::*;
 /// Most I/O queue pairs of a run.
 const PAIRS: u16 = 4;
 
-/// What a driver does next.
+/// A step of a driver.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Submits commands to a queue and tells the controller once.
@@ -163,7 +163,7 @@ pub fn start() -> impl Strategy<Value = Start> {
         )
 }
 
-/// A driver, and what it expects.
+/// A driver, and its expectations.
 struct Run {
     driver: Driver,
     reference: Reference,
@@ -246,7 +246,7 @@ impl Run {
                 if self.moves {
                     bench.relocate();
                 } else {
-                    // What a move does that can be seen: doorbells that are wrong twice before the
+                    // The visible effect of a move: doorbells that are wrong twice before the
                     // controller takes them count once.
                     bench.controller.drain(&bench.doorbells);
                     bench.kicked = true;

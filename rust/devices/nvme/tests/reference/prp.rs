@@ -260,7 +260,7 @@ fn entries_are_read_once() {
     driver.write(1, 0, &bytes);
     let buffer = driver.buffer_with_list(bytes.len(), 0, 4072);
     for &list in &buffer.lists {
-        // What is a good entry at first points nowhere later.
+        // An entry that is good at first points nowhere later.
         driver.bench.memory.ambush(
             Moment::AfterRead,
             list..list + 4096,

@@ -417,7 +417,7 @@ fn the_budget_is_kept() {
     assert_eq!(driver.bench.disk.flushes, 20, "all commands are executed");
 }
 
-/// Executes what was enqueued and returns how many commands each round completes.
+/// Executes the enqueued commands and returns the number that each round completes.
 fn rounds(driver: &mut Driver) -> Vec<usize> {
     driver.ring_all();
     let mut rounds = Vec::new();
@@ -446,7 +446,7 @@ fn a_command_that_may_take_long_has_a_round_of_its_own() {
         driver.enqueue(1, sqe);
     }
     driver.enqueue(2, zeroes);
-    // What is complete is told before the long one begins, and the other queue has its turn after it.
+    // Completions are posted before the long command begins, and the other queue has its turn after it.
     assert_eq!(rounds(&mut driver), [2, 1, 1, 1, 1, 1, 1]);
 }
 
@@ -633,7 +633,7 @@ fn a_doorbell_that_is_written_while_others_are_taken_is_not_lost() {
         scope.spawn(move || {
             for round in 1..=ROUNDS {
                 begin.wait();
-                // Repeating what is known gives the other thread time to be in the middle of it.
+                // Repeated writes give the other thread time to be in the middle of one.
                 for tail in iter::repeat_n(round - 1, 20).chain([round]) {
                     for queue in 1..=u64::from(QUEUES) {
                         let tail = u32::from(tail).to_le_bytes();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a namespace should contain after commands, right and wrong ones, and what each should get.
+//! The expected content of a namespace after commands, right and wrong ones, and the expected statuses.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use crate::driver::{
 use crate::memory::CANARY;
 use crate::spec::*;
 
-/// What a command is for.
+/// Kind of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     Read,
@@ -33,7 +33,7 @@ pub enum Kind {
     Unknown,
 }
 
-/// What is wrong with a command.
+/// Flaw of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
     Namespace(u32),
@@ -74,9 +74,9 @@ struct Pending {
     /// Blocks that it reads or writes.
     blocks: Vec<Range<u64>>,
     buffer: Buffer,
-    /// What it may get.
+    /// Statuses that the command may get.
     expected: Vec<Status>,
-    /// What it writes.
+    /// Data that the command writes.
     data: Vec<u8>,
 }
 
@@ -89,16 +89,16 @@ impl Pending {
     }
 }
 
-/// What should be in a namespace, and what is on the way to it.
+/// The expected content of a namespace, and the commands that are under way.
 #[derive(Clone, Debug)]
 pub struct Reference {
     block: usize,
     blocks: u64,
     bytes: Vec<u8>,
-    /// Blocks of which a write failed: each byte is the old one, or one of these.
+    /// Blocks whose write failed: each byte is the old one, or one of these.
     doubtful: BTreeMap<u64, Vec<Vec<u8>>>,
     pending: BTreeMap<(u16, u16), Pending>,
-    /// How many commands got which status.
+    /// Number of commands by status.
     pub seen: BTreeMap<Status, usize>,
 }
 
@@ -127,7 +127,7 @@ impl Reference {
         self.doubtful.range(blocks.clone()).next().is_some()
     }
 
-    /// Hands a command to the controller, without telling it. What it conflicts with is completed
+    /// Enqueues a command without ringing the doorbell. Commands that conflict with it are completed
     /// first, so the order among queues does not matter.
     pub fn enqueue(&mut self, driver: &mut Driver, sq: u16, command: &Command) {
         let pending = self.prepare(driver, command);
@@ -144,7 +144,7 @@ impl Reference {
             driver.ring_all();
             driver.pump();
             self.collect(driver);
-            // What the command compares with may be different now.
+            // The blocks that the command compares may be different now.
             driver.free(&pending.buffer);
             let pending = self.prepare(driver, command);
             let cid = driver.enqueue(sq, pending.sqe);
@@ -159,7 +159,7 @@ impl Reference {
         let count = u64::from(command.count.max(1));
         let start = u64::from(command.start) % (self.blocks - count);
         let blocks = start..start + count;
-        // What is not at the beginning of a page is in its last 4 KiB.
+        // A list that does not begin a page is in its last 4 KiB.
         let in_page = |offset: usize| match offset {
             0 => 0,
             _ => driver.page_size() - PAGE + offset,
@@ -426,7 +426,7 @@ impl Reference {
         }
     }
 
-    /// Checks what was read of some blocks.
+    /// Checks data that was read from some blocks.
     #[track_caller]
     fn check_bytes(&self, blocks: Range<u64>, seen: &[u8]) {
         for (block, seen) in blocks.zip(seen.chunks(self.block)) {
@@ -435,7 +435,7 @@ impl Reference {
                 None => assert!(seen == expected, "block {block} has what was written"),
                 Some(others) => {
                     for (at, byte) in seen.iter().enumerate() {
-                        // Where memory failed, there may be what it left.
+                        // Where memory failed, the bytes before may be there.
                         assert!(
                             [expected[at], CANARY].contains(byte)
                                 || others.iter().any(|other| *byte == other[at]),

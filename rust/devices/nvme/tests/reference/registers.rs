@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Controller registers: what they say, enable, reset and shutdown. Sections 3.1, 7.3 and 7.6.
+//! Controller registers: their values, enable, reset and shutdown. Sections 3.1, 7.3 and 7.6.
 
 use nvme::{
     Controller,

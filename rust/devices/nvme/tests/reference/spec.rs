@@ -42,7 +42,7 @@ pub const CC_SHN_ABRUPT: u32 = 2 << 14;
 pub const CC_SHN_MASK: u32 = 3 << 14;
 pub const CC_IOSQES_64: u32 = 6 << 16;
 pub const CC_IOCQES_16: u32 = 4 << 20;
-/// What a driver with 4 KiB pages enables.
+/// CC that a driver with 4 KiB pages writes.
 pub const CC_USUAL: u32 = CC_ENABLE | CC_IOSQES_64 | CC_IOCQES_16;
 
 pub const CSTS_RDY: u32 = 1 << 0;

@@ -85,7 +85,7 @@ fn setups() -> [Setup; 2] {
     })
 }
 
-/// Lets the driver of [`rich`] finish and returns what it got, sorted, and its disk.
+/// Lets the driver of [`rich`] finish and returns its completions, sorted, and its disk.
 fn finish(driver: &mut Driver, commands: &[(u16, u16)]) -> (Vec<(u16, u16, Status)>, Vec<u8>) {
     driver.pump();
     let mut seen: Vec<_> = commands
@@ -164,7 +164,7 @@ fn a_loaded_state_saves_as_the_same_bytes() {
             let state = driver.bench.save();
             let loaded = crate::bench::from_state(driver.bench.controller.parameters(), &state)
                 .expect("what was saved can be loaded");
-            // Vectors that are raised once more are not a part of what was saved.
+            // Vectors that are raised once more are not a part of the state.
             let mut loaded = loaded;
             let raised = loaded.take_raised();
             let mut again = vec![0; Controller::STATE_SIZE];
@@ -379,7 +379,7 @@ fn survive(used: &Controller, state: &[u8], at: usize, attacks: &[crate::hostile
     assert_eq!(other, controller, "byte {at} was changed");
 
     let check = std::panic::AssertUnwindSafe(|| {
-        // What was accepted can be saved and loaded.
+        // An accepted state can be saved and loaded.
         let mut saved = vec![0; Controller::STATE_SIZE];
         controller.save(&mut saved).expect("there is room");
         crate::bench::from_state(&parameters(9), &saved).expect("what was saved can be loaded");
