@@ -93,9 +93,7 @@ impl Queues {
 
     /// Returns whether any I/O queue exists.
     pub(crate) fn has_io(&self) -> bool {
-        let mut queues = IO;
-
-        queues.any(|queue| self.has_pair(queue))
+        self.used().is_some()
     }
 
     /// Number of queues up to the last I/O queue, if there is one.
