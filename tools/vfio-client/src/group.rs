@@ -18,6 +18,9 @@ use crate::Container;
 use crate::Device;
 use crate::Result;
 
+/// The directory of the files of all groups.
+pub(crate) const GROUPS: &str = "/dev/vfio";
+
 /// A VFIO group.
 #[derive(Debug)]
 pub struct Group(OwnedFd);
@@ -29,7 +32,7 @@ impl Group {
     ///
     /// What the kernel answers.
     pub fn open(number: u32) -> Result<Self> {
-        let path = format!("/dev/vfio/{number}");
+        let path = format!("{GROUPS}/{number}");
         open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .what(|| format!("open {path}"))
             .map(Group)

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::address_space::AddressSpace;
 use crate::cdev::CDEVS;
 use crate::container::CONTAINER;
+use crate::group::GROUPS;
 use crate::iommufd::IOMMUFD;
 use crate::sysfs::SysfsDevice;
 use crate::Cdev;
@@ -32,6 +33,20 @@ pub trait Session: Debug + Send + Sync {
     /// Returns the session as that of a character device. `None` if the device was opened by group.
     fn as_cdev(&self) -> Option<&CdevSession> {
         None
+    }
+}
+
+impl<S: Session + ?Sized> Session for Box<S> {
+    fn device(&self) -> &Device {
+        (**self).device()
+    }
+
+    fn space(&self) -> &dyn AddressSpace {
+        (**self).space()
+    }
+
+    fn as_cdev(&self) -> Option<&CdevSession> {
+        (**self).as_cdev()
     }
 }
 
@@ -71,33 +86,37 @@ impl Backend {
         if !Path::new(file).exists() {
             return Err(Error::missing(file, "no such file", mend));
         }
-        if device.group().is_err() {
-            return Err(Error::missing(
+        let group = device.group().map_err(|_| {
+            Error::missing(
                 device.path().display().to_string(),
                 "the device is in no IOMMU group",
-                "boot with an IOMMU that is on (intel_iommu=on), and bind the device to a VFIO driver",
+                "boot with the IOMMU on (intel_iommu=on), and bind the device to a VFIO driver",
+            )
+        })?;
+        let has_vfio_driver = match self {
+            Backend::Type1 => Path::new(GROUPS).join(group.to_string()).exists(),
+            Backend::Iommufd => device.cdev().is_ok(),
+        };
+        if !has_vfio_driver {
+            let why = match device.driver() {
+                Ok(driver) => format!("its driver {driver} is no VFIO driver"),
+                Err(_) => "it is bound to no driver".to_string(),
+            };
+            return Err(Error::missing(
+                device.path().display().to_string(),
+                why,
+                "write vfio-pci, or the name of a variant driver, to driver_override there, unbind \
+                 the present driver, and write the device's address to /sys/bus/pci/drivers_probe",
             ));
         }
-        match device.cdev() {
-            Err(_) => {
-                let bound = device.driver();
-                Err(Error::missing(
-                    device.path().display().to_string(),
-                    match &bound {
-                        Ok(driver) => format!("its driver {driver} is no VFIO driver"),
-                        Err(_) => "it is bound to no driver".to_string(),
-                    },
-                    "write vfio-pci, or the name of a variant driver, to driver_override there, unbind the \
-                     present driver, and write the device's address to /sys/bus/pci/drivers_probe",
-                ))
-            }
-            Ok(None) if self == Backend::Iommufd => Err(Error::missing(
+        if self == Backend::Iommufd && device.cdev()?.is_none() {
+            return Err(Error::missing(
                 CDEVS,
                 format!("{} has no character device", device.name()),
                 "take a kernel with CONFIG_VFIO_DEVICE_CDEV",
-            )),
-            Ok(_) => Ok(()),
+            ));
         }
+        Ok(())
     }
 }
 

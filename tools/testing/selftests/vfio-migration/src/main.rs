@@ -1,49 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! kselftests of the v1 migration region and of the devices that have it.
+//! kselftests of the v1 migration region and of the devices that have it: the cases of
+//! [`conformance::v1`], on mediated devices of types that are named or of the default ones.
 //!
-//! Every statement of the protocol that a user of a device can see is a test here, under its number;
-//! around them are tests of what else a user can do to the device, rightly and wrongly. They run as
-//! root on any host with Ferry's modules and VFIO's type1 container loaded, each on devices of its
-//! own that it creates and removes, and need no file but this program. What holds for every device is
-//! tried with a serial card and with an NVMe controller.
+//! The tests run as root on any host with Ferry's modules and VFIO's type1 container loaded, each on
+//! devices of its own that it creates and removes, and need no file but this program.
 //!
 //! The report is KTAP; the exit status is kselftest's.
 
 #![forbid(unsafe_code)]
-
-mod check;
-mod kmsg;
-mod ktap;
-mod options;
-mod second;
-mod statements;
-mod test_device;
-mod tests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use vfio_client::stream;
-
-use crate::check::Outcome;
-use crate::check::Stop;
-use crate::ktap::Exit;
-use crate::ktap::Planned;
-use crate::options::Common;
-use crate::test_device::Context;
-use crate::test_device::Target;
-use crate::tests::Case;
+use conformance::ktap::Exit;
+use conformance::plan::plan;
+use conformance::plan::Planned;
+use conformance::program;
+use conformance::program::Common;
+use conformance::second_process;
+use conformance::v1;
+use conformance::Target;
 
 /// The types that are tested when none is named.
 const TYPES: [&str; 2] = ["ferry_uart-2", "ferry_nvme-512"];
-/// The type of which only what depends on the size of a logical block is tested then.
+/// The type on which only the tests run, when none is named, that depend on the size of a logical block.
 const OTHER_FORMAT: &str = "ferry_nvme-4096";
-
-/// The test that is left of a type that is not there.
-const IS_THERE: &str = "is_there";
 
 /// Tests of the v1 migration region and of the devices that have it
 #[derive(Parser)]
@@ -73,101 +57,61 @@ const DEFAULTS: &str = "\
 Without --type all tests are run on ferry_uart-2 and ferry_nvme-512, and on ferry_nvme-4096 those for
 which the size of a block makes a difference.";
 
-fn is_there(context: &Context) -> Outcome {
-    if context.mdev_type().exists() {
-        return Ok(());
-    }
-    Err(Stop::Skipped(format!(
-        "no {} at {}; is {} loaded?",
-        context.type_name,
-        context.parent.display(),
-        context.kind.driver()
-    )))
-}
-
 impl Options {
-    fn target(&self, name: &str) -> Result<Context, String> {
-        let mut target =
-            Target::new(name).ok_or_else(|| format!("{name:?} is not a type with tests"))?;
-        if let Some(parent) = &self.sysfs_parent {
-            target.parent = parent.clone();
-        }
-        Ok(Arc::new(target))
-    }
-
-    /// Plans the tests of one type. When it is not there that takes a single test, which says so;
-    /// `everything` is for those who only want to know what there would be.
-    fn plan_type(
-        &self,
-        context: &Context,
-        tests: impl Iterator<Item = &'static Case>,
-        everything: bool,
-    ) -> Vec<Planned<Context>> {
-        let planned = |name: &str, run| Planned {
-            name: format!("{}.{name}", context.type_name),
-            run,
-            context: context.clone(),
+    /// Plans the tests that are wanted, or `everything` that there is, for a list.
+    fn plan(&self, everything: bool) -> Result<Vec<Planned>, String> {
+        let place = |target: Target| {
+            Arc::new(match &self.sysfs_parent {
+                Some(parent) => target.of_parent(parent),
+                None => target,
+            })
         };
-        if !everything && !context.mdev_type().exists() {
-            return vec![planned(IS_THERE, is_there)];
-        }
-        tests
-            .map(|test| planned(test.name, test.run))
-            .filter(|test| self.common.wants(&test.name))
-            .collect()
-    }
-
-    /// Plans the tests that are wanted.
-    fn plan(&self, everything: bool) -> Result<Vec<Planned<Context>>, String> {
-        let mut plan = Vec::new();
-        let named = self.common.types.iter().map(String::as_str);
-        let default = TYPES.into_iter().filter(|_| self.common.types.is_empty());
-        for name in named.chain(default) {
-            let context = self.target(name)?;
-            plan.extend(self.plan_type(&context, tests::of(context.kind), everything));
+        let mut planned: Vec<Planned> = Vec::new();
+        for target in self.common.targets(&TYPES)? {
+            let target = place(target);
+            planned.extend(plan(&target, v1::cases(), |_| None, everything));
         }
         if self.common.types.is_empty() {
-            let context = self.target(OTHER_FORMAT)?;
-            plan.extend(self.plan_type(&context, tests::of_format(), everything));
+            for target in self.common.targets(&[OTHER_FORMAT])? {
+                let target = place(target);
+                let cases = v1::cases_of_block_sizes();
+                planned.extend(plan(&target, cases, |_| None, everything));
+            }
         }
-        // Whatever ran is to have left no trace.
-        let ran = plan.iter().rfind(|test| !test.name.ends_with(IS_THERE));
-        if let Some(context) = ran.map(|test| test.context.clone()) {
-            let last = tests::last().filter(|test| self.common.wants(test.name));
-            plan.extend(last.map(|test| Planned {
-                name: test.name.to_string(),
-                run: test.run,
-                context: context.clone(),
-            }));
+        planned.retain(|test| !test.is_case() || self.common.wants(&test.name));
+        // A look for traces of those that ran.
+        let target = planned.iter().rfind(|test| test.is_case());
+        if let Some(target) = target.map(|test| test.target.clone()) {
+            let last = Planned::new(&target, v1::last());
+            planned.extend(Some(last).filter(|test| self.common.wants(&test.name)));
         }
-        Ok(plan)
+        Ok(planned)
     }
 }
 
 fn run(options: Options) -> Result<Exit, String> {
     if options.statements {
-        statements::print();
+        v1::statements::print();
         return Ok(Exit::Pass);
     }
     if let Some([uuid, end]) = options.stall.as_deref() {
-        return second::end(tests::nvme::dma::stall(uuid, end));
+        return second_process::end(v1::nvme::dma::stall(uuid, end));
     }
     if let Some([uuid, state]) = options.hold.as_deref() {
         let state = state
             .parse()
             .map_err(|_| format!("{state:?} is not a state"))?;
-        return second::end(tests::state::hold(uuid, state));
+        return second_process::end(v1::state::hold(uuid, state));
     }
-    let plan = options.plan(options.common.list)?;
-    options.common.run(&plan)
+    options.common.run(options.plan(options.common.list)?)
 }
 
 fn main() -> ExitCode {
-    options::main(run)
+    program::main(run)
 }
 
 #[cfg(test)]
-mod tests_of_the_options {
+mod tests {
     use clap::Parser as _;
 
     use super::Options;
@@ -193,7 +137,7 @@ mod tests_of_the_options {
             "{}",
             first.name
         );
-        assert_eq!(first.context.ports(), 4);
+        assert_eq!(first.target.ports(), 4);
         assert_eq!(last.name, "log_the_kernel_did_not_complain");
     }
 
@@ -202,10 +146,7 @@ mod tests_of_the_options {
         let plan = parse(&[]).and_then(|options| options.plan(true));
         let plan = plan.expect("a plan");
         for name in [TYPES[0], TYPES[1], OTHER_FORMAT] {
-            let count = plan
-                .iter()
-                .filter(|test| test.context.type_name == name)
-                .count();
+            let count = plan.iter().filter(|test| test.target.name == name).count();
             assert!(count > 10, "{count} tests of {name}");
         }
     }
@@ -235,7 +176,9 @@ mod tests_of_the_options {
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
-        let unknown = parse(&["--type", "ferry_x-1"]).and_then(|options| options.plan(true));
-        assert!(unknown.is_err(), "a type that nobody knows");
+        for unknown in ["ferry_x-1", "ferry_uart"] {
+            let plan = parse(&["--type", unknown]).and_then(|options| options.plan(true));
+            assert!(plan.is_err(), "{unknown}, a type that nobody knows");
+        }
     }
 }

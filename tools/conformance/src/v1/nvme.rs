@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tests of an NVMe controller, a file per part of it.
+
+mod attributes;
+mod block_device;
+mod config;
+mod data;
+mod disk;
+pub mod dma;
+mod hostile;
+mod irq;
+mod migration;
+mod power;
+mod registers;
+mod suspend;
+
+use crate::case::Case;
+
+/// All of them, in the order in which they run.
+pub const CASES: [&[Case]; 11] = [
+    attributes::CASES,
+    block_device::CASES,
+    config::CASES,
+    power::CASES,
+    registers::CASES,
+    data::CASES,
+    irq::CASES,
+    hostile::CASES,
+    dma::CASES,
+    migration::CASES,
+    suspend::CASES,
+];
+
+/// Those for which the size of a logical block makes a difference.
+pub const FORMAT: [&[Case]; 3] = [attributes::FORMAT, data::CASES, migration::FORMAT];

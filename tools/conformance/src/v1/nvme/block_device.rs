@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A controller whose content is on a block device of the host.
+//!
+//! Two block devices are used that are the same disk, as two hosts have it that share one: what is
+//! cached of one is not seen through the other. They are virtio disks with the serial number
+//! [`SERIAL`], whose content is overwritten; where there are none, loop devices on one file.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command as Process;
+use std::process::Output;
+
+use rustix::fs::mknodat;
+use rustix::fs::FileType;
+use rustix::fs::Mode;
+use rustix::fs::CWD;
+use vfio_client::mdev::random_uuid;
+use vfio_client::v1::State;
+use vfio_client::Errno;
+use vfio_client::GroupSession;
+use vfio_drivers::nvme::PAGE;
+
+use crate::case::cases;
+use crate::case::Case;
+use crate::check::refused;
+use crate::check::same;
+use crate::check::same_bytes;
+use crate::check::Outcome;
+use crate::check::Stop;
+use crate::requirement::Requirement;
+use crate::target::Target;
+use crate::v1::nvme::disk::refuses_two_writers;
+use crate::v1::nvme::disk::Disk;
+use crate::v1::nvme::disk::Scratch;
+use crate::v1::nvme::disk::FILE;
+use crate::v1::nvme::disk::STORE;
+use vfio_drivers::nvme::content;
+
+const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme];
+
+/// All tests of this file.
+pub const CASES: &[Case] = cases![
+    NEEDS;
+    nvme_file_may_be_a_block_device [Mdev],
+    nvme_block_device_is_read_from_one_end_to_the_other [Mdev],
+    nvme_block_device_refuses_two_writers [Mdev],
+    nvme_block_device_is_handed_over_to_another_host [Mdev],
+    nvme_block_device_is_discarded [Mdev],
+    nvme_block_device_that_has_gone_is_not_another_one [Mdev],
+];
+
+/// A device node of the test's own, where nodes of devices work.
+struct Node(String);
+
+impl Node {
+    /// Makes one for the device that `like` is a node of.
+    #[track_caller]
+    fn new(like: &str) -> Outcome<Node> {
+        let device = fs::metadata(like).map_err(Stop::failed)?.rdev();
+        let node = Node(format!("/dev/ferry-{}", random_uuid()?));
+        mknodat(
+            CWD,
+            &node.0,
+            FileType::BlockDevice,
+            Mode::RUSR | Mode::WUSR,
+            device,
+        )
+        .map_err(Stop::failed)?;
+        Ok(node)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The test may have removed it.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn nvme_block_device_that_has_gone_is_not_another_one(target: &Target) -> Outcome {
+    let shared = Shared::find()?;
+    let node = Node::new(&shared.here)?;
+    let attributes: &[(&str, &str)] = &[(STORE, "file"), (FILE, &node.0)];
+    let disk = Disk::with(target, attributes)?;
+    drop(disk.driver);
+    let mdev = disk.device.close();
+    // So it goes with the device, whose number the kernel gives to the next one.
+    fs::remove_file(&node.0).map_err(Stop::failed)?;
+    refused("the device", GroupSession::open(&mdev), Errno::NXIO)?;
+    // A node of that name is named anew.
+    mdev.set_attribute(FILE, shared.here.as_bytes())?;
+    Disk::open(target, mdev).map(drop)
+}
+
+/// The serial number of both disks.
+const SERIAL: &str = "ferry-shared";
+
+const MIB: u64 = 1 << 20;
+
+/// A disk that two hosts share.
+struct Shared {
+    /// As one host has it.
+    here: String,
+    /// As the other one has it.
+    there: String,
+    /// What it consists of, in the order in which it has to go.
+    _loops: Vec<Loop>,
+    _file: Option<Scratch>,
+}
+
+/// A loop device, detached when it goes.
+struct Loop(String);
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Process::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+impl Loop {
+    #[track_caller]
+    fn attach(file: &Scratch) -> Outcome<Loop> {
+        let found = losetup(&["-f"])?;
+        let name = String::from_utf8_lossy(&found.stdout).trim().to_string();
+        losetup(&[&name, file.text()])?;
+        Ok(Loop(name))
+    }
+}
+
+#[track_caller]
+fn losetup(arguments: &[&str]) -> Outcome<Output> {
+    let skipped = |why: String| Stop::Skipped(format!("no disk and no loop device: {why}"));
+    let output = Process::new("losetup")
+        .args(arguments)
+        .output()
+        .map_err(|error| skipped(format!("losetup: {error}")))?;
+    if !output.status.success() {
+        return Err(skipped(
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        ));
+    }
+    Ok(output)
+}
+
+impl Shared {
+    #[track_caller]
+    fn find() -> Outcome<Shared> {
+        let mut disks = Vec::new();
+        for entry in fs::read_dir("/sys/block").map_err(Stop::failed)? {
+            let entry = entry.map_err(Stop::failed)?;
+            let serial = fs::read_to_string(entry.path().join("serial"));
+            if serial.is_ok_and(|serial| serial.trim() == SERIAL) {
+                disks.push(format!("/dev/{}", entry.file_name().to_string_lossy()));
+            }
+        }
+        if let [here, there, ..] = &disks[..] {
+            return Ok(Shared {
+                here: here.clone(),
+                there: there.clone(),
+                _loops: Vec::new(),
+                _file: None,
+            });
+        }
+
+        // It may be built in.
+        let _ = Process::new("modprobe").arg("loop").output();
+        let file = Scratch::new(4 * MIB)?;
+        let loops = vec![Loop::attach(&file)?, Loop::attach(&file)?];
+        Ok(Shared {
+            here: loops[0].0.clone(),
+            there: loops[1].0.clone(),
+            _loops: loops,
+            _file: Some(file),
+        })
+    }
+
+    fn attributes(path: &str) -> [(&'static str, &str); 2] {
+        [(STORE, "file"), (FILE, path)]
+    }
+
+    /// What a controller here is given.
+    fn here(&self) -> [(&'static str, &str); 2] {
+        Self::attributes(&self.here)
+    }
+
+    /// What a controller on the other host is given.
+    fn there(&self) -> [(&'static str, &str); 2] {
+        Self::attributes(&self.there)
+    }
+
+    /// The size in bytes, as the kernel knows it.
+    #[track_caller]
+    fn size(&self) -> Outcome<u64> {
+        const SECTOR: u64 = 512;
+        let path = format!("/sys/block/{}/size", self.here.trim_start_matches("/dev/"));
+        let text = fs::read_to_string(path).map_err(Stop::failed)?;
+        let sectors: u64 = text.trim().parse().map_err(Stop::failed)?;
+        Ok(sectors * SECTOR)
+    }
+}
+
+/// Reads a page. Once the last one who has it open is gone nothing is cached of a block device.
+#[track_caller]
+fn page(path: &str, place: u64) -> Outcome<Vec<u8>> {
+    let mut bytes = vec![0; PAGE as usize];
+    fs::File::open(path)
+        .and_then(|file| file.read_exact_at(&mut bytes, place))
+        .map_err(|error| Stop::failed(format_args!("{path}: {error}")))?;
+    Ok(bytes)
+}
+
+fn nvme_file_may_be_a_block_device(target: &Target) -> Outcome {
+    let shared = Shared::find()?;
+    let mut disk = Disk::with(target, &shared.here())?;
+    same("capacity", disk.capacity()?, shared.size()?)?;
+    let bytes = content(7, 4);
+    disk.write(MIB, &bytes)?;
+    disk.write(MIB + PAGE, &bytes)?;
+    disk.write_zeroes(MIB + PAGE, PAGE, false)?;
+    same_bytes("read back", &disk.read(MIB, PAGE)?, &bytes)?;
+    drop(disk);
+    let mut disk = Disk::with(target, &shared.here())?;
+    same_bytes("read by the next user", &disk.read(MIB, PAGE)?, &bytes)?;
+    drop(disk);
+    same_bytes("on the disk", &page(&shared.there, MIB)?, &bytes)?;
+    same_bytes(
+        "zeroes on the disk",
+        &page(&shared.there, MIB + PAGE)?,
+        &[0; PAGE as usize],
+    )
+}
+
+/// The host reads ahead then, into pages that are larger and larger.
+fn nvme_block_device_is_read_from_one_end_to_the_other(target: &Target) -> Outcome {
+    const LEN: u64 = 16 * MIB;
+    const BEGIN: u64 = MIB + PAGE;
+    let shared = Shared::find()?;
+    let mut disk = Disk::with(target, &shared.here())?;
+    let len = LEN.min(disk.capacity()? - BEGIN);
+    let bytes: Vec<u8> = (0..len / PAGE).flat_map(|page| content(page, 11)).collect();
+    disk.write(BEGIN, &bytes)?;
+    drop(disk);
+    let mut disk = Disk::with(target, &shared.here())?;
+    for piece in [4 * PAGE, 31 * PAGE, 512 << 10] {
+        let mut seen = Vec::new();
+        while (seen.len() as u64) < len {
+            let at = seen.len() as u64;
+            seen.extend(disk.read(BEGIN + at, piece.min(len - at))?);
+        }
+        same_bytes(format_args!("read by {piece} bytes"), &seen, &bytes)?;
+        drop(disk);
+        disk = Disk::with(target, &shared.here())?;
+    }
+    Ok(())
+}
+
+fn nvme_block_device_refuses_two_writers(target: &Target) -> Outcome {
+    let shared = Shared::find()?;
+    refuses_two_writers(target, &shared.here())
+}
+
+fn nvme_block_device_is_handed_over_to_another_host(target: &Target) -> Outcome {
+    let shared = Shared::find()?;
+    let mut disk = Disk::with(target, &shared.here())?;
+    let old = content(0, 6);
+    disk.write(0, &old)?;
+    drop(disk);
+    // Somebody on the other host has read it, and keeps it open: it is cached there.
+    let other = fs::File::open(&shared.there).map_err(Stop::failed)?;
+    let mut bytes = vec![0; PAGE as usize];
+    other.read_exact_at(&mut bytes, 0).map_err(Stop::failed)?;
+    same_bytes("read there before", &bytes, &old)?;
+
+    let mut source = Disk::with(target, &shared.here())?;
+    let moved = content(1, 7);
+    source.write(0, &moved)?;
+    let mut disk = source.migrate(target, &shared.there())?;
+    same_bytes("read at the destination", &disk.read(0, PAGE)?, &moved)?;
+
+    // And back, where it has been written before.
+    let returned = content(2, 8);
+    let here = fs::File::open(&shared.here).map_err(Stop::failed)?;
+    here.read_exact_at(&mut bytes, 0).map_err(Stop::failed)?;
+    disk.write(0, &returned)?;
+    let mut disk = disk.migrate(target, &shared.here())?;
+    same_bytes("read at the source again", &disk.read(0, PAGE)?, &returned)?;
+
+    // A migration that is given up, and one that is not.
+    disk.device.set(State::STOP_COPY)?;
+    disk.device.set(State::RUNNING)?;
+    let last = content(3, 9);
+    disk.write(0, &last)?;
+    let mut disk = disk.migrate(target, &shared.there())?;
+    same_bytes("read after another try", &disk.read(0, PAGE)?, &last)
+}
+
+fn nvme_block_device_is_discarded(target: &Target) -> Outcome {
+    let shared = Shared::find()?;
+    let mut disk = Disk::with(target, &shared.here())?;
+    let bytes: Vec<u8> = (0..8).flat_map(|page| content(page, 10)).collect();
+    let len = bytes.len() as u64;
+    disk.write(MIB, &bytes)?;
+    // Some of it is on the disk, and some in the cache only.
+    drop(disk);
+    let mut disk = Disk::with(target, &shared.here())?;
+    let half = bytes.len() / 2;
+    disk.write(MIB + len / 2, &bytes[half..])?;
+    disk.deallocate(MIB + PAGE, len - 2 * PAGE)?;
+    let mut expected = bytes;
+    let last = expected.len() - PAGE as usize;
+    expected[PAGE as usize..last].fill(0);
+    same_bytes("read back", &disk.read(MIB, len)?, &expected)?;
+    drop(disk);
+    for (index, expected) in expected.chunks(PAGE as usize).enumerate() {
+        let place = MIB + index as u64 * PAGE;
+        same_bytes(
+            format_args!("page {index} on the disk"),
+            &page(&shared.there, place)?,
+            expected,
+        )?;
+    }
+    Ok(())
+}

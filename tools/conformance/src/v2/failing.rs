@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A disk on a block device that fails: what becomes of a change of state.
+//!
+//! The block device is one of the kernel's `null_blk`, which is told by configfs which of its sectors
+//! are bad.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::mount::mount;
+use rustix::mount::MountFlags;
+use vfio_client::mdev::random_uuid;
+use vfio_client::v2::State;
+use vfio_client::Errno;
+
+use crate::case::cases;
+use crate::case::Case;
+use crate::check::name;
+use crate::check::refused;
+use crate::check::same;
+use crate::check::Outcome;
+use crate::check::Stop;
+use crate::kmsg::expect_line;
+use crate::requirement::Requirement;
+use crate::target::Target;
+use crate::v2::device::TestDevice;
+use crate::v2::device::Writer;
+use crate::v2::device::PIECE;
+
+const NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Nvme];
+
+/// The tests of a device with storage.
+pub const CASES: &[Case] = cases![
+    NEEDS;
+    failing_stop_leaves_a_running_disk_running [Mdev],
+    failing_stop_leaves_a_disk_in_pre_copy [P2p, PreCopy, Mdev],
+    failing_stop_says_where_it_leaves_the_disk [Mdev],
+];
+
+/// Where configfs is mounted.
+const CONFIGFS: &str = "/sys/kernel/config";
+
+/// All sectors of a disk.
+const ALL: &str = "0-131071";
+
+/// Size of a disk in MiB.
+const SIZE: &str = "64";
+
+/// A block device that can be made to fail.
+struct BadDisk {
+    directory: PathBuf,
+    name: String,
+}
+
+impl BadDisk {
+    /// Makes one that works. Where that is not possible nothing can be tested.
+    #[track_caller]
+    fn new() -> Outcome<BadDisk> {
+        // It may be loaded, or built in.
+        let _ = Command::new("modprobe")
+            .args(["null_blk", "nr_devices=0"])
+            .output();
+        let parent = Path::new(CONFIGFS).join("nullb");
+        if !parent.exists() {
+            match mount("configfs", CONFIGFS, "configfs", MountFlags::empty(), None) {
+                Ok(()) | Err(Errno::BUSY) => {}
+                Err(errno) => {
+                    let why = format!("there is no configfs: {}", name(errno));
+                    return Err(Stop::Skipped(why));
+                }
+            }
+        }
+        if !parent.exists() {
+            return Err(Stop::Skipped("there is no null_blk".into()));
+        }
+
+        let name = format!("ferry{}", &random_uuid()?[..8]);
+        let directory = parent.join(&name);
+        fs::create_dir(&directory).map_err(Stop::failed)?;
+        let disk = BadDisk { directory, name };
+        for (attribute, value) in [("size", SIZE), ("memory_backed", "1"), ("power", "1")] {
+            disk.set(attribute, value)?;
+        }
+        Ok(disk)
+    }
+
+    #[track_caller]
+    fn set(&self, attribute: &str, value: &str) -> Outcome {
+        let path = self.directory.join(attribute);
+        fs::write(&path, value)
+            .map_err(|error| Stop::failed(format_args!("{}: {error}", path.display())))
+    }
+
+    /// Has every access of it fail. What is written then fails when it is flushed.
+    #[track_caller]
+    fn fail(&self) -> Outcome {
+        self.set("badblocks", &format!("+{ALL}"))
+    }
+
+    /// Has it work again.
+    #[track_caller]
+    fn mend(&self) -> Outcome {
+        self.set("badblocks", &format!("-{ALL}"))
+    }
+
+    /// Opens a controller whose content is on it.
+    #[track_caller]
+    fn device(&self, target: &Target) -> Outcome<TestDevice> {
+        let mdev = target.subject()?;
+        mdev.set_attribute("nvme/store", b"file")?;
+        mdev.set_attribute("nvme/file", format!("/dev/{}", self.name).as_bytes())?;
+        TestDevice::open(mdev, target)
+    }
+}
+
+impl Drop for BadDisk {
+    fn drop(&mut self) {
+        // The block device goes with it.
+        let _ = fs::remove_dir(&self.directory);
+    }
+}
+
+/// Checks that a disk still does what it is asked for.
+#[track_caller]
+fn expect_works(writer: &mut Writer, page: u64) -> Outcome {
+    writer.write(page, 0x42)?;
+    let buffer = writer.driver.data(0);
+    writer.driver.memory().write(buffer, &[0; 4096]);
+    writer.read(page, buffer)?;
+    same(
+        "a byte of the page that was written",
+        writer.driver.memory().bytes(buffer, 1),
+        vec![0x42],
+    )
+}
+
+fn failing_stop_leaves_a_running_disk_running(target: &Target) -> Outcome {
+    let disk = BadDisk::new()?;
+    let device = disk.device(target)?;
+    let mut writer = Writer::new(&device)?;
+    for (page, to) in (1..).zip([State::STOP, State::STOP_COPY, State::RESUMING]) {
+        disk.fail()?;
+        writer.write(page, 1)?;
+        refused(
+            format_args!("{to} of a disk that cannot be flushed"),
+            device.migration.set_state(to),
+            Errno::IO,
+        )?;
+        device.expect(State::RUNNING)?;
+        expect_works(&mut writer, 100 + page)?;
+        disk.mend()?;
+    }
+    // What could not be written is gone, as the kernel has it, but the disk stops now.
+    let file = device.begin(State::STOP_COPY)?;
+    file.read_all(PIECE)?;
+    device.set(State::RUNNING)?;
+    expect_works(&mut writer, 5)
+}
+
+fn failing_stop_leaves_a_disk_in_pre_copy(target: &Target) -> Outcome {
+    let disk = BadDisk::new()?;
+    let device = disk.device(target)?;
+    let mut writer = Writer::new(&device)?;
+    let file = device.begin(State::PRE_COPY)?;
+    let mut stream = file.read_all(PIECE)?;
+    for state in [State::PRE_COPY, State::PRE_COPY_P2P] {
+        disk.fail()?;
+        writer.write(1, 1)?;
+        device.set(state)?;
+        refused(
+            format_args!("STOP_COPY of a disk that cannot be flushed, from {state}"),
+            device.migration.set_state(State::STOP_COPY),
+            Errno::IO,
+        )?;
+        device.expect(state)?;
+        disk.mend()?;
+        device.set(State::PRE_COPY)?;
+        expect_works(&mut writer, 7)?;
+    }
+    // A session that is over does not come back, but the disk runs.
+    disk.fail()?;
+    writer.write(2, 1)?;
+    refused(
+        "RESUMING of a disk that cannot be flushed",
+        device.migration.set_state(State::RESUMING),
+        Errno::IO,
+    )?;
+    device.expect(State::RUNNING)?;
+    refused("its file", file.read(&mut [0]), Errno::NODEV)?;
+    disk.mend()?;
+    expect_works(&mut writer, 8)?;
+
+    let file = device.begin(State::PRE_COPY)?;
+    stream.extend(file.read_all(PIECE)?);
+    device.set(State::STOP_COPY)?;
+    stream.extend(file.read_all(PIECE)?);
+    device.set(State::STOP)?;
+    // Where it came from is as good as another place.
+    device.resume(&stream)?;
+    expect_works(&mut writer, 9)
+}
+
+fn failing_stop_says_where_it_leaves_the_disk(target: &Target) -> Outcome {
+    let disk = BadDisk::new()?;
+    let device = disk.device(target)?;
+    let mut writer = Writer::new(&device)?;
+    disk.fail()?;
+    writer.write(1, 1)?;
+    let code = format!("(-{})", Errno::IO.raw_os_error());
+    let words = [
+        target.kind.driver(),
+        device.subject.name(),
+        "a change of state that began in RUNNING leaves the device in RUNNING",
+        &code,
+    ];
+    expect_line(&words, || {
+        refused(
+            "STOP of a disk that cannot be flushed",
+            device.migration.set_state(State::STOP),
+            Errno::IO,
+        )
+    })?;
+    disk.mend()
+}
