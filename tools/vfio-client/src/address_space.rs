@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where memory is mapped for devices to reach: what a type1 container and an IOAS of iommufd have in
-//! common.
+//! The I/O address space of devices: the common part of a type1 container and an IOAS of iommufd.
 
 use core::fmt::Debug;
 use std::collections::BTreeMap;
@@ -13,27 +12,27 @@ use std::sync::PoisonError;
 use crate::Mapping;
 use crate::Result;
 
-/// What a device may do with memory that is mapped.
+/// The DMA that a mapping allows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Access {
-    /// Read and write.
+    /// Reads and writes.
     Both,
-    /// Only read.
+    /// Reads alone.
     ReadOnly,
-    /// Only write.
+    /// Writes alone.
     WriteOnly,
 }
 
-/// An I/O address space: devices reach what is mapped in it. It keeps the memory while that is mapped.
+/// An I/O address space. It owns memory for as long as the memory is mapped in it.
 pub trait AddressSpace: Debug + Sync {
-    /// Maps memory at an I/O virtual address, for some kind of access.
+    /// Maps memory at an IOVA.
     ///
     /// # Errors
     ///
     /// What the kernel answers.
     fn map_for(&self, iova: u64, memory: &Arc<Mapping>, access: Access) -> Result<()>;
 
-    /// Maps memory at an I/O virtual address, for the devices to read and write.
+    /// Maps memory at an IOVA, for reads and writes.
     ///
     /// # Errors
     ///
@@ -42,7 +41,7 @@ pub trait AddressSpace: Debug + Sync {
         self.map_for(iova, memory, Access::Both)
     }
 
-    /// Unmaps what was mapped in `[iova, iova + size)`; returns how many bytes that was.
+    /// Unmaps all mappings in `[iova, iova + size)`. Returns their size in bytes.
     ///
     /// # Errors
     ///
@@ -54,31 +53,32 @@ pub trait AddressSpace: Debug + Sync {
 ///
 /// # Invariants
 ///
-/// It has every memory that the kernel has mapped there, by its I/O virtual address.
+/// Every memory that the kernel has mapped there is here, by its IOVA.
 #[derive(Debug, Default)]
 pub(crate) struct Mapped(Mutex<BTreeMap<u64, Arc<Mapping>>>);
 
 impl Mapped {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Mapping>>> {
-        // Nobody panics with the lock held in between two changes that belong together.
+        // No code panics between two changes that belong together.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `map` map memory.
+    /// Maps memory with `map`.
     pub(crate) fn add(
         &self,
         iova: u64,
         memory: &Arc<Mapping>,
         map: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        // Held across both, so that an unmap of the same address comes before or after them.
+        // The lock is held across both steps, so that an unmap of the same address comes before or after
+        // both.
         let mut mapped = self.lock();
         map()?;
         mapped.insert(iova, Arc::clone(memory));
         Ok(())
     }
 
-    /// Has `unmap` unmap a range.
+    /// Unmaps a range with `unmap`.
     pub(crate) fn remove(
         &self,
         iova: u64,
@@ -87,14 +87,14 @@ impl Mapped {
     ) -> Result<u64> {
         let mut mapped = self.lock();
         let unmapped = unmap()?;
-        // No kernel cuts a mapping: it is all in the range or not touched.
+        // No kernel cuts a mapping: a mapping is in the range as a whole, or stays.
         let end = iova.saturating_add(size);
         mapped.retain(|start, _| !(iova..end).contains(start));
         Ok(unmapped)
     }
 
-    /// Has `unmap` unmap everything, if there is anything. If it fails, the kernel may still write
-    /// there, so that the memory must stay what it is.
+    /// Unmaps everything with `unmap`. If `unmap` fails, the memory is leaked, because devices may still
+    /// write it.
     pub(crate) fn remove_all(&self, unmap: impl FnOnce() -> Result<()>) {
         let mut mapped = self.lock();
         if mapped.is_empty() {
@@ -107,7 +107,7 @@ impl Mapped {
         mapped.clear();
     }
 
-    /// Leaves everything mapped, and the memory what it is for good.
+    /// Leaves everything mapped, and leaks the memory.
     pub(crate) fn leave(&self) {
         core::mem::forget(core::mem::take(&mut *self.lock()));
     }

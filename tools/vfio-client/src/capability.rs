@@ -24,14 +24,14 @@ pub fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes))
 }
 
-/// A link of a capability chain, `struct vfio_info_cap_header`, with where it was found.
+/// A link of a capability chain, `struct vfio_info_cap_header`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Capability {
     /// Offset of the header in the answer.
     pub offset: usize,
-    /// What the capability is.
+    /// `VFIO_*_INFO_CAP_*`.
     pub id: u16,
-    /// Its version.
+    /// The version of the capability's layout.
     pub version: u16,
 }
 
@@ -39,7 +39,7 @@ pub struct Capability {
 ///
 /// # Errors
 ///
-/// What is wrong with the chain, when a link is outside the answer or was seen before.
+/// What is wrong with the chain: a link outside the answer, or one that was there before.
 pub fn capabilities(answer: &[u8], first: u32) -> core::result::Result<Vec<Capability>, String> {
     let mut chain: Vec<Capability> = Vec::new();
     let mut next = first;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The character device of a VFIO device: how newer VMMs open it, without a group.
+//! The character device of a VFIO device, by which newer VMMs open the device without its group.
 //!
 //! Mirrors the ioctls of `include/uapi/linux/vfio.h` that only a character device has.
 
@@ -29,12 +29,12 @@ use crate::Result;
 /// The directory of the character devices.
 pub const CDEVS: &str = "/dev/vfio/devices";
 
-/// The character device of a device, open. The device itself is not before it is [bound](Cdev::bind).
+/// An open character device. Only [`Cdev::bind`] opens the VFIO device behind it.
 #[derive(Clone, Debug)]
 pub struct Cdev(Device);
 
 impl Cdev {
-    /// Says whether a device has one.
+    /// Says whether a device has a character device.
     ///
     /// # Errors
     ///
@@ -43,11 +43,11 @@ impl Cdev {
         device.cdev().map(|name| name.is_some())
     }
 
-    /// Opens that of a device. It can be opened many times.
+    /// Opens the character device of a device, which can be opened many times.
     ///
     /// # Errors
     ///
-    /// What the kernel answers: `ENOENT` if there is none.
+    /// What the kernel answers; `ENOENT` without a character device.
     pub fn open(device: &SysfsDevice) -> Result<Self> {
         let name = device
             .cdev()?
@@ -64,7 +64,7 @@ impl Cdev {
         &self.0
     }
 
-    /// Binds the device to an iommufd, which opens it. Returns its id there.
+    /// Binds the device to an iommufd, which opens the device. Returns the device's id in the iommufd.
     ///
     /// # Errors
     ///
@@ -82,8 +82,8 @@ impl Cdev {
             .ok_or_else(|| Error::malformed(what(), "answer too short"))
     }
 
-    /// Attaches the device to an IOAS of the iommufd that it is bound to, instead of another one if it is
-    /// attached already.
+    /// Attaches the device to an IOAS of the iommufd to which it is bound. A device that is attached
+    /// already moves from its IOAS to this one.
     ///
     /// # Errors
     ///
@@ -92,11 +92,11 @@ impl Cdev {
         self.attach_id(ioas.id())
     }
 
-    /// Attaches the device to whatever has an id in the iommufd.
+    /// Attaches the device to the object with this id in the iommufd.
     ///
     /// # Errors
     ///
-    /// What the kernel answers: `ENOENT` if that is no IOAS.
+    /// What the kernel answers; `ENOENT` for an object that is no IOAS.
     pub fn attach_id(&self, id: u32) -> Result<()> {
         let mut attach =
             argument::<{ offset_of!(vfio::vfio_device_attach_iommufd_pt, pasid) }>(&[(

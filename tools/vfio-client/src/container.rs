@@ -31,8 +31,8 @@ use crate::Result;
 
 pub(crate) const CONTAINER: &str = "/dev/vfio/vfio";
 
-/// The id of the capability by which type1 says that it tracks dirty pages:
-/// `VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION`.
+/// `VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION`, the id of the capability of a type1 IOMMU that tracks dirty
+/// pages.
 pub const TYPE1_CAP_MIGRATION: u16 = 2;
 
 /// A VFIO container.
@@ -52,7 +52,7 @@ impl Container {
         Container::open_at(CONTAINER)
     }
 
-    /// Opens a new iommufd, which can take the place of a container.
+    /// Opens a new iommufd, whose compatibility ioctls are those of a container.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Container {
         })
     }
 
-    /// Makes the container a type1 IOMMU, version 2. A group must be in it already.
+    /// Makes the container a type1 IOMMU, version 2. The container must have a group.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl Container {
             .map(drop)
     }
 
-    /// Logs from now on which pages are written. Pinned ones count as written all the time.
+    /// Starts the log of written pages. A pinned page counts as written all the time.
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ impl Container {
         self.dirty_pages(vfio::VFIO_IOMMU_DIRTY_PAGES_FLAG_START, "START")
     }
 
-    /// Stops the logging and forgets what was logged.
+    /// Stops the log and discards its content.
     ///
     /// # Errors
     ///
@@ -152,7 +152,7 @@ impl Container {
         self.dirty_pages(vfio::VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP, "STOP")
     }
 
-    /// Takes the pages of a range that were written since the last time; they are clean again then.
+    /// Returns the pages of a range that were written since the last call, and clears them in the log.
     /// The range has to consist of whole mappings.
     ///
     /// # Errors
@@ -187,12 +187,11 @@ impl AddressSpace for Container {
 }
 
 impl Drop for Container {
-    /// Unmaps everything first: a device that is still open must not reach memory that goes.
+    /// Unmaps everything first: an open device must not reach memory that is freed.
     fn drop(&mut self) {
         self.mapped.remove_all(|| {
             match self.unmap_with(0, 0, vfio::VFIO_DMA_UNMAP_FLAG_ALL) {
-                // The second is the answer of a container that no group is in any more, and which
-                // has therefore no mappings either.
+                // `EINVAL` comes from a container without a group, which has no mappings either.
                 Ok(_) | Err(Errno::INVAL) => Ok(()),
                 Err(errno) => Err(errno).what(|| "VFIO_IOMMU_UNMAP_DMA of everything".into()),
             }

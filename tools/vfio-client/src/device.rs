@@ -19,7 +19,7 @@ use crate::Error;
 use crate::Region;
 use crate::Result;
 
-/// What `VFIO_DEVICE_GET_INFO` says.
+/// The answer to `VFIO_DEVICE_GET_INFO`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DeviceInfo {
     /// `VFIO_DEVICE_FLAGS_*`.
@@ -30,7 +30,7 @@ pub struct DeviceInfo {
     pub irqs: u32,
 }
 
-/// An open device. Clones share the file descriptor; the last one that goes closes it.
+/// An open device. Clones share the file descriptor, which the last clone closes.
 #[derive(Clone, Debug)]
 pub struct Device {
     fd: Arc<OwnedFd>,
@@ -38,7 +38,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// Wraps a device's file descriptor.
+    /// Takes the file descriptor of an open device.
     pub fn new(fd: OwnedFd, name: &str) -> Self {
         Device {
             fd: Arc::new(fd),
@@ -46,7 +46,7 @@ impl Device {
         }
     }
 
-    /// Returns the device's name, an mdev's UUID.
+    /// Returns the device's name in sysfs: an mdev's UUID, a PCI function's address.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -62,7 +62,7 @@ impl Device {
             .map(|fd| Device::new(fd, &self.name))
     }
 
-    /// Asks what the device is.
+    /// Does `VFIO_DEVICE_GET_INFO`.
     ///
     /// # Errors
     ///
@@ -83,7 +83,8 @@ impl Device {
         })
     }
 
-    /// Opens a region by its index, asking a second time when its capabilities need more room.
+    /// Opens a region by its index. Where the capabilities need a larger `argsz`, the kernel is asked a
+    /// second time.
     ///
     /// # Errors
     ///
@@ -103,7 +104,7 @@ impl Device {
             .map(drop)
     }
 
-    /// Does any ioctl with any bytes as its argument, and gives the bare answer.
+    /// Does an ioctl with any bytes as its argument.
     ///
     /// # Errors
     ///

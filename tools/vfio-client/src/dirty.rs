@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The dirty pages of a range of I/O virtual addresses, `VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP`.
+//! The dirty pages of a range of IOVAs, `VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP`.
 
-/// The pages that type1 logs as dirty, in bytes.
+/// The size of the pages in the dirty bitmap of a type1 IOMMU, in bytes.
 pub const DIRTY_PAGE: u64 = 4096;
 
 /// The pages of a range that a device has written.
@@ -13,12 +13,12 @@ pub struct DirtyPages {
 }
 
 impl DirtyPages {
-    /// Takes the bitmap of the range that starts at `iova`, from the lowest bit of the first word on.
+    /// Takes the dirty bitmap of the range that starts at `iova`.
     pub fn new(iova: u64, words: Vec<u64>) -> Self {
         DirtyPages { iova, words }
     }
 
-    /// Says whether the page at an I/O virtual address was written. Not one outside the range.
+    /// Says whether the page at an IOVA was written. A page outside the range was not.
     pub fn has(&self, iova: u64) -> bool {
         let Some(page) = iova
             .checked_sub(self.iova)
@@ -32,7 +32,7 @@ impl DirtyPages {
             .is_some_and(|word| word >> (page % u64::from(u64::BITS)) & 1 != 0)
     }
 
-    /// Returns the I/O virtual addresses of the pages that were written.
+    /// Returns the IOVAs of the written pages.
     pub fn pages(&self) -> Vec<u64> {
         (0..self.words.len() as u64 * u64::from(u64::BITS))
             .map(|page| self.iova + page * DIRTY_PAGE)

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What went wrong, and where.
+//! Errors: the operation that failed, and why.
 
 use rustix::io::Errno;
 
-/// The result of nearly everything in this crate.
+/// The result of an operation.
 pub type Result<T> = core::result::Result<T, Error>;
 
-/// An error, with what was being done when it happened.
+/// An error of an operation.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
     /// The kernel refused.
@@ -28,7 +28,7 @@ pub enum Error {
         /// Bytes asked for.
         wanted: usize,
     },
-    /// The kernel's answer makes no sense.
+    /// The kernel's answer contradicts its interface.
     #[error("{what}: {why}")]
     Malformed {
         /// The operation and its object.
@@ -49,7 +49,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the errno when the kernel refused, `None` when it misbehaved.
+    /// Returns the errno of a refusal, `None` for the other errors.
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Error::Kernel { errno, .. } => Some(*errno),
@@ -57,7 +57,7 @@ impl Error {
         }
     }
 
-    /// Makes the error of an answer that makes no sense.
+    /// Makes the error of an answer that contradicts the interface.
     pub fn malformed(what: impl Into<String>, why: impl Into<String>) -> Self {
         Error::Malformed {
             what: what.into(),
@@ -75,7 +75,7 @@ impl Error {
     }
 }
 
-/// Adds what was being done to a bare errno.
+/// Adds the operation to a bare errno.
 pub trait Context<T> {
     /// Turns the errno into an [`Error`] that names the operation.
     fn what(self, what: impl FnOnce() -> String) -> Result<T>;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Event counters, by which the kernel signals interrupts and is told to unmask them.
+//! eventfds: the kernel signals interrupts on them, and unmasks INTx when one is written.
 
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
@@ -22,7 +22,7 @@ use crate::Result;
 pub struct EventFd(OwnedFd);
 
 impl EventFd {
-    /// Makes one that has not been signalled.
+    /// Makes an eventfd whose counter is 0.
     ///
     /// # Errors
     ///
@@ -33,7 +33,7 @@ impl EventFd {
             .map(EventFd)
     }
 
-    /// Takes what has been signalled so far, 0 if nothing, without waiting.
+    /// Takes the counter without waiting.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl EventFd {
         }
     }
 
-    /// Waits until something has been signalled and takes it; 0 when nothing came in time.
+    /// Waits for a signal and takes the counter, which is 0 when none came within `limit`.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl EventFd {
         self.take()
     }
 
-    /// Signals it, as KVM does to have an interrupt unmasked.
+    /// Signals the eventfd, as KVM does to unmask INTx.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A VFIO group: how a device is opened the legacy way, as QEMU 7.2 does it.
+//! A VFIO group, by which QEMU 7.2 opens a device.
 
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
@@ -26,7 +26,7 @@ pub(crate) const GROUPS: &str = "/dev/vfio";
 pub struct Group(OwnedFd);
 
 impl Group {
-    /// Opens a group by its number. A group can be opened once at a time.
+    /// Opens a group by its number. A group has one open file at a time.
     ///
     /// # Errors
     ///

@@ -34,7 +34,7 @@ const MAP_FIXED_IOVA: u32 = 1 << 0;
 const MAP_WRITEABLE: u32 = 1 << 1;
 const MAP_READABLE: u32 = 1 << 2;
 
-/// Makes the argument of an ioctl of iommufd, which begins with its size.
+/// Makes the argument of an ioctl of iommufd: its size, and `words` at their offsets.
 pub(crate) fn argument<const SIZE: usize>(words: &[(usize, u32)]) -> [u8; SIZE] {
     let mut argument = [0; SIZE];
     argument[..4].copy_from_slice(&(SIZE as u32).to_ne_bytes());
@@ -54,7 +54,7 @@ impl Iommufd {
         Path::new(IOMMUFD).exists()
     }
 
-    /// Opens a new one.
+    /// Opens a new iommufd.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl Iommufd {
         })
     }
 
-    /// Takes an IOAS that somebody else made and will destroy.
+    /// Takes an IOAS of another owner, who destroys it.
     pub fn existing_ioas(&self, id: u32) -> Ioas {
         Ioas {
             iommufd: self.clone(),
@@ -96,7 +96,7 @@ impl Iommufd {
     ///
     /// # Errors
     ///
-    /// What the kernel answers: `EBUSY` while something uses it.
+    /// What the kernel answers; `EBUSY` while another object uses it.
     pub fn destroy(&self, id: u32) -> Result<()> {
         // `struct iommu_destroy`: `id` is at 4.
         sys::ioctl(
@@ -110,7 +110,7 @@ impl Iommufd {
 }
 
 impl From<OwnedFd> for Iommufd {
-    /// Takes one that somebody else has opened.
+    /// Takes an iommufd that is open.
     fn from(fd: OwnedFd) -> Self {
         Iommufd(Arc::new(fd))
     }
@@ -131,7 +131,7 @@ pub struct Ioas {
 }
 
 impl Ioas {
-    /// Returns its id in its iommufd.
+    /// Returns the id of the IOAS in its iommufd.
     pub fn id(&self) -> u32 {
         self.id
     }
@@ -145,19 +145,19 @@ impl Ioas {
         u64_at(&unmap, 16).ok_or(Errno::PROTO)
     }
 
-    /// Destroys it, with all that is mapped.
+    /// Destroys the IOAS with all its mappings.
     ///
     /// # Errors
     ///
-    /// What the kernel answers: `EBUSY` while a device is attached. It is then as it was.
+    /// What the kernel answers; `EBUSY` while a device is attached, and the IOAS is then unchanged.
     pub fn destroy(&self) -> Result<()> {
         self.mapped
             .remove(0, u64::MAX, || self.iommufd.destroy(self.id).map(|()| 0))
             .map(drop)
     }
 
-    /// Lets go of it with all that is mapped, as somebody does who just closes the iommufd. If a device
-    /// is attached, the kernel keeps all that until the device is closed; the memory stays for good.
+    /// Forgets the IOAS with all its mappings, as a process does that only closes the iommufd. The kernel
+    /// keeps the mappings until the last attached device is closed, so the memory is leaked.
     pub fn leave(self) {
         self.mapped.leave();
     }
@@ -186,15 +186,15 @@ impl AddressSpace for Ioas {
 }
 
 impl Drop for Ioas {
-    /// Unmaps everything first: a device that is still attached must not reach memory that goes.
+    /// Unmaps everything first: an attached device must not reach memory that is freed.
     fn drop(&mut self) {
         self.mapped.remove_all(|| {
             self.unmap_with(0, u64::MAX)
                 .map(drop)
                 .what(|| "IOMMU_IOAS_UNMAP of everything".into())
         });
-        // A device may be attached to it still, or somebody have destroyed it. What is left goes with
-        // the iommufd.
+        // The error of an IOAS that is attached or was destroyed does not matter: the last close of the
+        // iommufd destroys the IOAS.
         let _ = self.iommufd.destroy(self.id);
     }
 }

@@ -33,35 +33,35 @@ pub enum Index {
     Request = vfio::VFIO_PCI_REQ_IRQ_INDEX,
 }
 
-/// What is to be done to an interrupt.
+/// `VFIO_IRQ_SET_ACTION_*`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
 pub enum Action {
-    /// Mask it.
+    /// Stop delivery.
     Mask = vfio::VFIO_IRQ_SET_ACTION_MASK,
-    /// Unmask it.
+    /// Resume delivery.
     Unmask = vfio::VFIO_IRQ_SET_ACTION_UNMASK,
-    /// Trigger it, or with an eventfd: have it signalled there.
+    /// Trigger the interrupt; with an eventfd: signal it there from now on.
     Trigger = vfio::VFIO_IRQ_SET_ACTION_TRIGGER,
 }
 
-/// The data that comes with an action.
+/// `VFIO_IRQ_SET_DATA_*`, the data of an action.
 #[derive(Clone, Copy, Debug)]
 pub enum Data<'a> {
-    /// None: do it to all `count` of them.
+    /// No data: the action is for all `count` interrupts.
     None,
-    /// One truth value for each.
+    /// A byte for each interrupt; the action is for those that are not 0.
     Bool(&'a [u8]),
-    /// One eventfd for each; `None` takes it away.
+    /// An eventfd for each interrupt; `None` removes the present one.
     EventFd(&'a [Option<&'a EventFd>]),
 }
 
-/// What `VFIO_DEVICE_GET_IRQ_INFO` says.
+/// The answer to `VFIO_DEVICE_GET_IRQ_INFO`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct IrqInfo {
     /// `VFIO_IRQ_INFO_*`.
     pub flags: u32,
-    /// How many interrupts the index has.
+    /// The number of interrupts of the index.
     pub count: u32,
 }
 
@@ -83,7 +83,7 @@ pub fn set_argument(
 }
 
 impl Device {
-    /// Asks what an interrupt index is.
+    /// Does `VFIO_DEVICE_GET_IRQ_INFO`.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl Device {
         })
     }
 
-    /// Does something to interrupts `start..start + count` of an index.
+    /// Does `VFIO_DEVICE_SET_IRQS` on interrupts `start..start + count` of an index.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl Device {
         })
     }
 
-    /// Hands any bytes to `VFIO_DEVICE_SET_IRQS`.
+    /// Does `VFIO_DEVICE_SET_IRQS` with any bytes.
     ///
     /// # Errors
     ///
@@ -151,7 +151,7 @@ impl Device {
         self.ioctl(Request::DEVICE_SET_IRQS, argument).map(drop)
     }
 
-    /// Has the first interrupt of an index signalled on an eventfd, `None` to stop that.
+    /// Has the first interrupt of an index signalled on an eventfd. `None` removes the present eventfd.
     ///
     /// # Errors
     ///
@@ -160,7 +160,7 @@ impl Device {
         self.set_irqs(index, Action::Trigger, 0, 1, Data::EventFd(&[event]))
     }
 
-    /// Disables an index, as a VMM does when the guest turns it off.
+    /// Disables an index, as a VMM does for a guest that disables its interrupts.
     ///
     /// # Errors
     ///

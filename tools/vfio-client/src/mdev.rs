@@ -77,7 +77,7 @@ impl MdevType {
         read_file(&self.path.join(name))
     }
 
-    /// Writes any bytes where a UUID belongs.
+    /// Writes any bytes to the file `create`.
     ///
     /// # Errors
     ///
@@ -109,7 +109,8 @@ impl MdevType {
     }
 }
 
-/// A mediated device; removed when dropped. Removal waits for its last user, so drop that first.
+/// A mediated device, which is removed when it is dropped. The removal waits for the last user of the
+/// device, so drop the session first.
 #[derive(Debug)]
 pub struct Mdev {
     device: SysfsDevice,
@@ -117,7 +118,7 @@ pub struct Mdev {
 }
 
 impl Mdev {
-    /// Takes a device that somebody else created and will remove.
+    /// Takes a device of another owner, who removes it.
     pub fn existing(uuid: &str) -> Self {
         Mdev {
             device: SysfsDevice::at(Path::new(DEVICES).join(uuid)),
@@ -125,18 +126,18 @@ impl Mdev {
         }
     }
 
-    /// Leaves the device in place when this object goes.
+    /// Leaves the device in place when this object is dropped.
     pub fn keep(mut self) -> Self {
         self.keep = true;
         self
     }
 
-    /// Returns the device's UUID, which is its name.
+    /// Returns the device's UUID.
     pub fn uuid(&self) -> &str {
         self.device.name()
     }
 
-    /// Removes the device now, and says so when that fails.
+    /// Removes the device now.
     ///
     /// # Errors
     ///
@@ -161,7 +162,7 @@ impl Drop for Mdev {
             return;
         }
         match write_file(&self.path().join("remove"), b"1") {
-            // Gone already, with its driver for example.
+            // The device was removed already, with its driver for example.
             Ok(())
             | Err(Error::Kernel {
                 errno: Errno::NOENT,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The memory of a guest, as a driver in it sees it: by the addresses that devices use, too.
+//! The memory of a guest, whose addresses are those of the guest's driver and of its devices.
 
 use core::sync::atomic::fence;
 use core::sync::atomic::Ordering;
@@ -11,9 +11,9 @@ use crate::error::Context as _;
 use crate::Mapping;
 use crate::Result;
 
-/// Memory that is at the same address for the driver and, once [attached](GuestMemory::attach), for
-/// the devices of an address space. Clones are the same memory: that of a guest that moves to another
-/// host, for example.
+/// Memory that has the same addresses for the driver and, once [attached](GuestMemory::attach), for the
+/// devices of an address space. Clones are the same memory, for example of a guest that moves to another
+/// host.
 #[derive(Clone, Debug)]
 pub struct GuestMemory {
     mapping: Arc<Mapping>,
@@ -44,7 +44,7 @@ impl GuestMemory {
         self.mapping.len() as u64
     }
 
-    /// Lets the devices of an address space reach the memory.
+    /// Maps the memory for the devices of an address space.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl GuestMemory {
         space.map(self.start, &self.mapping)
     }
 
-    /// Takes it away from them.
+    /// Unmaps the memory for the devices of an address space.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl GuestMemory {
     ///
     /// # Panics
     ///
-    /// When they are not all in this memory; also in the other methods.
+    /// When a byte is outside this memory; also in the other methods.
     pub fn read(&self, address: u64, into: &mut [u8]) {
         self.mapping.read(self.offset(address), into);
     }
@@ -90,8 +90,8 @@ impl GuestMemory {
         bytes
     }
 
-    /// Reads eight bytes, little endian, at an address that is a multiple of eight, all at once and
-    /// before anything that is read later.
+    /// Reads eight bytes, little endian, at an aligned address: with a single access, and before all later
+    /// reads.
     pub fn read_u64(&self, address: u64) -> u64 {
         let mut bytes = [0; size_of::<u64>()];
         self.read(address, &mut bytes);
@@ -99,7 +99,7 @@ impl GuestMemory {
         u64::from_le_bytes(bytes)
     }
 
-    /// Flips bits of one byte, as a guest that does not care would.
+    /// Flips bits of one byte while a device may use it.
     pub fn flip(&self, address: u64, bits: u8) {
         self.mapping.flip(self.offset(address), bits);
     }

@@ -33,7 +33,7 @@ impl Region {
         let what = || format!("{}: VFIO_DEVICE_GET_REGION_INFO of {index}", device.name());
         let malformed = |why: String| Error::malformed(what(), why);
         let mut argsz = size_of::<vfio::vfio_region_info>();
-        // The second try has the size the kernel asked for; a third would be the kernel's fault.
+        // The second try has the size for which the kernel asked. A third would be the kernel's fault.
         for _ in 0..2 {
             let mut answer = vec![0; argsz];
             answer[..4].copy_from_slice(&(argsz as u32).to_ne_bytes());
@@ -58,7 +58,7 @@ impl Region {
         Err(malformed("the kernel keeps asking for more room".into()))
     }
 
-    /// Returns what the kernel said about the region.
+    /// Returns the kernel's answer about the region.
     pub fn info(&self) -> &RegionInfo {
         &self.info
     }
@@ -68,7 +68,7 @@ impl Region {
         self.info.size
     }
 
-    /// Returns the device the region is of.
+    /// Returns the device of the region.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -147,7 +147,7 @@ impl Region {
         Ok(bytes[0])
     }
 
-    /// Reads two bytes, little endian as PCI has it.
+    /// Reads two bytes, little endian.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl Region {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// Reads into an address where nothing is.
+    /// Reads into a buffer at an address that is never mapped.
     ///
     /// # Errors
     ///
@@ -190,7 +190,7 @@ impl Region {
             .what(|| self.what("read to nowhere", offset, len))
     }
 
-    /// Writes from an address where nothing is.
+    /// Writes from a buffer at an address that is never mapped.
     ///
     /// # Errors
     ///

@@ -42,8 +42,8 @@
 //! (`vfio_save_complete_precopy()`). So at the first full section the states are complete, if each
 //! section that was started has had its end; that is what is checked, and there the reader stops.
 //!
-//! Whatever QEMU 7.2 writes only when it is told to is refused, and named: compressed pages, RDMA,
-//! postcopy, COLO, block migration.
+//! Elements that QEMU 7.2 writes only with an option are refused by name: compressed pages, RDMA, postcopy,
+//! COLO, block migration.
 
 mod device;
 mod input;
@@ -59,13 +59,13 @@ use std::io::Read;
 use input::Input;
 use walk::Walk;
 
-/// Why a stream is not read.
+/// Why a stream is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Reading failed.
     #[error("offset {offset:#x}: {source}")]
     Read {
-        /// Where, in bytes from the beginning.
+        /// The offset in the stream, in bytes.
         offset: u64,
         /// Why.
         source: io::Error,
@@ -73,15 +73,15 @@ pub enum Error {
     /// The stream ends inside a section or a field.
     #[error("offset {offset:#x}: the stream ends in {what}")]
     Truncated {
-        /// Where that begins.
+        /// The offset of its begin.
         offset: u64,
-        /// What that is.
+        /// The section or the field.
         what: &'static str,
     },
-    /// It is no stream of QEMU 7.2, or one with something that is not read here.
+    /// It is no stream of QEMU 7.2, or has an element that this reader does not know.
     #[error("offset {offset:#x}: {why}")]
     Refused {
-        /// Where that begins.
+        /// The offset of the element.
         offset: u64,
         /// What was expected, or what was seen.
         why: String,
@@ -101,18 +101,18 @@ fn refuse<T>(offset: u64, why: impl Into<String>) -> Result<T> {
 /// What QEMU has saved of a VFIO device.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DeviceState {
-    /// The name of its section: the device's path in the machine and `/vfio`.
+    /// The name of the device's section: its path in the machine and `/vfio`.
     pub name: String,
-    /// The instance, should there be several of that name.
+    /// The instance among sections of that name.
     pub instance: u32,
-    /// All that the device gave, in order.
+    /// The bytes that the device gave, in order.
     pub bytes: Vec<u8>,
 }
 
-/// Reads a stream up to where the states of its VFIO devices are complete, and returns these in the
-/// order in which the sections begin. All together have at most `limit` bytes.
+/// Reads a stream until the states of its VFIO devices are complete, and returns the states in the order
+/// in which their sections begin. Together they have at most `limit` bytes.
 ///
-/// The stream is read in small pieces, so a file wants a [`std::io::BufReader`].
+/// The stream is read in small pieces: wrap a file into a [`std::io::BufReader`].
 ///
 /// # Errors
 ///

@@ -8,22 +8,22 @@ use std::collections::BTreeMap;
 
 use crc32c::crc32c;
 
-/// The pages that [`Stream::storage`] sorts a storage into, in bytes.
+/// The size of the pages of [`Stream::storage`], in bytes.
 const PAGE: u64 = 4096;
 
-/// The most bytes that a [`ZEROES`] is expanded to. The format has no limit but the storage's size.
+/// The longest [`ZEROES`] that is expanded, in bytes. The format has no limit but the storage's size.
 const ZEROES_MAX: usize = 1 << 30;
 
 /// The size of a record's header in bytes.
 pub const HEADER: usize = 32;
 /// The first four bytes of every record.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"FRRY");
-/// The flag of a record that a reader who does not know it may skip.
+/// The flag of a record that a reader may skip if it does not know the type.
 pub const OPTIONAL: u16 = 1;
 
-/// The type of the record that says whose state follows.
+/// The type of the first record: version, device type and configuration.
 pub const HEADER_RECORD: u16 = 1;
-/// The type of the record that voids what came before.
+/// The type of the record that voids all records before it.
 pub const RESTART: u16 = 2;
 /// The type of the record that announces chunks for the second time.
 pub const RESEND: u16 = 3;
@@ -36,7 +36,7 @@ pub const ZEROES: u16 = 6;
 /// The type of the last record.
 pub const END: u16 = 16;
 
-/// Where things are in the payload of a [`HEADER_RECORD`].
+/// Offsets in the payload of a [`HEADER_RECORD`].
 pub mod identity {
     /// The major version, 2 bytes.
     pub const MAJOR: usize = 0;
@@ -50,11 +50,11 @@ pub mod identity {
     pub const CONFIGURATION: usize = 22;
 }
 
-/// Where things are in the payload of an [`END`].
+/// Offsets in the payload of an [`END`].
 pub mod totals {
-    /// Records before it, 4 bytes.
+    /// The number of records before the end, 4 bytes.
     pub const RECORDS: usize = 0;
-    /// Bytes of payload of the blocks, zeroes and state since a resend, 8 bytes.
+    /// The payload bytes of blocks, zeroes and state since a resend, 8 bytes.
     pub const BYTES: usize = 4;
     /// CRC-32C of the device's state, 4 bytes.
     pub const CRC: usize = 12;
@@ -63,13 +63,13 @@ pub mod totals {
 /// A record.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record {
-    /// What it is.
+    /// The type.
     pub kind: u16,
-    /// [`OPTIONAL`] or nothing.
+    /// [`OPTIONAL`] or 0.
     pub flags: u16,
-    /// Its number in the generation.
+    /// The number of the record in its generation.
     pub sequence: u32,
-    /// What this means depends on `kind`.
+    /// An offset, a count or a number, by the type of the record.
     pub argument: u64,
     /// The content.
     pub payload: Vec<u8>,
@@ -282,8 +282,8 @@ impl Stream {
         Ok(state)
     }
 
-    /// Puts another device state into the stream, all totals and checksums right: one piece, in the
-    /// place of the first.
+    /// Returns the stream with another device state, as one record in the place of the first, and with right
+    /// totals and checksums.
     pub fn with_state(&self, state: &[u8]) -> Stream {
         let mut records = Vec::new();
         let mut placed = false;
@@ -306,7 +306,7 @@ impl Stream {
         Stream(records).counted()
     }
 
-    /// Numbers the records of a stream of one generation and puts right what its end says of them.
+    /// Numbers the records of a stream of one generation, and corrects the totals in its end.
     fn counted(mut self) -> Stream {
         let mut bytes = 0u64;
         for (i, record) in self.0.iter_mut().enumerate() {
@@ -325,7 +325,7 @@ impl Stream {
         self
     }
 
-    /// Inserts a record before the one at `place` and numbers and counts the following anew.
+    /// Inserts a record before the record at `place`, and corrects numbers and totals.
     pub fn with_record(&self, place: usize, record: Record) -> Stream {
         let mut records = self.0.clone();
         records.insert(place, record);

@@ -2,9 +2,8 @@
 
 //! The user's side of the v1 migration region, `struct vfio_device_migration_info`.
 //!
-//! Single header operations for whoever wants to do them in another order than the protocol has
-//! them, and on top of them what QEMU 7.2's `hw/vfio/migration.c` does: [`Migration::save`] and
-//! [`Migration::feed`].
+//! [`Migration::save`] and [`Migration::feed`] do what `hw/vfio/migration.c` of QEMU 7.2 does. The single
+//! operations on the header are public, for tests that do them in another order.
 
 mod state;
 
@@ -96,7 +95,7 @@ impl Migration {
         &self.region
     }
 
-    /// Returns where the data window is in the region.
+    /// Returns the place of the data window in the region.
     pub fn window(&self) -> Area {
         self.area
     }
@@ -116,7 +115,7 @@ impl Migration {
         self.region.map(self.area.offset, len)
     }
 
-    /// Moves data through a mapping from now on, instead of read and write.
+    /// Moves data through a mapping from now on.
     ///
     /// # Errors
     ///
@@ -249,13 +248,13 @@ impl Migration {
         Ok((offset, bytes))
     }
 
-    /// Takes the next chunk, `None` when nothing is pending. The read of `pending_bytes` at the
-    /// start of the next call tells the device that it was taken.
+    /// Reads the next chunk, `None` when nothing is pending. The read of `pending_bytes` in the next call
+    /// tells the device that the chunk was taken.
     ///
     /// # Errors
     ///
-    /// As [`Migration::presented`]; [`Error::Malformed`] for an empty chunk with bytes pending,
-    /// which QEMU takes for the end.
+    /// As [`Migration::presented`]; [`Error::Malformed`] for an empty chunk with bytes pending, which QEMU
+    /// takes for the end of the stream.
     pub fn next_chunk(&self) -> Result<Option<Chunk>> {
         let pending = self.pending()?;
         if pending == 0 {
@@ -275,7 +274,7 @@ impl Migration {
         }))
     }
 
-    /// Takes chunks until nothing is pending.
+    /// Reads chunks until nothing is pending.
     ///
     /// # Errors
     ///
@@ -288,7 +287,7 @@ impl Migration {
         Ok(chunks)
     }
 
-    /// Saves all that the device has in its present state, as one stream of bytes.
+    /// Reads all chunks of the present saving state, as one stream of bytes.
     ///
     /// # Errors
     ///
@@ -305,18 +304,18 @@ impl Migration {
     ///
     /// # Errors
     ///
-    /// What the device says to the chunk.
+    /// The device's refusal of the chunk.
     pub fn feed_chunk(&self, bytes: &[u8]) -> Result<()> {
         let offset = self.data_offset()?;
         self.write_data(offset, bytes)?;
         self.set_data_size(bytes.len() as u64)
     }
 
-    /// Gives the device a stream, in chunks of at most `chunk` bytes and never more than fit.
+    /// Gives the device a stream, in chunks of at most `chunk` bytes that fit into the window.
     ///
     /// # Errors
     ///
-    /// What the device says to a chunk.
+    /// The device's refusal of a chunk.
     pub fn feed(&self, stream: &[u8], chunk: usize) -> Result<()> {
         let fits = usize::try_from(self.area.size).unwrap_or(usize::MAX);
         for bytes in stream.chunks(chunk.clamp(1, fits)) {

@@ -38,7 +38,7 @@ pub struct Migration {
 }
 
 impl Migration {
-    /// Takes a device; whether it has the protocol, [`Migration::flags`] tells.
+    /// Takes a device. [`Migration::flags`] tells whether it supports the protocol.
     pub fn new(device: &Device) -> Self {
         Migration {
             device: device.clone(),
@@ -49,8 +49,7 @@ impl Migration {
         format!("{}: {ioctl}", self.device.name())
     }
 
-    /// Does `VFIO_DEVICE_FEATURE` with any flags, any `argsz` and any data, which is changed as the
-    /// kernel has it.
+    /// Does `VFIO_DEVICE_FEATURE` with any flags, `argsz` and data. The kernel's answer replaces the data.
     ///
     /// # Errors
     ///
@@ -80,12 +79,12 @@ impl Migration {
     ///
     /// # Errors
     ///
-    /// What the kernel answers: `ENOTTY` if it does not have it.
+    /// What the kernel answers; `ENOTTY` without the feature.
     pub fn probe(&self, feature: Feature, how: u32) -> Result<()> {
         self.well_formed(feature, PROBE | how, &mut [])
     }
 
-    /// Returns what of the protocol the device has, `VFIO_MIGRATION_*`.
+    /// Returns the parts of the protocol that the device supports, `VFIO_MIGRATION_*`.
     ///
     /// # Errors
     ///
@@ -116,7 +115,7 @@ impl Migration {
         ))))
     }
 
-    /// Brings the device to a state. Returns the file of the session that begins, if one does.
+    /// Brings the device to a state. Returns the data file if a session begins.
     ///
     /// # Errors
     ///
@@ -127,7 +126,7 @@ impl Migration {
         Ok(file.map(|fd| DataFile::new(fd, self.device.name())))
     }
 
-    /// Brings the device to a state that comes with a file.
+    /// Brings the device to a state that begins a session.
     ///
     /// # Errors
     ///
@@ -137,7 +136,7 @@ impl Migration {
             .ok_or_else(|| Error::malformed(self.what(&format!("state {state}")), "no file"))
     }
 
-    /// Returns how many bytes the device would give in STOP_COPY.
+    /// Returns the estimate of the bytes that STOP_COPY would give, `VFIO_DEVICE_FEATURE_MIG_DATA_SIZE`.
     ///
     /// # Errors
     ///
@@ -148,7 +147,7 @@ impl Migration {
         Ok(u64::from_ne_bytes(data))
     }
 
-    /// Has [`PrecopyInfo::flags`] mean something, until the device is closed.
+    /// Opts in to flags in [`PrecopyInfo`], until the device is closed.
     ///
     /// # Errors
     ///
@@ -157,8 +156,8 @@ impl Migration {
         self.well_formed(Feature::PRECOPY_INFO_V2, SET, &mut [])
     }
 
-    /// Begins to log which pages of these ranges, given by start and length, the device writes.
-    /// Returns the size of a page as the device has it.
+    /// Starts the device's log of the pages that it writes in `ranges`, by start and length. Returns the
+    /// page size of the log.
     ///
     /// # Errors
     ///
@@ -168,7 +167,7 @@ impl Migration {
             .what(|| self.what("VFIO_DEVICE_FEATURE_DMA_LOGGING_START"))
     }
 
-    /// Ends the logging.
+    /// Stops the log.
     ///
     /// # Errors
     ///
@@ -177,8 +176,8 @@ impl Migration {
         self.well_formed(Feature::LOGGING_STOP, SET, &mut [])
     }
 
-    /// Takes the pages of a range that were written since the last time, as a bitmap with a bit for
-    /// each page of `page_size` bytes.
+    /// Returns the pages of a range that were written since the last call, and clears them in the log: a
+    /// bitmap with a bit for each page of `page_size` bytes.
     ///
     /// # Errors
     ///
@@ -188,7 +187,7 @@ impl Migration {
             .what(|| self.what("VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT"))
     }
 
-    /// The same into memory that is mapped.
+    /// As [`Migration::take_logged`], with the bitmap in a mapping.
     ///
     /// # Errors
     ///

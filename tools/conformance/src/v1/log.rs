@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use vfio_client::stream::identity;
+use vfio_client::stream::HEADER_RECORD;
 use vfio_client::v1::State;
 use vfio_client::Errno;
 use vfio_client::Mapping;
@@ -24,8 +26,6 @@ use crate::target::Target;
 use crate::v1::device::good_stream;
 use crate::v1::device::TestDevice;
 use crate::v1::device::WINDOW_SIZE;
-use vfio_client::stream::identity;
-use vfio_client::stream::HEADER_RECORD;
 
 const FIRST_NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Ferry];
 

@@ -12,6 +12,7 @@ use vfio_bindings::bindings::vfio;
 use vfio_client::capability::u32_at;
 use vfio_client::region::Area;
 use vfio_client::region::RegionInfo;
+use vfio_client::stream::MAGIC;
 use vfio_client::sys::Request;
 use vfio_client::v1::State;
 use vfio_client::v1::DATA_OFFSET;
@@ -23,6 +24,7 @@ use vfio_client::v1::PENDING_BYTES;
 use vfio_client::v1::RESERVED;
 use vfio_client::Errno;
 use vfio_client::Mapping;
+use vfio_drivers::random::Random;
 
 use crate::case::cases;
 use crate::case::Case;
@@ -41,8 +43,6 @@ use crate::target::Target;
 use crate::v1::device::good_stream;
 use crate::v1::device::image;
 use crate::v1::device::TestDevice;
-use vfio_client::stream::MAGIC;
-use vfio_drivers::random::Random;
 
 /// The fields of the header: offset and width.
 const FIELDS: [(u64, usize); 5] = [

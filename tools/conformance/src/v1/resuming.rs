@@ -2,8 +2,20 @@
 
 //! Statements 43 to 48: how a saved state is taken, and how a bad one is refused.
 
+use vfio_client::stream::identity;
+use vfio_client::stream::totals;
+use vfio_client::stream::Record;
+use vfio_client::stream::Stream;
+use vfio_client::stream::BLOCK;
+use vfio_client::stream::END;
+use vfio_client::stream::HEADER_RECORD;
+use vfio_client::stream::OPTIONAL;
+use vfio_client::stream::RESTART;
+use vfio_client::stream::STATE;
+use vfio_client::stream::ZEROES;
 use vfio_client::v1::State;
 use vfio_client::Errno;
+use vfio_drivers::random::Random;
 
 use crate::case::cases;
 use crate::case::Case;
@@ -21,18 +33,6 @@ use crate::v1::device::good_stream;
 use crate::v1::device::image;
 use crate::v1::device::TestDevice;
 use crate::v1::region::WINDOWS;
-use vfio_client::stream::identity;
-use vfio_client::stream::totals;
-use vfio_client::stream::Record;
-use vfio_client::stream::Stream;
-use vfio_client::stream::BLOCK;
-use vfio_client::stream::END;
-use vfio_client::stream::HEADER_RECORD;
-use vfio_client::stream::OPTIONAL;
-use vfio_client::stream::RESTART;
-use vfio_client::stream::STATE;
-use vfio_client::stream::ZEROES;
-use vfio_drivers::random::Random;
 
 const NEEDS: &[Requirement] = &[Requirement::V1];
 

@@ -2,8 +2,11 @@
 
 //! Statements 33 to 42: how a saved state is read.
 
+use vfio_client::stream::Stream;
+use vfio_client::stream::END;
 use vfio_client::v1::Migration;
 use vfio_client::v1::State;
+use vfio_drivers::random::Random;
 
 use crate::case::cases;
 use crate::case::Case;
@@ -17,9 +20,6 @@ use crate::target::Target;
 use crate::v1::device::image;
 use crate::v1::device::TestDevice;
 use crate::v1::region::WINDOWS;
-use vfio_client::stream::Stream;
-use vfio_client::stream::END;
-use vfio_drivers::random::Random;
 
 const NEEDS: &[Requirement] = &[Requirement::V1];
 

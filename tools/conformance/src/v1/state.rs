@@ -5,6 +5,8 @@
 use std::process::Stdio;
 
 use vfio_client::irq::Index;
+use vfio_client::stream::Stream;
+use vfio_client::stream::HEADER_RECORD;
 use vfio_client::v1::Migration;
 use vfio_client::v1::State;
 use vfio_client::Errno;
@@ -31,8 +33,6 @@ use crate::v1::device::TestDevice;
 use crate::v1::device::DEVICE_STATE;
 use crate::v1::device::PATIENCE;
 use crate::v1::device::WINDOW_SIZE;
-use vfio_client::stream::Stream;
-use vfio_client::stream::HEADER_RECORD;
 
 const NEEDS: &[Requirement] = &[Requirement::V1];
 

@@ -23,6 +23,7 @@ use vfio_drivers::nvme::tail_doorbell;
 use vfio_drivers::nvme::Controller;
 use vfio_drivers::nvme::Status;
 use vfio_drivers::nvme::PAGE;
+use vfio_drivers::random::Random;
 
 use crate::case::cases;
 use crate::case::Case;
@@ -42,7 +43,6 @@ use crate::v2::device::TestDevice;
 use crate::v2::device::Writer;
 use crate::v2::device::PATIENCE;
 use crate::v2::device::PIECE;
-use vfio_drivers::random::Random;
 
 const NEEDS: &[Requirement] = &[
     Requirement::V2,

@@ -3,8 +3,10 @@
 //! Moving a state: good streams, bad ones, and several devices at once.
 
 use vfio_bindings::bindings::vfio;
+use vfio_client::stream::Stream;
 use vfio_client::v2::State;
 use vfio_client::Region;
+use vfio_drivers::random::Random;
 
 use crate::case::cases;
 use crate::case::Case;
@@ -18,8 +20,6 @@ use crate::target::Target;
 use crate::v2::device::TestDevice;
 use crate::v2::device::Writer;
 use crate::v2::device::PIECE;
-use vfio_client::stream::Stream;
-use vfio_drivers::random::Random;
 
 const NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Driver, Requirement::Mdev];
 

@@ -4,6 +4,7 @@
 
 use vfio_client::v2::State;
 use vfio_client::Errno;
+use vfio_drivers::random::Random;
 
 use crate::case::cases;
 use crate::case::Case;
@@ -18,7 +19,6 @@ use crate::target::Target;
 use crate::v2::device::TestDevice;
 use crate::v2::device::Writer;
 use crate::v2::device::PIECE;
-use vfio_drivers::random::Random;
 
 const NEEDS: &[Requirement] = &[Requirement::V2];
 

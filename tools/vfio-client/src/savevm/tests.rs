@@ -296,7 +296,7 @@ fn an_unknown_configuration_is_refused() {
     stream.uuid().refused_at(at, "an element of type 0x5");
 }
 
-/// A stream of two devices, of which the first one, 40, has ended, and the second one has not.
+/// A stream of two devices: the first one, 40, has ended, the second one has not.
 fn first_of_two_ended() -> Stream {
     Stream::header()
         .start_device(40, SERIAL)

@@ -49,7 +49,7 @@ const MACHINE_MAX: u32 = 255;
 /// The most sections that give their state piece by piece.
 const SECTIONS_MAX: usize = 256;
 
-/// Where a section is in the order of things.
+/// The phases of a section, in order.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Phase {
     Start,
@@ -68,16 +68,16 @@ struct Section {
 
 enum Content {
     Ram(Ram),
-    /// What of the device's state has come.
+    /// The device's state so far.
     Device(Vec<u8>),
 }
 
 pub struct Walk<R> {
     input: Input<R>,
     sections: Vec<Section>,
-    /// A section has ended; the others can only do so as well.
+    /// A section has ended, so the other sections can only end, too.
     completing: bool,
-    /// How many bytes of state there may yet be.
+    /// The most bytes of state that may follow.
     left: usize,
 }
 
@@ -150,7 +150,7 @@ impl<R: Read> Walk<R> {
 
     /// Walks from element to element until the states are complete.
     pub fn elements(&mut self) -> Result<()> {
-        // Only the configuration has subsections here.
+        // Only the configuration has subsections.
         let mut may_have_subsection = true;
         loop {
             let at = self.input.offset;

@@ -29,7 +29,7 @@ pub fn device_fd(group: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Sets the migration state of a device by protocol v2. Returns the file that comes with it.
+/// Sets the state of a device by protocol v2. Returns the data file if a session begins.
 ///
 /// # Errors
 ///

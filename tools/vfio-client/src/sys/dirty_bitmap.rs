@@ -14,12 +14,12 @@ use super::ioctl::answer;
 use super::Mapping;
 use super::Request;
 
-/// Takes the bitmap of the pages in a range of I/O virtual addresses that were written since they
-/// were asked for last: a bit for each page of `page` bytes, from the lowest of the first word on.
+/// Reads and clears the dirty bitmap of a range of IOVAs: a bit for each page of `page` bytes, from the
+/// lowest of the first word on.
 ///
 /// # Errors
 ///
-/// What the kernel answers: `EINVAL` when no logging is on.
+/// What the kernel answers; `EINVAL` without a log.
 pub fn dirty_bitmap(
     container: impl AsFd,
     iova: u64,
@@ -64,8 +64,8 @@ pub fn dirty_bitmap(
     Ok(bitmap)
 }
 
-/// Begins to log which pages of `ranges`, by start and length, a device writes. Returns the size of
-/// a page as the device has it.
+/// Starts a device's log of the pages that it writes in `ranges`, by start and length. Returns the page
+/// size of the log.
 ///
 /// # Errors
 ///
@@ -113,8 +113,8 @@ pub fn start_dma_logging(
     Ok(argument.control.page_size)
 }
 
-/// Takes the bitmap of the pages in a range that a device has written since the last time: a bit for
-/// each page of `page` bytes, from the lowest of the first word on.
+/// Reads and clears the dirty bitmap of a range of a device's log: a bit for each page of `page` bytes,
+/// from the lowest of the first word on.
 ///
 /// # Errors
 ///
@@ -131,7 +131,7 @@ pub fn dma_logging_report(
     Ok(bitmap)
 }
 
-/// The same into memory that is mapped.
+/// As [`dma_logging_report`], with the bitmap in a mapping.
 ///
 /// # Errors
 ///
@@ -150,7 +150,7 @@ pub fn dma_logging_report_into(
     unsafe { dma_logging_report_to(device, iova, length, page, bitmap.start().cast()) }
 }
 
-/// How many words the bitmap of a range has.
+/// Returns the number of words of the bitmap of a range.
 fn bitmap_words(length: u64, page: u64) -> Result<usize, Errno> {
     let pages = length.checked_div(page).ok_or(Errno::INVAL)?;
     usize::try_from(pages.div_ceil(u64::BITS.into())).map_err(|_| Errno::OVERFLOW)

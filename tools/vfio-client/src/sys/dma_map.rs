@@ -16,7 +16,7 @@ use super::Request;
 /// Maps memory of this process for DMA.
 ///
 /// The kernel accesses the memory by its address here until it is unmapped or the container is gone,
-/// so whoever calls this keeps it for as long. Only [`crate::Container`] does.
+/// so the caller keeps the memory for as long. The only caller is [`crate::Container`].
 ///
 /// # Errors
 ///
@@ -49,7 +49,7 @@ pub(crate) fn map_dma(
 /// Maps memory of this process in an IOAS of an iommufd. `flags` are the first of
 /// `enum iommufd_ioas_map_flags`.
 ///
-/// As for [`map_dma`], whoever calls this keeps the memory. Only [`crate::Ioas`] does.
+/// As for [`map_dma`], the caller keeps the memory. The only caller is [`crate::Ioas`].
 ///
 /// # Errors
 ///

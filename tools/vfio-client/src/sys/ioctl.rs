@@ -11,13 +11,13 @@ use vfio_bindings::bindings::vfio;
 use super::Mapping;
 use super::Request;
 
-/// The kernel never answers with more than this, whatever the request.
+/// No answer of the kernel is longer, in bytes.
 const LARGEST_ANSWER: usize = 64 * 1024;
 
-/// Addresses below this are never mapped, so the kernel cannot follow them anywhere.
+/// Addresses below this one are never mapped, so the kernel cannot follow them.
 pub const NOWHERE: usize = 4096;
 
-/// Says whether the kernel might write through an address that is a part of an argument.
+/// Says whether the kernel might write through an address in an argument.
 fn leads_elsewhere(request: Request, argument: &[u8]) -> bool {
     let flags = argument
         .get(size_of::<u32>()..)
@@ -26,8 +26,8 @@ fn leads_elsewhere(request: Request, argument: &[u8]) -> bool {
     match request {
         Request::IOMMU_MAP_DMA | Request::IOAS_MAP => true,
         Request::IOMMU_UNMAP_DMA => flags & vfio::VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP != 0,
-        // To a container this is one thing, to a device another, and both have an argument of
-        // this kind. To the other one it makes no sense and is refused anyway.
+        // The number is `VFIO_IOMMU_DIRTY_PAGES` of a container and `VFIO_DEVICE_FEATURE` of a device. Each
+        // of the two refuses the other one's argument.
         Request::IOMMU_DIRTY_PAGES => {
             flags == vfio::VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP
                 || flags
@@ -44,9 +44,8 @@ pub(super) fn answer(result: i32) -> Result<u32, Errno> {
     })
 }
 
-/// Does an ioctl whose argument is a structure, given and returned as bytes.
-///
-/// The bytes may be any at all. What the kernel writes past their end is dropped.
+/// Does an ioctl whose argument is a structure, given and returned as any bytes. What the kernel writes
+/// past their end is dropped.
 ///
 /// # Errors
 ///
@@ -72,7 +71,7 @@ pub fn ioctl(fd: impl AsFd, request: Request, argument: &mut [u8]) -> Result<u32
     answer(result)
 }
 
-/// Does an ioctl whose argument is a small number or an address where nothing is.
+/// Does an ioctl whose argument is a small number, or an address that is never mapped.
 ///
 /// # Errors
 ///

@@ -16,8 +16,8 @@ use rustix::mm::ProtFlags;
 
 /// A shared mapping of a part of a device or of fresh memory; unmapped on drop.
 ///
-/// The kernel and other threads may change the bytes at any time. They are therefore never lent out
-/// as a slice, only copied in and out, with atomic operations.
+/// The kernel and other threads may change the bytes at any time. So the mapping never lends them out as a
+/// slice; it copies them in and out with atomic operations.
 ///
 /// # Invariants
 ///
@@ -107,7 +107,7 @@ impl Mapping {
         self.len
     }
 
-    /// Tries to make the mapping `len` bytes long, wherever that has to be.
+    /// Tries to make the mapping `len` bytes long, at any address.
     ///
     /// # Errors
     ///
@@ -195,7 +195,7 @@ impl Mapping {
         }
     }
 
-    /// Flips bits of one byte, as a guest that does not care would.
+    /// Flips bits of one byte while a device may use it.
     ///
     /// # Panics
     ///

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::ioctl::answer;
 
-/// Reads `length` bytes at `offset` of a file into an address where nothing is.
+/// Reads `length` bytes at `offset` of a file into a buffer that is not mapped.
 ///
 /// # Errors
 ///
@@ -27,7 +27,7 @@ pub fn pread_nowhere(fd: impl AsFd, length: usize, offset: u64) -> Result<u32, E
     } as i32)
 }
 
-/// Writes `length` bytes to `offset` of a file from an address where nothing is.
+/// Writes `length` bytes to `offset` of a file from a buffer that is not mapped.
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ pub fn pwrite_nowhere(fd: impl AsFd, length: usize, offset: u64) -> Result<u32, 
     )
 }
 
-/// Reads `length` bytes of a file that has no positions into an address where nothing is.
+/// Reads `length` bytes of a file without positions into a buffer that is not mapped.
 ///
 /// # Errors
 ///
@@ -49,7 +49,7 @@ pub fn read_nowhere(fd: impl AsFd, length: usize) -> Result<u32, Errno> {
     answer(unsafe { libc::read(fd.as_fd().as_raw_fd(), ptr::null_mut(), length) } as i32)
 }
 
-/// Writes `length` bytes to a file that has no positions from an address where nothing is.
+/// Writes `length` bytes to a file without positions from a buffer that is not mapped.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! userfaultfd, to have the kernel wait for memory for ever.
+//! userfaultfd, with which tests have the kernel wait for memory.
 
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
@@ -14,17 +14,17 @@ use rustix::mm::UserfaultfdFlags;
 use super::ioctl::answer;
 use super::Mapping;
 
-/// The page faults of mappings, which the kernel would have this process serve. Nobody does: an access
-/// of a page that has not been touched waits until this is gone.
+/// A userfaultfd whose page faults nobody serves: an access of a page that has not been touched waits until
+/// this object is dropped.
 #[derive(Debug)]
 pub struct PageFaults(OwnedFd);
 
 impl PageFaults {
-    /// Makes one of no mapping yet.
+    /// Makes a userfaultfd without mappings.
     ///
     /// # Errors
     ///
-    /// What the kernel answers, `EPERM` to those who may not hold up the kernel.
+    /// What the kernel answers; `EPERM` to a process that may not handle faults of the kernel.
     pub fn new() -> Result<Self, Errno> {
         /// `UFFDIO_API`, with a `struct uffdio_api` of API version 0xaa.
         const API: libc::c_ulong = 0xc018_aa3f;
@@ -37,7 +37,7 @@ impl PageFaults {
         Ok(PageFaults(fd))
     }
 
-    /// Takes the faults of a mapping.
+    /// Registers the faults of a mapping.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl PageFaults {
 }
 
 impl AsFd for PageFaults {
-    /// It is readable once somebody waits.
+    /// The file is readable once an access waits.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

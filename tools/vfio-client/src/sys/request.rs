@@ -28,7 +28,7 @@ impl Request {
     pub const DEVICE_SET_IRQS: Request = Request(10);
     /// Resets a device.
     pub const DEVICE_RESET: Request = Request(11);
-    /// Describes a type1 IOMMU: the same number as a device ioctl that mdevs do not have.
+    /// Describes a type1 IOMMU. The number is also that of a device ioctl, which mdevs do not have.
     pub const IOMMU_GET_INFO: Request = Request(12);
     /// Maps memory for DMA; see [`map_dma`], which [`ioctl`] refuses to do.
     pub const IOMMU_MAP_DMA: Request = Request(13);
@@ -36,15 +36,15 @@ impl Request {
     pub const IOMMU_UNMAP_DMA: Request = Request(14);
     /// Gets, sets or probes a feature of a device.
     pub const DEVICE_FEATURE: Request = Request(17);
-    /// Starts, stops and reads the logging of dirty pages: the same number as the device's.
+    /// Starts, stops and reads the log of dirty pages. The number is also `DEVICE_FEATURE`'s.
     pub const IOMMU_DIRTY_PAGES: Request = Request(17);
     /// Binds the device of a character device to an iommufd, which opens it.
     pub const DEVICE_BIND_IOMMUFD: Request = Request(18);
     /// Attaches a bound device to an IOAS.
     pub const DEVICE_ATTACH_IOMMUFD_PT: Request = Request(19);
-    /// Detaches it.
+    /// Detaches a bound device from its IOAS.
     pub const DEVICE_DETACH_IOMMUFD_PT: Request = Request(20);
-    /// Asks the data file of a save what there is to read.
+    /// Asks the data file of a save for the bytes that can be read.
     pub const GET_PRECOPY_INFO: Request = Request(21);
     /// Destroys an object of an iommufd.
     pub const IOMMU_DESTROY: Request = Request::of_iommufd(0x80);

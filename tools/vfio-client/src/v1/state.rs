@@ -11,7 +11,7 @@ use vfio_uapi::v1;
 pub struct State(pub u32);
 
 impl State {
-    /// Neither running nor moving.
+    /// Stopped.
     pub const STOP: State = State(v1::State::Stop.bits());
     /// The default.
     pub const RUNNING: State = State(v1::State::Running.bits());
@@ -19,9 +19,9 @@ impl State {
     pub const STOP_COPY: State = State(v1::State::StopCopy.bits());
     /// Pre-copy: saving while it runs.
     pub const PRE_COPY: State = State(v1::State::PreCopy.bits());
-    /// Taking a saved state.
+    /// The device loads a saved state.
     pub const RESUMING: State = State(v1::State::Resuming.bits());
-    /// Only ever reported: the device must be reset.
+    /// The device must be reset. No user writes it.
     pub const ERROR: State = State(v1::State::Error.bits());
 
     /// The states that a user may write.
@@ -49,7 +49,7 @@ impl State {
         matches!(self.bits(), State::STOP_COPY | State::PRE_COPY)
     }
 
-    /// Returns the state's name, as sysfs has it.
+    /// Returns the state's name in sysfs.
     pub fn name(self) -> &'static str {
         match self.bits() {
             State::STOP => "STOP",

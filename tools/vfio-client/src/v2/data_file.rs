@@ -26,25 +26,25 @@ use crate::sys::Request;
 use crate::Error;
 use crate::Result;
 
-/// What there is to read in pre-copy, `struct vfio_precopy_info`. In bytes.
+/// The bytes that can be read in pre-copy, `struct vfio_precopy_info`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PrecopyInfo {
-    /// `VFIO_PRECOPY_INFO_*`, or what the user put there.
+    /// `VFIO_PRECOPY_INFO_*` with the opt-in, else the user's own value.
     pub flags: u32,
-    /// Left of what there was when pre-copy began.
+    /// Unread bytes of the data at the begin of pre-copy.
     pub initial_bytes: u64,
-    /// Of what has changed since.
+    /// Bytes of the data that has changed since.
     pub dirty_bytes: u64,
 }
 
 impl PrecopyInfo {
-    /// Returns what there is in all.
+    /// Returns the sum of both.
     pub fn bytes(self) -> u64 {
         self.initial_bytes.saturating_add(self.dirty_bytes)
     }
 }
 
-/// The file of a session, through which a state flows.
+/// The data file of a session.
 #[derive(Debug)]
 pub struct DataFile {
     fd: OwnedFd,
@@ -63,17 +63,16 @@ impl DataFile {
         format!("{}: {call} of the data file", self.name)
     }
 
-    /// Reads once. 0 is the end of the stream.
+    /// Reads once. Returns 0 at the end of the stream.
     ///
     /// # Errors
     ///
-    /// What the kernel answers: `ENOMSG` when there is nothing in pre-copy.
+    /// What the kernel answers; `ENOMSG` in pre-copy at the end of the present data.
     pub fn read(&self, into: &mut [u8]) -> Result<usize> {
         rustix::io::read(&self.fd, &mut *into).what(|| self.what("read"))
     }
 
-    /// Reads up to `piece` bytes at a time, until the end of the stream, or to where there is
-    /// nothing more for now.
+    /// Reads up to `piece` bytes at a time, until the end of the stream or of the present data.
     ///
     /// # Errors
     ///
@@ -91,7 +90,7 @@ impl DataFile {
         }
     }
 
-    /// Writes once. Returns how much was taken.
+    /// Writes once. Returns the number of bytes that the device took.
     ///
     /// # Errors
     ///
@@ -104,7 +103,7 @@ impl DataFile {
     ///
     /// # Errors
     ///
-    /// What the kernel answers; [`Error::Short`] when it takes nothing without an error.
+    /// What the kernel answers; [`Error::Short`] when it takes nothing and reports no error.
     pub fn write_all(&self, stream: &[u8], piece: usize) -> Result<()> {
         for mut bytes in stream.chunks(piece.max(1)) {
             while !bytes.is_empty() {
@@ -122,7 +121,7 @@ impl DataFile {
         Ok(())
     }
 
-    /// Waits for one of `events`, not at all without a `limit`. Returns what there is.
+    /// Waits for one of `events`, up to `limit`; `None` does not wait. Returns the events.
     ///
     /// # Errors
     ///
@@ -150,7 +149,7 @@ impl DataFile {
         fcntl_setfl(&self.fd, new).what(|| self.what("F_SETFL"))
     }
 
-    /// Asks what there is to read in pre-copy.
+    /// Does `VFIO_MIG_GET_PRECOPY_INFO`.
     ///
     /// # Errors
     ///
@@ -161,7 +160,7 @@ impl DataFile {
             .what(|| self.what("VFIO_MIG_GET_PRECOPY_INFO"))
     }
 
-    /// Asks the same with any `argsz` and flags.
+    /// Does `VFIO_MIG_GET_PRECOPY_INFO` with any `argsz` and flags.
     ///
     /// # Errors
     ///

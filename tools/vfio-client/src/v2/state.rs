@@ -13,19 +13,19 @@ pub struct State(pub u32);
 impl State {
     /// The device must be reset.
     pub const ERROR: State = State(MigState::Error.raw());
-    /// Neither running nor moving.
+    /// Stopped.
     pub const STOP: State = State(MigState::Stop.raw());
     /// The default.
     pub const RUNNING: State = State(MigState::Running.raw());
-    /// Stopped, with all of its state to be read.
+    /// Stop-and-copy: stopped, and the whole state can be read.
     pub const STOP_COPY: State = State(MigState::StopCopy.raw());
-    /// Taking a saved state.
+    /// The device loads a saved state.
     pub const RESUMING: State = State(MigState::Resuming.raw());
-    /// Running without initiating DMA.
+    /// Running without DMA of its own (P2P).
     pub const RUNNING_P2P: State = State(MigState::RunningP2p.raw());
-    /// Saving while it runs.
+    /// Pre-copy: saving while it runs.
     pub const PRE_COPY: State = State(MigState::PreCopy.raw());
-    /// Saving while it runs without initiating DMA.
+    /// Pre-copy without DMA of its own (P2P).
     pub const PRE_COPY_P2P: State = State(MigState::PreCopyP2p.raw());
 
     /// The states that a user may set.
@@ -39,12 +39,12 @@ impl State {
         State::PRE_COPY_P2P,
     ];
 
-    /// Says whether the device's state can be read in it.
+    /// Says whether the device state can be read in this state.
     pub fn is_saving(self) -> bool {
         MigState::from_raw(self.0).is_some_and(MigState::is_saving)
     }
 
-    /// Returns the state's name, as debugfs has it.
+    /// Returns the state's name in debugfs.
     pub fn name(self) -> &'static str {
         MigState::from_raw(self.0).map_or("invalid", MigState::name)
     }

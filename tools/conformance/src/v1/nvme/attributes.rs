@@ -11,6 +11,7 @@ use vfio_client::Errno;
 use vfio_client::GroupSession;
 use vfio_drivers::nvme;
 use vfio_drivers::nvme::admin;
+use vfio_drivers::nvme::content;
 use vfio_drivers::nvme::nvm;
 use vfio_drivers::nvme::register;
 use vfio_drivers::nvme::Command;
@@ -43,7 +44,6 @@ use crate::v1::nvme::disk::FILE;
 use crate::v1::nvme::disk::QUEUES;
 use crate::v1::nvme::disk::SERIAL;
 use crate::v1::nvme::disk::STORE;
-use vfio_drivers::nvme::content;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

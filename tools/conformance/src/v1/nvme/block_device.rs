@@ -20,6 +20,7 @@ use vfio_client::mdev::random_uuid;
 use vfio_client::v1::State;
 use vfio_client::Errno;
 use vfio_client::GroupSession;
+use vfio_drivers::nvme::content;
 use vfio_drivers::nvme::PAGE;
 
 use crate::case::cases;
@@ -36,7 +37,6 @@ use crate::v1::nvme::disk::Disk;
 use crate::v1::nvme::disk::Scratch;
 use crate::v1::nvme::disk::FILE;
 use crate::v1::nvme::disk::STORE;
-use vfio_drivers::nvme::content;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme];
 

@@ -5,10 +5,12 @@
 use std::collections::BTreeSet;
 
 use vfio_drivers::nvme::admin;
+use vfio_drivers::nvme::content;
 use vfio_drivers::nvme::nvm;
 use vfio_drivers::nvme::Command;
 use vfio_drivers::nvme::Status;
 use vfio_drivers::nvme::PAGE;
+use vfio_drivers::random::Random;
 
 use crate::case::cases;
 use crate::case::Case;
@@ -27,8 +29,6 @@ use crate::v1::nvme::disk::CAPACITY;
 use crate::v1::nvme::disk::FILE;
 use crate::v1::nvme::disk::MOST;
 use crate::v1::nvme::disk::STORE;
-use vfio_drivers::nvme::content;
-use vfio_drivers::random::Random;
 
 const MIB: u64 = 1 << 20;
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use vfio_client::mdev::random_uuid;
 use vfio_client::v1::State;
 use vfio_client::GuestMemory;
+use vfio_drivers::nvme::content;
 use vfio_drivers::nvme::nvm;
 use vfio_drivers::nvme::Command;
 use vfio_drivers::nvme::Completion;
@@ -25,7 +26,6 @@ use crate::kmsg::expect_line;
 use crate::subject::Subject;
 use crate::target::Target;
 use crate::v1::device::TestDevice;
-use vfio_drivers::nvme::content;
 
 /// The attributes of a controller.
 pub const STORE: &str = "nvme/store";

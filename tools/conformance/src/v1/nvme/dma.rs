@@ -31,11 +31,13 @@ use vfio_client::GuestMemory;
 use vfio_client::Mapping;
 use vfio_drivers::nvme;
 use vfio_drivers::nvme::admin;
+use vfio_drivers::nvme::content;
 use vfio_drivers::nvme::nvm;
 use vfio_drivers::nvme::tail_doorbell;
 use vfio_drivers::nvme::Command;
 use vfio_drivers::nvme::Status;
 use vfio_drivers::nvme::PAGE;
+use vfio_drivers::random::Random;
 
 use crate::case::cases;
 use crate::case::Case;
@@ -55,8 +57,6 @@ use crate::v1::device::PATIENCE;
 use crate::v1::nvme::disk::in_each_store;
 use crate::v1::nvme::disk::Disk;
 use crate::v1::nvme::disk::DEPTH;
-use vfio_drivers::nvme::content;
-use vfio_drivers::random::Random;
 
 const MIB: u64 = 1 << 20;
 /// Where no memory is mapped.

@@ -10,6 +10,7 @@ use std::thread;
 
 use vfio_drivers::nvme;
 use vfio_drivers::nvme::admin;
+use vfio_drivers::nvme::content;
 use vfio_drivers::nvme::feature;
 use vfio_drivers::nvme::head_doorbell;
 use vfio_drivers::nvme::nvm;
@@ -18,6 +19,7 @@ use vfio_drivers::nvme::tail_doorbell;
 use vfio_drivers::nvme::Command;
 use vfio_drivers::nvme::Status;
 use vfio_drivers::nvme::PAGE;
+use vfio_drivers::random::Random;
 
 use crate::case::cases;
 use crate::case::Case;
@@ -31,8 +33,6 @@ use crate::target::Target;
 use crate::v1::nvme::disk::create;
 use crate::v1::nvme::disk::Disk;
 use crate::v1::nvme::disk::DEPTH;
-use vfio_drivers::nvme::content;
-use vfio_drivers::random::Random;
 
 const MIB: u64 = 1 << 20;
 /// The address of the last page that can be named.

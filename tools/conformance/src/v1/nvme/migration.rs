@@ -5,9 +5,16 @@
 use std::collections::BTreeSet;
 
 use rustix::param::page_size;
+use vfio_client::stream::Record;
+use vfio_client::stream::Stream;
+use vfio_client::stream::BLOCK;
+use vfio_client::stream::HEADER_RECORD;
+use vfio_client::stream::STATE;
+use vfio_client::stream::ZEROES;
 use vfio_client::v1::State;
 use vfio_client::Errno;
 use vfio_drivers::nvme::admin;
+use vfio_drivers::nvme::content;
 use vfio_drivers::nvme::feature;
 use vfio_drivers::nvme::nvm;
 use vfio_drivers::nvme::tail_doorbell;
@@ -15,6 +22,7 @@ use vfio_drivers::nvme::Command;
 use vfio_drivers::nvme::Controller;
 use vfio_drivers::nvme::Status;
 use vfio_drivers::nvme::PAGE;
+use vfio_drivers::random::Random;
 
 use crate::case::cases;
 use crate::case::Case;
@@ -41,14 +49,6 @@ use crate::v1::nvme::disk::FILE;
 use crate::v1::nvme::disk::QUEUES;
 use crate::v1::nvme::disk::SERIAL;
 use crate::v1::nvme::disk::STORE;
-use vfio_client::stream::Record;
-use vfio_client::stream::Stream;
-use vfio_client::stream::BLOCK;
-use vfio_client::stream::HEADER_RECORD;
-use vfio_client::stream::STATE;
-use vfio_client::stream::ZEROES;
-use vfio_drivers::nvme::content;
-use vfio_drivers::random::Random;
 
 const MIB: u64 = 1 << 20;
 /// More than the state of a controller and the frame of a stream take, in bytes.

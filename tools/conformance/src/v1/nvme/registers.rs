@@ -4,6 +4,7 @@
 //! down.
 
 use vfio_drivers::nvme;
+use vfio_drivers::nvme::content;
 use vfio_drivers::nvme::feature;
 use vfio_drivers::nvme::register;
 use vfio_drivers::nvme::Command;
@@ -22,7 +23,6 @@ use crate::target::Target;
 use crate::v1::nvme::disk::create;
 use crate::v1::nvme::disk::Disk;
 use crate::v1::nvme::disk::DEPTH;
-use vfio_drivers::nvme::content;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme];
 
