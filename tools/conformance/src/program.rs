@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use vfio_client::Address;
+use vfio_client::Backend;
 
 use crate::ktap;
 use crate::ktap::Exit;
@@ -23,7 +25,12 @@ pub struct Common {
 
     /// Run all tests of this type of mediated device; may be given repeatedly
     #[arg(long = "type", value_name = "NAME")]
-    pub types: Vec<String>,
+    types: Vec<String>,
+
+    /// Run on this device instead: an mdev's UUID, a PCI address, a path in sysfs or a file in
+    /// /dev/vfio/devices; may be given repeatedly. Tests that need several devices are skipped
+    #[arg(long = "device", value_name = "ADDRESS")]
+    devices: Vec<Address>,
 
     /// How long each test may take
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
@@ -40,20 +47,28 @@ impl Common {
         self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part))
     }
 
-    /// Returns the targets that are named by `--type`, or those of `default` types if there are none.
+    /// Says whether neither a type nor a device is named.
+    pub fn is_default(&self) -> bool {
+        self.types.is_empty() && self.devices.is_empty()
+    }
+
+    /// Returns the targets that are named by `--type` and `--device`, or the `default` types if there are
+    /// none.
     ///
     /// # Errors
     ///
-    /// Which type has no tests.
+    /// Which type has no tests, or which device cannot be opened, and why.
     pub fn targets(&self, default: &[&str]) -> Result<Vec<Target>, String> {
         let named = self.types.iter().map(String::as_str);
-        let default = default.iter().copied().filter(|_| self.types.is_empty());
-        named
-            .chain(default)
-            .map(|name| {
-                Target::of_type(name).ok_or_else(|| format!("{name:?} is not a type with tests"))
-            })
-            .collect()
+        let default = default.iter().copied().filter(|_| self.is_default());
+        let types = named.chain(default).map(|name| {
+            Target::of_type(name).ok_or_else(|| format!("{name:?} is not a type with tests"))
+        });
+        let devices = self
+            .devices
+            .iter()
+            .map(|address| Target::at(address, Backend::Type1).map_err(|error| error.to_string()));
+        types.chain(devices).collect()
     }
 
     /// Runs or lists the tests that were planned.
@@ -80,12 +95,12 @@ impl Common {
 /// The main function of a test program: hands the options to `run`. A wrong option is a failure of
 /// kselftest's, and not clap's own exit status, which has another meaning there.
 pub fn main<O: Parser>(run: impl FnOnce(O) -> Result<Exit, String>) -> ExitCode {
-    // A failed test's message is in the report; the default hook would put it there twice.
+    // The report has the message of a panic; the default hook would print it a second time.
     std::panic::set_hook(Box::new(|_| {}));
     let options = match O::try_parse() {
         Ok(options) => options,
         Err(error) => {
-            // Help is asked for, and not an error.
+            // A request for help is no error.
             let status = if error.use_stderr() {
                 Exit::Fail
             } else {

@@ -54,7 +54,7 @@ struct Options {
 }
 
 const DEFAULTS: &str = "\
-Without --type all tests are run on ferry_uart-2 and ferry_nvme-512, and on ferry_nvme-4096 those for
+Without --type and --device all tests are run on ferry_uart-2 and ferry_nvme-512, and on ferry_nvme-4096 those for
 which the size of a block makes a difference.";
 
 impl Options {
@@ -71,7 +71,7 @@ impl Options {
             let target = place(target);
             planned.extend(plan(&target, v1::cases(), |_| None, everything));
         }
-        if self.common.types.is_empty() {
+        if self.common.is_default() {
             for target in self.common.targets(&[OTHER_FORMAT])? {
                 let target = place(target);
                 let cases = v1::cases_of_block_sizes();
@@ -127,7 +127,6 @@ mod tests {
     fn options_and_filters_are_told_apart() {
         let options = parse(&["v1_3", "--type", "ferry_uart-4", "log_"]).expect("good options");
         assert_eq!(options.common.filters, ["v1_3", "log_"]);
-        assert_eq!(options.common.types, ["ferry_uart-4"]);
         let plan = options.plan(true).expect("a known type");
         let [first, .., last] = plan.as_slice() else {
             panic!("{} tests", plan.len());
@@ -173,12 +172,17 @@ mod tests {
             &["--type"],
             &["--timeout", "soon"],
             &["--hold", "uuid"],
+            &["--device", "0000:3g:00.0"],
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
-        for unknown in ["ferry_x-1", "ferry_uart"] {
-            let plan = parse(&["--type", unknown]).and_then(|options| options.plan(true));
-            assert!(plan.is_err(), "{unknown}, a type that nobody knows");
+        for unknown in [
+            ["--type", "ferry_x-1"],
+            ["--type", "ferry_uart"],
+            ["--device", "/sys/nowhere"],
+        ] {
+            let plan = parse(&unknown).and_then(|options| options.plan(true));
+            assert!(plan.is_err(), "{unknown:?}, which is not there");
         }
     }
 }

@@ -40,8 +40,9 @@ struct Options {
     map: Option<u32>,
 }
 
-const DEFAULTS: &str =
-    "Without --type all tests are run on ferry_uart-2, ferry_nvme-512, and mtty-1 if it is there.";
+const DEFAULTS: &str = "\
+Without --type and --device all tests are run on ferry_uart-2, ferry_nvme-512, and mtty-1 if it is
+there.";
 
 impl Options {
     /// Plans the tests that are wanted, or `everything` that there is, for a list.
