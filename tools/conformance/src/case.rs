@@ -11,7 +11,7 @@ use crate::target::Target;
 pub struct Case {
     /// The name.
     pub name: &'static str,
-    /// The requirements that the cases of a file share, and the case's own.
+    /// The requirements of all cases of a list, and the case's own.
     pub requires: [&'static [Requirement]; 2],
     /// The proof.
     pub run: fn(&Target) -> Outcome,
@@ -31,8 +31,8 @@ impl Case {
     }
 }
 
-/// Makes cases of functions, each under the function's name: the requirements that all of them share,
-/// and after a function's name those that it has besides.
+/// Makes a list of cases from functions, each under the function's name. First come the requirements of all
+/// cases of the list; a case's own requirements follow its name.
 macro_rules! cases {
     ($shared:expr; $($function:ident $([$($own:ident),+])?),+ $(,)?) => {
         &[$($crate::case::Case {

@@ -13,7 +13,7 @@ use vfio_drivers::compare::difference;
 /// Why a test ends early.
 #[derive(Debug)]
 pub enum Stop {
-    /// Something is wrong with the driver.
+    /// The driver did not do what was expected.
     Failed(String),
     /// The machine lacks what the test needs.
     Skipped(String),
@@ -114,7 +114,7 @@ pub fn one_of<T: Debug>(
     )))
 }
 
-/// Fails unless the kernel refused, with whatever errno.
+/// Fails unless the kernel refused, with any errno.
 #[track_caller]
 pub fn denied<T: Debug>(what: impl Display, result: Result<T, Error>) -> Outcome {
     match result {
@@ -128,7 +128,7 @@ pub fn denied<T: Debug>(what: impl Display, result: Result<T, Error>) -> Outcome
     }
 }
 
-/// The same for an ioctl, which gives the bare errno.
+/// As [`refused`], for an ioctl, whose error is the bare errno.
 #[track_caller]
 pub fn bare<T: Debug>(what: impl Display, result: Result<T, Errno>, expected: Errno) -> Outcome {
     match result {
@@ -145,7 +145,7 @@ pub fn bare<T: Debug>(what: impl Display, result: Result<T, Errno>, expected: Er
     }
 }
 
-/// Returns an errno as people know it.
+/// Returns the name of an errno.
 pub fn name(errno: Errno) -> String {
     let known = match errno {
         Errno::PERM => "EPERM",

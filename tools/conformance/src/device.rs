@@ -42,7 +42,7 @@ pub struct TestDevice<S, M> {
 }
 
 impl<S: Session, M> TestDevice<S, M> {
-    /// Puts a device together that is open.
+    /// Finds the driver of an open device, and gives it memory.
     #[track_caller]
     pub(crate) fn assemble(
         subject: Subject,
@@ -82,7 +82,7 @@ impl<S: Session, M> TestDevice<S, M> {
         self.session.device()
     }
 
-    /// Returns the address space that it is open with.
+    /// Returns the address space of the device's DMA.
     pub fn space(&self) -> &dyn AddressSpace {
         self.session.space()
     }

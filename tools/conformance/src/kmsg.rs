@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's log.
+//! Reads `/dev/kmsg`: the lines of refusals, and complaints of the kernel.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl Kmsg {
         Ok(kmsg)
     }
 
-    /// Takes all messages that are there.
+    /// Reads all messages that were logged so far.
     fn messages(&self) -> Outcome<Vec<String>> {
         let mut messages = Vec::new();
         let mut record = vec![0; 8192];
@@ -57,7 +57,7 @@ impl Kmsg {
                         .and_then(|(_, rest)| rest.lines().next());
                     messages.extend(message.map(str::to_string));
                 }
-                // Overwritten before they were read: go on with the oldest that is left.
+                // Records were overwritten before they were read: go on with the oldest that is left.
                 Err(Errno::PIPE) => {}
                 Err(Errno::AGAIN) => return Ok(messages),
                 Err(errno) => return Err(Stop::failed(format_args!("/dev/kmsg: {errno}"))),
@@ -66,14 +66,14 @@ impl Kmsg {
     }
 }
 
-/// Provokes a refusal until the log has a line with all of `words`. The rate is limited, so it may
-/// take a few.
+/// Provokes a refusal until the log has a line with all of `words`. The log limits the rate of refusals, so
+/// several may be needed.
 #[track_caller]
 pub fn expect_line(words: &[&str], provoke: impl FnMut() -> Outcome) -> Outcome {
     await_line(words, provoke).map(drop)
 }
 
-/// Does the same and returns the line.
+/// As [`expect_line`]; returns the line.
 #[track_caller]
 pub fn await_line(words: &[&str], mut provoke: impl FnMut() -> Outcome) -> Outcome<String> {
     let kmsg = Kmsg::from_now()?;
@@ -97,7 +97,7 @@ pub fn await_line(words: &[&str], mut provoke: impl FnMut() -> Outcome) -> Outco
     }
 }
 
-/// Provokes refusals once, and returns the log's lines with all of `words` from then on.
+/// Provokes refusals once, and returns the lines that they logged with all of `words`.
 #[track_caller]
 pub fn lines_of(words: &[&str], provoke: impl FnOnce() -> Outcome) -> Outcome<Vec<String>> {
     let kmsg = Kmsg::from_now()?;
@@ -107,7 +107,7 @@ pub fn lines_of(words: &[&str], provoke: impl FnOnce() -> Outcome) -> Outcome<Ve
     Ok(messages)
 }
 
-/// Checks that the kernel has not found anything wrong with itself.
+/// Checks that the log has no warning of the kernel about itself.
 pub fn no_complaint() -> Outcome {
     let complaints = [
         "WARNING:",
@@ -126,7 +126,7 @@ pub fn no_complaint() -> Outcome {
         "inconsistent lock state",
         "suspicious RCU usage",
         "rust_kernel: panicked",
-        // As kmemleak reports them; it says "memory leak detector" when it starts.
+        // kmemleak's reports. Its line at boot says "memory leak detector".
         "suspected memory leak",
     ];
     let found: Vec<String> = Kmsg::open()?

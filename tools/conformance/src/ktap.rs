@@ -87,7 +87,7 @@ fn run_one(job: &Job, limit: Duration) -> Verdict {
         .name(job.name.clone())
         .spawn(move || {
             let result = std::panic::catch_unwind(AssertUnwindSafe(|| run()));
-            // Nobody listens after the limit, and then nobody needs to.
+            // After the limit the receiver is gone, and the result is not needed.
             let _ = send.send(result);
         });
     if let Err(error) = spawned {

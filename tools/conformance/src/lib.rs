@@ -2,18 +2,17 @@
 
 //! Conformance cases of VFIO devices that migrate.
 //!
-//! A [`Case`] is a name, a function, and what it requires of the device, the kernel and the
-//! driver ([`Requirement`]). A [`Target`] is what cases run on: a type of mediated device, of which each
-//! case creates its own, or a device that exists already, at any address. [`plan`] puts cases and a target
-//! together; [`ktap::run`] runs the plan and reports it, and skips a case with the reason where a
-//! requirement is missing.
+//! A [`Case`] has a name, a function, and [`Requirement`]s of device, kernel and driver. Cases run on a
+//! [`Target`]: a type of mediated device, from which each case creates its devices, or a device that exists,
+//! at any address. [`plan`] puts cases and a target together. A case whose requirement is missing is skipped
+//! with the reason. [`ktap::run`] runs a plan and reports it.
 //!
 //! The cases are in [`v1`], the migration region of QEMU 5.2 to 7.2, and in [`v2`],
 //! `VFIO_DEVICE_FEATURE_MIGRATION`. Cases about Ferry's own interface, such as its attributes, log lines
 //! and stream, require [`Requirement::Ferry`].
 //!
-//! The cases share nothing with the code that they judge: what they know of protocols, streams and
-//! devices is written from the specifications.
+//! The cases share no code with the devices and drivers that they judge. Their knowledge of protocols,
+//! streams and devices is written from the specifications.
 
 #![forbid(unsafe_code)]
 

@@ -10,7 +10,7 @@ use crate::check::Stop;
 use crate::ktap::Job;
 use crate::target::Target;
 
-/// The case that is left of a target that is not there.
+/// The name of the only case of a target that is not there.
 const IS_THERE: &str = "is_there";
 
 /// A case with its target.
@@ -20,7 +20,7 @@ pub struct Planned {
     pub name: String,
     /// The target.
     pub target: Arc<Target>,
-    /// The case. `None` for the one that only says that the target is not there.
+    /// The case. `None` for [`IS_THERE`].
     case: Option<&'static Case>,
     /// Why the device is known to fail the case.
     difference: Option<&'static str>,
@@ -46,14 +46,14 @@ impl Planned {
         }
     }
 
-    /// Says whether it is a case, and not only the word that the target is not there.
+    /// Says whether this is a case, and not [`IS_THERE`].
     pub fn is_case(&self) -> bool {
         self.case.is_some()
     }
 
     /// Runs the case, or skips it with the first requirement that is missing. A requirement that every device
-    /// of the kind meets is none to be skipped for: the case fails without it. A case that the device is
-    /// known to fail is skipped when it fails, and fails when it passes.
+    /// of the kind meets is no reason to skip: the case fails without it. A case that the device is known to
+    /// fail is skipped when it fails, and fails when it passes.
     pub fn run(&self) -> Outcome {
         let Some(case) = self.case else {
             return match self.target.absence() {
@@ -92,9 +92,9 @@ impl From<Planned> for Job {
     }
 }
 
-/// Plans those of the `cases` that concern the target, under names of target and case. If the target is
-/// not there, a single case says so, unless `everything` is wanted all the same, for a list.
-/// `difference` tells why a device is known to fail a case.
+/// Plans the `cases` that concern the target, under the names of target and case. If the target is not
+/// there, the plan has the case [`IS_THERE`] alone, unless `everything` is wanted, for a list. `difference`
+/// tells why a device is known to fail a case.
 pub fn plan<'a>(
     target: &'a Arc<Target>,
     cases: impl Iterator<Item = &'static Case> + 'a,

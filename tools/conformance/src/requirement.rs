@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a case requires of the device, the kernel and the driver, and whether a target has it.
+//! The requirements of a case, and the facts about a target that decide whether they are met.
 
 use vfio_bindings::bindings::vfio;
 use vfio_client::irq::Index;
@@ -15,7 +15,7 @@ use crate::check::Outcome;
 use crate::target::Kind;
 use crate::target::Target;
 
-/// Something without which a case proves nothing.
+/// A property of device, kernel or target without which a case proves nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Requirement {
     /// The v1 migration region, `VFIO_REGION_TYPE_MIGRATION`.
@@ -53,10 +53,10 @@ pub enum Requirement {
     Nvme,
 }
 
-/// What a target has, by which requirements are judged.
+/// The properties of a target that decide about requirements.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Facts {
-    /// What kind of device it is.
+    /// The kind of a device.
     pub kind: Kind,
     /// There is a v1 migration region.
     pub v1: bool,
@@ -68,7 +68,7 @@ pub struct Facts {
     pub iommufd: bool,
     /// The device has a character device.
     pub cdev: bool,
-    /// What the driver is that gives the device work.
+    /// The name of the user-space driver that gives the device work.
     pub driver: Option<String>,
     /// The device initiates DMA for its driver.
     pub dma: bool,
@@ -126,7 +126,7 @@ fn unless_absent<T>(answer: vfio_client::Result<T>) -> Outcome<Option<T>> {
 }
 
 impl Requirement {
-    /// Says whether a case with the requirement is about such a kind of device at all.
+    /// Says whether a case with the requirement is about this kind of device.
     pub fn concerns(self, kind: Kind) -> bool {
         match self {
             Requirement::Ferry => kind.is_ferry(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A test's second process: the same program, with an option that is not for people.
+//! The second process of a test: the same program with a hidden option.
 
 use std::io::BufRead;
 use std::io::BufReader;
@@ -13,7 +13,7 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::ktap::Exit;
 
-/// Starts it with `arguments`, and waits until it says `word`.
+/// Starts the second process with `arguments`, and waits until it prints `word`.
 #[track_caller]
 pub fn start(arguments: &[&str], stdin: impl Into<Stdio>, word: &str) -> Outcome<Child> {
     let mut child = Command::new("/proc/self/exe")
@@ -40,7 +40,7 @@ pub fn start(arguments: &[&str], stdin: impl Into<Stdio>, word: &str) -> Outcome
     }
 }
 
-/// What the second process itself comes to.
+/// Returns the exit of the second process.
 pub fn end(outcome: Outcome) -> Result<Exit, String> {
     outcome
         .map(|()| Exit::Pass)

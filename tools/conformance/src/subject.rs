@@ -11,8 +11,8 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::target::Kind;
 
-/// A device for one case: a mediated device of the case's own, which is removed with this object, or one
-/// that exists anyway.
+/// The device of one case: a mediated device of the case's own, which is removed with this object, or a
+/// device that exists without the case.
 #[derive(Debug)]
 pub struct Subject {
     kind: Kind,
@@ -38,13 +38,13 @@ impl Subject {
         })
     }
 
-    /// Takes a mediated device that somebody else created and will remove.
+    /// Takes a mediated device of another owner, who removes it.
     #[track_caller]
     pub fn existing(uuid: &str) -> Outcome<Self> {
         Subject::new(Mdev::existing(uuid))
     }
 
-    /// Takes a device that exists anyway.
+    /// Takes a device that exists without the case.
     pub fn at(device: SysfsDevice, kind: Kind) -> Self {
         Subject {
             kind,

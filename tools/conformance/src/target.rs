@@ -16,7 +16,7 @@ use crate::check::Stop;
 use crate::requirement::Facts;
 use crate::subject::Subject;
 
-/// What kind of device it is.
+/// The kind of a device.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// A serial card of Ferry.
@@ -31,7 +31,7 @@ pub enum Kind {
     },
     /// A serial card of the kernel's sample `mtty`, with one port.
     Mtty,
-    /// A device of somebody else's.
+    /// Any other device.
     Other,
 }
 
@@ -46,7 +46,7 @@ const KINDS: [(u16, u16, Kind); 5] = [
 ];
 
 impl Kind {
-    /// Tells it by the name of a type. `None` for one that the cases do not know.
+    /// Returns the kind by the name of an mdev type. `None` for a type that the cases do not know.
     pub fn of_type(type_name: &str) -> Option<Self> {
         match type_name.rsplit_once('-')? {
             ("ferry_uart", ports) => Some(Kind::Uart {
@@ -59,7 +59,7 @@ impl Kind {
         }
     }
 
-    /// Tells it by the ids of a device.
+    /// Returns the kind by PCI ids.
     pub fn of_ids(ids: Ids) -> Self {
         KINDS
             .into_iter()
@@ -116,17 +116,16 @@ enum Source {
 pub struct Target {
     /// The name of the type, for example `ferry_uart-2`, or the address of the device.
     pub name: String,
-    /// What kind of device that is.
+    /// The kind of the device.
     pub kind: Kind,
-    /// How cases open the device that leave it open how.
+    /// How the cases open the device, if they do not care.
     pub backend: Backend,
     source: Source,
     facts: OnceLock<Facts>,
 }
 
 impl Target {
-    /// Takes a type of mediated device by its name, of the driver's own parent. `None` for an unknown
-    /// one.
+    /// Takes a type of mediated device by its name, of the driver's own parent. `None` for an unknown type.
     pub fn of_type(type_name: &str) -> Option<Self> {
         let kind = Kind::of_type(type_name)?;
         Some(Target {
@@ -210,7 +209,7 @@ impl Target {
         Ok(self.facts.get_or_init(|| facts))
     }
 
-    /// Says whether a case can have as many devices as it likes.
+    /// Says whether a case can create devices.
     pub fn is_type(&self) -> bool {
         matches!(self.source, Source::Type { .. })
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Numbers that look random.
+//! Pseudorandom numbers.
 
-/// Numbers that are the same in every run: xorshift64.
+/// xorshift64, with the same numbers in every run.
 #[derive(Debug)]
 pub struct Random(u64);
 

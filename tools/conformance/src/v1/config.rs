@@ -55,7 +55,7 @@ const INTERRUPT_PIN: u64 = 0x3d;
 pub const COMMAND_IO: u16 = 0x0001;
 /// Command: decode memory.
 pub const COMMAND_MEMORY: u16 = 0x0002;
-/// Command: decode I/O and memory, of which a device has what it needs.
+/// Command: decode I/O and memory. A device has the bit that its BARs need.
 pub const COMMAND_IO_OR_MEMORY: u16 = 0x0003;
 /// Command: bus master, without which no MSI is sent.
 pub const COMMAND_MASTER: u16 = 0x0004;
@@ -75,7 +75,7 @@ const MSI_ENABLE: u16 = 1;
 
 const UART_NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Uart];
 
-/// The tests of the serial cards.
+/// Cases of the serial cards.
 pub const UART: &[Case] = cases![
     UART_NEEDS;
     config_identity_is_a_serial_card_for_experiments,
@@ -86,7 +86,7 @@ pub const UART: &[Case] = cases![
 
 const NEEDS: &[Requirement] = &[Requirement::V1];
 
-/// The tests of any device.
+/// Cases of any device.
 pub const CASES: &[Case] = cases![
     NEEDS;
     config_the_bars_answer_at_first [Driver],
@@ -279,7 +279,7 @@ fn config_a_bar_that_is_not_enabled_reads_as_ones_and_takes_nothing(target: &Tar
     for round in 0..2 {
         let bytes = bar0(&device)?;
         same_bytes("all of BAR 0", &bytes, &vec![0xff; bytes.len()])?;
-        // Whatever it is, nobody hears of it.
+        // The device ignores all writes.
         device.poke()?;
         device
             .vfio()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ioctls: what they answer, and that malformed ones change nothing.
+//! ioctls: their answers, and that malformed ones change nothing.
 
 use core::mem::offset_of;
 
@@ -24,7 +24,6 @@ use crate::v1::device::TestDevice;
 
 const NEEDS: &[Requirement] = &[Requirement::V1];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     ioctl_device_info,
@@ -182,7 +181,7 @@ fn ioctl_into_read_only_memory_is_refused(target: &Target) -> Outcome {
 
 fn ioctl_unknown_is_refused(target: &Target) -> Outcome {
     let device = TestDevice::new(target)?;
-    // Those of PCI that no mdev has, and some that nobody has.
+    // ioctls of PCI devices that no mdev has, and ioctls that do not exist.
     for distance in [12, 13, 15, 16, 30, 99, 150] {
         let request = Request::new(distance);
         if request == Request::IOMMU_MAP_DMA {
@@ -207,7 +206,7 @@ fn feature(flags: u32, argsz: u32) -> Vec<u8> {
 
 fn ioctl_features_that_are_not_there_are_refused(target: &Target) -> Outcome {
     let device = TestDevice::new(target)?;
-    // What there is of the migration's second version, its own tests tell.
+    // Features of protocol v2 are tested by its own cases.
     for id in [
         vfio::VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
         vfio::VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Interrupts: INTx as the level that it is, MSI as the edge that it is.
+//! Interrupts of the serial card: INTx is a level, MSI is an edge.
 
 use std::os::fd::AsRawFd;
 
@@ -37,7 +37,6 @@ use crate::v1::device::PATIENCE;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Uart];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     irq_info_of_every_index [Intx, Msi],
@@ -70,13 +69,13 @@ fn intx(device: &TestDevice) -> Outcome<EventFd> {
     Ok(event)
 }
 
-/// Has the first port ask for attention because its transmitter has room.
+/// Has the first port assert its interrupt, because the transmitter has room.
 #[track_caller]
 fn raise(device: &TestDevice) -> Outcome {
     Ok(device.port(0)?.write(Register::Ier, IER_THRI)?)
 }
 
-/// Takes the reason away.
+/// Has the first port deassert its interrupt.
 #[track_caller]
 fn lower(device: &TestDevice) -> Outcome {
     Ok(device.port(0)?.write(Register::Ier, 0)?)
@@ -244,7 +243,7 @@ fn irq_status_bit_shows_the_line(target: &Target) -> Outcome {
     status("with the line down", 0)
 }
 
-/// Whichever way it was enabled: by the guest in configuration space, or by whoever listens.
+/// In both ways in which it can be enabled: by the guest in configuration space, or by `VFIO_DEVICE_SET_IRQS`.
 fn irq_status_bit_is_0_while_msi_is_enabled(target: &Target) -> Outcome {
     let device = TestDevice::new(target)?;
     let space = config::space(&device)?;
@@ -583,8 +582,8 @@ fn irq_set_ups_registers_and_states_from_many_threads(target: &Target) -> Outcom
     let [line, message, unmask] = &events;
     let port = device.port(0)?;
     let space = config::space(&device)?;
-    // Refusals are fine, since each thread takes away what another has set up. What must not happen
-    // is that the machine minds, or that an interrupt is lost for good.
+    // Refusals are right, since each thread removes the set-up of another one. The kernel must not
+    // complain, and no interrupt may be lost for good.
     let set_up = || {
         for _ in 0..ROUNDS {
             let _ = vfio.set_trigger(Index::Intx, Some(line));

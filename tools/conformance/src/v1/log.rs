@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel says: a line for each refusal, tracepoints, and no complaint of its own.
+//! The kernel log: a line for each refusal, tracepoints, and no complaint of the kernel about itself.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ use crate::v1::device::WINDOW_SIZE;
 
 const FIRST_NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Ferry];
 
-/// The tests that run first, before the kernel limits the rate of what the others provoke.
+/// The cases that run first, before the other cases use up the rate limit of the kernel log.
 pub const FIRST: &[Case] = cases![
     FIRST_NEEDS;
     log_a_refused_stream_says_why [Driver],
@@ -42,7 +42,7 @@ pub const FIRST: &[Case] = cases![
     trace_a_migration_shows_in_tracefs [Driver],
 ];
 
-/// The test that runs last.
+/// The case that runs last.
 pub const LAST: &[Case] = cases![&[]; log_the_kernel_did_not_complain];
 
 fn log_a_refused_stream_says_why(target: &Target) -> Outcome {
@@ -127,7 +127,7 @@ fn log_noise_hides_neither_a_refused_stream_nor_another_device(target: &Target) 
         make_noise(&device)?;
         device.set(State::RESUMING)?;
         denied("a bad stream", device.migration.feed(&corrupt, usize::MAX))?;
-        // A client that does not look at errors goes on, and nothing that it is told is new.
+        // A client that ignores errors goes on, and its refusals repeat the first one.
         for _ in 0..100 {
             denied("more of it", device.migration.feed(&corrupt, usize::MAX))?;
         }
@@ -137,7 +137,7 @@ fn log_noise_hides_neither_a_refused_stream_nor_another_device(target: &Target) 
         lines.iter().any(|line| line.contains("checksum")),
         format_args!("expected a line that says why the stream was refused, seen {lines:#?}"),
     )?;
-    // That did not use up the lines of the next one's reason either.
+    // The repeats did not use up the rate limit of the next refusal, either.
     let lines = lines_of(&[device.subject.name(), &code, "checksum"], || {
         device.set(State::RESUMING)?;
         denied("a bad stream", device.migration.feed(&corrupt, usize::MAX))?;
@@ -193,7 +193,7 @@ fn log_a_refused_mapping_of_registers_once_per_process(target: &Target) -> Outco
         Ok(())
     })?;
     same("lines", lines.len(), 1)?;
-    // What is wrong with another mapping is told all the same, and to whoever opens the device anew.
+    // Another refused mapping is logged all the same, and so is the same one after another open.
     let lines = lines_of(&[device.subject.name(), "cannot be mapped so"], || {
         let header = device.migration.region().map(0, 4096);
         holds(

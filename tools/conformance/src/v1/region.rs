@@ -53,12 +53,11 @@ const FIELDS: [(u64, usize); 5] = [
     (DATA_SIZE, 8),
 ];
 
-/// The window's sizes that are worth a test: least, odd, default, largest.
+/// Sizes of the window: the smallest, an odd one, the default, the largest.
 pub const WINDOWS: [u64; 4] = [4096, 12 * 4096, 1 << 20, 16 << 20];
 
 const NEEDS: &[Requirement] = &[Requirement::V1];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     v1_01_exactly_one_region_has_the_migration_type,
@@ -143,7 +142,7 @@ fn v1_01_region_info_asks_for_more_room_and_then_gets_it(target: &Target) -> Out
         vfio::VFIO_REGION_INFO_FLAG_CAPS,
     )?;
     same("cap_offset without room", field(&first, 12), 0)?;
-    // One byte too few is too few, enough is enough, more does no harm.
+    // One byte less is refused, one byte more does no harm.
     same("cap_offset, a byte short", field(&ask(wanted - 1)?, 12), 0)?;
     for room in [wanted, wanted + 1, wanted + 4096] {
         let info = RegionInfo::parse(&ask(room)?).map_err(Stop::failed)?;
@@ -1001,7 +1000,7 @@ fn v1_14_stores_while_saving_do_not_reach_the_device(target: &Target) -> Outcome
     device.expect_filled(24)
 }
 
-/// Checks that a window shows nothing at all, both ways of looking at it.
+/// Checks that a window is all zeros, by reads and by a mapping.
 #[track_caller]
 fn expect_empty(device: &TestDevice, what: &str) -> Outcome {
     let window = device.migration.window();
@@ -1061,7 +1060,7 @@ fn v1_15_two_devices_do_not_share_a_window(target: &Target) -> Outcome {
         &one.migration.presented()?.1,
         &first,
     )?;
-    // What lies behind the chunk is what the user himself put there, or nothing.
+    // The bytes behind the chunk are the user's own, or zeros.
     let mut behind = vec![0; mapping.len() - first.len()];
     mapping.read(first.len(), &mut behind);
     let strange = behind.iter().position(|byte| !matches!(byte, 0 | 0x11));

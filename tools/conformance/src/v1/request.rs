@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device that is to be taken away: its user is asked first, through `VFIO_PCI_REQ_IRQ_INDEX`.
+//! The removal of a device in use: the kernel asks the user through `VFIO_PCI_REQ_IRQ_INDEX`.
 
 use std::fs;
 use std::thread;
@@ -31,7 +31,6 @@ use crate::v1::device::PATIENCE;
 
 const NEEDS: &[Requirement] = &[Requirement::V1];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     request_info,
@@ -51,7 +50,7 @@ fn request_info(target: &Target) -> Outcome {
         request.flags,
         vfio::VFIO_IRQ_INFO_EVENTFD | vfio::VFIO_IRQ_INFO_NORESIZE,
     )?;
-    // Nobody reports errors of a link that is not there.
+    // A device without a link has no errors of a link.
     let error = device.vfio().irq_info(Index::Error as u32)?;
     same("count of errors", error.count, 0)
 }
@@ -63,7 +62,7 @@ fn request_is_set_up_as_for_vfio_pci(target: &Target) -> Outcome {
             .vfio()
             .set_irqs(Index::Request, action, 0, count, data)
     };
-    // Nothing to signal and nothing to take away.
+    // Without an eventfd there is nothing to signal and nothing to remove.
     for count in [0, 1] {
         refused(
             format_args!("{count} without an eventfd"),
@@ -96,7 +95,7 @@ fn request_is_set_up_as_for_vfio_pci(target: &Target) -> Outcome {
     same("signals by a BOOL that is not set", event.take()?, 0)?;
     set(Action::Trigger, 1, Data::Bool(&[1]))?;
     same("signals by a BOOL that is set", event.take()?, 1)?;
-    // It is apart from the interrupts of the device, which exclude each other.
+    // The request does not exclude the device's interrupts, which exclude each other.
     let intx = EventFd::new()?;
     device.vfio().set_trigger(Index::Intx, Some(&intx))?;
     device.vfio().disable_irqs(Index::Intx)?;
@@ -114,7 +113,8 @@ fn request_is_set_up_as_for_vfio_pci(target: &Target) -> Outcome {
     same("signals once it is disabled", event.take()?, 0)
 }
 
-/// Has somebody take the device away, and sees that the user is asked and has all the time to close it.
+/// Removes a device in use with `take_away`. Checks that the user is asked, and that the removal waits for
+/// the close.
 fn asks(
     target: &Target,
     take_away: impl FnOnce(&Target, String) -> JoinHandle<Result<(), String>>,
@@ -124,7 +124,7 @@ fn asks(
     device.vfio().set_trigger(Index::Request, Some(&event))?;
     let taker = take_away(target, device.subject.name().to_string());
     let asked = event.wait(PATIENCE);
-    // It works as before as long as it is open.
+    // The device works as long as it is open.
     let works = asked.and_then(|_| device.vfio().info());
     let state = device.migration.state();
     let mdev = device.close();

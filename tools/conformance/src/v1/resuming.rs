@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Statements 43 to 48: how a saved state is taken, and how a bad one is refused.
+//! Statements 43 to 48: the device loads a saved state, and refuses a bad one.
 
 use vfio_client::stream::identity;
 use vfio_client::stream::totals;
@@ -36,7 +36,6 @@ use crate::v1::region::WINDOWS;
 
 const NEEDS: &[Requirement] = &[Requirement::V1];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     v1_43_a_chunk_is_consumed_before_data_size_returns [Ferry, Driver],
@@ -75,7 +74,7 @@ pub const CASES: &[Case] = cases![
 
 const NO_STORAGE_NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Uart];
 
-/// The tests of a device without storage.
+/// Cases of a device without storage.
 pub const NO_STORAGE: &[Case] = cases![
     NO_STORAGE_NEEDS;
     v1_46_a_block_of_a_device_without_blocks_is_refused,
@@ -84,11 +83,10 @@ pub const NO_STORAGE: &[Case] = cases![
 /// How many bytes of a stream or a state are tried in one test, evenly spread.
 const MOST_BYTES: usize = 600;
 
-/// What a stream that is not in order may be refused with.
+/// The errnos with which a bad stream may be refused.
 const CORRUPT: [Errno; 2] = [Errno::BADMSG, Errno::INVAL];
 
-/// Checks that a device refuses a stream when it is given to it, that it stays in RESUMING, and that
-/// a reset makes it usable.
+/// Checks that a device refuses a stream, stays in RESUMING, and works after a reset.
 #[track_caller]
 fn refuses(device: &TestDevice, what: &str, stream: &[u8], expected: &[Errno]) -> Outcome {
     device.set(State::RESUMING)?;
@@ -102,7 +100,7 @@ fn refuses(device: &TestDevice, what: &str, stream: &[u8], expected: &[Errno]) -
     device.reset()
 }
 
-/// The same for whatever errno.
+/// As [`refuses`], with any errno.
 #[track_caller]
 fn refuses_somehow(device: &TestDevice, what: &str, stream: &[u8]) -> Outcome {
     device.set(State::RESUMING)?;
@@ -111,7 +109,7 @@ fn refuses_somehow(device: &TestDevice, what: &str, stream: &[u8]) -> Outcome {
     device.reset()
 }
 
-/// Checks that a device takes a stream and is then what `fill` made of the source.
+/// Checks that a device accepts a stream, and has then the state that `fill` gave the source.
 #[track_caller]
 fn accepts(device: &TestDevice, stream: &[u8], seed: u8) -> Outcome {
     device.resume(stream)?;
@@ -221,7 +219,7 @@ fn v1_45_a_size_beyond_the_window_is_refused(target: &Target) -> Outcome {
         )?;
         device.expect(State::RESUMING)?;
     }
-    // Nothing was consumed by these, so the stream goes on where it was.
+    // The refused sizes consumed nothing, so the stream goes on.
     device.migration.feed(second, usize::MAX)?;
     device.set(State::RUNNING)?;
     device.expect_filled(47)
@@ -311,13 +309,13 @@ fn v1_46_records_missing_doubled_and_reordered_are_refused(target: &Target) -> O
     for at in 0..good.0.len() {
         let mut missing = good.clone();
         missing.0.remove(at);
-        // Without its end a stream is not wrong, just not complete.
+        // A stream without its end is incomplete, not wrong.
         if at + 1 < good.0.len() {
             refuses(
                 &device,
                 &format!("record {at} missing"),
                 &missing.bytes(),
-                // Without the header, who knows whether the version has what comes next?
+                // Without the header the version of the next record is unknown.
                 &[Errno::BADMSG, Errno::INVAL, Errno::PROTONOSUPPORT],
             )?;
         }
@@ -577,8 +575,8 @@ fn v1_46_hostile_lengths_are_refused(target: &Target) -> Outcome {
                 &bytes,
             )?;
         }
-        // As long as it may be at all, and not what is in there: the checksum or the content tells,
-        // or the stream is not complete.
+        // Lengths that a header may have, but not this one: the checksum or the content shows that the
+        // length is wrong, or the stream is incomplete.
         for length in [1 << 20, 0, 1] {
             let mut bytes = Stream(good.0[..at].to_vec()).bytes();
             bytes.extend(good.0[at].bytes_with_length(length));
@@ -749,7 +747,7 @@ fn v1_46_a_refused_stream_does_not_reach_the_device(target: &Target) -> Outcome 
         device.migration.feed(&bad.bytes(), usize::MAX),
         &CORRUPT,
     )?;
-    // What a read shows while not running is the live device, and that has not changed.
+    // A read while the device is stopped shows the live device, which has not changed.
     device.expect_fresh()
 }
 
@@ -832,7 +830,7 @@ fn v1_47_a_second_header_without_a_restart_is_refused(target: &Target) -> Outcom
     let good = good_stream(target, 87)?;
     let device = TestDevice::new(target)?;
     let at = place(&good, STATE)?;
-    // Two saves that began alike, of which the first was cut off.
+    // Two saves with the same begin; the first one was cut off.
     let begun = Stream(good.0[..=at].to_vec()).bytes();
     let both = [begun, good.bytes()].concat();
     refuses(&device, "a second header", &both, &CORRUPT)?;

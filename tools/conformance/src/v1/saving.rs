@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Statements 33 to 42: how a saved state is read.
+//! Statements 33 to 42: the user reads a saved state.
 
 use vfio_client::stream::Stream;
 use vfio_client::stream::END;
@@ -23,7 +23,6 @@ use crate::v1::region::WINDOWS;
 
 const NEEDS: &[Requirement] = &[Requirement::V1];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     v1_33_pending_read_has_no_side_effect [Ferry, Driver],
@@ -122,7 +121,7 @@ fn v1_35_data_offset_after_pending_bytes_prepares_a_chunk(target: &Target) -> Ou
     let pending = device.migration.pending()?;
     holds(pending > 0, "expected pending_bytes, seen 0")?;
     let (_, bytes) = device.migration.presented()?;
-    // It is all there when the read returns, so it makes sense to a reader.
+    // The chunk is complete when the read returns, so it can be parsed.
     Stream::parse(&bytes).map_err(Stop::failed)?;
     holds(
         !bytes.is_empty() && bytes.len() as u64 <= pending,
@@ -179,8 +178,8 @@ use Read::Offset;
 use Read::Pending;
 use Read::Size;
 
-/// Plays the user who takes a chunk where the protocol says that it is one: at the `pending_bytes`
-/// read that follows a `data_offset` read. Returns the bytes of the chunks so taken.
+/// Takes chunks as the protocol counts them: at the read of `pending_bytes` that follows a read of
+/// `data_offset`. Returns the bytes of the chunks.
 fn play(migration: &Migration, reads: &[Read]) -> vfio_client::Result<Vec<u8>> {
     let mut taken = Vec::new();
     let mut presented: Option<Vec<u8>> = None;
@@ -205,8 +204,8 @@ fn play(migration: &Migration, reads: &[Read]) -> vfio_client::Result<Vec<u8>> {
     Ok(taken)
 }
 
-/// Checks that some reads in stop-and-copy consume just one chunk, or none: with what comes after
-/// them, the stream is whole and every record is there once.
+/// Checks that some reads in stop-and-copy consume one chunk, or none: the stream is then whole, with every
+/// record once.
 #[track_caller]
 fn consumes(target: &Target, reads: &[Read], chunks: usize) -> Outcome {
     let device = TestDevice::new(target)?;
@@ -311,8 +310,8 @@ const CHANGES: [[State; 2]; 2] = [
     [State::STOP_COPY, State::PRE_COPY],
 ];
 
-/// Has a chunk presented, changes the saving state without a word on whether it was taken, and
-/// finishes. `taken` says whether the user did take it. What he has must make a destination whole.
+/// Has a chunk presented, changes the saving state before the device is told whether the chunk was taken, and
+/// finishes. `taken` says whether the user took the chunk. The user's bytes must make a whole stream.
 fn change_in_the_middle(target: &Target, taken: bool) -> Outcome {
     for [from, to] in CHANGES {
         let device = TestDevice::new(target)?;
@@ -403,7 +402,7 @@ fn v1_40_the_end_of_pre_copy_is_not_final(target: &Target) -> Outcome {
     device.set(State::PRE_COPY)?;
     let mut stream = device.migration.save()?;
     same("pending_bytes of pre-copy", device.migration.pending()?, 0)?;
-    // Changed after the end of pre-copy, so it is still to come.
+    // A change after the end of pre-copy is still to come.
     device.empty()?;
     device.fill(42)?;
     device.set(State::STOP_COPY)?;

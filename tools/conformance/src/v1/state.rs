@@ -36,7 +36,6 @@ use crate::v1::device::WINDOW_SIZE;
 
 const NEEDS: &[Requirement] = &[Requirement::V1];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     v1_16_reserved_bits_read_back_as_written,
@@ -189,7 +188,7 @@ fn v1_18_the_three_invalid_states_change_nothing(target: &Target) -> Outcome {
     Ok(())
 }
 
-/// Connects an eventfd to INTx and has the device ask for attention.
+/// Connects an eventfd to INTx and has the device assert it.
 fn raise(device: &TestDevice) -> Outcome<EventFd> {
     let event = EventFd::new()?;
     device.vfio().set_trigger(Index::Intx, Some(&event))?;
@@ -338,7 +337,7 @@ fn v1_21_reset_ends_a_resuming_session(target: &Target) -> Outcome {
             format_args!("image after a reset {part} bytes into the stream"),
             &fresh,
         )?;
-        // Nothing of the first session is left that the second could take for its own.
+        // The second session finds no bytes of the first one.
         device.set(State::RESUMING)?;
         refused(
             "leaving RESUMING without a stream",
@@ -651,7 +650,7 @@ fn v1_27_stop_is_supported(target: &Target) -> Outcome {
 fn v1_27_pre_copy_is_accepted_with_nothing_to_send(target: &Target) -> Outcome {
     let device = TestDevice::new(target)?;
     device.set(State::PRE_COPY)?;
-    // Whatever there may be, there is an end to it, and then there is nothing.
+    // The data has an end, and then nothing is pending.
     device.migration.drain()?;
     same("pending_bytes", device.migration.pending()?, 0)?;
     device.expect_works()?;
@@ -695,7 +694,7 @@ fn v1_28_a_cancelled_stream_is_discarded(target: &Target) -> Outcome {
         device.set(state)?;
         device.migration.next_chunk()?;
         device.set(State::RUNNING)?;
-        // The next migration goes to somebody who never saw the first.
+        // The next migration has another destination.
         let stream = device.save()?;
         device.set(State::RUNNING)?;
         expect_arrives(target, &stream, 83)?;
@@ -746,7 +745,7 @@ fn v1_30_an_incomplete_stream_cannot_leave_resuming(target: &Target) -> Outcome 
             )?;
             device.expect(State::RESUMING)?;
         }
-        // The session is as it was: the rest makes it whole.
+        // The session goes on: the rest of the stream completes it.
         device.migration.feed(&stream[part..], usize::MAX)?;
         device.set(State::RUNNING)?;
         device.expect_filled(30)?;
@@ -908,7 +907,7 @@ fn v1_32_a_mapping_keeps_the_device_open(target: &Target) -> Outcome {
     let mut bytes = [0; 10];
     mapping.read(0, &mut bytes);
     same_bytes("the mapping", &bytes, b"still here")?;
-    // Not closed yet, so neither free for the next user nor for another window.
+    // The device is still open: it refuses the next user, and another size of the window.
     refused("a second open", Group::open(mdev.group()?), Errno::BUSY)?;
     refused(
         "a new window size",
@@ -946,11 +945,10 @@ fn v1_32_a_killed_user_leaves_a_fresh_device(target: &Target) -> Outcome {
     Ok(())
 }
 
-/// What the process says that [`hold`]s a device.
+/// The word that a process prints once it [`hold`]s a device.
 pub const HELD: &str = "held";
 
-/// Opens a device, changes all there is to change, goes to a state and stays there: the life of a
-/// VMM that is about to be killed.
+/// Opens a device, fills it, brings it to a state and waits: a VMM that is about to be killed.
 ///
 /// # Errors
 ///

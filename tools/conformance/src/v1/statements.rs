@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The 48 statements of the v1 protocol, and what proves each.
+//! The 48 statements of the v1 protocol, and the tests that prove each.
 //!
 //! The numbers are those of `Documentation/protocol-v1.rst`. A test's name carries the number of the
 //! statement it proves. Some statements, or parts of them, cannot be seen from user space; for these
@@ -14,7 +14,7 @@ struct Statement {
     number: u8,
     /// What it says, in short.
     says: &'static str,
-    /// What user space cannot see of it, and which host tests do.
+    /// The part that user space cannot see, and the host tests that prove it.
     elsewhere: Option<&'static str>,
 }
 

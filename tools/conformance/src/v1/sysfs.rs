@@ -25,7 +25,6 @@ use crate::v1::device::WINDOW_SIZE;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Ferry, Requirement::Mdev];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     sysfs_the_type_describes_itself,
@@ -129,7 +128,7 @@ fn sysfs_window_size_sets_the_region(target: &Target) -> Outcome {
         same("size of the window", device.migration.window().size, size)?;
         let mapping = device.migration.map_window()?;
         mapping.write(size as usize - 8, &[1; 8]);
-        // It stays so for the next user.
+        // The next user finds the same window.
         drop(mapping);
         let device = device.reopen()?;
         same("size after reopen", device.migration.window().size, size)?;
@@ -252,7 +251,7 @@ fn sysfs_removal_waits_for_the_user(target: &Target) -> Outcome {
     let mdev = vfio_client::Mdev::existing(device.subject.name());
     std::thread::scope(|scope| {
         let removal = scope.spawn(|| mdev.remove());
-        // Before, during and after the request, the device is its user's until he closes it.
+        // Before, during and after the request, the device works until its user closes it.
         for seed in 0..20 {
             device.fill(seed)?;
             device.expect_filled(seed)?;
@@ -273,7 +272,7 @@ fn sysfs_a_hundred_devices_come_and_go(target: &Target) -> Outcome {
     for _ in 0..available.parse().unwrap_or(0).min(100) {
         mdevs.push(Subject::new(kind.create()?)?);
     }
-    // Some of them open at once.
+    // Several devices are open at once.
     let mut devices = Vec::new();
     for mdev in mdevs.drain(..).take(8) {
         devices.push(TestDevice::open(mdev)?);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ports behind BAR0. What a 16550A does in detail is proved by the model's host tests; this is
-//! what shows that the model is wired up.
+//! The ports behind BAR0. The host tests of the model prove the 16550A in detail; these cases prove that the
+//! model is connected.
 
 use vfio_bindings::bindings::vfio;
 use vfio_client::v1::State;
@@ -41,7 +41,6 @@ use crate::v1::device::TestDevice;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Uart];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     uart_plug_returns_every_byte,
@@ -235,7 +234,7 @@ fn uart_accesses_outside_bar0_are_refused(target: &Target) -> Outcome {
             bar.write(at, &vec![0xff; len]),
         )?;
     }
-    // Not even the bytes in range have had an effect.
+    // The bytes in range had no effect, either.
     let port = device.port(0)?;
     same("SCR", port.read(Register::Scr)?, 0)?;
     same("LSR", port.read(Register::Lsr)? & LSR_DR, 0)
@@ -256,7 +255,7 @@ fn uart_accesses_to_a_bad_address_are_refused(target: &Target) -> Outcome {
             bar.write_nowhere(0, len),
         )?;
     }
-    // To read the receiver takes the byte out of it, but not when nobody gets it.
+    // A read of the receiver takes the byte out, but not when the read fails.
     same_bytes("received bytes", &port.receive()?, b"x")?;
     device.expect_works()
 }
@@ -301,7 +300,7 @@ fn uart_full_fifos_and_latches_move(target: &Target) -> Outcome {
         IIR_THRI,
     )?;
 
-    // Both FIFOs full to the brim, and the device moves with that twice.
+    // Both FIFOs are full, and the device migrates twice.
     source.set(State::RUNNING)?;
     source.empty()?;
     port.write(Register::Ier, 0)?;

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices that are opened through their own character device, with an iommufd, where the kernel has
-//! these.
+//! Devices that are opened as character devices, with an iommufd.
 //!
-//! What the core does there is the core's; the tests are about what a driver has to survive, and that a
-//! device works and moves just as one that was opened through its group. Many of the other tests are
-//! therefore run a second time, see [`SECOND`]. Where DMA goes is in [`cdev_dma`](super::cdev_dma).
+//! Bind, attach and detach are the VFIO core's. The cases are about what a driver has to survive, and about
+//! devices that work and migrate as after an open by group. So many of the other cases run a second time,
+//! see [`SECOND`]. [`cdev_dma`](super::cdev_dma) is about the addresses of DMA.
 
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
@@ -56,7 +55,7 @@ use crate::v2::state;
 
 const NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Ferry, Requirement::Iommufd];
 
-/// The tests of Ferry's devices.
+/// Cases of Ferry's devices.
 pub const CASES: &[Case] = cases![
     NEEDS;
     cdev_does_nothing_before_it_is_bound [Cdev],
@@ -79,8 +78,8 @@ pub const CASES: &[Case] = cases![
     cdev_is_not_needed_for_an_iommufd [Driver],
 ];
 
-/// Makes a case of another one, on a device that is opened through its character device: with the
-/// requirements of the other one, but those of its whole file.
+/// Makes a case from another case, on a device that is opened as a character device. The requirements in
+/// brackets are those of the other case.
 macro_rules! through_cdev {
     ($shared:expr; $($module:ident::$function:ident $([$($own:ident),+])?),+ $(,)?) => {
         &[$(Case {
@@ -98,8 +97,7 @@ const SECOND_NEEDS: &[Requirement] = &[
     Requirement::Cdev,
 ];
 
-/// The cases of the other files that are run a second time: those in which it could make a difference
-/// how the device was opened.
+/// The cases of other files for which the way in which a device was opened could make a difference.
 pub const SECOND: &[Case] = through_cdev![
     SECOND_NEEDS;
     state::state_every_arc_is_taken_or_refused [P2p, PreCopy, Mdev],
@@ -127,7 +125,7 @@ const SECOND_STORAGE_NEEDS: &[Requirement] = &[
     Requirement::Cdev,
 ];
 
-/// The same of a device with storage.
+/// As [`SECOND`], of a device with storage.
 pub const SECOND_STORAGE: &[Case] = through_cdev![
     SECOND_STORAGE_NEEDS;
     state::state_no_dma_is_initiated_in_p2p [P2p, PreCopy],
@@ -138,7 +136,7 @@ pub const SECOND_STORAGE: &[Case] = through_cdev![
 /// Where the memory of a second device begins.
 pub const SECOND_MEMORY: u64 = MEMORY + (16 << 20);
 
-/// Checks that a device that reaches memory does not do so now, and that another kind works anyway.
+/// Checks that a device with DMA has no memory to reach, and that a device without DMA works all the same.
 #[track_caller]
 pub fn expect_cut_off(device: &TestDevice) -> Outcome {
     let Ok(memory) = device.memory() else {
@@ -200,7 +198,7 @@ fn cdev_does_nothing_before_it_is_bound(target: &Target) -> Outcome {
             Errno::INVAL,
         )?;
     }
-    // None of that has opened anything.
+    // No call before has opened the device.
     cdev.bind(&iommufd)?;
     same(
         "migration region once it is bound",
@@ -223,11 +221,11 @@ fn cdev_is_bound_once(target: &Target) -> Outcome {
         refused("bind to another", first.bind(&iommufd[1]), Errno::INVAL)?;
         refused("bind of another", second.bind(&iommufd[1]), Errno::INVAL)?;
         refused("what is not bound", second.device().info(), Errno::INVAL)?;
-        // The one that is bound has taken no notice.
+        // The bound file is not affected.
         first.device().info()?;
         first.device().reset()?;
     }
-    // What had lost can win once the other one is closed.
+    // The other file can be bound once the first one is closed.
     second.bind(&iommufd[1])?;
     second.device().info()?;
     refused("bind", first.bind(&iommufd[0]), Errno::INVAL)
@@ -345,7 +343,7 @@ fn cdev_bind_whose_answer_cannot_be_told_leaves_nothing(target: &Target) -> Outc
             Errno::FAULT,
         )?;
         refused("what is not bound", cdev.device().info(), Errno::INVAL)?;
-        // Nobody has it: neither does its group.
+        // The device is free, and so is its group.
         let session = GroupSession::open(&mdev)?;
         session.device.info()?;
     }
@@ -359,7 +357,7 @@ fn cdev_and_group_keep_each_other_out(target: &Target) -> Outcome {
     let mdev = target.subject()?;
     let first = Cdev::open(&mdev)?;
     for _ in 0..3 {
-        // Open and not bound it is in nobody's way.
+        // An open file that is not bound keeps nobody out.
         let session = GroupSession::open(&mdev)?;
         session.device.info()?;
         refused(
@@ -415,12 +413,12 @@ fn cdev_attaches_detaches_and_attaches_again(target: &Target) -> Outcome {
     for _ in 0..5 {
         device.expect_works()?;
         busy()?;
-        // What it is attached to already changes nothing.
+        // An attach to the same IOAS changes nothing.
         session.cdev.attach(ioas)?;
         device.expect_works()?;
         session.cdev.detach()?;
         expect_cut_off(&device)?;
-        // Nor does detaching what is not attached.
+        // Nor does a detach of a device that is not attached.
         session.cdev.detach()?;
         let empty = session.iommufd.ioas()?;
         session.cdev.attach(&empty)?;
@@ -608,7 +606,7 @@ fn cdev_removal_waits_for_a_file_that_is_not_bound(target: &Target) -> Outcome {
             while path.join("migration").exists() && start.elapsed() < PATIENCE {
                 thread::yield_now();
             }
-            // Whoever had opened the file before may still bind it, or be refused.
+            // A file that was open before may still be bound, or is refused.
             let bound = binds && first.bind(&iommufd).is_ok();
             if bound {
                 first.device().reset()?;
@@ -684,7 +682,7 @@ fn cdev_detach_while_saving_loses_nothing(target: &Target) -> Outcome {
     }
     stream.extend(file.read_all(1000)?);
 
-    // Nor does a load need an address space before the device runs.
+    // A load needs no address space before the device runs, either.
     let device = TestDevice::new(target)?;
     let session = device.cdev()?;
     session.cdev.detach()?;
@@ -694,7 +692,7 @@ fn cdev_detach_while_saving_loses_nothing(target: &Target) -> Outcome {
     session.cdev.attach(&session.ioas)?;
     device.set(State::RUNNING)?;
     device.expect_filled(6)?;
-    // The source goes on as if nothing had been.
+    // The source continues.
     source.set(State::STOP)?;
     source.cdev()?.cdev.attach(&source.cdev()?.ioas)?;
     source.set(State::RUNNING)?;
@@ -710,7 +708,7 @@ fn cdev_two_devices_share_an_address_space(target: &Target) -> Outcome {
     second.fill(2)?;
     first.expect_filled(1)?;
     second.expect_filled(2)?;
-    // What one loses the other keeps.
+    // One device loses its mapping, the other one keeps its own.
     if let Ok(memory) = first.memory() {
         memory.detach(&*ioas)?;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where DMA goes with an iommufd: into the IOAS that the device is attached to, as long as it is, and
-//! nowhere else.
+//! DMA with an iommufd reaches the IOAS to which the device is attached, while it is attached, and no other
+//! memory.
 
 use std::fs;
 use std::os::fd::AsFd as _;
@@ -51,7 +51,7 @@ const NEEDS: &[Requirement] = &[
     Requirement::Cdev,
 ];
 
-/// The tests of a device with storage, which reaches memory.
+/// Cases of a device with storage, which reaches memory.
 pub const STORAGE: &[Case] = cases![
     NEEDS;
     cdev_dma_needs_an_address_space,
@@ -141,7 +141,7 @@ fn cdev_dma_no_access_after_an_unmap(target: &Target) -> Outcome {
 
 const LONG: usize = 32 * PAGE as usize;
 
-/// The same with so much that a command takes a while.
+/// As [`written`], with 32 pages, so that a command takes a while.
 #[track_caller]
 fn long_written(target: &Target) -> Outcome<(TestDevice, Writer)> {
     let (device, mut writer) = written(target)?;
@@ -164,7 +164,7 @@ fn cdev_dma_unmap_while_it_works(target: &Target) -> Outcome {
             writer.driver.post(queue, command);
         }
         writer.driver.ring(queue)?;
-        // In the midst of the first command, or of one after it.
+        // In the middle of the first command, or of a later one.
         let seen = ELSEWHERE + if round % 2 == 0 { 0 } else { 31 * PAGE };
         await_written(&other, seen)?;
         // This does not wait for the device, and the device holds nothing.
@@ -242,7 +242,7 @@ fn cdev_dma_detach_while_it_works(target: &Target) -> Outcome {
         }
         let mark = vec![round; LONG];
         other.write(ELSEWHERE, &mark);
-        // It has failed, or was done before.
+        // The command has failed, or was complete before.
         writer.driver.status()?;
         expect_cut_off(&device)?;
         same_bytes(
@@ -342,7 +342,7 @@ fn cdev_dma_read_only_memory_is_not_written(target: &Target) -> Outcome {
         &device.memory()?.bytes(data, content.len()),
         &content,
     )?;
-    // And the other way round.
+    // And in the other direction.
     let written = Arc::new(Mapping::anonymous(MIB as usize).map_err(Stop::failed)?);
     device
         .space()
@@ -379,7 +379,7 @@ fn cdev_dma_across_two_mappings(target: &Target) -> Outcome {
         &second.bytes(ELSEWHERE + MIB, half),
         &ONES[..half],
     )?;
-    // Half of it gone is an error for the whole command.
+    // A command fails as a whole if half of its memory is unmapped.
     second.detach(device.space())?;
     let status = writer.driver.execute(queue, command)?.status;
     same("status", status, Status::TRANSFER_ERROR)
@@ -460,7 +460,7 @@ fn cdev_dma_goes_on_when_the_iommufd_is_closed(target: &Target) -> Outcome {
     let save = migration.begin(State::STOP_COPY)?;
     let stream = save.read_all(PIECE)?;
     drop((writer, migration, file));
-    // With the last file all of it has gone.
+    // The close of the last file has freed everything.
     refused("read after that", save.read(&mut [0; 8]), Errno::NODEV)?;
     let device = TestDevice::open(mdev, target)?;
     device.resume(&stream)?;
@@ -472,12 +472,11 @@ fn given() -> Vec<u8> {
     Random::new(99).bytes(PAGE as usize)
 }
 
-/// What it says then.
+/// The word that the other process prints once its memory is mapped.
 const MAPPED: &str = "mapped";
 
-/// What the other process of [`cdev_dma_goes_to_another_process_until_it_ends`] does: it maps memory of
-/// its own in an IOAS of the iommufd that is its standard input, says so, and waits until the first page
-/// is full of ones.
+/// The other process of [`cdev_dma_goes_to_another_process_until_it_ends`]: maps memory of its own in an IOAS
+/// of the iommufd that is its standard input, prints a word, and waits until the first page is all ones.
 pub fn map_for_another_process(ioas: u32) -> Outcome {
     let iommufd = rustix::stdio::stdin()
         .try_clone_to_owned()
@@ -521,7 +520,7 @@ fn cdev_dma_goes_to_another_process_until_it_ends(target: &Target) -> Outcome {
     )?;
     let ended = other.wait().map_err(Stop::failed)?;
     holds(ended.success(), format_args!("other process: {ended}"))?;
-    // It is mapped, but there is nothing any more.
+    // The range is mapped, but the memory is gone with its process.
     for (opcode, page) in [(nvm::READ, 0), (nvm::WRITE, 1)] {
         same(
             format_args!("status of {opcode:#x} once it has ended"),

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A disk on a block device that fails: what becomes of a change of state.
+//! Changes of state of a disk whose block device fails.
 //!
-//! The block device is one of the kernel's `null_blk`, which is told by configfs which of its sectors
-//! are bad.
+//! The block device is the kernel's `null_blk`, whose bad sectors are set by configfs.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +31,7 @@ use crate::v2::device::PIECE;
 
 const NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Nvme];
 
-/// The tests of a device with storage.
+/// Cases of a device with storage.
 pub const CASES: &[Case] = cases![
     NEEDS;
     failing_stop_leaves_a_running_disk_running [Mdev],
@@ -56,10 +55,10 @@ struct BadDisk {
 }
 
 impl BadDisk {
-    /// Makes one that works. Where that is not possible nothing can be tested.
+    /// Makes a block device that works. The test is skipped where that is not possible.
     #[track_caller]
     fn new() -> Outcome<BadDisk> {
-        // It may be loaded, or built in.
+        // The driver may be loaded, or built in.
         let _ = Command::new("modprobe")
             .args(["null_blk", "nr_devices=0"])
             .output();
@@ -94,13 +93,13 @@ impl BadDisk {
             .map_err(|error| Stop::failed(format_args!("{}: {error}", path.display())))
     }
 
-    /// Has every access of it fail. What is written then fails when it is flushed.
+    /// Has every access fail. A write is cached, and fails when it is flushed.
     #[track_caller]
     fn fail(&self) -> Outcome {
         self.set("badblocks", &format!("+{ALL}"))
     }
 
-    /// Has it work again.
+    /// Has every access work again.
     #[track_caller]
     fn mend(&self) -> Outcome {
         self.set("badblocks", &format!("-{ALL}"))
@@ -123,7 +122,7 @@ impl Drop for BadDisk {
     }
 }
 
-/// Checks that a disk still does what it is asked for.
+/// Checks that a disk executes commands.
 #[track_caller]
 fn expect_works(writer: &mut Writer, page: u64) -> Outcome {
     writer.write(page, 0x42)?;
@@ -153,7 +152,7 @@ fn failing_stop_leaves_a_running_disk_running(target: &Target) -> Outcome {
         expect_works(&mut writer, 100 + page)?;
         disk.mend()?;
     }
-    // What could not be written is gone, as the kernel has it, but the disk stops now.
+    // The kernel has dropped the pages that could not be written, but the disk stops now.
     let file = device.begin(State::STOP_COPY)?;
     file.read_all(PIECE)?;
     device.set(State::RUNNING)?;
@@ -198,7 +197,7 @@ fn failing_stop_leaves_a_disk_in_pre_copy(target: &Target) -> Outcome {
     device.set(State::STOP_COPY)?;
     stream.extend(file.read_all(PIECE)?);
     device.set(State::STOP)?;
-    // Where it came from is as good as another place.
+    // The state from which it came is as good as another one.
     device.resume(&stream)?;
     expect_works(&mut writer, 9)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The features, asked for rightly and wrongly.
+//! `VFIO_DEVICE_FEATURE`, well formed and malformed.
 
 use vfio_bindings::bindings::vfio;
 use vfio_client::sys;
@@ -25,7 +25,7 @@ use crate::v2::device::TestDevice;
 
 const NEEDS: &[Requirement] = &[Requirement::V2];
 
-/// The tests of whatever device.
+/// Cases of any device.
 pub const CASES: &[Case] = cases![
     NEEDS;
     feature_flags_say_stop_copy_p2p_and_pre_copy [P2p, PreCopy],
@@ -106,7 +106,7 @@ fn feature_malformed_requests_are_refused(target: &Target) -> Outcome {
             let seen = ask(feature.0 | flags, FEATURE_SIZE + size, &mut data);
             bare(format_args!("{feature:?} {how}"), seen, Errno::INVAL)?;
         }
-        // A probe does nothing, however much it could.
+        // A probe changes nothing.
         let mut data = [0xff; 16];
         same(
             format_args!("probe of {feature:?}"),
@@ -120,7 +120,7 @@ fn feature_malformed_requests_are_refused(target: &Target) -> Outcome {
         sys::ioctl_value(device.vfio(), Request::DEVICE_FEATURE, 0),
         Errno::FAULT,
     )?;
-    // More than enough is enough.
+    // A larger `argsz` does no harm.
     let mut data = [0; 64];
     same(
         "state with room to spare",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The data files: reading, writing, polling, and doing so wrongly.
+//! The data files: reads, writes and polls, well formed and malformed.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ use crate::v2::device::PIECE;
 
 const NEEDS: &[Requirement] = &[Requirement::V2];
 
-/// The tests of whatever device.
+/// Cases of any device.
 pub const CASES: &[Case] = cases![
     NEEDS;
     file_pieces_of_any_size_make_the_same_stream [Driver, Mdev],
@@ -48,7 +48,7 @@ pub const CASES: &[Case] = cases![
 ];
 const STORAGE_NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Nvme, Requirement::PreCopy];
 
-/// Those of a device with storage.
+/// Cases of a device with storage.
 pub const STORAGE: &[Case] = cases![
     STORAGE_NEEDS;
     file_a_write_of_the_device_wakes_a_poll,

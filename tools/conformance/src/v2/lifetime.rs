@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Resets, closes and removals at any time, and the files that are left.
+//! Resets, closes and removals at any time, and the data files that outlive them.
 
 use std::ffi::CString;
 
@@ -31,7 +31,7 @@ use crate::v2::device::PIECE;
 
 const NEEDS: &[Requirement] = &[Requirement::V2, Requirement::PreCopy];
 
-/// The tests of whatever device.
+/// Cases of any device.
 pub const CASES: &[Case] = cases![
     NEEDS;
     lifetime_a_reset_in_any_state_leads_to_running [P2p, Driver],
@@ -45,7 +45,7 @@ pub const CASES: &[Case] = cases![
 ];
 const FERRY_NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Ferry];
 
-/// Those of Ferry's devices: with the sample they would access memory that was freed.
+/// Cases of Ferry's devices. With the sample device they would access freed memory.
 pub const FERRY: &[Case] = cases![
     FERRY_NEEDS;
     lifetime_a_file_outlives_its_device [PreCopy, Mdev],
@@ -54,7 +54,7 @@ pub const FERRY: &[Case] = cases![
     lifetime_a_file_outlives_the_module_of_its_driver [Driver, Mdev],
 ];
 
-/// Checks that a file gives and takes nothing any more.
+/// Checks that a file refuses reads and writes, and that a poll of it is ready.
 fn expect_dead(when: &str, state: State, file: &DataFile) -> Outcome {
     if state == State::RESUMING {
         refused(
@@ -75,7 +75,7 @@ fn expect_dead(when: &str, state: State, file: &DataFile) -> Outcome {
     } else {
         PollFlags::IN
     };
-    // So that nobody waits for ever.
+    // A poll must not wait for ever.
     holds(
         ready.contains(expected),
         format_args!("poll {when}: expected {expected:?}, seen {ready:?}"),
@@ -193,7 +193,7 @@ pub fn lifetime_a_file_dies_with_the_open_device(target: &Target) -> Outcome {
         let file = session(&device, state, used, &stream)?;
         mdev = device.close();
         expect_dead(&format!("after a close in {state}"), state, &file)?;
-        // The next user's business is not the file's.
+        // The file has no access to the session of the next user.
         let device = TestDevice::open(mdev, target)?;
         expect_dead(&format!("after a close in {state}"), state, &file)?;
         device.expect_works()?;
@@ -280,7 +280,7 @@ pub fn lifetime_resets_and_reads_at_once_do_no_harm(target: &Target) -> Outcome 
             let poller = scope.spawn(|| file.poll(PollFlags::IN, None));
             let sizer = scope.spawn(|| device.migration.data_size());
             let reset = device.reset();
-            // What they see depends on who comes first.
+            // Their results depend on the order.
             let _ = (reader.join(), poller.join(), sizer.join());
             reset
         })?;

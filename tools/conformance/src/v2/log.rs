@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel says of itself after all that.
+//! The kernel's complaints about itself, after all other cases.
 
 use crate::case::cases;
 use crate::case::Case;
@@ -8,7 +8,7 @@ use crate::check::Outcome;
 use crate::kmsg::no_complaint;
 use crate::target::Target;
 
-/// The test that runs last.
+/// The case that runs last.
 pub const LAST: &[Case] = cases![&[]; log_the_kernel_did_not_complain];
 
 fn log_the_kernel_did_not_complain(_: &Target) -> Outcome {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The log of what a device writes, `VFIO_DEVICE_FEATURE_DMA_LOGGING_*`, where the kernel has it.
+//! The device's dirty log, `VFIO_DEVICE_FEATURE_DMA_LOGGING_*`.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -29,7 +29,7 @@ use crate::v2::device::Writer;
 
 const NEEDS: &[Requirement] = &[Requirement::V2];
 
-/// The tests of whatever device.
+/// Cases of any device.
 pub const CASES: &[Case] = cases![
     NEEDS;
     logging_is_all_there_or_not_at_all [Driver],
@@ -40,7 +40,7 @@ pub const CASES: &[Case] = cases![
 ];
 const STORAGE_NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Nvme, Requirement::DirtyLog];
 
-/// Those of a device with storage, which writes memory.
+/// Cases of a device with storage, which writes memory.
 pub const STORAGE: &[Case] = cases![
     STORAGE_NEEDS;
     logging_shows_what_the_device_writes_and_nothing_else,
@@ -109,7 +109,7 @@ pub fn logging_is_started_once_and_stopped_once(target: &Target) -> Outcome {
             false,
         )?;
         device.reset()?;
-        // It is the VMM's, not the guest's.
+        // The log is the VMM's: a reset by the guest keeps it.
         log.take_logged(RANGE.0, RANGE.1, PAGE)?;
         log.stop_logging()?;
     }
@@ -170,7 +170,7 @@ fn logging_refuses_bad_ranges(target: &Target) -> Outcome {
     ] {
         refused(what, log.start_logging(size, &ranges), errno)?;
     }
-    // None of them has started anything.
+    // No refused call has started the log.
     log.start_logging(PAGE, &[RANGE])?;
     log.stop_logging()?;
     Ok(())
@@ -215,7 +215,7 @@ pub fn logging_shows_what_the_device_writes_and_nothing_else(target: &Target) ->
     )?;
     for round in 0..8 {
         let mut expected = BTreeSet::from([writer.completions()]);
-        // What the device reads is not dirty, what it writes is.
+        // Pages that the device reads are clean, pages that it writes are dirty.
         writer.write(round, 1)?;
         for page in [0, 3 * round, 100 + round, 700] {
             let address = writer.driver.data(page * PAGE);
@@ -225,7 +225,7 @@ pub fn logging_shows_what_the_device_writes_and_nothing_else(target: &Target) ->
         same(format_args!("pages of round {round}"), take()?, expected)?;
         same("pages after that", take()?, BTreeSet::new())?;
     }
-    // A part is taken, the rest stays.
+    // A report of a part leaves the rest in the log.
     let (low, high) = (writer.driver.data(0), writer.driver.data(64 * PAGE));
     writer.read(0, low)?;
     writer.read(0, high)?;
@@ -340,7 +340,7 @@ fn logging_reports_to_slow_memory_while_the_device_works(target: &Target) -> Out
     let mut writer = Writer::new(&device)?;
     let memory = device.memory()?.clone();
     let (start, length) = (memory.start(), memory.size());
-    // Whoever writes to it waits until `faults` are gone.
+    // A write to this memory waits until `faults` are dropped.
     let bitmap = Mapping::anonymous(PAGE as usize).map_err(Stop::failed)?;
     let faults = PageFaults::new().map_err(Stop::failed)?;
     faults.of(&bitmap).map_err(Stop::failed)?;

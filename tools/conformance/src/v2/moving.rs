@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Moving a state: good streams, bad ones, and several devices at once.
+//! Migration of a state: good streams, bad streams, and several devices at once.
 
 use vfio_bindings::bindings::vfio;
 use vfio_client::stream::Stream;
@@ -23,7 +23,7 @@ use crate::v2::device::PIECE;
 
 const NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Driver, Requirement::Mdev];
 
-/// The tests of whatever device.
+/// Cases of any device.
 pub const CASES: &[Case] = cases![
     NEEDS;
     moving_carries_the_state_with_and_without_pre_copy [P2p, PreCopy],
@@ -35,7 +35,7 @@ pub const CASES: &[Case] = cases![
 ];
 const STORAGE_NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Nvme];
 
-/// Those of a device with storage.
+/// Cases of a device with storage.
 pub const STORAGE: &[Case] = cases![
     STORAGE_NEEDS;
     moving_a_device_in_d3hot_leaves_it_there [P2p, PreCopy, Mdev],
@@ -47,7 +47,7 @@ const FERRY_NEEDS: &[Requirement] = &[
     Requirement::Mdev,
 ];
 
-/// Those of Ferry's devices.
+/// Cases of Ferry's devices.
 pub const FERRY: &[Case] = cases![
     FERRY_NEEDS;
     moving_a_stream_of_v1_loads_through_v2,
@@ -130,7 +130,7 @@ pub fn moving_two_devices_at_once(target: &Target) -> Outcome {
     for (seed, source) in (1..).zip(&sources) {
         source.fill(seed)?;
     }
-    // As a VMM with two devices does it: no device stops before all are in P2P.
+    // A VMM with two devices stops no device before all are in P2P.
     let mut files = Vec::new();
     for source in &sources {
         files.push(source.begin(State::PRE_COPY)?);
@@ -171,7 +171,7 @@ pub fn moving_two_devices_at_once(target: &Target) -> Outcome {
     Ok(())
 }
 
-/// Tries to resume a stream that must not be accepted. Returns whether it was refused.
+/// Tries to resume a bad stream. Returns whether it was refused.
 fn is_refused(device: &TestDevice, stream: &[u8], piece: usize) -> Outcome<bool> {
     let file = device.begin(State::RESUMING)?;
     let written = file.write_all(stream, piece);
@@ -181,7 +181,7 @@ fn is_refused(device: &TestDevice, stream: &[u8], piece: usize) -> Outcome<bool>
         device.expect(State::RESUMING)?;
     }
     if written.is_err() {
-        // Once refused it stays so.
+        // A refusal is final.
         denied("STOP after a refused write", left)?;
         denied("write after a refused one", file.write(&[0]))?;
         return Ok(true);
@@ -235,7 +235,7 @@ pub fn moving_a_refused_stream_leaves_the_device_as_it_is(target: &Target) -> Ou
             *byte ^= noise | 1;
         }
         same("refused", is_refused(&device, &bad, 3000)?, true)?;
-        // A good one in a new session is as good as ever.
+        // A good stream in a new session is accepted.
         device.reset()?;
         device.resume(&stream)?;
         device.expect_filled(200)?;
@@ -289,7 +289,7 @@ pub fn moving_a_stream_of_v2_loads_through_v1(target: &Target) -> Outcome {
     Ok(())
 }
 
-/// A doorbell that was rung before D3hot counts in D0, on whichever host; and nothing happens before.
+/// A doorbell that was rung before D3hot counts in D0, on either host, and not before.
 fn moving_a_device_in_d3hot_leaves_it_there(target: &Target) -> Outcome {
     const COMMAND: u64 = 0x04;
     const MEMORY: u16 = 0x0002;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel's sample device, `samples/vfio-mdev/mtty.c`, does differently.
+//! The cases that the kernel's sample device, `samples/vfio-mdev/mtty.c`, fails, and why.
 //!
-//! `Documentation/mtty-comparison.rst` has it at length.
+//! `Documentation/mtty-comparison.rst` explains them.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ),
     (
         "file_ends_for_now_in_pre_copy",
-        "a read returns 0 at the end of what there is for now, and it has no poll()",
+        "a read returns 0 at the end of the present data, and it has no poll()",
     ),
     (
         "size_shrinks_as_it_is_read",
@@ -45,7 +45,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Those that it fails on a kernel without iommufd.
+/// The tests that mtty fails on a kernel without iommufd.
 const WITHOUT_IOMMUFD: &[(&str, &str)] = &[(
     "logging_is_all_there_or_not_at_all",
     "it has the calls on kernels where a report cannot work",
@@ -53,7 +53,7 @@ const WITHOUT_IOMMUFD: &[(&str, &str)] = &[(
 
 /// Returns why mtty fails a test.
 pub fn difference(test: &str) -> Option<&'static str> {
-    // With it come the bitmaps of reports.
+    // The bitmaps of reports are a part of iommufd.
     let more = if Path::new("/sys/class/misc/iommu").exists() {
         &[]
     } else {

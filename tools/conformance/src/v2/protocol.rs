@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Protocols v1 and v2 on one device: who comes first has it, and the administrator may choose.
+//! Protocols v1 and v2 on one device: the first one that is used keeps the other out, and the administrator
+//! may choose.
 
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering;
@@ -29,7 +30,7 @@ use crate::v2::device::TestDevice;
 
 /// The attribute by which the administrator chooses.
 const PROTOCOL: &str = "migration/protocol";
-/// One that has nothing to do with it.
+/// Another attribute.
 const WINDOW_SIZE: &str = "migration/window_size";
 
 /// Where the migration region is in the device's file, if there is one.
@@ -37,7 +38,6 @@ const MIGRATION_REGION: u64 = 9 << 40;
 
 const NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Ferry];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     protocol_v1_keeps_v2_out_until_a_reset [P2p, PreCopy, Driver],
@@ -132,7 +132,7 @@ fn protocol_a_look_uses_nothing(target: &Target) -> Outcome {
     device.migration.data_size()?;
     region.pending()?;
     device.set(State::STOP)?;
-    // As v1 has it.
+    // The v1 region shows the same.
     same("state of v1", region.state()?, Region::STOP)?;
     device.reset()?;
     region.set_state(Region::PRE_COPY)?;
@@ -256,7 +256,7 @@ fn protocol_other_settings_outlast_a_choice(target: &Target) -> Outcome {
 }
 
 fn protocol_a_choice_and_opens_at_once(target: &Target) -> Outcome {
-    // Whoever opens it meanwhile gets a device of before or after the choice, or is refused.
+    // An open during a choice gets the device of before or after the choice, or is refused.
     let mdev = target.subject()?;
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -282,7 +282,7 @@ fn protocol_a_choice_and_opens_at_once(target: &Target) -> Outcome {
             let migration = vfio_client::v2::Migration::new(&session.device);
             let region = vfio_client::v1::Migration::find(&session.device)?;
             holds(region.is_some(), "expected a region, seen none")?;
-            // It is the same one or the other way as long as it is open.
+            // The choice does not change while the device is open.
             let first = migration.flags().map_err(|error| error.errno());
             for _ in 0..3 {
                 let flags = migration.flags().map_err(|error| error.errno());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the device says of how much there is, against what is then read.
+//! The device's estimates of its data against the bytes that are then read.
 
 use vfio_client::v2::State;
 use vfio_client::Errno;
@@ -22,7 +22,7 @@ use crate::v2::device::PIECE;
 
 const NEEDS: &[Requirement] = &[Requirement::V2];
 
-/// The tests of whatever device.
+/// Cases of any device.
 pub const CASES: &[Case] = cases![
     NEEDS;
     size_is_no_less_than_what_is_read [Driver],
@@ -34,7 +34,7 @@ pub const CASES: &[Case] = cases![
 ];
 const STORAGE_NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Nvme, Requirement::PreCopy];
 
-/// Those of a device with storage.
+/// Cases of a device with storage.
 pub const STORAGE: &[Case] = cases![
     STORAGE_NEEDS;
     precopy_info_initial_bytes_come_to_nothing_however_busy_the_device,
@@ -93,7 +93,7 @@ fn size_shrinks_as_it_is_read(target: &Target) -> Outcome {
         sizes.push(device.migration.data_size()?);
     }
     same("size at the end", sizes.last().copied(), Some(0))?;
-    // What is left at each point against what the device said there.
+    // The bytes left at each point against the device's word at that point.
     let mut left: u64 = read.iter().sum();
     for (i, size) in sizes.iter().enumerate() {
         holds(
@@ -231,8 +231,8 @@ fn size_counts_what_the_device_writes(target: &Target) -> Outcome {
 }
 
 fn size_counts_nothing_for_what_is_empty(target: &Target) -> Outcome {
-    // Eight records of zeros, one more where reading goes on in the middle, and what there is of the
-    // opening of a stream.
+    // Eight records of zeros, one more where reading goes on in the middle, and the records that open a
+    // stream.
     const MOST: u64 = 9 * 40 + 200;
     let device = TestDevice::new(target)?;
     let mut writer = Writer::new(&device)?;
@@ -335,7 +335,7 @@ fn precopy_info_a_rewritten_disk_begins_anew_with_the_opt_in(target: &Target) ->
     same("flags with half of it written", half.flags, 0)?;
     same("initial bytes then", half.initial_bytes, 0)?;
     writer.write_run(LARGE / 2, 100, 2)?;
-    // Who asks again and has not read in between relies on what it was told.
+    // A user that asks again without a read in between relies on the first answer.
     let more = file.precopy_info()?;
     same("flags where nothing was read", more.flags, 0)?;
     let mut bytes = [0; 4096];
@@ -414,7 +414,7 @@ fn precopy_info_does_not_begin_anew_where_it_is_invalid(target: &Target) -> Outc
     let file = device.begin(State::PRE_COPY)?;
     file.read_all(PIECE)?;
     writer.write_run(0, LARGE, 2)?;
-    // Quiet, it is about to be stopped.
+    // A device in P2P is about to be stopped.
     device.set(State::PRE_COPY_P2P)?;
     same("flags in PRE_COPY_P2P", file.precopy_info()?.flags, 0)?;
     device.set(State::STOP_COPY)?;

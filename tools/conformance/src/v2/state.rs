@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The states, and every way from one to another.
+//! The states, and every arc between two of them.
 
 use std::io::ErrorKind;
 
@@ -24,7 +24,7 @@ use crate::v2::device::PIECE;
 
 const NEEDS: &[Requirement] = &[Requirement::V2];
 
-/// The tests of whatever device.
+/// Cases of any device.
 pub const CASES: &[Case] = cases![
     NEEDS;
     state_is_running_at_first [Driver],
@@ -38,7 +38,7 @@ pub const CASES: &[Case] = cases![
 ];
 const STORAGE_NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Nvme];
 
-/// Those of a device with storage.
+/// Cases of a device with storage.
 pub const STORAGE: &[Case] = cases![
     STORAGE_NEEDS;
     state_no_dma_is_initiated_in_p2p [P2p, PreCopy],
@@ -50,12 +50,12 @@ fn state_is_running_at_first(target: &Target) -> Outcome {
     device.expect_works()
 }
 
-/// Says whether a file comes with the way from one state to another.
+/// Says whether an arc begins a session, which has a data file.
 fn begins(from: State, to: State) -> bool {
     from != to && (to == State::RESUMING || to.is_saving() && !from.is_saving())
 }
 
-/// Says whether there is no way.
+/// Says whether an arc is refused.
 fn is_blocked(from: State, to: State) -> bool {
     from == State::STOP_COPY && matches!(to, State::PRE_COPY | State::PRE_COPY_P2P)
 }
@@ -93,7 +93,7 @@ pub fn state_every_arc_is_taken_or_refused(target: &Target) -> Outcome {
                 begins(from, to),
             )?;
             if from == State::RESUMING && to != State::RESUMING {
-                // What was received is what the device has now.
+                // The device has the state that it received.
                 drop(second);
                 device.set(State::RUNNING)?;
                 device.expect_filled(SEED)?;
@@ -230,7 +230,7 @@ pub fn state_no_dma_is_initiated_in_p2p(target: &Target) -> Outcome {
     for (state, page) in [(State::RUNNING_P2P, 1), (State::PRE_COPY_P2P, 2)] {
         let file = device.set(state)?;
         writer.submit(page)?;
-        // A worker that runs would have time for it while all of this happens.
+        // A worker that runs would have the time for it meanwhile.
         for _ in 0..50 {
             same(
                 "CSTS",

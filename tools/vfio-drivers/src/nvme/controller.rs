@@ -56,7 +56,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Takes a controller. The memory has to be attached to its container for it to be of use.
+    /// Takes a controller. Its commands fail unless the memory is attached to its address space.
     ///
     /// # Errors
     ///
@@ -71,8 +71,8 @@ impl Controller {
         })
     }
 
-    /// Goes on with another controller, in the same memory, and knows nothing of the move. The
-    /// interrupts have to be connected anew; see [`Controller::connect`].
+    /// Goes on with another controller in the same memory, as the driver of a migrated guest does. The
+    /// interrupts have to be signalled anew, see [`Controller::signal`].
     ///
     /// # Errors
     ///
@@ -95,8 +95,7 @@ impl Controller {
         &self.memory
     }
 
-    /// Returns an address in the guest's memory that no queue is at: `offset` bytes past the first
-    /// of these.
+    /// Returns an address in the data part of the guest's memory, `offset` bytes past its start.
     pub fn data(&self, offset: u64) -> u64 {
         self.memory.start() + DATA + offset
     }
@@ -110,7 +109,7 @@ impl Controller {
         &self.pairs[usize::from(queue)]
     }
 
-    /// Returns a queue pair that was made, to be put into disorder.
+    /// Returns a queue pair that was made, for a test that corrupts it.
     pub fn pair_mut(&mut self, queue: u16) -> &mut Pair {
         &mut self.pairs[usize::from(queue)]
     }
@@ -168,7 +167,7 @@ impl Controller {
         Error::malformed(format!("{}: NVMe", self.bar.device().name()), why)
     }
 
-    /// Has the function answer accesses of its registers and be a bus master.
+    /// Sets COMMAND.MEMORY and COMMAND.MASTER.
     fn enable_function(&self) -> Result<()> {
         const COMMAND: u64 = 0x04;
         const MEMORY_AND_MASTER: u16 = 0x0006;
@@ -180,7 +179,7 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// When it does not become not ready.
+    /// [`Error::Malformed`] when CSTS.RDY does not become 0.
     pub fn disable(&mut self) -> Result<()> {
         self.pairs.clear();
         self.enable_function()?;
@@ -196,7 +195,7 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// When it does not become ready.
+    /// [`Error::Malformed`] when CSTS.RDY does not become 1.
     pub fn enable(&mut self, depth: u16) -> Result<()> {
         self.enable_function()?;
         let pair = Pair::new(&self.memory, 0, depth, self.events.first().cloned());
@@ -223,8 +222,7 @@ impl Controller {
         self.enable(depth)
     }
 
-    /// Turns MSI-X on with eventfds for the first `vectors`. Queues that are made from now on wait
-    /// at these.
+    /// Enables MSI-X with eventfds for the first `vectors`. Queues that are made later wait at these.
     ///
     /// # Errors
     ///
@@ -242,7 +240,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Waits for completions by looking at the queues from now on.
+    /// Waits for completions by polling the queues from now on.
     pub fn disconnect(&mut self) {
         self.events.clear();
         for pair in &mut self.pairs {
@@ -250,7 +248,7 @@ impl Controller {
         }
     }
 
-    /// Has the kernel signal the vectors at the eventfds, if any are connected.
+    /// Does `VFIO_DEVICE_SET_IRQS` for the connected eventfds, if there are any.
     ///
     /// # Errors
     ///
@@ -274,7 +272,7 @@ impl Controller {
         &self.events[vector]
     }
 
-    /// Returns where the MSI-X capability is in the configuration space.
+    /// Returns the offset of the MSI-X capability in configuration space.
     ///
     /// # Errors
     ///
@@ -295,8 +293,8 @@ impl Controller {
         Err(self.malformed("no MSI-X capability".into()))
     }
 
-    /// Puts a command into a submission queue under the queue's next id, which is returned. The
-    /// controller does not know of it yet.
+    /// Writes a command into a submission queue under the queue's next `cid`, which is returned. The doorbell
+    /// is not rung.
     pub fn post(&mut self, queue: u16, command: Command) -> u16 {
         let memory = self.memory.clone();
         let pair = self.pair_mut(queue);
@@ -329,7 +327,7 @@ impl Controller {
         Ok(id)
     }
 
-    /// Returns the next completion and leaves it where it is.
+    /// Returns the next completion without taking it.
     pub fn peek(&self, queue: u16) -> Option<Completion> {
         const PHASE: u64 = 1 << 48;
         let pair = self.pair(queue);
@@ -342,7 +340,7 @@ impl Controller {
         Some(Completion::parse(self.memory.read_u64(at), high))
     }
 
-    /// Takes the next completion, without telling the controller.
+    /// Takes the next completion without ringing the doorbell.
     pub fn take_quietly(&mut self, queue: u16) -> Option<Completion> {
         let completion = self.peek(queue)?;
         let pair = self.pair_mut(queue);
@@ -351,7 +349,7 @@ impl Controller {
         Some(completion)
     }
 
-    /// Tells the controller which completions were taken.
+    /// Rings the doorbell of a completion queue.
     ///
     /// # Errors
     ///
@@ -373,7 +371,7 @@ impl Controller {
         Ok(completion)
     }
 
-    /// Waits until there is a completion and leaves it where it is.
+    /// Waits for a completion without taking it.
     ///
     /// # Errors
     ///
@@ -484,7 +482,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Asks the controller what it is, or what is in it (section 5.15).
+    /// Does Identify with a `cns` (section 5.15), and returns its page.
     ///
     /// # Errors
     ///
@@ -539,14 +537,14 @@ impl Controller {
         self.succeed(0, command)
     }
 
-    /// Returns both PRP entries for `len` bytes at an address; the list that is needed for more than
-    /// two pages goes to `list`.
+    /// Returns both PRP entries for `len` bytes at an address. The list for more than two pages is written to
+    /// `list`.
     pub fn prps(&self, address: u64, len: u64, list: u64) -> (u64, u64) {
         prps(&self.memory, address, len, list)
     }
 
-    /// Makes a command that moves `count` blocks of `1 << shift` bytes between namespace 1 and an
-    /// address. The PRP list is in the queue's own page, so there is room for one at a time.
+    /// Makes a command that moves `count` blocks of `1 << shift` bytes between namespace 1 and an address.
+    /// The queue has one page for a PRP list, so only one such command may be under way.
     pub fn transfer(
         &self,
         queue: u16,

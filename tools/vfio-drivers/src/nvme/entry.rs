@@ -39,7 +39,7 @@ impl Command {
         self
     }
 
-    /// Sets the range of logical blocks, of which there is at least one.
+    /// Sets the range of logical blocks: `slba` and the 0's based `nlb`.
     pub fn blocks(self, first: u64, count: u32) -> Self {
         let control = self.words[12] & 0xffff_0000;
         self.word(10, first as u32)
@@ -66,15 +66,15 @@ impl Command {
 /// A completion queue entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Completion {
-    /// The command's own result.
+    /// The command's own result, dword 0.
     pub result: u32,
-    /// Where the head of the submission queue is.
+    /// `sqhd`: the head of the submission queue.
     pub head: u16,
-    /// The submission queue.
+    /// `sqid`: the submission queue.
     pub queue: u16,
-    /// The command's id.
+    /// `cid`: the command's id.
     pub id: u16,
-    /// How it ended.
+    /// The status field, without phase and hints.
     pub status: Status,
 }
 

@@ -10,16 +10,15 @@ use vfio_client::GuestMemory;
 use super::entry::Completion;
 use super::spec::register;
 
-/// How many bytes a queue pair takes in the guest's memory: the most entries it may have here, and
-/// a page for a PRP list.
+/// The bytes of a queue pair in the guest's memory: the most entries, and a page for a PRP list.
 const PAIR_SIZE: u64 = 0x6000;
-/// Where the completion queue is in it.
+/// The offset of the completion queue in a queue pair.
 const COMPLETIONS: u64 = 0x4000;
-/// Where the PRP list is in it.
+/// The offset of the PRP list in a queue pair.
 pub(super) const LIST: u64 = 0x5000;
 /// The most entries a queue of this driver may have.
 pub const MAX_DEPTH: u16 = 256;
-/// Where the memory for data starts, from the start of the memory.
+/// The offset of the memory for data in the guest's memory.
 pub(super) const DATA: u64 = 0x8_0000;
 /// The most queue pairs, with the admin queues.
 const MAX_PAIRS: u16 = (DATA / PAIR_SIZE) as u16;
@@ -31,13 +30,13 @@ pub struct Pair {
     pub number: u16,
     /// How many entries both have.
     pub depth: u16,
-    /// Where the submission queue is.
+    /// The address of the submission queue.
     pub submissions: u64,
-    /// Where the completion queue is.
+    /// The address of the completion queue.
     pub completions: u64,
-    /// Where the next command goes.
+    /// The index of the next command in the submission queue.
     pub tail: u16,
-    /// Where the next completion comes.
+    /// The index of the next completion in the completion queue.
     pub head: u16,
     /// The phase bit of the next completion.
     pub phase: bool,
@@ -57,7 +56,7 @@ impl Pair {
             "queue {number} with {depth} entries"
         );
         let start = memory.start() + u64::from(number) * PAIR_SIZE;
-        // Completions of before would look like new ones.
+        // Old completions would look like new ones.
         memory.write(start, &[0; PAIR_SIZE as usize]);
         Pair {
             number,
@@ -72,18 +71,18 @@ impl Pair {
         }
     }
 
-    /// Returns where an entry of the completion queue is.
+    /// Returns the address of an entry of the completion queue.
     pub(super) fn completion(&self, index: u16) -> u64 {
         self.completions + u64::from(index) * Completion::SIZE as u64
     }
 }
 
-/// Returns where the doorbell of a submission queue's tail is in BAR0.
+/// Returns the offset of a submission queue's doorbell in BAR0, with a `dstrd` of 0.
 pub fn tail_doorbell(queue: u16) -> u64 {
     register::DOORBELLS + u64::from(queue) * 8
 }
 
-/// Returns where the doorbell of a completion queue's head is in BAR0.
+/// Returns the offset of a completion queue's doorbell in BAR0, with a `dstrd` of 0.
 pub fn head_doorbell(queue: u16) -> u64 {
     tail_doorbell(queue) + 4
 }

@@ -70,8 +70,8 @@ impl Uart {
     /// As [`Uart::read`].
     pub fn receive(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        // Both FIFOs may be full, and one byte each in the shift registers. A chip that goes on for
-        // ever is not to hang the test.
+        // Both FIFOs may be full, with one byte each in the shift registers. The bound keeps a broken chip
+        // from hanging the test.
         while bytes.len() < 4 * FIFO && self.read(Register::Lsr)? & LSR_DR != 0 {
             bytes.push(self.read(Register::Data)?);
         }

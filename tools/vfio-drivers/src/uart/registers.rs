@@ -5,7 +5,7 @@
 /// How many bytes of BAR0 a port takes.
 pub const PORT_SIZE: u64 = 8;
 
-/// A register, by its offset in the port. Some are shared, as the chip has it.
+/// A register, by its offset in the port. Some registers share an offset, as on the chip.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Register {

@@ -50,7 +50,6 @@ const GIB: u64 = 1 << 30;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     nvme_attributes_have_their_defaults,
@@ -76,7 +75,7 @@ pub const CASES: &[Case] = cases![
 
 const FORMAT_NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme];
 
-/// The tests that see the size of a logical block.
+/// Cases for which the size of a logical block makes a difference.
 pub const FORMAT: &[Case] = cases![
     FORMAT_NEEDS;
     nvme_attributes_reach_the_guest [Mdev],
@@ -158,7 +157,7 @@ fn nvme_attributes_reach_the_guest(target: &Target) -> Outcome {
         field(&namespace, 0, 8),
         (3 * MIB) >> shift,
     )?;
-    // Both counts are of I/O queues and less by one. There must be none yet.
+    // Both counts are of I/O queues, and 0's based. The controller must have no I/O queue yet.
     disk.driver.restart(8)?;
     let queues = disk
         .driver
@@ -272,7 +271,7 @@ fn nvme_attributes_bad_values_change_nothing(target: &Target) -> Outcome {
         let before = mdev.attribute(name)?;
         for value in values {
             let shown = String::from_utf8_lossy(&value[..value.len().min(24)]).into_owned();
-            // A write of no bytes never gets to the driver.
+            // sysfs does not hand a write of no bytes to the driver.
             if !value.is_empty() {
                 one_of(
                     format_args!("{name} of {shown:?}"),
@@ -402,7 +401,7 @@ fn nvme_capacity_of_a_file_is_the_files(target: &Target) -> Outcome {
     for (size, capacity) in [
         (MIB, MIB),
         (5 * MIB + 4096, 5 * MIB + 4096),
-        // What is no whole page at the end is not used.
+        // A part of a page at the end is not used.
         (5 * MIB + 4095, 5 * MIB),
     ] {
         let scratch = Scratch::new(size)?;
@@ -428,7 +427,7 @@ fn nvme_capacity_of_a_file_is_not_bounded_by_memory(target: &Target) -> Outcome 
     const TIB: u64 = 1 << 40;
     const LARGEST: u64 = 1 << 53;
     for capacity in [64 * GIB + 4096, TIB, LARGEST] {
-        // Nothing but its end takes space.
+        // Only the end of the file takes space.
         let scratch = Scratch::new(capacity)?;
         let mdev = create(target, &[(STORE, "file"), (FILE, scratch.text())])?;
         same(
@@ -525,7 +524,7 @@ fn nvme_file_that_cannot_be_one_is_refused(target: &Target) -> Outcome {
     )
 }
 
-/// Makes a FIFO. To open one for reading alone takes until somebody writes to it.
+/// Makes a FIFO. An open of a FIFO for reading waits for a writer.
 fn fifo() -> Outcome<Scratch> {
     let fifo = Scratch::path_only()?;
     rustix::fs::mknodat(
@@ -549,7 +548,7 @@ fn nvme_file_of_another_kind_is_refused_when_it_is_named(target: &Target) -> Out
             mdev.set_attribute(FILE, path.as_bytes()),
             Errno::INVAL,
         )?;
-        // Nothing waits for whoever may open the other end.
+        // The refusal does not wait for an open of the other end.
         same("file", mdev.attribute(FILE)?, good.text().to_string())?;
         same("capacity", mdev.attribute(CAPACITY)?, MIB.to_string())?;
     }
@@ -557,7 +556,7 @@ fn nvme_file_of_another_kind_is_refused_when_it_is_named(target: &Target) -> Out
 }
 
 fn nvme_file_stays_the_one_that_was_named(target: &Target) -> Outcome {
-    // By the time of the open its name is another file's.
+    // At the time of the open the name is another file's.
     let (named, other) = (Scratch::new(2 * MIB)?, Scratch::new(4 * MIB)?);
     let moved = Scratch::path_only()?;
     let mdev = create(target, &[(STORE, "file"), (FILE, named.text())])?;
@@ -635,7 +634,7 @@ fn nvme_file_is_named_by_an_absolute_path(target: &Target) -> Outcome {
     disk.write(PAGE, &bytes)?;
     drop(disk);
     same_bytes("the link's target", &file.read()?[4096..8192], &bytes)?;
-    // An empty name takes it away.
+    // An empty name removes the file.
     let mdev = create(target, &[(FILE, link.text()), (FILE, "\n")])?;
     same("file", mdev.attribute(FILE)?, String::new())
 }
@@ -649,7 +648,7 @@ fn nvme_file_is_no_failure_when_it_is_not_in_use(target: &Target) -> Outcome {
     let scratch = Scratch::new(2 * MIB)?;
     let mut disk = Disk::with(target, &[(STORE, "file"), (FILE, scratch.text())])?;
     disk.write(0, &content(0, 1))?;
-    // Disabled and shut down at once: the file is given up before there is something to flush.
+    // Disabled and shut down at once: the file is released before there is data to flush.
     disk.driver
         .write(register::CC, nvme::CC_SIZES | nvme::CC_SHUTDOWN)?;
     disk.driver
@@ -687,7 +686,7 @@ fn nvme_file_is_free_once_its_controller_is_closed(target: &Target) -> Outcome {
             &scratch.read()?[at..at + PAGE as usize],
             &bytes,
         )?;
-        // Nobody holds it open.
+        // The file is not open.
         fs::OpenOptions::new()
             .write(true)
             .open(scratch.path())

@@ -2,9 +2,9 @@
 
 //! A controller whose content is on a block device of the host.
 //!
-//! Two block devices are used that are the same disk, as two hosts have it that share one: what is
-//! cached of one is not seen through the other. They are virtio disks with the serial number
-//! [`SERIAL`], whose content is overwritten; where there are none, loop devices on one file.
+//! Two block devices are one disk, as two hosts see a disk that they share: the page cache of one is not
+//! that of the other. They are virtio disks with the serial number [`SERIAL`], whose content is overwritten,
+//! or loop devices on one file where there are no such disks.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -40,7 +40,6 @@ use crate::v1::nvme::disk::STORE;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     nvme_file_may_be_a_block_device [Mdev],
@@ -55,7 +54,7 @@ pub const CASES: &[Case] = cases![
 struct Node(String);
 
 impl Node {
-    /// Makes one for the device that `like` is a node of.
+    /// Makes another node of the device whose node `like` is.
     #[track_caller]
     fn new(like: &str) -> Outcome<Node> {
         let device = fs::metadata(like).map_err(Stop::failed)?.rdev();
@@ -101,16 +100,16 @@ const MIB: u64 = 1 << 20;
 
 /// A disk that two hosts share.
 struct Shared {
-    /// As one host has it.
+    /// The disk of one host.
     here: String,
-    /// As the other one has it.
+    /// The disk of the other host.
     there: String,
     /// What it consists of, in the order in which it has to go.
     _loops: Vec<Loop>,
     _file: Option<Scratch>,
 }
 
-/// A loop device, detached when it goes.
+/// A loop device, detached when it is dropped.
 struct Loop(String);
 
 impl Drop for Loop {
@@ -180,12 +179,12 @@ impl Shared {
         [(STORE, "file"), (FILE, path)]
     }
 
-    /// What a controller here is given.
+    /// The attributes of a controller on this host.
     fn here(&self) -> [(&'static str, &str); 2] {
         Self::attributes(&self.here)
     }
 
-    /// What a controller on the other host is given.
+    /// The attributes of a controller on the other host.
     fn there(&self) -> [(&'static str, &str); 2] {
         Self::attributes(&self.there)
     }
@@ -201,7 +200,7 @@ impl Shared {
     }
 }
 
-/// Reads a page. Once the last one who has it open is gone nothing is cached of a block device.
+/// Reads a page. The last close of a block device drops its page cache.
 #[track_caller]
 fn page(path: &str, place: u64) -> Outcome<Vec<u8>> {
     let mut bytes = vec![0; PAGE as usize];
@@ -267,7 +266,7 @@ fn nvme_block_device_is_handed_over_to_another_host(target: &Target) -> Outcome 
     let old = content(0, 6);
     disk.write(0, &old)?;
     drop(disk);
-    // Somebody on the other host has read it, and keeps it open: it is cached there.
+    // A process on the other host has read the disk and keeps it open: the other host caches it.
     let other = fs::File::open(&shared.there).map_err(Stop::failed)?;
     let mut bytes = vec![0; PAGE as usize];
     other.read_exact_at(&mut bytes, 0).map_err(Stop::failed)?;
@@ -287,7 +286,7 @@ fn nvme_block_device_is_handed_over_to_another_host(target: &Target) -> Outcome 
     let mut disk = disk.migrate(target, &shared.here())?;
     same_bytes("read at the source again", &disk.read(0, PAGE)?, &returned)?;
 
-    // A migration that is given up, and one that is not.
+    // A cancelled migration, and a complete one.
     disk.device.set(State::STOP_COPY)?;
     disk.device.set(State::RUNNING)?;
     let last = content(3, 9);

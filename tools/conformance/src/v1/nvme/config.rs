@@ -31,7 +31,6 @@ use crate::v1::device::TestDevice;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     nvme_config_identity,
@@ -67,7 +66,7 @@ const LINK_CONTROL_ALL: u16 = 0x01cb;
 const COMPLETION_TIMEOUT_DISABLE: u16 = 0x0010;
 /// The capability of MSI-X.
 const MSIX: u8 = 0x11;
-/// How many vectors there are: those of the admin queue and of 16 I/O queues.
+/// The number of vectors: of the admin queue and of 16 I/O queues.
 pub const VECTORS: u32 = 17;
 
 /// Returns the capabilities: id and place.
@@ -230,7 +229,7 @@ fn nvme_config_is_a_pcie_endpoint(target: &Target) -> Outcome {
     same("extended capability after ones", space.read_u32(0x100)?, 0)
 }
 
-/// Checks which values of a field of a register with 16 bits are taken, and returns to the first.
+/// Checks which values a field of a register with 16 bits takes, and restores the first value.
 #[track_caller]
 fn takes(space: &Region, what: &str, at: u64, mask: u16, taken: &[u16]) -> Outcome {
     let shift = mask.trailing_zeros();
@@ -269,7 +268,7 @@ fn nvme_config_a_value_that_cannot_be_is_discarded(target: &Target) -> Outcome {
     takes(&space, "PXDC.MPS", control, 0x00e0, &sizes)
 }
 
-/// A device that is asked to be in a state that it does not have is no device of ours.
+/// A configuration space with a value that no such device can have is refused.
 fn nvme_config_a_state_with_a_value_that_cannot_be_is_refused(target: &Target) -> Outcome {
     // Where a state has configuration space, see the head of rust/devices/nvme/state.rs.
     const SPACE: u64 = 4;
@@ -369,7 +368,7 @@ fn nvme_config_keeps_through_its_own_reset_what_concerns_the_link(target: &Targe
     space.write(BAR0, &0xfebf_0000u32.to_le_bytes())?;
     let express = set_up_link(&space)?;
     space.write(express + DEVICE_CONTROL, &INITIATE.to_le_bytes())?;
-    // Nobody restores anything, as software that asks for it does that itself.
+    // The kernel restores nothing: software that asks for a function-level reset does so itself.
     expected[COMMAND as usize..COMMAND as usize + 2].fill(0);
     let link = (express + LINK_CONTROL) as usize;
     expected[link..link + 2].copy_from_slice(&LINK_CONTROL_ALL.to_le_bytes());

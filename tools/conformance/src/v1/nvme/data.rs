@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is written is read, wherever it lies in the guest's memory and whatever keeps it.
+//! A read returns what was written, at any address in the guest's memory and in any kind of store.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,6 @@ const MIB: u64 = 1 << 20;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     nvme_data_is_zeros_at_first [Mdev],
@@ -82,7 +81,7 @@ fn at_any_alignment_and_length(_: &Target, mut disk: Disk) -> Outcome {
             let to = disk.driver.data(MIB + (offset * 3) % PAGE);
             let place = disk.block() * 3;
             memory.write(from, &bytes);
-            // What lies before and behind is not the command's.
+            // Memory before and behind the buffer does not change.
             memory.write(to - 8, &vec![0xcc; len as usize + 16]);
             disk.expect(nvm::WRITE, place, len, from, Status::SUCCESS)?;
             disk.expect(nvm::READ, place, len, to, Status::SUCCESS)?;
@@ -103,7 +102,7 @@ fn at_any_alignment_and_length(_: &Target, mut disk: Disk) -> Outcome {
     Ok(())
 }
 
-/// Does random things to a small namespace and keeps a record of what has to be in it.
+/// Executes random commands on a small namespace, and returns the expected content.
 fn random_commands(disk: &mut Disk, seed: u64) -> Outcome<Vec<u8>> {
     const ROUNDS: usize = 400;
     /// The most blocks of a command here.

@@ -34,12 +34,12 @@ pub const FILE: &str = "nvme/file";
 pub const QUEUES: &str = "nvme/queues";
 pub const SERIAL: &str = "nvme/serial";
 
-/// Entries of the queues that these tests make if they do not care.
+/// Entries of the queues where the number does not matter.
 pub const DEPTH: u16 = 32;
 /// The most that a command may move, in bytes, as `identify` says it.
 pub const MOST: u64 = 512 << 10;
 
-/// A controller with its driver. The fields' order is the order in which they go: the driver has the
+/// A controller with its driver. The fields' order is the order in which they are dropped: the driver has the
 /// device open as well.
 #[derive(Debug)]
 pub struct Disk {
@@ -77,7 +77,7 @@ impl Disk {
         Disk::adopt(target, TestDevice::open(subject)?)
     }
 
-    /// Takes a controller that is open already, whatever it does.
+    /// Takes a controller that is open, in any state.
     #[track_caller]
     pub fn adopt(target: &Target, device: TestDevice) -> Outcome<Disk> {
         Ok(Disk {
@@ -131,7 +131,7 @@ impl Disk {
         Ok(self.driver.execute(1, command)?)
     }
 
-    /// Does the same and expects a status.
+    /// As [`Disk::execute`], and expects a status.
     #[track_caller]
     pub fn expect(
         &mut self,
@@ -214,11 +214,11 @@ impl Disk {
         Ok(field(&namespace, 0, 8) << self.shift)
     }
 
-    /// Checks that the controller works after whatever was done to it: a reset, and then all as new.
+    /// Checks that a reset makes the controller work, whatever was done to it before.
     #[track_caller]
     pub fn expect_recovers(&mut self) -> Outcome {
         self.device.reset()?;
-        // Nobody has turned MSI-X on after that.
+        // MSI-X is disabled after a reset.
         self.driver.disconnect();
         self.start(DEPTH)?;
         let place = 5 * PAGE;
@@ -227,7 +227,7 @@ impl Disk {
         crate::check::same_bytes("read back", &self.read(place, PAGE)?, &bytes)
     }
 
-    /// Moves to another controller by stop-and-copy alone, as a guest that notices nothing.
+    /// Migrates to another controller by stop-and-copy alone. The driver, as a guest's, does not notice.
     #[track_caller]
     pub fn migrate(self, target: &Target, attributes: &[(&str, &str)]) -> Outcome<Disk> {
         self.device.set(State::STOP_COPY)?;
@@ -235,7 +235,7 @@ impl Disk {
         self.arrive(target, attributes, &stream)
     }
 
-    /// Goes on with another controller that is given a stream; the first one is gone then.
+    /// Goes on with another controller that loads a stream. The first controller is closed.
     #[track_caller]
     pub fn arrive(
         self,
@@ -248,7 +248,7 @@ impl Disk {
         device.set(State::RESUMING)?;
         device.migration.feed(stream, usize::MAX)?;
         let driver = self.driver.moved_to(device.vfio())?;
-        // As a VMM does it: interrupts are connected again while the device is still resuming.
+        // A VMM connects the interrupts while the device is still resuming.
         driver.signal()?;
         device.set(State::RUNNING)?;
         Ok(Disk {
@@ -293,7 +293,7 @@ pub fn in_each_store(target: &Target, test: impl Fn(&Target, Disk) -> Outcome) -
     Ok(())
 }
 
-/// Checks that a controller fails when it is to be started, as its file is another's.
+/// Checks that a controller whose file is another's does not start.
 #[track_caller]
 pub fn expect_fails_to_start(driver: &mut Controller) -> Outcome {
     driver.disable()?;
@@ -306,7 +306,7 @@ pub fn expect_fails_to_start(driver: &mut Controller) -> Outcome {
     }
 }
 
-/// A file that goes when the test is over.
+/// A file that is removed when it is dropped.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 
@@ -333,7 +333,7 @@ impl Scratch {
         &self.0
     }
 
-    /// Returns the path as an attribute has it.
+    /// Returns the path as a string, for an attribute.
     pub fn text(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
@@ -348,29 +348,29 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Somebody else may have removed it, or it never was.
+        // The test may have removed the file, or never made it.
         let _ = fs::remove_file(&self.0).or_else(|_| fs::remove_dir(&self.0));
     }
 }
 
-/// Of two controllers with the same `attributes`, which name a file, the second one gets it only when
-/// the first one has gone.
+/// Checks that of two controllers with the same `attributes`, which name a file, the second one starts only
+/// once the first one is closed.
 #[track_caller]
 pub fn refuses_two_writers(target: &Target, attributes: &[(&str, &str)]) -> Outcome {
     let mut first = Disk::with(target, attributes)?;
     let bytes = content(0, 2);
     first.write(0, &bytes)?;
-    // During a migration both are open, so opening is not what fails; using it is.
+    // During a migration both controllers are open, so the start fails, not the open.
     let mut second = Disk::disabled(target, create(target, attributes)?)?;
     let uuid = second.device.subject.name().to_string();
     let mut driver = second.driver.clone();
     expect_line(&[target.kind.driver(), &uuid, "lock"], || {
         expect_fails_to_start(&mut driver)
     })?;
-    // It has done nothing to the first, nor to the file.
+    // The first controller and the file are not affected.
     same_bytes("read by the first", &first.read(0, PAGE)?, &bytes)?;
     drop(first);
-    // Now it can be had.
+    // The file is free now.
     second.start(DEPTH)?;
     same_bytes("read by the second", &second.read(0, PAGE)?, &bytes)
 }

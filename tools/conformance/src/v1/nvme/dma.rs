@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's memory: what was taken away is not accessed any more, and what was written is known.
+//! DMA: memory that was unmapped is not accessed any more, and written pages are dirty.
 
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering;
@@ -66,7 +66,6 @@ const ELSEWHERE: u64 = 0x40_0000_0000;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     nvme_dma_that_fails_is_logged_and_counted,
@@ -114,7 +113,7 @@ fn nvme_dma_that_fails_is_logged_and_counted(target: &Target) -> Outcome {
         let after = statistic(&disk, target, "dma_failures")?;
         same("failures by as many commands", after - before, tries)?;
     }
-    // The driver is well, and so is the controller.
+    // Driver and controller work.
     same_bytes("page", &disk.read(0, PAGE)?, &content(0, 1))
 }
 
@@ -189,8 +188,8 @@ fn unmap_while_it_works(target: &Target, mut disk: Disk) -> Outcome {
         let come_and_go = || -> Outcome {
             for round in 0..ROUNDS {
                 other.attach(container)?;
-                // Until it was used, so that the unmap comes in the middle of something: of the
-                // first command, or of one after it.
+                // The wait is for the first access, so that the unmap comes in the middle of the first
+                // command, or of a later one.
                 let start = std::time::Instant::now();
                 let seen = ELSEWHERE + if round % 2 == 0 { 0 } else { 31 * PAGE };
                 while other.read_u64(seen) == 0
@@ -293,12 +292,12 @@ fn across_two_mappings(_: &Target, mut disk: Disk) -> Outcome {
         &second.bytes(ELSEWHERE + MIB, bytes.len() - before),
         &bytes[before..],
     )?;
-    // Half of it gone is an error for the whole command.
+    // A command fails as a whole if half of its memory is unmapped.
     second.detach(&disk.device.session.container)?;
     disk.expect(nvm::READ, 0, 8 * PAGE, at, Status::TRANSFER_ERROR)
 }
 
-/// Takes the pages of the guest's memory that were written since the last time.
+/// Reads and clears the dirty bitmap of the guest's memory.
 #[track_caller]
 fn dirty(disk: &Disk) -> Outcome<BTreeSet<u64>> {
     let memory = disk.memory();
@@ -384,7 +383,7 @@ fn every_changed_page_is_dirty(_: &Target, mut disk: Disk) -> Outcome {
                 .driver
                 .data(MIB / 2 + random.below(0x8_0000) as u64 * 4);
             disk.expect(nvm::READ, place, len, at, Status::SUCCESS)?;
-            // What the driver itself writes is not the device's: its submissions and lists.
+            // The driver's own writes are not the device's: submissions and lists.
             let pair = disk.driver.pair(1).submissions;
             ours.extend((0..6).map(|i| pair + i * PAGE));
             if random.below(4) == 0 {
@@ -421,7 +420,7 @@ fn nvme_dma_nothing_is_dirty_while_stopped(target: &Target) -> Outcome {
         disk.driver.ring(1)?;
         disk.device.set(state)?;
         dirty(&disk)?;
-        // Whoever looks after the stop has seen all there is.
+        // The bitmap that is read after the stop is complete.
         let memory = disk.memory().clone();
         let before = memory.bytes(memory.start(), memory.size() as usize);
         disk.driver.ring(1)?;
@@ -439,10 +438,10 @@ fn nvme_dma_nothing_is_dirty_while_stopped(target: &Target) -> Outcome {
     Ok(())
 }
 
-/// What the process says that [`stall`]s a device.
+/// The word that a process prints once it [`stall`]s a device.
 const STALLED: &str = "stalled";
-/// How such a process ends: it exits, it closes the device, first of all unmasks an interrupt, for
-/// which there is nothing to wait, or it is killed while it waits for the device or for the core.
+/// How a process ends that [`stall`]s a device, and whether it is killed: it exits; closes the device; unmasks
+/// an interrupt first, which does not wait; or is killed while it waits for the device or for the core.
 const ENDS: [(&str, bool); 5] = [
     ("exit", false),
     ("close", false),
@@ -465,7 +464,7 @@ fn nvme_dma_a_page_fault_ends_with_its_user(target: &Target) -> Outcome {
             child.kill().map_err(Stop::failed)?;
         }
         if !ends_soon(&child)? {
-            // Its removal would wait, too.
+            // The removal would wait, too.
             let _ = mdev.keep();
             return Err(Stop::failed(format_args!(
                 "{end}: the process is still there after {PATIENCE:?}"
@@ -478,7 +477,7 @@ fn nvme_dma_a_page_fault_ends_with_its_user(target: &Target) -> Outcome {
     Ok(())
 }
 
-/// Waits until a process that has nothing else to wait for waits in a system call.
+/// Waits until a process waits in a system call.
 fn await_blocked(child: &Child) -> Outcome {
     let path = format!("/proc/{}/syscall", child.id());
     let start = Instant::now();
@@ -501,14 +500,14 @@ fn ends_soon(child: &Child) -> Result<bool, Stop> {
     Ok(ended.map_err(Stop::failed)? > 0)
 }
 
-/// Has a device wait for a page that never comes, and ends as it is told to: the life of a VMM whose
-/// thread for page faults is gone first.
+/// Has a device wait for a page that never comes, and ends as `end` says: a VMM whose thread for page faults
+/// is gone first.
 ///
 /// # Errors
 ///
 /// What the kernel answers.
 pub fn stall(uuid: &str, end: &str) -> Outcome {
-    // Before the device, so that an exit closes it after that.
+    // Opened before the device, so that an exit closes it after the device.
     let faults = PageFaults::new().map_err(Stop::failed)?;
     let device = TestDevice::open(Subject::existing(uuid)?)?;
     let event = EventFd::new()?;

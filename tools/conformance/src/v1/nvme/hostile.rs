@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a guest can do that no driver does: the controller answers with a status, an event or a fatal
-//! status, and is as good as new after a reset.
+//! A hostile guest: the controller answers with a status, an event or a fatal status, and works after a
+//! reset.
 
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering;
@@ -42,7 +42,6 @@ const NOWHERE: u64 = 0x5555_0000_0000;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     nvme_hostile_doorbells_of_every_number_and_value [Mdev],
@@ -63,7 +62,7 @@ pub const CASES: &[Case] = cases![
     nvme_hostile_accesses_from_many_threads,
 ];
 
-/// What a doorbell may be given that is no place in any queue, or the wrong one.
+/// Values of a doorbell that are outside every queue, or wrong.
 const VALUES: [u32; 9] = [
     0,
     1,
@@ -82,7 +81,7 @@ fn nvme_hostile_doorbells_of_every_number_and_value(target: &Target) -> Outcome 
         for value in VALUES {
             for doorbell in (register::DOORBELLS..register::DOORBELLS + 0x1000).step_by(4) {
                 let number = (doorbell - register::DOORBELLS) / 4;
-                // All that there are, the first that are not, and the last.
+                // All doorbells, the first ones that do not exist, and the last one.
                 if !(0..40).contains(&number) && number != 0x3ff {
                     continue;
                 }
@@ -264,7 +263,7 @@ fn nvme_hostile_queues_are_refused(target: &Target) -> Outcome {
         same(what, seen, expected)?;
     }
     disk.read(0, PAGE)?;
-    // What was refused is not there, and what is good is still to be had.
+    // A refused queue does not exist, and a good one can be made.
     disk.driver.create_pair(8, None)?;
     disk.driver.delete_pair()?;
     disk.driver.create_pair(16, None)?;
@@ -286,7 +285,7 @@ fn nvme_hostile_queues_at_an_address_of_nothing(target: &Target) -> Outcome {
             .prp(if cq_at.is_some() { good + PAGE } else { sq_at }, 0)
             .word(10, 7 << 16 | 2)
             .word(11, 2 << 16 | 1);
-        // Whether it looks already now is its business.
+        // The controller may check the addresses now or later.
         if disk.driver.execute(0, cq)?.status == Status::SUCCESS
             && disk.driver.execute(0, sq)?.status == Status::SUCCESS
         {
@@ -484,7 +483,7 @@ fn nvme_hostile_full_completion_queue_loses_nothing(target: &Target) -> Outcome 
                 taken += 1;
             }
         }
-        // The controller has gone through all of it once these are back.
+        // The controller is through with all commands once these are complete.
         for _ in 0..3 {
             let command = Command::new(admin::GET_FEATURES).word(10, 1);
             disk.driver.succeed(0, command)?;
@@ -630,7 +629,7 @@ fn nvme_hostile_memory_that_changes_under_its_hands(target: &Target) -> Outcome 
     thread::scope(|scope| {
         let scribble = scope.spawn(|| {
             let mut random = Random::new(99);
-            // Submission queues, completion queues, lists, data: all of it.
+            // Submission queues, completion queues, lists and data.
             while !done.load(Ordering::Relaxed) {
                 let at = match random.below(3) {
                     0 => random.below(0x1_0000),

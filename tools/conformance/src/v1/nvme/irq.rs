@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A controller's interrupts: a vector for each queue, and the pin for those who have no MSI-X.
+//! A controller's interrupts: an MSI-X vector for each queue, or INTx.
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -35,7 +35,6 @@ use crate::v1::nvme::disk::Disk;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme, Requirement::Mdev];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     nvme_msix_signals_the_queues_own_vector [Msix],
@@ -75,7 +74,7 @@ fn connected(target: &Target, pairs: u16) -> Outcome<Disk> {
     Ok(disk)
 }
 
-/// Takes what the vectors have signalled so far.
+/// Takes the counters of the vectors' eventfds.
 #[track_caller]
 fn quiet(disk: &Disk) -> Outcome<Vec<usize>> {
     let mut signalled = Vec::new();
@@ -167,12 +166,12 @@ fn nvme_msix_needs_no_enable_bit(target: &Target) -> Outcome {
 
     disk.device.vfio().disable_irqs(Index::Msix)?;
     disk.driver.submit(1, command)?;
-    // Waiting at the eventfd would be for nothing.
+    // No eventfd is connected, so the queue is polled.
     while disk.driver.peek(1).is_none() {
         std::thread::yield_now();
     }
     same("vectors once disabled", quiet(&disk)?, vec![])?;
-    // Whoever comes back is told of what waits.
+    // An eventfd that is connected again is signalled for the completion that waits.
     disk.driver.signal()?;
     let signals = disk.driver.event(9).wait(PATIENCE)?;
     holds(signals >= 1, "no interrupt for what completed meanwhile")
@@ -185,7 +184,7 @@ enum Step {
     Control { masked: bool },
     /// `VFIO_DEVICE_SET_IRQS` that disables an index, enabled or not.
     Disable(Index),
-    /// How many vectors get eventfds, from the first on.
+    /// Eventfds for this number of vectors, from the first on.
     Vectors(usize),
     /// No eventfd for the first vector, which enables MSI-X all the same.
     NoVector,
@@ -228,7 +227,7 @@ fn completions_around(target: &Target, steps: &[Step]) -> Outcome {
                         std::thread::yield_now();
                     }
                 }
-                // Whoever reads a register gets its turn when the interrupts are sent.
+                // A read of a register returns only after the interrupts are sent.
                 disk.driver.status()?;
             }
             match steps.get(at) {
@@ -296,7 +295,7 @@ fn nvme_msix_enabled_as_qemu_11_does_it(target: &Target) -> Outcome {
 fn nvme_msix_set_up_survives_a_reset(target: &Target) -> Outcome {
     let mut disk = connected(target, 1)?;
     disk.device.reset()?;
-    // Nothing but the controller is set up anew.
+    // Only the controller is set up anew.
     disk.driver.restart(8)?;
     quiet(&disk)?;
     disk.driver.submit(0, harmless())?;
@@ -311,7 +310,7 @@ fn nvme_msix_table_is_written_while_stopped(target: &Target) -> Outcome {
     let entry: [u8; 16] = core::array::from_fn(|at| at as u8 + 1);
     disk.device.set(State::STOP)?;
     bar.write(TABLE + 3 * 16, &entry)?;
-    // All else is the stopped device's.
+    // All other registers are those of a stopped device.
     bar.write(register::AQA, &[0xff; 4])?;
     let expect = |when: &str| -> Outcome {
         let mut seen = [0; 16];

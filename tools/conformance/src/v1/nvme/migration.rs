@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A controller moves with all that its guest has under way, and its namespace with it.
+//! Migration of a controller with the commands of its guest, and with its namespace.
 
 use std::collections::BTreeSet;
 
@@ -51,12 +51,11 @@ use crate::v1::nvme::disk::SERIAL;
 use crate::v1::nvme::disk::STORE;
 
 const MIB: u64 = 1 << 20;
-/// More than the state of a controller and the frame of a stream take, in bytes.
+/// An upper bound of the state of a controller and of the frame of a stream, in bytes.
 const STATE_AND_FRAME: u64 = 64 << 10;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     nvme_moves_queues_features_and_identity [Mdev],
@@ -88,7 +87,7 @@ pub const CASES: &[Case] = cases![
 
 const FORMAT_NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme, Requirement::Mdev];
 
-/// The tests that see the size of a logical block.
+/// Cases for which the size of a logical block makes a difference.
 pub const FORMAT: &[Case] = cases![
     FORMAT_NEEDS;
     nvme_moves_queues_features_and_identity,
@@ -96,7 +95,7 @@ pub const FORMAT: &[Case] = cases![
     nvme_another_configuration_is_refused_at_the_first_record,
 ];
 
-/// What a namespace has to have in it, by page. Pages that are not here are zeros.
+/// The expected content of a namespace, by page. Other pages are zeros.
 #[derive(Debug, Default)]
 struct Expected(std::collections::BTreeMap<u64, u64>);
 
@@ -139,7 +138,7 @@ impl Expected {
         let end = disk.capacity()? / PAGE;
         let mut at = 0;
         while at < end {
-            // In between lie long stretches of nothing.
+            // Long runs of zeros are in between.
             let next = self.0.range(at..).next().map_or(end, |(page, _)| *page);
             if next > at + 1024 {
                 self.check(disk, at, 1)?;
@@ -211,8 +210,8 @@ fn nvme_moves_queues_features_and_identity(target: &Target) -> Outcome {
     disk.expect_recovers()
 }
 
-/// Takes all completions of queue 1 until `count` commands are complete, of which `ids` has those
-/// that are. None may come twice.
+/// Takes all completions of queue 1 until `count` commands are complete. `ids` has the complete commands. No
+/// command may complete twice.
 #[track_caller]
 fn collect(driver: &mut Controller, ids: &mut BTreeSet<u16>, count: usize) -> Outcome {
     while ids.len() < count {
@@ -384,7 +383,7 @@ fn nvme_moves_shadow_doorbells(target: &Target) -> Outcome {
     disk.driver.succeed(0, config)?;
     shadow.work(&mut disk, 100)?;
     let mut disk = disk.migrate(target, &[])?;
-    // None of these reaches the controller but by the buffers, unless it asked for it.
+    // These reach the controller by the buffers alone, unless it asked for the register.
     let traps = shadow.work(&mut disk, 100)?;
     holds(
         traps <= 200,
@@ -693,7 +692,7 @@ fn nvme_resume_replaces_the_whole_namespace(target: &Target) -> Outcome {
     expected.write_run(&mut source, 0, 20, 1)?;
     source.device.set(State::STOP_COPY)?;
     let stream = source.device.migration.save()?;
-    // The destination has been used before: as loadvm has it.
+    // The destination has been used before, as with loadvm.
     let mut used = Disk::new(target)?;
     used.write(10 * PAGE, &content(0, 50))?;
     used.write(50 * PAGE, &content(0, 51))?;
@@ -703,7 +702,7 @@ fn nvme_resume_replaces_the_whole_namespace(target: &Target) -> Outcome {
     used.device.set(State::RUNNING)?;
     used.start(DEPTH)?;
     expected.check_all(&mut used)?;
-    // The source goes on with what it has.
+    // The source continues.
     source.device.set(State::RUNNING)?;
     expected.check_all(&mut source)
 }
@@ -721,7 +720,7 @@ fn nvme_chunks_in_doubt_are_sent_again(target: &Target) -> Outcome {
                     stream.extend(chunk.bytes);
                 }
             }
-            // This one is presented, and nobody says whether it was taken.
+            // This chunk is presented, and the device is not told whether it was taken.
             disk.device.migration.pending()?;
             let (_, bytes) = disk.device.migration.presented()?;
             if taken {
@@ -800,7 +799,7 @@ fn nvme_another_configuration_is_refused_at_the_first_record(target: &Target) ->
     ];
     for (i, source) in variants.iter().enumerate() {
         let device = TestDevice::open(create(target, source)?)?;
-        // What a destination gets first, long before there is anything else.
+        // The first record of a stream, long before the rest.
         device.set(State::PRE_COPY)?;
         let first = device
             .migration
@@ -878,7 +877,7 @@ fn nvme_hostile_blocks_are_refused(target: &Target) -> Outcome {
         device.expect(State::RESUMING)?;
         device.reset()?;
     }
-    // What is odd but in range is no fault: pieces of any size at any place.
+    // Blocks of any size at any offset in range are accepted.
     let odd = good
         .with_record(1, record(BLOCK, 8191, &[7; 3]))
         .with_record(2, zeroes(8192, 1));
@@ -961,13 +960,13 @@ fn nvme_file_is_handed_over(target: &Target) -> Outcome {
     destination
         .migration
         .feed(&source.device.migration.save()?, usize::MAX)?;
-    // The source has let go of the file: all of it is in there.
+    // The source has released the file, which has the whole content.
     same_bytes(
         "page 1 of the file",
         &scratch.read()?[4096..8192],
         &content(1, 2),
     )?;
-    // The migration fails in the last moment, and the source goes on.
+    // The migration fails in the last moment, and the source continues.
     source.device.set(State::RUNNING)?;
     expected.write(&mut source, 2, 3)?;
     denied(
@@ -985,7 +984,7 @@ fn nvme_file_is_handed_over(target: &Target) -> Outcome {
         .migration
         .feed(&source.device.migration.save()?, usize::MAX)?;
     destination.set(State::RUNNING)?;
-    // Now it is the source that has lost it.
+    // Now the source has lost the file.
     denied(
         "a source that goes on after the destination has",
         source.device.migration.set_state(State::RUNNING),
@@ -996,7 +995,7 @@ fn nvme_file_is_handed_over(target: &Target) -> Outcome {
     expected.check(&mut disk, 0, 32)
 }
 
-/// Returns how much memory could be had, in bytes.
+/// Returns the available memory, in bytes.
 fn available() -> Outcome<u64> {
     memory("MemAvailable:")
 }
@@ -1022,7 +1021,7 @@ fn nvme_memory_is_freed_at_close(target: &Target) -> Outcome {
         disk.write(0, &page)?;
         Ok(disk)
     };
-    // Once, so that what is kept for the next time is there.
+    // Once, so that caches are filled.
     let mut disk = fill(create(target, &[])?)?;
     disk.device.set(State::STOP_COPY)?;
     let stream = disk.device.migration.save()?;

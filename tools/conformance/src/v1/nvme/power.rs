@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A controller in the power state D3hot: it does nothing, and goes on in D0 with what it has.
+//! A controller in the power state D3hot: it does nothing, and goes on in D0.
 
 use vfio_client::irq::Action;
 use vfio_client::irq::Data;
@@ -38,7 +38,6 @@ use crate::v1::nvme::disk::Disk;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme, Requirement::Mdev];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     nvme_d3hot_registers_read_as_ones_and_take_nothing [Msix],
@@ -99,7 +98,7 @@ fn ring_and_sleep(disk: &mut Disk) -> Outcome {
     Ok(space.write(COMMAND, &command.to_le_bytes())?)
 }
 
-/// Checks that the controller does nothing. A worker that runs would have time for it meanwhile.
+/// Checks that the controller executes nothing. A worker that runs would have the time for it meanwhile.
 #[track_caller]
 fn expect_asleep(disk: &Disk) -> Outcome {
     let (space, at) = power(disk)?;
@@ -119,7 +118,7 @@ fn expect_asleep(disk: &Disk) -> Outcome {
     )
 }
 
-/// Checks that the controller does in D0 what it was asked for before.
+/// Checks that the controller executes in D0 the commands of before.
 #[track_caller]
 fn expect_awakes(disk: &mut Disk) -> Outcome {
     set_power(disk, D0)?;
@@ -254,7 +253,7 @@ fn nvme_d3hot_a_message_waits_for_d0(target: &Target) -> Outcome {
     same("messages in D0", event.wait(PATIENCE)?, 1)
 }
 
-/// The function is in D0 after a reset, and has nothing to tell of what was before.
+/// The function is in D0 after a reset, and signals nothing of before.
 fn nvme_d3hot_a_message_does_not_outlive_a_reset(target: &Target) -> Outcome {
     let mut disk = connected(target)?;
     let event = message_waits(&mut disk)?;
@@ -263,7 +262,7 @@ fn nvme_d3hot_a_message_does_not_outlive_a_reset(target: &Target) -> Outcome {
     disk.expect_recovers()
 }
 
-/// Whichever way it was enabled: by the guest in configuration space, or by whoever listens.
+/// In both ways in which it can be enabled: by the guest in configuration space, or by `VFIO_DEVICE_SET_IRQS`.
 fn nvme_status_bit_is_0_while_msix_is_enabled(target: &Target) -> Outcome {
     let mut disk = connected(target)?;
     let (space, _) = power(&disk)?;
@@ -292,7 +291,7 @@ fn nvme_memory_space_off_work_goes_on(target: &Target) -> Outcome {
     space.write(COMMAND, &COMMAND_MEMORY.to_le_bytes())?;
     let command = disk.transfer(1, nvm::READ, 0, PAGE, disk.driver.data(0));
     disk.driver.submit(1, command)?;
-    // A bus master whose registers nobody reaches.
+    // The function is a bus master whose registers cannot be reached.
     space.write(COMMAND, &COMMAND_MASTER.to_le_bytes())?;
     let signals = disk.driver.event(1).wait(PATIENCE)?;
     holds(signals >= 1, "no interrupt with memory space off")?;

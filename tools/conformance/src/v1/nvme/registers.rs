@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The registers behind BAR0: what they are, and how the controller is enabled, disabled and shut
-//! down.
+//! The registers behind BAR0, and how the controller is enabled, disabled and shut down.
 
 use vfio_drivers::nvme;
 use vfio_drivers::nvme::content;
@@ -26,7 +25,6 @@ use crate::v1::nvme::disk::DEPTH;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     nvme_registers_have_their_reset_values [Mdev],
@@ -118,7 +116,7 @@ fn nvme_registers_read_the_same_at_every_width(target: &Target) -> Outcome {
             )?;
         }
     }
-    // Two halves are as good as one whole.
+    // Two writes of four bytes do the same as one of eight.
     drop(disk);
     let disk = Disk::disabled(target, create(target, &[])?)?;
     let bar = disk.driver.bar();
@@ -215,7 +213,7 @@ fn nvme_enable_with_what_it_cannot_do_fails(target: &Target) -> Outcome {
         disk.start(DEPTH)?;
         disk.read(0, PAGE)?;
     }
-    // Where nothing is, is noticed when it is used at the latest.
+    // An address without memory is noticed at the first use at the latest.
     for (asq, acq) in [
         (0xdead_0000, start),
         (start, 0xdead_0000),
@@ -268,7 +266,7 @@ fn nvme_disable_drops_commands_and_queues(target: &Target) -> Outcome {
     }
     disk.driver.ring(1)?;
     disk.driver.disable()?;
-    // Nothing comes any more: the queues are the driver's again.
+    // No completion comes any more: the queues are the driver's again.
     let memory = disk.memory().clone();
     memory.write(memory.start(), &vec![0xa5; 0xc000]);
     disk.driver.write(nvme::tail_doorbell(0), 1)?;
@@ -301,7 +299,7 @@ fn nvme_reset_forgets_everything_but_the_data(target: &Target) -> Outcome {
     }
     disk.start(DEPTH)?;
     same_bytes("data after a reset", &disk.read(PAGE, PAGE)?, &bytes)?;
-    // A close is another matter: that is the end of a store in memory.
+    // A close, unlike a reset, is the end of a store in memory.
     drop(disk.driver);
     let mut disk = Disk::open(target, disk.device.close())?;
     same_bytes("data after a close", &disk.read(PAGE, PAGE)?, &[0; 4096])

@@ -21,15 +21,14 @@ use crate::v1::nvme::disk::MOST;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Nvme];
 
-/// All tests of this file.
 pub const CASES: &[Case] = cases![
     NEEDS;
     nvme_suspend_nothing_is_executed_while_frozen,
 ];
 
-/// How deep the host goes before it comes back: no further than that all tasks are frozen.
+/// The phase at which the suspend ends: all tasks are frozen.
 const PM_TEST: &str = "/sys/power/pm_test";
-/// How long it stays there, in seconds.
+/// How long the tasks stay frozen, in seconds.
 const PM_TEST_DELAY: &str = "/sys/module/suspend/parameters/pm_test_delay";
 const PM_STATE: &str = "/sys/power/state";
 /// Entries of each queue, and how many queues.
@@ -63,7 +62,7 @@ fn nvme_suspend_nothing_is_executed_while_frozen(target: &Target) -> Outcome {
     ];
     let mut disk = Disk::new(target)?;
     disk.driver.restart(DEPTH)?;
-    // The largest reads, as many as the queues take: more than is done by the time of the freeze.
+    // The largest reads, in full queues: more than is done before the freeze.
     for queue in 1..=PAIRS {
         disk.driver.create_pair(DEPTH, None)?;
         let buffer = disk.driver.data(0);
