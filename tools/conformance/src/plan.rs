@@ -46,7 +46,7 @@ impl Planned {
         }
     }
 
-    /// Says whether this is a case, and not [`IS_THERE`].
+    /// Says whether this is a case, and not `is_there`.
     pub fn is_case(&self) -> bool {
         self.case.is_some()
     }
@@ -93,7 +93,7 @@ impl From<Planned> for Job {
 }
 
 /// Plans the `cases` that concern the target, under the names of target and case. If the target is not
-/// there, the plan has the case [`IS_THERE`] alone, unless `everything` is wanted, for a list. `difference`
+/// there, the plan has the case `is_there` alone, unless `everything` is wanted, for a list. `difference`
 /// tells why a device is known to fail a case.
 pub fn plan<'a>(
     target: &'a Arc<Target>,

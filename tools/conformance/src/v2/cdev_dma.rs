@@ -475,7 +475,7 @@ fn given() -> Vec<u8> {
 /// The word that the other process prints once its memory is mapped.
 const MAPPED: &str = "mapped";
 
-/// The other process of [`cdev_dma_goes_to_another_process_until_it_ends`]: maps memory of its own in an IOAS
+/// The other process of `cdev_dma_goes_to_another_process_until_it_ends`: maps memory of its own in an IOAS
 /// of the iommufd that is its standard input, prints a word, and waits until the first page is all ones.
 pub fn map_for_another_process(ioas: u32) -> Outcome {
     let iommufd = rustix::stdio::stdin()

@@ -50,7 +50,8 @@ pub(super) fn answer(result: i32) -> Result<u32, Errno> {
 /// # Errors
 ///
 /// What the kernel answers, and `EPERM` when the argument has an address in it that the kernel might
-/// write through: [`map_dma`], [`map_ioas`] and [`dirty_bitmap`] are for those.
+/// write through: [`AddressSpace::map_for`](crate::AddressSpace::map_for) and
+/// [`dirty_bitmap`](super::dirty_bitmap()) are for those.
 pub fn ioctl(fd: impl AsFd, request: Request, argument: &mut [u8]) -> Result<u32, Errno> {
     if leads_elsewhere(request, argument) {
         return Err(Errno::PERM);

@@ -30,7 +30,8 @@ impl Request {
     pub const DEVICE_RESET: Request = Request(11);
     /// Describes a type1 IOMMU. The number is also that of a device ioctl, which mdevs do not have.
     pub const IOMMU_GET_INFO: Request = Request(12);
-    /// Maps memory for DMA; see [`map_dma`], which [`ioctl`] refuses to do.
+    /// Maps memory for DMA; [`AddressSpace::map_for`](crate::AddressSpace::map_for) does it,
+    /// [`ioctl`](super::ioctl()) refuses it.
     pub const IOMMU_MAP_DMA: Request = Request(13);
     /// Unmaps memory for DMA.
     pub const IOMMU_UNMAP_DMA: Request = Request(14);
@@ -50,7 +51,8 @@ impl Request {
     pub const IOMMU_DESTROY: Request = Request::of_iommufd(0x80);
     /// Makes an IOAS in an iommufd.
     pub const IOAS_ALLOC: Request = Request::of_iommufd(0x81);
-    /// Maps memory in an IOAS; see [`map_ioas`], which [`ioctl`] refuses to do.
+    /// Maps memory in an IOAS; [`AddressSpace::map_for`](crate::AddressSpace::map_for) does it,
+    /// [`ioctl`](super::ioctl()) refuses it.
     pub const IOAS_MAP: Request = Request::of_iommufd(0x85);
     /// Unmaps memory in an IOAS.
     pub const IOAS_UNMAP: Request = Request::of_iommufd(0x86);

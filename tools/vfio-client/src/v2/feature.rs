@@ -25,7 +25,7 @@ impl Feature {
     pub const STATE: Feature = Feature(vfio::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE);
     /// An estimate of the bytes of STOP_COPY.
     pub const DATA_SIZE: Feature = Feature(vfio::VFIO_DEVICE_FEATURE_MIG_DATA_SIZE);
-    /// The opt-in for flags in [`PrecopyInfo`].
+    /// The opt-in for flags in [`PrecopyInfo`](super::PrecopyInfo).
     pub const PRECOPY_INFO_V2: Feature = Feature(vfio::VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2);
     /// Starts the log of the pages that the device writes.
     pub const LOGGING_START: Feature = Feature(vfio::VFIO_DEVICE_FEATURE_DMA_LOGGING_START);
