@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The parts of a test run. Each has a VM of its own.
+
+use std::time::Duration;
+
+use lab_host::device::Kind;
+use lab_host::job::Stage;
+use lab_host::scenario::Scenario;
+use lab_host::vmm::Qemu;
+
+use super::Options;
+use crate::matrix;
+
+/// The kselftest programs.
+const SELFTESTS: [&str; 2] = ["vfio-migration-selftests", "vfio-migration-v2-selftests"];
+
+/// The times after which the VM with the kselftests is ended. A debug kernel is slow.
+const SELFTESTS_LIMIT: Duration = Duration::from_secs(600);
+const DEBUG_LIMIT: Duration = Duration::from_secs(1800);
+
+/// The time after which the VM with the scenarios is ended. On two emulated processors, beside another VM, the scenarios
+/// of the disk took 30 minutes.
+const SCENARIOS_LIMIT: Duration = Duration::from_secs(3600);
+
+/// A part of the test that one VM runs.
+pub struct Part {
+    pub name: String,
+    pub stages: Vec<Stage>,
+    pub kunit: bool,
+    /// The mdev type of the scenarios. A VM with scenarios carries a guest.
+    pub device: Option<&'static str>,
+    pub programs: Vec<String>,
+    pub limit: Duration,
+}
+
+/// The parts of a test run with `options`, in their order.
+pub fn parts(options: &Options) -> Vec<Part> {
+    let scenarios = |part: &str, list: &[Scenario], qemu: Qemu| {
+        let wanted = |scenario: &&Scenario| {
+            options.only.as_ref().is_none_or(|only| {
+                part.contains(only.as_str()) || scenario.title().contains(only.as_str())
+            })
+        };
+        let stage = |&scenario: &Scenario| Stage::Scenario { scenario, qemu };
+        list.iter().filter(wanted).map(stage).collect::<Vec<_>>()
+    };
+    let wanted = |name: &str| {
+        options
+            .only
+            .as_ref()
+            .is_none_or(|only| name.contains(only.as_str()))
+    };
+    let selftests = SELFTESTS.map(|program| Stage::Kselftest {
+        program: format!("{}/{program}", lab_host::job::PROGRAMS),
+    });
+    let mut parts = Vec::new();
+    if options.debug {
+        if wanted("kunit") || wanted("kselftest") {
+            let mut stages = Vec::new();
+            if wanted("kselftest") {
+                stages.extend(selftests);
+            }
+            stages.push(Stage::Kmemleak);
+            parts.push(Part {
+                name: "kunit and kselftest".to_owned(),
+                stages,
+                kunit: wanted("kunit"),
+                device: None,
+                programs: SELFTESTS.map(str::to_owned).to_vec(),
+                limit: DEBUG_LIMIT,
+            });
+        }
+        // The device's dirty log needs iommufd, which the stock kernel does not have.
+        let with_log = (Scenario::DeviceLog, matrix::QEMU_WITH_DEVICE_LOG);
+        for (scenario, qemu) in [(Scenario::LiveMigration, Qemu::default()), with_log] {
+            for device in matrix::DEVICES {
+                let name = matrix::part(device, qemu);
+                let mut stages = scenarios(&name, &[scenario], qemu);
+                if stages.is_empty() {
+                    continue;
+                }
+                stages.push(Stage::Kmemleak);
+                parts.push(Part {
+                    name,
+                    stages,
+                    kunit: false,
+                    device: Some(device),
+                    programs: Vec::new(),
+                    limit: DEBUG_LIMIT,
+                });
+            }
+        }
+        return parts;
+    }
+    if wanted("kselftest") {
+        parts.push(Part {
+            name: "kselftest".to_owned(),
+            stages: selftests.to_vec(),
+            kunit: false,
+            device: None,
+            programs: SELFTESTS.map(str::to_owned).to_vec(),
+            limit: SELFTESTS_LIMIT,
+        });
+    }
+    let with_each = |qemu: Qemu| matrix::DEVICES.map(|device| (device, qemu));
+    for (device, qemu) in Qemu::ALL.into_iter().flat_map(with_each) {
+        let name = matrix::part(device, qemu);
+        let list = Kind::of(device).map(|kind| Scenario::of(kind, qemu));
+        let stages = scenarios(&name, &list.unwrap_or_default(), qemu);
+        if !stages.is_empty() {
+            parts.push(Part {
+                name,
+                stages,
+                kunit: false,
+                device: Some(device),
+                programs: Vec::new(),
+                limit: SCENARIOS_LIMIT,
+            });
+        }
+    }
+    parts
+}
