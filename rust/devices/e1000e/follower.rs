@@ -189,12 +189,15 @@ impl<S: DerefMut<Target = [Slot]>> Follower<S> {
         }
 
         view.registers.write32(offset, value);
-        let looked = (0..QUEUES).try_for_each(|index| {
-            if Direction::Receive.head(index).0 == offset {
-                self.begin(index, None, view)
-            } else {
-                self.look_at(index, view)
-            }
+        // PSRCTL is among these registers.
+        let looked = self.repin(view, false).and_then(|()| {
+            (0..QUEUES).try_for_each(|index| {
+                if Direction::Receive.head(index).0 == offset {
+                    self.begin(index, None, view)
+                } else {
+                    self.look_at(index, view)
+                }
+            })
         });
         let transmit = self.look_at_transmit(view);
         self.note(looked.and(transmit));

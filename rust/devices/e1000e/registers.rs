@@ -362,6 +362,12 @@ pub(crate) mod tctl {
     pub(crate) const ALL: u32 = 0x7f3f_fffa;
 }
 
+/// Bits of TARC.
+pub(crate) mod tarc {
+    /// The queue takes part in the arbitration.
+    pub(crate) const ENABLE: u32 = 1 << 10;
+}
+
 /// Bits of TIDV and RDTR.
 pub(crate) mod delay {
     /// Flush Partial Descriptor Block: write descriptors back now. Clears itself.

@@ -22,7 +22,7 @@
 //! |         2 | 0                                                                    |
 //! |   4 × 59  | statistics of 32 bits that the guest has not read                    |
 //! |    8 × 4  | those of 64 bits: GORC, GOTC, TOR, TOT                               |
-//! |    8 × 4  | the values of which the lower half has been read, else 0             |
+//! |    8 × 4  | values whose lower half the guest has read, else 0                   |
 //!
 //! RCTL and TCTL have the enable bits, and IMS the mask, that the guest has set; TDH is the beginning
 //! of the packet that is to be sent next.
@@ -93,7 +93,7 @@ pub(crate) const STATE_SIZE: usize = HALVED_AT + 8 * WIDES;
 pub(crate) const FLAG_EERD: u32 = 1 << 0;
 /// Flags: the guest owns MDIO.
 pub(crate) const FLAG_MDIO_OWNED: u32 = 1 << 1;
-/// Flags: the first of the pairs of statistics of which the lower half has been read.
+/// Flags: the guest has read the lower half of the first pair of statistics.
 const FLAG_HALVED_SHIFT: u32 = 4;
 const FLAGS: u32 = FLAG_EERD | FLAG_MDIO_OWNED | ((1 << WIDES) - 1) << FLAG_HALVED_SHIFT;
 
@@ -384,7 +384,7 @@ const fn place(first: usize, size: usize, index: usize) -> usize {
     first.saturating_add(size.saturating_mul(index))
 }
 
-/// The flag of a pair of statistics of which the lower half has been read.
+/// The flag of a pair of statistics whose lower half the guest has read.
 const fn flag_halved(pair: usize) -> u32 {
     1_u32
         .wrapping_shl(FLAG_HALVED_SHIFT)

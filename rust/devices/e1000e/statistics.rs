@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The statistics registers, of which nothing is lost.
+//! The statistics registers, without loss across a migration.
 //!
 //! Mirrors section 10.2.7 of the data sheet. A statistics register is cleared when it is read, a pair
 //! of 64 bits when its upper half is read, and none can be written: what the source has counted
@@ -93,8 +93,8 @@ pub(crate) const WIDES: usize = WIDE.len();
 pub(crate) struct Statistics {
     pub(crate) narrow: [u32; NARROWS],
     pub(crate) wide: [u64; WIDES],
-    /// The value of which the guest has read the lower half. The upper half belongs to it, and reading
-    /// that takes it away.
+    /// The value whose lower half the guest has read. The upper half is still to be read, and the read
+    /// takes the value away.
     pub(crate) halved: [Option<u64>; WIDES],
 }
 

@@ -147,7 +147,7 @@ impl<S: DerefMut<Target = [Slot]>> Controller<S> {
                     .checked_sub(trap.offset)
                     .is_some_and(|at| at < trap.len)
         });
-        // So that an access does not reach beyond a trap, all of which are multiples of 8 bytes.
+        // A trap has a multiple of 8 bytes, so an aligned access does not reach beyond it.
         let natural = matches!(len, 1 | 2 | 4 | 8) && offset & len.saturating_sub(1) == 0;
 
         if trapped && natural {

@@ -17,6 +17,7 @@ use crate::registers::{
     delay,
     rctl,
     status,
+    tarc,
     tctl,
     Register,
     QUEUES, //
@@ -126,12 +127,14 @@ fn has_buffers(registers: &mut dyn Registers) -> bool {
     })
 }
 
-/// What the transmitter has not sent yet.
+/// What the transmitter has not sent yet, of the queues that take part in the arbitration.
 fn undrained(registers: &mut dyn Registers) -> Option<Error> {
     for queue in 0..QUEUES {
         let head = position(registers, Direction::Transmit.head(queue));
         let tail = position(registers, Direction::Transmit.tail(queue));
-        let used = registers.read32(Direction::Transmit.length(queue).0) != 0;
+        let arbitration = registers.read32(Register::TARC.of_queue(queue).0);
+        let used = arbitration & tarc::ENABLE != 0
+            && registers.read32(Direction::Transmit.length(queue).0) != 0;
 
         if used && head != tail {
             return Some(Error::Transmit { queue, head, tail });

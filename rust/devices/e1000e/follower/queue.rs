@@ -64,7 +64,7 @@ impl<S: DerefMut<Target = [Slot]>> Queue<S> {
         }
     }
 
-    /// Forgets the descriptors, none of which has pins.
+    /// Forgets the descriptors, which must have no pins.
     pub(super) fn forget(&mut self) {
         for slot in self.slots.iter_mut() {
             *slot = Slot::default();

@@ -60,7 +60,7 @@ impl Identity {
     }
 }
 
-/// Checks that the function `theirs`, of which a state is, is the same as this one.
+/// Checks that the function that a state is of, `theirs`, is like this one, `ours`.
 pub(super) fn check(ours: &Identity, theirs: &Identity) -> Result<(), StateError> {
     let device = |identity: &Identity| {
         (

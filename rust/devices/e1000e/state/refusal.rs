@@ -111,7 +111,7 @@ pub enum StateError {
         /// The bits that it can have.
         allowed: u16,
     },
-    /// There is a value of a pair of statistics of which nothing has been read.
+    /// There is a half-read value of a pair of statistics that has not been half read.
     Unused {
         /// Which pair.
         pair: usize,

@@ -249,7 +249,7 @@ pub struct RxRing {
     clean: u32,
     /// The buffers of what was posted last with each descriptor.
     pub buffers: BTreeMap<u32, Vec<(u64, u32)>>,
-    /// Bytes of a packet of which the last descriptor has not come.
+    /// Bytes of a packet whose last descriptor has not come.
     partial: Vec<u8>,
 }
 
@@ -376,7 +376,10 @@ impl Guest {
         match self.format {
             Format::Legacy(code) | Format::Extended(code) => {
                 let size = 2048 >> (code >> 16 & 3);
-                size << if code & RCTL_BSEX != 0 { 4 } else { 0 }
+                match code >> 27 & 0xf {
+                    0 => size << if code & RCTL_BSEX != 0 { 4 } else { 0 },
+                    flexible => flexible * 1024,
+                }
             }
             Format::Split => 0,
         }

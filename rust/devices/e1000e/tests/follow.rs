@@ -69,12 +69,14 @@ impl Oracle {
     }
 }
 
-const FORMATS: [Format; 5] = [
+const FORMATS: [Format; 6] = [
     Format::Legacy(0),
     Format::Legacy(0x0003_0000),
     Format::Extended(0),
     // 16 KiB.
     Format::Extended(RCTL_BSEX | 0x0001_0000),
+    // 3 KiB, by FLXBUF.
+    Format::Extended(0x1800_0000),
     Format::Split,
 ];
 

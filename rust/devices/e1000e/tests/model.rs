@@ -94,7 +94,7 @@ impl GuestMemory for Memory {
     }
 }
 
-/// What was counted since the beginning, whoever has read it.
+/// Counts since the beginning, which no read clears.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Truth {
     pub received: u64,
@@ -114,7 +114,7 @@ pub struct Nature {
     /// The link partner has paused the transmitter.
     pub paused: bool,
     pub link: bool,
-    /// The firmware holds MDIO for so many looks.
+    /// Requests for MDIO that the firmware does not grant.
     pub firmware_polls: u32,
     /// The PHY does not answer.
     pub phy_dead: bool,
@@ -355,6 +355,8 @@ impl Model {
         self.set(CTRL_EXT, 0x0001_0000);
         self.set(PBA, 0x0014_0014);
         self.set(TIPG, 0x0060_2006);
+        self.set(TARC, 3 | TARC_ENABLE);
+        self.set(TARC + QUEUE, 3 | TARC_ENABLE);
         self.set(LEDCTL, 0x0706_8302);
         self.set(RAL, u32::from_le_bytes([MAC[0], MAC[1], MAC[2], MAC[3]]));
         self.set(
@@ -508,7 +510,7 @@ impl Model {
         let offset = QUEUE * queue as u32;
         let units = self.get(TDLEN + offset) / 16;
         let head = self.get(TDH + offset);
-        let enabled = self.get(TCTL) & TCTL_EN != 0;
+        let enabled = self.get(TCTL) & TCTL_EN != 0 && self.get(TARC + offset) & TARC_ENABLE != 0;
 
         if units == 0
             || !enabled

@@ -39,10 +39,11 @@ enum Step {
     Standstill(usize),
 }
 
-const FORMATS: [Format; 4] = [
+const FORMATS: [Format; 5] = [
     Format::Legacy(0),
     Format::Extended(0x0002_0000),
     Format::Extended(RCTL_BSEX | 0x0003_0000),
+    Format::Extended(0x0800_0000),
     Format::Split,
 ];
 

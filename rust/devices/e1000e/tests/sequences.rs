@@ -144,6 +144,22 @@ fn a_paused_transmitter_makes_the_stop_fail_and_goes_on() {
 }
 
 #[test]
+fn a_queue_out_of_the_arbitration_is_not_waited_for_and_moves_as_it_is() {
+    let (mut source, mut guest) = set_up();
+    let arbitration = source.read(TARC + QUEUE);
+    source.write(TARC + QUEUE, arbitration & !TARC_ENABLE);
+    guest.send(&mut source, 1, 300, 2, true);
+    let mut host = source.migrate();
+    host.resume().unwrap();
+    host.model.run(1_000);
+    assert!(host.model.wire.is_empty());
+    host.write(TARC + QUEUE, arbitration);
+    host.model.run(1_000);
+    assert_eq!(host.model.wire, guest.sent[1], "once it takes part again");
+    host.expect_no_faults();
+}
+
+#[test]
 fn requests_that_do_not_end_make_the_stop_fail() {
     let (mut host, _) = set_up();
     host.model.nature.master_stuck = true;

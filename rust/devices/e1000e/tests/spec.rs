@@ -88,6 +88,8 @@ pub const TDH: u32 = 0x3810;
 pub const TDT: u32 = 0x3818;
 pub const TIDV: u32 = 0x3820;
 pub const TXDCTL: u32 = 0x3828;
+pub const TARC: u32 = 0x3840;
+pub const TARC_ENABLE: u32 = 0x0000_0400;
 pub const FLUSH: u32 = 0x8000_0000;
 pub const QUEUE: u32 = 0x100;
 
