@@ -212,6 +212,7 @@ pub trait Hardware {
     ) -> Result<(), Failure<Self::Error>>;
 
     /// Resets the function: it does no DMA, and no register has anything of its last user. May sleep.
+    /// The framework calls this at each open, reset and close.
     ///
     /// # Errors
     ///

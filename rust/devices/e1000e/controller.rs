@@ -19,7 +19,7 @@
 //!
 //! # Apply
 //!
-//! CTRL.RST; the registers of the table, with receiver and transmitter disabled; the PHY; base,
+//! CTRL.RST, unless the function is as the last reset has left it; the registers of the table, with receiver and transmitter disabled; the PHY; base,
 //! length, head and tail of each ring. Heads are written between a reset and the enable bits and
 //! at no other time.
 //!
@@ -81,6 +81,7 @@ use crate::table::{
 };
 
 use reset::{
+    is_fresh,
     replace,
     reset_function, //
 };
@@ -132,6 +133,8 @@ pub struct Controller<S> {
     phase: Phase,
     statistics: Statistics,
     io_address: u32,
+    /// The function has been reset and not been given a state since.
+    fresh: bool,
     /// The settings that the PHY had when the function was first reset.
     phy: Option<Settings>,
     follower: Follower<S>,
@@ -147,6 +150,7 @@ impl<S: DerefMut<Target = [Slot]>> Controller<S> {
             phase: Phase::Running { held: false },
             statistics: Statistics::new(),
             io_address: 0,
+            fresh: false,
             phy: None,
             follower: Follower::new(slots),
         }
@@ -246,6 +250,10 @@ impl<S: DerefMut<Target = [Slot]>> Hardware for Controller<S> {
                 return Err(Failure::Undone(error));
             }
         };
+        // The stop has cleared these.
+        if (receive & rctl::EN) | (transmit & tctl::EN) | mask != 0 {
+            self.fresh = false;
+        }
         let guests = if held {
             0
         } else {
@@ -357,7 +365,10 @@ impl<S: DerefMut<Target = [Slot]>> Hardware for Controller<S> {
         }
 
         let extra = state.extra();
-        reset_function(registers).map_err(Failure::Broken)?;
+        // A destination has been reset when it was opened, which need not be paid for again in the downtime.
+        if !(core::mem::take(&mut self.fresh) && is_fresh(registers)) {
+            reset_function(registers).map_err(Failure::Broken)?;
+        }
         program::program(registers, state, &extra).map_err(Failure::Broken)?;
         self.statistics.clear(registers);
         state.read_statistics(&mut self.statistics);
@@ -406,6 +417,7 @@ impl<S: DerefMut<Target = [Slot]>> Hardware for Controller<S> {
         registers.read32(Register::ICR.0);
         self.statistics.clear(registers);
         self.io_address = 0;
+        self.fresh = true;
         self.phase = Phase::Running { held: false };
         self.follower.restart(&mut view(context));
         Ok(())

@@ -74,6 +74,17 @@ impl Direction {
     pub(crate) const fn tail(self, queue: usize) -> Register {
         self.register(queue, 0x18)
     }
+
+    /// Base low, base high, length, head and tail.
+    pub(crate) const fn ring(self, queue: usize) -> [Register; 5] {
+        [
+            self.base_low(queue),
+            self.base_high(queue),
+            self.length(queue),
+            self.head(queue),
+            self.tail(queue),
+        ]
+    }
 }
 
 impl Place {

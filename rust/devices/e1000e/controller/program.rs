@@ -72,14 +72,8 @@ pub(super) fn program(
 
     for direction in [Direction::Transmit, Direction::Receive] {
         for queue in 0..QUEUES {
-            let ring = [
-                direction.base_low(queue),
-                direction.base_high(queue),
-                direction.length(queue),
-                direction.head(queue),
-                direction.tail(queue),
-            ];
-            for (register, written) in ring.into_iter().zip(state.ring(direction, queue)) {
+            let ring = direction.ring(queue).into_iter();
+            for (register, written) in ring.zip(state.ring(direction, queue)) {
                 registers.write32(register.0, written);
                 let read = registers.read32(register.0);
                 if read != written {

@@ -14,8 +14,10 @@ use crate::registers::{
     eecd,
     rctl,
     tctl,
-    Register, //
+    Register,
+    QUEUES, //
 };
+use crate::ring::Direction;
 
 use super::stop::{
     masters_ended,
@@ -33,11 +35,15 @@ const PHY: u32 = 25_000;
 
 /// Resets the function.
 pub(super) fn reset_function(registers: &mut dyn Registers) -> Result<(), Error> {
+    let enabled = is_enabled(registers);
+
     registers.write32(Register::IMC.0, u32::MAX);
-    replace(registers, Register::RCTL, rctl::EN, 0);
-    replace(registers, Register::TCTL, tctl::EN, 0);
-    registers.read32(Register::STATUS.0);
-    registers.delay(SETTLE);
+    if enabled {
+        replace(registers, Register::RCTL, rctl::EN, 0);
+        replace(registers, Register::TCTL, tctl::EN, 0);
+        registers.read32(Register::STATUS.0);
+        registers.delay(SETTLE);
+    }
     replace(
         registers,
         Register::CTRL,
@@ -63,6 +69,24 @@ pub(super) fn reset_function(registers: &mut dyn Registers) -> Result<(), Error>
     registers.write32(Register::IMC.0, u32::MAX);
     registers.read32(Register::ICR.0);
     Ok(())
+}
+
+/// Whether receiver or transmitter is enabled.
+fn is_enabled(registers: &mut dyn Registers) -> bool {
+    registers.read32(Register::RCTL.0) & rctl::EN != 0
+        || registers.read32(Register::TCTL.0) & tctl::EN != 0
+}
+
+/// Whether a function that has been reset, and has not been given a state since, is as the reset has left it:
+/// nobody has used a ring or unmasked an interrupt. Then heads may be written without another reset.
+pub(super) fn is_fresh(registers: &mut dyn Registers) -> bool {
+    let used = is_enabled(registers) || registers.read32(Register::IMS.0) != 0;
+
+    !used
+        && [Direction::Receive, Direction::Transmit]
+            .into_iter()
+            .flat_map(|direction| (0..QUEUES).flat_map(move |queue| direction.ring(queue)))
+            .all(|register| registers.read32(register.0) == 0)
 }
 
 /// Sets CTRL.RST.

@@ -81,7 +81,9 @@ pub(super) fn stop(context: &mut Context<'_>, control: u32) -> Result<(u32, [u32
 
     registers.write32(Register::TCTL.0, transmit & !tctl::EN);
     registers.read32(Register::STATUS.0);
-    registers.delay(SETTLE);
+    if receive & rctl::EN != 0 || transmit & tctl::EN != 0 {
+        registers.delay(SETTLE);
+    }
     registers.write32(Register::CTRL.0, control | ctrl::GIO_MASTER_DISABLE);
     if !masters_ended(registers) {
         return Err(Error::Master);

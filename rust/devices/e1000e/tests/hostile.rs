@@ -327,6 +327,7 @@ proptest! {
             state[at] = value;
         }
         let mut host = Host::new(Memory::new(MEMORY));
+        host.write(RCTL, RCTL_EN);
         host.quiesce().unwrap();
         host.model.log.clear();
         let resets = host.model.resets;

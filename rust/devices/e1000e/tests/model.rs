@@ -162,6 +162,8 @@ pub struct Model {
     /// How many pages have been pinned by now, and had been when RDT was written.
     pub pins: Rc<Cell<usize>>,
     pub pins_at_tail: Vec<usize>,
+    /// Number of accesses.
+    pub accesses: u32,
     /// Writes, in order.
     pub log: Vec<(u32, u32)>,
     pub phy: [u16; 32],
@@ -207,6 +209,7 @@ impl Model {
             phy_resets: 0,
             pins: Rc::default(),
             pins_at_tail: Vec::new(),
+            accesses: 0,
             log: Vec::new(),
             phy,
             phy_page: 0,
@@ -251,6 +254,11 @@ impl Model {
     /// These packets, oldest first.
     pub fn in_fifo(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.rx_fifo.iter().cloned()
+    }
+
+    /// Microseconds since some time before the power-on.
+    pub fn now(&self) -> u64 {
+        self.now
     }
 
     /// A packet arrives. Returns whether the chip takes it.
@@ -600,6 +608,7 @@ impl Model {
     }
 
     fn check_access(&mut self, offset: u32) {
+        self.accesses += 1;
         if let Some(at) = self.reset_at {
             if self.now < at + 500 {
                 self.fault(format!("access to {offset:#x} during reset"));

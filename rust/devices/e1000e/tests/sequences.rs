@@ -53,7 +53,9 @@ fn heads_are_written_between_reset_and_enable_and_causes_come_last() {
     source.quiesce().unwrap();
     let state = source.save().unwrap();
 
+    // A card that another guest has used.
     let mut host = Host::new(source.memory.clone());
+    host.write(RCTL, RCTL_EN);
     host.quiesce().unwrap();
     host.model.log.clear();
     host.apply(&state).unwrap();
@@ -94,6 +96,67 @@ fn heads_are_written_between_reset_and_enable_and_causes_come_last() {
     assert!(receive[0] < *masters && transmit[0] < *masters && *masters < mask[0]);
     assert_eq!(mask.len(), 1, "IMS is written once");
     assert_eq!(causes, [model.log.len() - 1], "ICS is written last of all");
+}
+
+#[test]
+fn a_card_as_the_last_reset_left_it_is_not_reset_again() {
+    let (mut source, _) = set_up();
+    source.quiesce().unwrap();
+    let state = source.save().unwrap();
+
+    type Use = fn(&mut Host);
+    let used: [(&str, Use); 6] = [
+        ("nothing", |_| {}),
+        ("filters", |host| host.write(MTA, 1)),
+        ("an enabled receiver", |host| host.write(RCTL, RCTL_EN)),
+        ("a ring", |host| host.write(TDBAL + QUEUE, 0x1000)),
+        ("a mask", |host| host.write(IMS, 1)),
+        ("a state", |host| {
+            let state = {
+                host.quiesce().unwrap();
+                host.save().unwrap()
+            };
+            host.apply(&state).unwrap();
+        }),
+    ];
+    for (what, make) in used {
+        let mut host = Host::new(source.memory.clone());
+        let resets = host.model.resets;
+        make(&mut host);
+        host.quiesce().unwrap();
+        host.apply(&state).unwrap();
+        host.resume().unwrap();
+        let expected = !matches!(what, "nothing" | "filters");
+        assert_eq!(
+            host.model.resets - resets,
+            u32::from(expected),
+            "used: {what}"
+        );
+        host.expect_no_faults();
+    }
+}
+
+#[test]
+fn a_migration_of_an_idle_card_waits_for_less_than_20_milliseconds() {
+    let (mut source, _) = set_up();
+    let before = source.model.now();
+    source.model.accesses = 0;
+    source.quiesce().unwrap();
+    let state = source.save().unwrap();
+    let stop = source.model.now() - before;
+
+    let mut host = Host::new(source.memory.clone());
+    host.quiesce().unwrap();
+    let before = host.model.now();
+    host.model.accesses = 0;
+    host.apply(&state).unwrap();
+    host.resume().unwrap();
+    let start = host.model.now() - before;
+    println!("stop and save {stop} us, apply and start {start} us");
+    let (stops, starts) = (source.model.accesses, host.model.accesses);
+    println!("{stops} and {starts} accesses, {} bytes", state.len());
+    assert!(stop + start < 20_000, "microseconds of waiting");
+    assert!(stops + starts < 2_500, "accesses to registers");
 }
 
 #[test]
@@ -413,6 +476,7 @@ fn a_step_that_fails_after_the_reset_cannot_be_undone() {
     let state = source.save().unwrap();
     let fresh = || {
         let mut host = Host::new(source.memory.clone());
+        host.write(RCTL, RCTL_EN);
         host.quiesce().unwrap();
         host
     };
