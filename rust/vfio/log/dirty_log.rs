@@ -11,7 +11,7 @@ use kernel::prelude::*;
 /// A log of the memory that a device writes. Its methods are called while the device is open, in any order
 /// that a user likes, and are concurrent with each other. They may sleep.
 pub trait DirtyLog {
-    /// Starts to log writes of `ranges`, `count` ranges, each by its first and its last
+    /// Starts to log writes of the `count` ranges in `ranges`, each by its first and its last
     /// address, in pages of about `page_size` bytes. Returns the size of the pages.
     ///
     /// # Errors
