@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the author of a vendor driver writes: the driver.
+//! The trait that a vendor driver implements.
 
 use crate::dma_memory::DmaMemory;
 use device_model::{
@@ -27,11 +27,11 @@ pub const WINDOW_SIZE_MAX: usize = 16 << 20;
 pub struct WindowSize(usize);
 
 impl WindowSize {
-    /// A size of `bytes`.
+    /// Returns a size of `bytes`.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if that is not allowed.
+    /// `EINVAL` if the size is not allowed.
     pub fn new(bytes: usize) -> Result<Self> {
         if bytes == 0 || bytes > WINDOW_SIZE_MAX || bytes % PAGE_SIZE != 0 {
             return Err(EINVAL);
@@ -40,7 +40,7 @@ impl WindowSize {
         Ok(Self(bytes))
     }
 
-    /// In bytes.
+    /// Returns the size in bytes.
     pub fn bytes(self) -> usize {
         self.0
     }
@@ -56,14 +56,14 @@ pub trait ModuleParameters {
 /// The parameters of a driver's devices.
 pub type Parameters<D> = <<D as Driver>::Model as DeviceModel>::Parameters;
 
-/// A vendor driver, and what its devices are.
+/// A vendor driver, which describes its devices.
 pub trait Driver: ModuleParameters + Sized + Send + Sync + 'static {
     /// The model of a device.
     type Model: DeviceModel + for<'a> Worker<DmaMemory<'a>, Self::Backend>;
     /// The content of a device on the host, `()` if the model is all of the device.
     type Backend: Backend;
-    /// What an administrator can choose for a device while it is closed. A clone is made for each open and
-    /// for each read of an attribute, and must be cheap.
+    /// The settings that an administrator can choose for a closed device. A clone is made for each open
+    /// and for each read of an attribute, and must be cheap.
     type Settings: Clone + Send + Unpin + 'static;
 
     /// The driver's module: its `LocalModule`.
@@ -73,19 +73,19 @@ pub trait Driver: ModuleParameters + Sized + Send + Sync + 'static {
     const NAME: &'static CStr;
     /// The types of mdev that can be made.
     const TYPES: &'static [Type];
-    /// How many mdevs of all types together there can be.
+    /// The largest number of mdevs of all types together.
     const MAX_INSTANCES: u32;
 
-    /// The settings of a new mdev called `name` of type `TYPES[type_index]`, which the current process
-    /// makes.
+    /// Returns the settings of a new mdev called `name` of type `TYPES[type_index]`, which the current
+    /// process makes.
     ///
     /// # Errors
     ///
-    /// What that process gets.
+    /// The error of that process.
     fn settings(type_index: usize, name: &CStr) -> Result<Self::Settings>;
 
-    /// Size of BAR `bar`, which is 0 to 5, of a device of type `TYPES[type_index]` in bytes; 0 if
-    /// there is no such BAR. Only a BAR with a size is accessed.
+    /// Returns the size of BAR `bar`, 0 to 5, of a device of type `TYPES[type_index]` in bytes; 0 if the
+    /// device has no such BAR. Only a BAR with a size is accessed.
     fn bar_size(type_index: usize, bar: u32) -> u64;
 
     /// Returns the parameters of a device and its backend, for the user that is opening it now.

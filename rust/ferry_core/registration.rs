@@ -54,8 +54,8 @@ impl<D: SettingDirectory> Registration<D> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if [`Driver::window_size`](crate::driver::Driver::window_size) is not allowed; `ENOMEM`, `EEXIST`, or what the mdev core
-    /// returns.
+    /// `EINVAL` if [`ModuleParameters::window_size`](crate::driver::ModuleParameters::window_size) is not
+    /// allowed; `ENOMEM`, `EEXIST`, or the error of the mdev core.
     pub fn new() -> Result<Self> {
         let window_size = D::window_size();
         WindowSize::new(window_size).inspect_err(|_| {

@@ -16,7 +16,7 @@ pub trait Setting: 'static {
 
     /// Name of the attribute.
     const NAME: &'static CStr;
-    /// What can be stored, as [`Attribute::ALLOWED`].
+    /// The values that can be stored, as [`ALLOWED`](kernel_ext::sysfs::Attribute::ALLOWED).
     const ALLOWED: &'static str;
 
     /// Serves a read. Called with no lock held, so that it may wait for a file system.

@@ -66,7 +66,8 @@ impl ConfigSpace {
         }
     }
 
-    /// Bytes of configuration space: [`CONFIG_SPACE_SIZE`] or [`EXTENDED_CONFIG_SPACE_SIZE`].
+    /// Bytes of configuration space: [`CONFIG_SPACE_SIZE`] or
+    /// [`EXTENDED_CONFIG_SPACE_SIZE`](regs::EXTENDED_CONFIG_SPACE_SIZE).
     pub const fn size(&self) -> usize {
         self.layout.size()
     }
