@@ -2,6 +2,8 @@
 
 //! Checks of the source that no compiler makes: licences, and where `unsafe` may be.
 
+mod documents;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -169,7 +171,7 @@ pub fn check(source: &Path) -> Vec<(&'static str, Outcome)> {
             return vec![("the source can be listed", Outcome::Failed(why))];
         }
     };
-    vec![
+    let mut checks = vec![
         ("every file names its licence", licences(&files)),
         (
             "unsafe code is in its place and justified",
@@ -183,7 +185,9 @@ pub fn check(source: &Path) -> Vec<(&'static str, Outcome)> {
             "the README tells which QEMU is tested with which device",
             matrix_in_readme(&files, &matrix::tested()),
         ),
-    ]
+    ];
+    checks.extend(documents::check(&files));
+    checks
 }
 
 /// The README has this table.
@@ -211,6 +215,14 @@ mod tests {
             matches!(&*outcomes, [(_, Outcome::Failed(_))]),
             "expected one failure, saw {outcomes:?}"
         );
+    }
+
+    #[test]
+    fn this_tree_passes() {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        for (name, outcome) in check(Path::new(source)) {
+            assert_eq!(outcome, Outcome::Passed, "{name}");
+        }
     }
 
     #[test]
