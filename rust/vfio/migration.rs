@@ -10,7 +10,7 @@
 //! # Lifetime
 //!
 //! A data file outlives its session, the device and the driver's module, as long as the user keeps
-//! it. It holds a [`RevocableDevice`](revocable::RevocableDevice), which is revoked before the device is
+//! it. It holds a `RevocableDevice`, which is revoked before the device is
 //! closed; from then on every operation on the file returns `ENODEV` and runs none of the driver's code.
 //!
 //! # Lock order

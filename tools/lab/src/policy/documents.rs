@@ -334,7 +334,7 @@ fn commands(files: &[(String, String)]) -> Outcome {
                     }
                 }
             }
-            for program in ["scripts/lab ", "scripts/run ", "lab "] {
+            for program in ["scripts/lab ", "lab "] {
                 let Some(rest) = piece.strip_prefix(program) else {
                     continue;
                 };
@@ -446,7 +446,7 @@ mod tests {
             "``make demo``, ``make DEVICE=uart demo``",
             "  # make test",
             "``make test ARGS='--only policy'``",
-            "  scripts/run run --nested --device nvme -- 'ls --all'",
+            "  scripts/lab run --nested --device nvme -- 'ls --all'",
             "One can make a disk.",
             "                make a disk",
             "  make O=BUILD olddefconfig",
@@ -466,7 +466,7 @@ mod tests {
                 "``make test ARGS='--olny policy'``",
                 "lab test has no option --olny",
             ),
-            ("  scripts/run rnu", "lab has no subcommand rnu"),
+            ("  scripts/lab rnu", "lab has no subcommand rnu"),
             ("``lab run --nseted``", "lab run has no option --nseted"),
             ("``cargo test -p b``", "cargo has no package b"),
         ] {
