@@ -48,6 +48,7 @@ pub const CASES: &[Case] = cases![
     protocol_any_is_offered_at_first,
     protocol_the_administrator_may_offer_v1_only [P2p, PreCopy, Driver, Mdev],
     protocol_the_administrator_may_offer_v2_only [Driver, Mdev],
+    protocol_v2_alone_takes_no_memory_for_a_data_section [Mdev],
     protocol_bad_choices_change_nothing [Mdev],
     protocol_is_busy_while_open [Mdev],
     protocol_can_be_chosen_again_and_again [P2p, PreCopy, Driver, Mdev],
@@ -329,6 +330,50 @@ fn protocol_the_administrator_may_offer_v2_only(target: &Target) -> Outcome {
     device.reset()?;
     device.resume(&stream)?;
     device.expect_filled(1)
+}
+
+/// Returns how much memory the kernel has allocated since it was booted, in bytes. Pages count that were
+/// freed before and wait on a list of a CPU, which `/proc/meminfo` takes for used.
+fn allocated() -> Outcome<u64> {
+    const PAGE: u64 = 4096;
+
+    let text = std::fs::read_to_string("/proc/vmstat").map_err(Stop::failed)?;
+    let pages: u64 = text
+        .lines()
+        .filter(|line| line.starts_with("pgalloc_"))
+        .filter_map(|line| line.split_once(' ')?.1.parse::<u64>().ok())
+        .sum();
+    holds(pages > 0, "expected pgalloc_* in /proc/vmstat, seen none")?;
+    Ok(pages * PAGE)
+}
+
+fn protocol_v2_alone_takes_no_memory_for_a_data_section(target: &Target) -> Outcome {
+    const WINDOW: u64 = 16 << 20;
+
+    let mut mdev = target.subject()?;
+    mdev.set_attribute(WINDOW_SIZE, WINDOW.to_string().as_bytes())?;
+    let mut alone = None;
+    for (choice, has_section) in [("v2", false), ("any", true), ("v1", true), ("v2", false)] {
+        mdev.set_attribute(PROTOCOL, choice.as_bytes())?;
+        // The least of some opens: others on the machine take memory, too.
+        let mut taken = u64::MAX;
+        for _ in 0..4 {
+            let before = allocated()?;
+            let device = TestDevice::open(mdev, target)?;
+            taken = taken.min(allocated()? - before);
+            mdev = device.close();
+        }
+        let more = taken.saturating_sub(*alone.get_or_insert(taken));
+        holds(
+            (more >= WINDOW / 2) == has_section,
+            format_args!(
+                "with {choice} and a window of {WINDOW} bytes an open took {more} bytes more than with \
+                 v2, expected {} than half of the window",
+                if has_section { "more" } else { "less" }
+            ),
+        )?;
+    }
+    Ok(())
 }
 
 fn protocol_bad_choices_change_nothing(target: &Target) -> Outcome {
