@@ -384,7 +384,8 @@ impl<S: DerefMut<Target = [Slot]>> Hardware for Controller<S> {
                 head
             }),
         });
-        self.follower.restart(&mut view(context));
+        let enabled = state.word(Word::<{ Register::RCTL.0 }>::AT) & rctl::EN != 0;
+        self.follower.restart(&mut view(context), enabled);
         Ok(())
     }
 
@@ -419,7 +420,7 @@ impl<S: DerefMut<Target = [Slot]>> Hardware for Controller<S> {
         self.io_address = 0;
         self.fresh = true;
         self.phase = Phase::Running { held: false };
-        self.follower.restart(&mut view(context));
+        self.follower.restart(&mut view(context), false);
         Ok(())
     }
 }

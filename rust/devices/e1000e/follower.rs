@@ -12,9 +12,10 @@
 //!
 //! - The tail before the write is read from the function. A reset through CTRL, which is not trapped,
 //!   empties the ring in the function without a write of RDT.
-//! - How large buffers are is in RCTL and PSRCTL, which are not trapped. The follower compares both each
-//!   time it runs and at the stop, and pins all buffers anew if they have changed. A page is dirty from the
-//!   moment it is pinned, so pages pinned late, but before the bitmap is read for the last time, are
+//! - How large buffers are is in RCTL, which is not trapped. It must not change while the receiver is
+//!   enabled. What is posted before is pinned as large as it can become. The follower compares RCTL each
+//!   time it runs and at the stop, and pins all buffers anew if the format has changed. A page is dirty from
+//!   the moment it is pinned, so pages pinned late, but before the bitmap is read for the last time, are
 //!   reported.
 //! - A page where nothing is mapped is tried again each time all buffers are pinned, and at the stop.
 //! - The transmit rings, to which status is written back, are looked at when a receive ring changes and
@@ -101,7 +102,7 @@ impl<S: DerefMut<Target = [Slot]>> Follower<S> {
     pub(crate) fn start(&mut self, view: &mut View<'_>) -> Result<(), FollowError> {
         self.following = true;
         self.lost = None;
-        self.format = Format::read(view.registers);
+        self.format = Format::read(view.registers, false);
         for queue in &mut self.queues {
             queue.forget();
         }
@@ -149,7 +150,7 @@ impl<S: DerefMut<Target = [Slot]>> Follower<S> {
             return;
         }
         let looked = self
-            .repin(view, true)
+            .repin(view, enabled, true)
             .and_then(|()| (0..QUEUES).try_for_each(|index| self.look_at(index, view)))
             .and_then(|()| match enabled {
                 true => self.check_settled(view.registers),
@@ -159,13 +160,14 @@ impl<S: DerefMut<Target = [Slot]>> Follower<S> {
         self.note(looked.and(transmit));
     }
 
-    /// Begins anew: the rings have been written by another than the guest.
-    pub(crate) fn restart(&mut self, view: &mut View<'_>) {
+    /// Begins anew: the rings have been written by another than the guest. The receiver will be
+    /// `enabled`.
+    pub(crate) fn restart(&mut self, view: &mut View<'_>, enabled: bool) {
         if !self.following {
             return;
         }
         let looked = self
-            .repin(view, false)
+            .repin(view, enabled, false)
             .and_then(|()| (0..QUEUES).try_for_each(|index| self.begin(index, None, view)));
         let transmit = self.look_at_transmit(view);
         self.note(looked.and(transmit));
@@ -181,7 +183,7 @@ impl<S: DerefMut<Target = [Slot]>> Follower<S> {
         let queue = (0..QUEUES).find(|&queue| Direction::Receive.tail(queue).0 == offset);
         if let Some(index) = queue {
             let posted = self
-                .repin(view, false)
+                .repin(view, false, false)
                 .and_then(|()| self.move_tail(index, value & 0xffff, view));
             self.note(posted);
             view.registers.write32(offset, value);
@@ -190,7 +192,7 @@ impl<S: DerefMut<Target = [Slot]>> Follower<S> {
 
         view.registers.write32(offset, value);
         // PSRCTL is among these registers.
-        let looked = self.repin(view, false).and_then(|()| {
+        let looked = self.repin(view, false, false).and_then(|()| {
             (0..QUEUES).try_for_each(|index| {
                 if Direction::Receive.head(index).0 == offset {
                     self.begin(index, None, view)
@@ -220,9 +222,15 @@ impl<S: DerefMut<Target = [Slot]>> Follower<S> {
         }
     }
 
-    /// Pins all buffers anew if their format has changed, or if pages may have been mapped.
-    fn repin(&mut self, view: &mut View<'_>, retry: bool) -> Result<(), FollowError> {
-        let format = Format::read(view.registers);
+    /// Pins all buffers anew if their format has changed, or what is not pinned if pages may have been
+    /// mapped, which `retry` tells.
+    fn repin(
+        &mut self,
+        view: &mut View<'_>,
+        enabled: bool,
+        retry: bool,
+    ) -> Result<(), FollowError> {
+        let format = Format::read(view.registers, enabled);
 
         if format != self.format {
             for queue in &mut self.queues {

@@ -30,23 +30,30 @@ pub(super) enum Format {
         /// Bytes of the buffers, 0 for one that is not used.
         sizes: [u32; 4],
     },
+    /// The receiver is disabled, so a guest may still set another format for what it has posted: any
+    /// buffer of both formats.
+    Undecided {
+        /// Bytes of the largest buffer in packet split.
+        split: u32,
+    },
 }
 
+/// Bytes of the largest buffer of a format with one buffer.
+const SINGLE_MAX: u32 = 16 << 10;
+
 impl Format {
-    /// Reads the format. Section 10.2.5.1 has the sizes.
-    pub(super) fn read(registers: &mut dyn Registers) -> Self {
+    /// Reads the format of a receiver that is as RCTL.EN says, or was `enabled` when it was stopped.
+    /// Section 10.2.5.1 has the sizes.
+    pub(super) fn read(registers: &mut dyn Registers, enabled: bool) -> Self {
         let control = registers.read32(Register::RCTL.0);
 
+        if !enabled && control & rctl::EN == 0 {
+            let split = split_sizes(registers).into_iter().max().unwrap_or(0);
+            return Self::Undecided { split };
+        }
         if control & rctl::DTYP != 0 {
-            let split = registers.read32(Register::PSRCTL.0);
             return Self::Split {
-                sizes: [
-                    // In 128 bytes, and in KiB.
-                    (split & 0x7f) << 7,
-                    (split >> 8 & 0x3f) << 10,
-                    (split >> 16 & 0x3f) << 10,
-                    (split >> 24 & 0x3f) << 10,
-                ],
+                sizes: split_sizes(registers),
             };
         }
 
@@ -69,10 +76,23 @@ impl Format {
     /// Units of a descriptor.
     pub(super) const fn units(self) -> u32 {
         match self {
-            Self::Single { .. } => 1,
+            Self::Single { .. } | Self::Undecided { .. } => 1,
             Self::Split { .. } => 2,
         }
     }
+}
+
+/// Bytes of the buffers in packet split.
+fn split_sizes(registers: &mut dyn Registers) -> [u32; 4] {
+    let sizes = registers.read32(Register::PSRCTL.0);
+
+    [
+        // In 128 bytes, and in KiB.
+        (sizes & 0x7f) << 7,
+        (sizes >> 8 & 0x3f) << 10,
+        (sizes >> 16 & 0x3f) << 10,
+        (sizes >> 24 & 0x3f) << 10,
+    ]
 }
 
 /// The pages of up to four buffers.
@@ -84,6 +104,19 @@ pub(super) struct Pages {
 }
 
 impl Pages {
+    /// The pages of a unit with these words in a format that may still change.
+    pub(super) fn of_either([first, second]: [u64; 2], split: u32) -> Self {
+        // The second word of a descriptor with one buffer is 0.
+        let size = |word: u64, size: u32| if word == 0 { 0 } else { size };
+
+        Self::of([
+            (first, size(first, split.max(SINGLE_MAX))),
+            (second, size(second, split)),
+            (0, 0),
+            (0, 0),
+        ])
+    }
+
     pub(super) const NONE: Self = Self {
         buffers: [(0, 0); 4],
         buffer: 0,

@@ -59,7 +59,7 @@ impl<S: DerefMut<Target = [Slot]>> Queue<S> {
     /// The first unit at which a descriptor begins.
     pub(super) fn first_unit(&self, format: Format) -> u32 {
         match format {
-            Format::Single { .. } => 0,
+            Format::Single { .. } | Format::Undecided { .. } => 0,
             Format::Split { .. } => self.parity,
         }
     }
@@ -109,6 +109,7 @@ impl<S: DerefMut<Target = [Slot]>> Queue<S> {
             // The function stores nothing for a descriptor with a null address.
             Format::Single { .. } if first == 0 => Pages::NONE,
             Format::Single { size } => Pages::of([(first, size), (0, 0), (0, 0), (0, 0)]),
+            Format::Undecided { split } => Pages::of_either([first, second], split),
             Format::Split {
                 sizes: [a, b, c, d],
             } => {

@@ -169,12 +169,37 @@ fn a_reset_behind_the_trap_is_noticed() {
 }
 
 #[test]
+fn buffers_posted_before_their_size_is_set_are_pinned_as_large_as_they_can_become() {
+    for (format, size) in [
+        (Format::Extended(0x0003_0000), RCTL_BSEX | 0x0001_0000),
+        (Format::Split, RCTL_DTYP_SPLIT),
+    ] {
+        let (mut host, mut guest) = set_up(format);
+        host.follow();
+        let control = host.read(RCTL);
+        host.write(RCTL, 0);
+        guest.post(&mut host, 0, 8, 0);
+        let mut oracle = Oracle::begin(&mut host);
+        // Only now is the size set, and nothing that is trapped is written until the next reset.
+        host.write(RCTL, control & !0x0003_0000 | size);
+        host.model.arrive(&packet(1, 0, 5000));
+        host.model.run(1_000);
+        assert_ne!(host.model.peek(RDH), 0, "the packet is received");
+        guest.set_up(&mut host, Format::Extended(0), 16, 0);
+        host.quiesce().unwrap();
+        oracle.read(&mut host);
+        oracle.end(&mut host).expect("all of the buffers");
+        host.expect_no_faults();
+    }
+}
+
+#[test]
 fn buffers_that_become_larger_after_they_were_posted_are_pinned_at_the_stop() {
     let (mut host, mut guest) = set_up(Format::Extended(0x0003_0000));
-    let control = host.read(RCTL);
-    host.write(RCTL, control & !RCTL_EN);
     guest.post(&mut host, 0, 8, 0);
     host.follow();
+    let control = host.read(RCTL);
+    host.write(RCTL, control & !RCTL_EN);
     let mut oracle = Oracle::begin(&mut host);
     // 256 bytes become 16 KiB, and nothing that is trapped is written.
     host.write(RCTL, control & !0x0003_0000 | RCTL_BSEX | 0x0001_0000);
@@ -326,6 +351,9 @@ fn a_write_to_the_head_begins_anew() {
     host.write(RDLEN, 512);
     host.write(RDT, 4);
     host.write(RDH, 30);
+    // With the receiver enabled it is known how large buffers are.
+    host.write(RCTL, RCTL_EN);
+    host.write(RDT, 4);
     let buffers: BTreeSet<_> = pinned(&host).range(0x300..).copied().collect();
     assert_eq!(buffers, [0x300, 0x301, 0x302, 0x303, 0x31e, 0x31f].into());
     host.expect_no_faults();
