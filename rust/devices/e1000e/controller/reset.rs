@@ -77,12 +77,10 @@ fn is_enabled(registers: &mut dyn Registers) -> bool {
         || registers.read32(Register::TCTL.0) & tctl::EN != 0
 }
 
-/// Whether a function that has been reset, and has not been given a state since, is as the reset has left it:
-/// nobody has used a ring or unmasked an interrupt. Then heads may be written without another reset.
+/// Whether a function that has been reset, and has not been enabled since, has no ring set up. Then heads may be
+/// written without another reset.
 pub(super) fn is_fresh(registers: &mut dyn Registers) -> bool {
-    let used = is_enabled(registers) || registers.read32(Register::IMS.0) != 0;
-
-    !used
+    !is_enabled(registers)
         && [Direction::Receive, Direction::Transmit]
             .into_iter()
             .flat_map(|direction| (0..QUEUES).flat_map(move |queue| direction.ring(queue)))

@@ -213,6 +213,21 @@ fn buffers_that_become_larger_after_they_were_posted_are_pinned_at_the_stop() {
 }
 
 #[test]
+fn a_write_to_psrctl_is_looked_at_as_it_is_trapped() {
+    let (mut host, mut guest) = set_up(Format::Split);
+    host.follow();
+    host.write(RCTL, 0);
+    guest.post(&mut host, 0, 1, 0);
+    let before = pinned(&host).len();
+    host.write(PSRCTL, 0x0002_3f02);
+    assert!(
+        pinned(&host).len() > before + 10,
+        "the buffers may have 63 KiB"
+    );
+    host.expect_no_faults();
+}
+
+#[test]
 fn pages_that_are_mapped_later_are_pinned_later() {
     let (mut host, mut guest) = set_up(Format::Extended(0));
     host.bitmap.unmapped = (0..4096).collect();
