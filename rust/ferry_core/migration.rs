@@ -3,6 +3,7 @@
 //! Migration of a device: the engine's port, and the two protocols that drive the engine.
 
 pub(crate) mod port;
+pub(crate) mod region;
 mod report;
 pub(crate) mod state;
 pub(crate) mod v1;

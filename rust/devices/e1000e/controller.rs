@@ -46,6 +46,7 @@ use device_model::hardware::{
 };
 use device_model::CONFIGURATION_MAX;
 
+use crate::ctrl_reset::replace;
 use crate::error::Error;
 use crate::follower::{
     FollowError,
@@ -82,11 +83,8 @@ use crate::table::{
 
 use reset::{
     is_fresh,
-    replace,
     reset_function, //
 };
-
-pub(crate) use reset::start_reset;
 
 /// Which DMA writes are followed for the dirty bitmap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

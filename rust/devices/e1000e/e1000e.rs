@@ -29,6 +29,7 @@
 #![warn(clippy::panic)]
 
 mod controller;
+mod ctrl_reset;
 mod error;
 mod follower;
 mod phy;

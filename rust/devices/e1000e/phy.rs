@@ -179,7 +179,7 @@ impl<'a> Mdio<'a> {
 
     /// Resets the function, and gives MDIO back afterwards: it is owned by the firmware then.
     pub(crate) fn reset_function(self) {
-        crate::controller::start_reset(self.registers);
+        crate::ctrl_reset::start_reset(self.registers);
     }
 
     /// Reads the settings.

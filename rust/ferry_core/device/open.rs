@@ -13,13 +13,13 @@ use crate::{
         WindowSize, //
     },
     migration::{
+        region::{
+            DataPages,
+            Region, //
+        },
         state::{
             Engine,
             StateBuffer, //
-        },
-        v1::{
-            DataPages,
-            Region, //
         },
     },
     protocol::Protocol, //

@@ -7,7 +7,7 @@ use crate::{
         Driver,
         WindowSize, //
     },
-    migration::v1::Region,
+    migration::region::Region,
     protocol::{
         Protocol,
         ProtocolRefusal,

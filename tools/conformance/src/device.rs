@@ -12,8 +12,8 @@ use vfio_drivers::Driver;
 
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::kind::Kind;
 use crate::subject::Subject;
-use crate::target::Kind;
 
 /// The first address of the memory that a device reaches.
 pub const MEMORY: u64 = 0x100_0000;

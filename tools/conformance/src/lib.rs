@@ -19,6 +19,7 @@
 pub mod case;
 pub mod check;
 pub mod device;
+pub mod kind;
 pub mod kmsg;
 pub mod ktap;
 pub mod plan;

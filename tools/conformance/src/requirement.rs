@@ -6,14 +6,15 @@ use vfio_bindings::bindings::vfio;
 use vfio_client::irq::Index;
 use vfio_client::v1;
 use vfio_client::v2;
+use vfio_client::Backend;
 use vfio_client::Cdev;
 use vfio_client::Errno;
 use vfio_client::Iommufd;
 use vfio_drivers::probe;
 
 use crate::check::Outcome;
-use crate::target::Kind;
-use crate::target::Target;
+use crate::kind::Kind;
+use crate::subject::Subject;
 
 /// A property of device, kernel or target without which a case proves nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,14 +80,14 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Opens one of the target's devices, asks it, and closes it.
+    /// Opens a device by `backend`, asks it, and closes it. `mdev` says whether the target is a type of mediated
+    /// device.
     ///
     /// # Errors
     ///
     /// Why it cannot be opened or asked.
-    pub fn gather(target: &Target) -> Outcome<Self> {
-        let subject = target.subject()?;
-        let session = target.backend.open(&subject)?;
+    pub fn gather(subject: &Subject, backend: Backend, mdev: bool) -> Outcome<Self> {
+        let session = backend.open(subject)?;
         let device = session.device();
         let migration = v2::Migration::new(device);
         let driver = probe(device)?;
@@ -98,19 +99,19 @@ impl Facts {
         // `subject`, whose removal would wait for it.
         let v1 = v1::Migration::find(device)?.is_some();
         let facts = Facts {
-            kind: target.kind,
+            kind: subject.kind(),
             v1,
             v2: unless_absent(migration.flags())?,
             dirty_log: unless_absent(migration.probe(v2::Feature::LOGGING_START, v2::SET))?
                 .is_some(),
             iommufd: Iommufd::exists(),
-            cdev: Cdev::exists(&subject)?,
+            cdev: Cdev::exists(subject)?,
             dma: driver
                 .as_ref()
                 .is_some_and(|driver| driver.memory_size() != 0),
             driver: driver.map(|driver| driver.name()),
             interrupts: [Index::Intx, Index::Msi, Index::Msix].map(count),
-            mdev: target.is_type(),
+            mdev,
         };
         Ok(facts)
     }
@@ -201,7 +202,7 @@ impl Requirement {
 mod tests {
     use super::Facts;
     use super::Requirement;
-    use crate::target::Kind;
+    use crate::kind::Kind;
 
     const ALL: [Requirement; 16] = [
         Requirement::V1,

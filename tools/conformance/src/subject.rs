@@ -9,7 +9,7 @@ use vfio_client::SysfsDevice;
 
 use crate::check::Outcome;
 use crate::check::Stop;
-use crate::target::Kind;
+use crate::kind::Kind;
 
 /// The device of one case: a mediated device of the case's own, which is removed with this object, or a
 /// device that exists without the case.

@@ -13,91 +13,9 @@ use vfio_drivers::probe::Ids;
 
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::kind::Kind;
 use crate::requirement::Facts;
 use crate::subject::Subject;
-
-/// The kind of a device.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    /// A serial card of Ferry.
-    Uart {
-        /// The number of its ports.
-        ports: u8,
-    },
-    /// An NVMe controller of Ferry.
-    Nvme {
-        /// The size of its logical blocks, as a power of two of bytes.
-        shift: u8,
-    },
-    /// A serial card of the kernel's sample `mtty`, with one port.
-    Mtty,
-    /// Any other device.
-    Other,
-}
-
-/// The kinds of device by their PCI ids, those of `Documentation/` and of `samples/vfio-mdev/mtty.c`.
-/// The ids do not tell the size of a controller's logical blocks: it is 512 bytes by default.
-const KINDS: [(u16, u16, Kind); 5] = [
-    (0x1af4, 0x10f0, Kind::Nvme { shift: 9 }),
-    (0x1af4, 0x10f1, Kind::Uart { ports: 1 }),
-    (0x1af4, 0x10f2, Kind::Uart { ports: 2 }),
-    (0x1af4, 0x10f3, Kind::Uart { ports: 4 }),
-    (0x4348, 0x3253, Kind::Mtty),
-];
-
-impl Kind {
-    /// Returns the kind by the name of an mdev type. `None` for a type that the cases do not know.
-    pub fn of_type(type_name: &str) -> Option<Self> {
-        match type_name.rsplit_once('-')? {
-            ("ferry_uart", ports) => Some(Kind::Uart {
-                ports: ports.parse().ok()?,
-            }),
-            ("ferry_nvme", "512") => Some(Kind::Nvme { shift: 9 }),
-            ("ferry_nvme", "4096") => Some(Kind::Nvme { shift: 12 }),
-            ("mtty", "1") => Some(Kind::Mtty),
-            _ => None,
-        }
-    }
-
-    /// Returns the kind by PCI ids.
-    pub fn of_ids(ids: Ids) -> Self {
-        KINDS
-            .into_iter()
-            .find(|(vendor, device, _)| (*vendor, *device) == (ids.vendor, ids.device))
-            .map_or(Kind::Other, |(_, _, kind)| kind)
-    }
-
-    /// Returns the name of the kernel's driver.
-    pub fn driver(self) -> &'static str {
-        match self {
-            Kind::Uart { .. } => "ferry_uart",
-            Kind::Nvme { .. } => "ferry_nvme",
-            Kind::Mtty => "mtty",
-            Kind::Other => "another driver",
-        }
-    }
-
-    /// Returns where the parent of the driver's mediated devices is in sysfs.
-    fn parent(self) -> PathBuf {
-        let driver = self.driver();
-        Path::new("/sys/class").join(driver).join(driver)
-    }
-
-    /// Says whether the device is one of Ferry's.
-    pub fn is_ferry(self) -> bool {
-        matches!(self, Kind::Uart { .. } | Kind::Nvme { .. })
-    }
-
-    /// Returns the device type in the header of the device's stream; empty for a device that is not
-    /// Ferry's.
-    pub fn stream_type(self) -> &'static [u8] {
-        match self {
-            Kind::Uart { .. } => b"ferry-uart",
-            Kind::Nvme { .. } => b"ferry-nvme",
-            Kind::Mtty | Kind::Other => b"",
-        }
-    }
-}
 
 /// Where a case gets its device from.
 #[derive(Clone, Debug)]
@@ -205,7 +123,7 @@ impl Target {
         if let Some(facts) = self.facts.get() {
             return Ok(facts);
         }
-        let facts = Facts::gather(self)?;
+        let facts = Facts::gather(&self.subject()?, self.backend, self.is_type())?;
         Ok(self.facts.get_or_init(|| facts))
     }
 
@@ -271,28 +189,8 @@ impl Target {
 mod tests {
     use vfio_client::Address;
     use vfio_client::Backend;
-    use vfio_drivers::probe::Ids;
 
-    use super::Kind;
     use super::Target;
-
-    #[test]
-    fn a_kind_is_told_by_type_and_by_ids() {
-        for (name, vendor, device, kind) in [
-            ("ferry_uart-4", 0x1af4, 0x10f3, Kind::Uart { ports: 4 }),
-            ("ferry_nvme-512", 0x1af4, 0x10f0, Kind::Nvme { shift: 9 }),
-            ("mtty-1", 0x4348, 0x3253, Kind::Mtty),
-        ] {
-            assert_eq!(Kind::of_type(name), Some(kind), "{name}");
-            assert_eq!(Kind::of_ids(Ids { vendor, device }), kind, "{name}");
-        }
-        let other = Ids {
-            vendor: 0x15b3,
-            device: 0x101e,
-        };
-        assert_eq!(Kind::of_ids(other), Kind::Other);
-        assert_eq!(Kind::of_type("mtty-2"), None);
-    }
 
     #[test]
     fn a_target_that_is_not_there_says_so() {

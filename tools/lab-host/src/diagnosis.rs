@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::kernel;
 use crate::report;
 use crate::spin_lock;
-use crate::vm;
+use crate::vm_directory;
 
 /// The first look since [`take`].
 static SEEN: Mutex<Option<String>> = Mutex::new(None);
@@ -66,7 +66,7 @@ pub fn look(what: &str) {
         what: what.to_owned(),
     });
     let mut text = String::new();
-    for (name, directory) in vm::directories() {
+    for (name, directory) in vm_directory::directories() {
         section(&mut text, &format!("QEMU {name}"), &qemu(&directory));
     }
     section(&mut text, "threads of QEMUs", &threads());
@@ -104,7 +104,7 @@ fn section(text: &mut String, title: &str, content: &str) {
 
 /// The state of a QEMU, its guest and the guest's card.
 fn qemu(directory: &Path) -> String {
-    let mut monitor = match Monitor::connect(&directory.join(vm::DIAGNOSIS)) {
+    let mut monitor = match Monitor::connect(&directory.join(vm_directory::DIAGNOSIS)) {
         Ok(monitor) => monitor,
         Err(error) => return format!("{error:#}"),
     };
@@ -183,7 +183,7 @@ fn threads() -> String {
         text.trim_end().to_owned()
     };
     for process in numbered(Path::new("/proc")) {
-        if !read(&process, "comm").starts_with(vm::PROCESS) {
+        if !read(&process, "comm").starts_with(vm_directory::PROCESS) {
             continue;
         }
         for task in numbered(&process.join("task")) {

@@ -22,6 +22,7 @@ mod selftest;
 mod spin_lock;
 mod trace;
 mod vm;
+mod vm_directory;
 
 use std::fs;
 

@@ -27,8 +27,8 @@ use crate::report;
 use crate::report::doing;
 use crate::scenarios::Running;
 use crate::trace::Tracer;
-use crate::vm;
 use crate::vm::Hardware;
+use crate::vm_directory;
 
 /// The workloads of every disk: name and arguments of fio.
 const WORKLOADS: [(&str, &[&str]); 6] = [
@@ -131,7 +131,7 @@ fn outcome(name: &str, began: Instant, result: Result<()>) {
         Ok(()) => Outcome::Passed,
         Err(error) => {
             let mut why = format!("{error:#}");
-            for (name, log) in vm::logs() {
+            for (name, log) in vm_directory::logs() {
                 why.push_str(&format!("\n{name}:\n{log}"));
             }
             Outcome::Failed(why)

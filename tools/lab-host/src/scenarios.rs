@@ -37,8 +37,8 @@ use crate::mdev::Mdev;
 use crate::mdev::Recipe;
 use crate::report;
 use crate::trace::Tracer;
-use crate::vm;
 use crate::vm::Hardware;
+use crate::vm_directory;
 pub use running::Running;
 
 /// The state that scenarios share.
@@ -66,7 +66,7 @@ pub fn run(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario, qemu: Qemu)
         bench.qemu = qemu;
     }
     if bench.running.is_none() {
-        vm::forget_logs();
+        vm_directory::forget_logs();
     }
     let result = perform(bench, log, scenario).and_then(|running| {
         running.verdict()?;
@@ -84,7 +84,7 @@ pub fn run(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario, qemu: Qemu)
         (Ok(_), Some(text)) => Outcome::Failed(format!("the kernel reported:\n{text}")),
         (Err(error), trouble) => {
             let mut why = format!("{error:#}");
-            for (name, log) in vm::logs() {
+            for (name, log) in vm_directory::logs() {
                 why.push_str(&format!("\n{name}:\n{log}"));
             }
             if let Some(seen) = diagnosis::take() {

@@ -36,6 +36,9 @@ use crate::guest::Link;
 use crate::mdev::Mdev;
 use crate::qmp::Qmp;
 use crate::report;
+use crate::vm_directory::DIAGNOSIS;
+use crate::vm_directory::DIRECTORY;
+use crate::vm_directory::PROCESS;
 
 /// The guest's kernel command line. The card's ports come after the four that a PC has. [`crate::spin_lock`] needs
 /// `nokaslr`.
@@ -43,15 +46,6 @@ const COMMAND_LINE: &str = "console=hvc0 quiet panic=-1 mitigations=off nokaslr 
 
 /// The memory that a guest boots with.
 pub const MEMORY: &str = "256M";
-
-/// The name of QEMU's process.
-pub const PROCESS: &str = "qemu-system";
-
-/// The parent of the VMs' directories.
-const DIRECTORY: &str = "/run/ferry";
-
-/// The socket of a second monitor, for the diagnosis of a failure, in a VM's directory.
-pub const DIAGNOSIS: &str = "diagnosis";
 
 /// How long QEMU may take to open its sockets.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -319,38 +313,6 @@ impl Drop for Vm {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// The directories of all VMs, also of those that have ended, with the VMs' names.
-pub fn directories() -> Vec<(String, PathBuf)> {
-    let entries = fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
-    entries
-        .map(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            (name, entry.path())
-        })
-        .collect()
-}
-
-/// The logs of all VMs' QEMUs and consoles that are not empty, as name and text.
-pub fn logs() -> Vec<(String, String)> {
-    let mut logs = Vec::new();
-    for (_, directory) in directories() {
-        for file in ["qemu.log", "console.log"] {
-            let path = directory.join(file);
-            let text = fs::read(&path).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text).trim_end().to_owned();
-            if !text.is_empty() {
-                logs.push((path.display().to_string(), text));
-            }
-        }
-    }
-    logs
-}
-
-/// Removes the directories of VMs that have ended.
-pub fn forget_logs() {
-    let _ = fs::remove_dir_all(DIRECTORY);
 }
 
 fn read_log(directory: &Path) -> String {

@@ -34,7 +34,7 @@ use crate::table::{
     Word, //
 };
 
-use super::reset::replace;
+use crate::ctrl_reset::replace;
 
 /// Microseconds between two looks.
 const STEP: u32 = 100;

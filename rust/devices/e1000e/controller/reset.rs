@@ -7,6 +7,10 @@ use device_model::hardware::{
     Registers, //
 };
 
+use crate::ctrl_reset::{
+    replace,
+    start_reset, //
+};
 use crate::error::Error;
 use crate::phy::Mdio;
 use crate::registers::{
@@ -26,8 +30,6 @@ use super::stop::{
 
 /// Microseconds between two looks.
 const STEP: u32 = 100;
-/// Microseconds after CTRL.RST until the next access.
-const RESET: u32 = 1_000;
 /// Microseconds for a reset, and for the EEPROM to be read after it.
 const LIMIT: u32 = 50_000;
 /// Microseconds for the PHY to be configured from the EEPROM.
@@ -85,25 +87,4 @@ pub(super) fn is_fresh(registers: &mut dyn Registers) -> bool {
             .into_iter()
             .flat_map(|direction| (0..QUEUES).flat_map(move |queue| direction.ring(queue)))
             .all(|register| registers.read32(register.0) == 0)
-}
-
-/// Sets CTRL.RST.
-pub(crate) fn start_reset(registers: &mut dyn Registers) {
-    replace(
-        registers,
-        Register::CTRL,
-        ctrl::RST | ctrl::PHY_RST,
-        ctrl::RST,
-    );
-    registers.delay(RESET);
-}
-
-/// Replaces the bits `mask` of a register by `bits`; the others keep their value.
-pub(super) fn replace(registers: &mut dyn Registers, register: Register, mask: u32, bits: u32) {
-    let kept = if mask == u32::MAX {
-        0
-    } else {
-        registers.read32(register.0) & !mask
-    };
-    registers.write32(register.0, kept | bits);
 }

@@ -15,8 +15,8 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::kind::Kind;
 use crate::requirement::Requirement;
-use crate::target::Kind;
 use crate::target::Target;
 use crate::v1::device::TestDevice;
 

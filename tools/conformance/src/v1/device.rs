@@ -21,8 +21,8 @@ use crate::check::Stop;
 use crate::device;
 use crate::device::Memory;
 use crate::device::MEMORY;
+use crate::kind::Kind;
 use crate::subject::Subject;
-use crate::target::Kind;
 use crate::target::Target;
 
 /// The attribute that sets the size of the data window.

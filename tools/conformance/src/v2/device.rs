@@ -31,8 +31,8 @@ use crate::check::Stop;
 use crate::device;
 use crate::device::Memory;
 use crate::device::MEMORY;
+use crate::kind::Kind;
 use crate::subject::Subject;
-use crate::target::Kind;
 use crate::target::Target;
 
 /// How long to wait for what must come. Emulated machines are slow.

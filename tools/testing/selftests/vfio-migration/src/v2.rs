@@ -16,13 +16,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use conformance::kind::Kind;
 use conformance::ktap::Exit;
 use conformance::plan::plan;
 use conformance::plan::Planned;
 use conformance::program;
 use conformance::program::Common;
 use conformance::second_process;
-use conformance::target::Kind;
 use conformance::v2;
 
 /// The types that are tested when none is named.
