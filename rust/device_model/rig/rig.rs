@@ -123,7 +123,8 @@ pub fn check_shape<M: DeviceModel>(model: &M) {
 }
 
 /// Checks that a model that has loaded the state of `model` saves the same bytes, into a model after
-/// power-on and into one that has loaded a state before.
+/// power-on and into one that has loaded a state before, and that nothing of `model` is left in a model
+/// that loads the state after power-on.
 pub fn check_round_trip<M: DeviceModel>(parameters: &M::Parameters, model: &M) {
     let state = save(model);
     assert_eq!(save(model), state, "a save changes nothing");
@@ -139,6 +140,16 @@ pub fn check_round_trip<M: DeviceModel>(parameters: &M::Parameters, model: &M) {
 
     expect(loaded.load(&state), "a saved state loads again");
     assert_eq!(save(&loaded), state, "in the same place");
+
+    // The model that a resume has replaced loads the state of the next resume.
+    let fresh = save(&power_on::<M>(parameters));
+    expect(
+        loaded.load(&fresh),
+        "a used model loads the state after power-on",
+    );
+    assert_eq!(save(&loaded), fresh, "and nothing of the former is left");
+    expect(loaded.load(&state), "a saved state loads once more");
+    assert_eq!(save(&loaded), state, "and nothing is missing");
 }
 
 /// Checks that a save takes no more room than the state has, and leaves the rest alone.
