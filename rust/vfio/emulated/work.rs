@@ -13,7 +13,9 @@ use kernel::{
 /// # Invariants
 ///
 /// The item is initialised.
+// Transparent, so that the pointer that the workqueue passes to the function is one to the item.
 #[pin_data]
+#[repr(transparent)]
 pub(super) struct WorkItem {
     #[pin]
     inner: Opaque<bindings::work_struct>,
