@@ -70,7 +70,7 @@ impl<T: Operations> Registration<T> {
             vfio_bindings::_vfio_alloc_device(
                 size_of::<Device<T>>(),
                 core::ptr::from_ref(parent).cast_mut().cast(),
-                &Trampolines::<T>::OPS,
+                Trampolines::<T>::OPS,
             )
         })?;
         // SAFETY: The core wants them before the registration, and the device is not registered.

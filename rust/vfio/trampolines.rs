@@ -44,48 +44,49 @@ impl<T: Operations> Trampolines<T> {
     const DEFAULTS: vfio_bindings::vfio_device_ops = T::Base::DEFAULTS;
 
     /// The table that the VFIO core takes.
-    pub(crate) const OPS: vfio_bindings::vfio_device_ops = vfio_bindings::vfio_device_ops {
-        name: as_char_ptr_in_const_context(T::NAME).cast_mut(),
-        release: Some(Self::release_callback),
-        open_device: Some(Self::open_device_callback),
-        close_device: Some(Self::close_device_callback),
-        read: if T::HAS_READ {
-            Some(Self::read_callback)
-        } else {
-            Self::DEFAULTS.read
-        },
-        write: if T::HAS_WRITE {
-            Some(Self::write_callback)
-        } else {
-            Self::DEFAULTS.write
-        },
-        ioctl: if T::HAS_IOCTL {
-            Some(Self::ioctl_callback)
-        } else {
-            Self::DEFAULTS.ioctl
-        },
-        get_region_info_caps: if T::HAS_GET_REGION_INFO {
-            Some(Self::get_region_info_caps_callback)
-        } else {
-            Self::DEFAULTS.get_region_info_caps
-        },
-        mmap: if T::HAS_MMAP {
-            Some(Self::mmap_callback)
-        } else {
-            Self::DEFAULTS.mmap
-        },
-        request: if T::HAS_REQUEST {
-            Some(Self::request_callback)
-        } else {
-            Self::DEFAULTS.request
-        },
-        dma_unmap: if T::HAS_DMA_UNMAP {
-            Some(Self::dma_unmap_callback)
-        } else {
-            Self::DEFAULTS.dma_unmap
-        },
-        ..Self::DEFAULTS
-    };
+    pub(crate) const OPS: &'static vfio_bindings::vfio_device_ops =
+        &vfio_bindings::vfio_device_ops {
+            name: as_char_ptr_in_const_context(T::NAME).cast_mut(),
+            release: Some(Self::release_callback),
+            open_device: Some(Self::open_device_callback),
+            close_device: Some(Self::close_device_callback),
+            read: if T::HAS_READ {
+                Some(Self::read_callback)
+            } else {
+                Self::DEFAULTS.read
+            },
+            write: if T::HAS_WRITE {
+                Some(Self::write_callback)
+            } else {
+                Self::DEFAULTS.write
+            },
+            ioctl: if T::HAS_IOCTL {
+                Some(Self::ioctl_callback)
+            } else {
+                Self::DEFAULTS.ioctl
+            },
+            get_region_info_caps: if T::HAS_GET_REGION_INFO {
+                Some(Self::get_region_info_caps_callback)
+            } else {
+                Self::DEFAULTS.get_region_info_caps
+            },
+            mmap: if T::HAS_MMAP {
+                Some(Self::mmap_callback)
+            } else {
+                Self::DEFAULTS.mmap
+            },
+            request: if T::HAS_REQUEST {
+                Some(Self::request_callback)
+            } else {
+                Self::DEFAULTS.request
+            },
+            dma_unmap: if T::HAS_DMA_UNMAP {
+                Some(Self::dma_unmap_callback)
+            } else {
+                Self::DEFAULTS.dma_unmap
+            },
+            ..Self::DEFAULTS
+        };
 
     /// # Safety
     ///
