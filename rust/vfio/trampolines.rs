@@ -110,8 +110,8 @@ impl<T: Operations> Trampolines<T> {
 
         from_result(|| {
             let vdev = NonNull::from(device).cast();
-            // SAFETY: The device is of type `T` and stays open until `close_device_callback()`; if this open
-            // fails, no data file has the link.
+            // SAFETY: The device is of type `T` and stays open until `close_device_callback()`, which revokes
+            // the link, as a failure below does.
             let revocable = unsafe { RevocableDevice::new(vdev, device.migration()) }?;
             // SAFETY: The device is being opened.
             unsafe { device.set_revocable(revocable) };
@@ -127,6 +127,10 @@ impl<T: Operations> Trampolines<T> {
                 // SAFETY: `open()` has succeeded.
                 Ok(()) => unsafe { T::Base::opened(device) },
                 Err(error) => {
+                    // `open_device()` may have made a data file before it failed.
+                    if let Some(revocable) = device.revocable() {
+                        revocable.revoke();
+                    }
                     // SAFETY: The device is not going to be open, and no other callback runs.
                     unsafe { device.set_revocable(None) };
                     return Err(error);

@@ -91,7 +91,10 @@ unsafe impl<T: Operations> Base<T> for Emulated {
     }
 
     unsafe fn open_failed(device: &Device<T>) {
-        // SAFETY: Nothing else is called, and nobody has queued work.
+        // `open_device()` may have queued work before it failed, and the work may wait for the user.
+        device.base().gate.close();
+        device.cancel_work();
+        // SAFETY: No other callback runs, and no work is under way.
         unsafe { device.base().forget_user() };
     }
 
