@@ -259,7 +259,9 @@ impl<T: Operations> Trampolines<T> {
     /// Called by the VFIO core with a device of this table that is being unregistered.
     unsafe extern "C" fn request_callback(vdev: *mut vfio_bindings::vfio_device, count: c_uint) {
         // SAFETY: By the function's requirement; the data outlives the unregistration.
-        T::request(unsafe { Device::<T>::from_raw(vdev) }, count);
+        let device = unsafe { Device::<T>::from_raw(vdev) };
+
+        T::request(device, device.as_ref(), count);
     }
 
     /// # Safety

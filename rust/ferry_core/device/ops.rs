@@ -20,7 +20,7 @@ use core::fmt::{
 };
 use device_model::DeviceModel;
 use kernel::{
-    dev_notice, dev_warn,
+    dev_notice, dev_warn, device,
     mm::virt::VmaNew,
     prelude::*,
     uaccess::{
@@ -249,11 +249,11 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
         })?)
     }
 
-    fn request(device: &Device<Self>, count: u32) {
+    fn request(data: &Self, device: &device::Device, count: u32) {
         /// How many requests have one line of the log.
         const REQUESTS_PER_LINE: u32 = 10;
 
-        let asked = device.interrupts.request_release();
+        let asked = data.interrupts.request_release();
         if asked && count % REQUESTS_PER_LINE == 0 {
             dev_notice!(device, "asking the user to release the device (#{count})\n");
         } else if !asked && count == 0 {

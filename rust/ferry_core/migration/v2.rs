@@ -179,8 +179,8 @@ impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
         })
     }
 
-    fn state(device: &Device<Self>) -> MigState {
-        device.with_migration(|migration| {
+    fn state(data: &Self) -> MigState {
+        data.with_migration(|migration| {
             migration
                 .engine
                 .as_ref()

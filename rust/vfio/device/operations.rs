@@ -15,6 +15,7 @@ use crate::{
 };
 use kernel::{
     build_error,
+    device,
     error::VTABLE_DEFAULT_ERROR,
     mm::virt::VmaNew,
     prelude::*,
@@ -26,8 +27,11 @@ use kernel::{
 /// A callback that is not implemented is the base's default, see [`Base::DEFAULTS`]. Every callback may sleep.
 ///
 /// First open and last close run under the lock of the device set, so [`Self::open_device`] and
-/// [`Self::close_device`] are concurrent neither with each other nor with another callback. The other
-/// callbacks are concurrent with each other.
+/// [`Self::close_device`] are concurrent neither with each other nor with another callback that gets a
+/// [`Device`]. The other callbacks are concurrent with each other.
+///
+/// A callback that gets no [`Device`] but only the data is also called while the device is closed, or is being
+/// opened or closed.
 #[vtable]
 pub trait Operations: Sized + Send + Sync + 'static {
     /// The C structure that the device embeds.
@@ -107,7 +111,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// Asks the user to release the device, which is being unregistered while a user has it open, or has
     /// its character device open and not bound. Called again every ten seconds, after `count` earlier
     /// calls, until the device is released.
-    fn request(_device: &Device<Self>, _count: u32) {
+    fn request(_data: &Self, _device: &device::Device, _count: u32) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 

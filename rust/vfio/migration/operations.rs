@@ -41,8 +41,8 @@ pub trait MigrationOperations: Operations {
     /// state then, or in the state before that arc if there is no way back.
     fn set_state(device: &Device<Self>, new: MigState) -> Result<Option<DataFile>>;
 
-    /// The present state.
-    fn state(device: &Device<Self>) -> MigState;
+    /// The present state. The core's debugfs file asks a closed device as well.
+    fn state(data: &Self) -> MigState;
 
     /// Estimates the bytes that would have to be read in STOP_COPY.
     ///
