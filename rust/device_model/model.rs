@@ -176,7 +176,8 @@ pub trait DeviceModel: Sized + Send + 'static {
     fn save(&self, out: &mut [u8]) -> Option<usize>;
 
     /// Loads a state that [`Self::save`] wrote for a device of the same configuration. `state` is hostile:
-    /// it leads to a device that works, or to an error.
+    /// it leads to a device that works, or to an error. Nothing of the device before is left: messages
+    /// are disconnected, as in a new device.
     ///
     /// # Errors
     ///

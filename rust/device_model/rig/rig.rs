@@ -240,6 +240,32 @@ pub fn check_hostile<M: DeviceModel>(
     accepted
 }
 
+/// Checks that a load leaves nothing of the model that it replaces: `used`, which has `parameters`, equals
+/// a model after power-on once both have loaded the state of `model`. The same holds after refused
+/// attempts, and while messages are connected.
+pub fn check_load_replaces<M: DeviceModel + Clone + PartialEq + Debug>(
+    parameters: &M::Parameters,
+    used: &M,
+    model: &M,
+) {
+    let state = save(model);
+    let fresh = expect(load::<M>(parameters, &state), "a saved state loads");
+
+    let mut used = used.clone();
+    used.set_msi(true);
+    used.set_msix(true);
+    expect(used.load(&state), "a used model loads a saved state");
+    assert_eq!(used, fresh, "nothing of the former model is left");
+
+    for at in 0..state.len() {
+        let mut other = state.clone();
+        other[at] ^= 0xff;
+        let _ = used.load(&other);
+    }
+    expect(used.load(&state), "a state loads after others");
+    assert_eq!(used, fresh, "nothing of the other states is left");
+}
+
 /// Checks that a look at BAR `bar`, of `size` bytes, shows what a read would, and changes nothing.
 pub fn check_peek<M: DeviceModel + Clone + PartialEq + Debug>(model: &M, bar: u32, size: u64) {
     for offset in 0..size {

@@ -147,6 +147,8 @@ impl Controller {
 
     /// Loads a state. Nothing in `state` is taken for granted.
     pub(crate) fn load_state(&mut self, state: &[u8]) -> Result<(), LoadError> {
+        // The connection is no part of the state.
+        self.msix_connected = false;
         check_version(state, VERSION)?;
         self.load_parts(&mut StateReader::new(state, Self::STATE_SIZE)?)?;
         self.check_readiness()?;

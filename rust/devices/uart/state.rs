@@ -193,6 +193,8 @@ impl Card {
     pub(crate) fn load_state(&mut self, state: &[u8]) -> Result<(), LoadError> {
         let ports = self.ports().count();
 
+        // The connection is no part of the state.
+        self.msi_connected = false;
         check_version(state, VERSION)?;
         // The length depends on the number of ports.
         if let Some(&found) = state.get(HEADER_PORTS) {

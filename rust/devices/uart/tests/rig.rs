@@ -27,6 +27,15 @@ fn used_cards_pass() {
 }
 
 #[test]
+fn a_load_leaves_nothing_of_the_card_that_it_replaces() {
+    for (_, used) in cards() {
+        for (_, card) in cards() {
+            rig::check_load_replaces(&PortCount::One, &used, &card);
+        }
+    }
+}
+
+#[test]
 fn hostile_states_of_four_ports_are_refused_or_used_wholly() {
     let card = Card::new(PortCount::Four);
     let accepted = rig::check_hostile(&PortCount::Four, &card, &[0x01, 0x80, 0xff], |loaded| {

@@ -41,6 +41,19 @@ fn a_controller_that_failed_passes() {
 }
 
 #[test]
+fn a_load_leaves_nothing_of_the_controller_that_it_replaces() {
+    let (mut driver, _) = rich(Setup::default());
+    driver.bench.save();
+    let used = driver.bench.controller.clone();
+    let parameters = *used.parameters();
+    let new = Controller::new(parameters).expect("the parameters are good");
+    for model in [&new, &used] {
+        rig::check_load_replaces(&parameters, &used, model);
+        rig::check_load_replaces(&parameters, &new, model);
+    }
+}
+
+#[test]
 fn hostile_states_are_refused_or_used_wholly() {
     let (mut driver, _) = rich(Setup::default());
     driver.bench.save();
