@@ -17,13 +17,15 @@
 //!   time it runs and at the stop, and pins all buffers anew if the format has changed. A page is dirty from
 //!   the moment it is pinned, so pages pinned late, but before the bitmap is read for the last time, are
 //!   reported.
-//! - A page where nothing is mapped is tried again each time all buffers are pinned, and at the stop.
+//! - A page where nothing is mapped is tried again each time all buffers are pinned, at the stop, and before its
+//!   descriptor is posted again or its ring moves: the function may have written to it once it was mapped.
 //! - The transmit rings, to which status is written back, are looked at when a receive ring changes and
 //!   at the stop. A guest that replaces a transmit ring twice in between, and neither resets the function
 //!   nor touches a receive ring, is followed with their page trapped as well.
 //!
 //! The data sheet forbids to change a descriptor that the function owns, and a ring that is enabled. A
-//! guest that does so may find pages at the destination as they were before.
+//! guest that does so may find pages at the destination as they were before. So may one that enables the
+//! receiver with larger buffers, and then with the former size again, without a write of RDT in between.
 
 mod buffers;
 mod error;
@@ -234,6 +236,7 @@ impl<S: DerefMut<Target = [Slot]>> Follower<S> {
 
         if format != self.format {
             for queue in &mut self.queues {
+                queue.pin_all(self.format, view.pins)?;
                 queue.release(self.format, view.pins);
             }
             self.format = format;
@@ -241,16 +244,7 @@ impl<S: DerefMut<Target = [Slot]>> Follower<S> {
             return Ok(());
         }
         for queue in &mut self.queues {
-            let step = format.units();
-            let mut unit = queue.first_unit(format);
-
-            while unit < queue.units() {
-                queue.pin(format, unit, view.pins)?;
-                unit = unit.saturating_add(step);
-            }
-            if retry {
-                queue.region.pin(view.pins)?;
-            }
+            queue.pin_all(format, view.pins)?;
         }
         Ok(())
     }
@@ -300,6 +294,7 @@ impl<S: DerefMut<Target = [Slot]>> Follower<S> {
             return Ok(());
         };
 
+        queue.pin_all(format, view.pins)?;
         queue.release(format, view.pins);
         queue.region.release(view.pins);
         queue.forget();
@@ -336,6 +331,7 @@ impl<S: DerefMut<Target = [Slot]>> Follower<S> {
             let place = Place::read(view.registers, Direction::Transmit, index);
 
             if place != region.place {
+                region.pin(view.pins)?;
                 region.release(view.pins);
                 region.place = place;
             }

@@ -78,6 +78,23 @@ impl<S: DerefMut<Target = [Slot]>> Queue<S> {
         }
     }
 
+    /// Pins the pages of ring and buffers that are not pinned yet: memory may have been mapped there since
+    /// the last attempt.
+    pub(super) fn pin_all(
+        &mut self,
+        format: Format,
+        pins: &mut dyn Pins,
+    ) -> Result<(), FollowError> {
+        let step = format.units();
+        let mut unit = self.first_unit(format);
+
+        while unit < self.units() {
+            self.pin(format, unit, pins)?;
+            unit = unit.saturating_add(step);
+        }
+        self.region.pin(pins)
+    }
+
     /// Forgets the pins of the pages that are `gone`.
     pub(super) fn unmapped(&mut self, format: Format, gone: impl Fn(u64) -> bool) {
         self.region.unmapped(&gone);
@@ -183,6 +200,8 @@ impl<S: DerefMut<Target = [Slot]>> Queue<S> {
             return Err(FollowError::HalfDescriptor { queue: index });
         }
 
+        // The function may have written to pages that were mapped only after they were posted.
+        self.pin_from(format, from, to, view.pins)?;
         // A page that is unpinned for a moment is dirty all the same: once from before, and once it is
         // pinned again.
         let mut unit = from;
@@ -191,11 +210,24 @@ impl<S: DerefMut<Target = [Slot]>> Queue<S> {
             unit = place.after(unit);
         }
         self.fetch(from, to, view.memory)?;
+        self.pin_from(format, from, to, view.pins)
+    }
+
+    /// Pins the pages of the descriptors from `from` up to `to` that are not pinned yet.
+    fn pin_from(
+        &mut self,
+        format: Format,
+        from: u32,
+        to: u32,
+        pins: &mut dyn Pins,
+    ) -> Result<(), FollowError> {
+        let place = self.region.place;
         let mut unit = from;
+
         while unit != to {
-            self.pin(format, unit, view.pins)?;
+            self.pin(format, unit, pins)?;
             unit = place.after(unit);
-            if step == 2 {
+            if format.units() == 2 {
                 unit = place.after(unit);
             }
         }

@@ -244,6 +244,59 @@ fn pages_that_are_mapped_later_are_pinned_later() {
     assert_eq!(pinned(&host), guest.writable(false));
 }
 
+/// Unmaps `count` pages from `first` on and maps them again, as a VMM does that splits or joins what it maps. No
+/// packet comes in between. A user reads the bitmap of memory before it is unmapped.
+fn map_anew(host: &mut Host, first: u64, count: u64) {
+    for page in first..first + count {
+        // type1 asks for all pins in the range to be dropped.
+        host.bitmap.pinned.remove(&page);
+    }
+    host.controller.unmapped(first, count);
+    host.bitmap.take();
+}
+
+#[test]
+fn a_buffer_mapped_anew_and_replaced_after_it_was_filled_is_reported() {
+    for format in FORMATS {
+        let (mut host, mut guest) = set_up(format);
+        guest.post(&mut host, 0, 4, 0);
+        host.follow();
+        let mut oracle = Oracle::begin(&mut host);
+        map_anew(&mut host, 0, MEMORY as u64 / PAGE);
+        for counter in 0..60 {
+            host.model.arrive(&packet(counter, 0, 900));
+            host.model.run(1_000);
+            guest.reap();
+            guest.post(&mut host, 0, 1, 0);
+        }
+        host.quiesce().unwrap();
+        oracle.read(&mut host);
+        let missed = oracle.end(&mut host);
+        assert_eq!(missed, Ok(()), "{format:?}: pages that were missed");
+        host.expect_no_faults();
+    }
+}
+
+#[test]
+fn rings_mapped_anew_and_moved_are_reported() {
+    for format in FORMATS {
+        let (mut host, mut guest) = set_up(format);
+        guest.post(&mut host, 0, 4, 0);
+        host.follow();
+        let mut oracle = Oracle::begin(&mut host);
+        map_anew(&mut host, 0, MEMORY as u64 / PAGE);
+        host.model.arrive(&packet(1, 0, 900));
+        guest.send(&mut host, 0, 100, 1, false);
+        host.model.run(1_000);
+        guest.set_up(&mut host, format, 16, 0x4000);
+        host.quiesce().unwrap();
+        oracle.read(&mut host);
+        let missed = oracle.end(&mut host);
+        assert_eq!(missed, Ok(()), "{format:?}: pages that were missed");
+        host.expect_no_faults();
+    }
+}
+
 #[test]
 fn pages_that_are_unmapped_are_not_unpinned_twice() {
     let (mut host, mut guest) = set_up(Format::Split);
@@ -426,6 +479,7 @@ enum Step {
     Read,
     SetUp(usize, u32, u64),
     Pause,
+    MapAnew(u64, u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -438,6 +492,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Read),
         1 => (0..FORMATS.len(), 1..5u32, 0..64u64).prop_map(|(f, n, s)| Step::SetUp(f, 8 * n, 128 * s)),
         1 => Just(Step::Pause),
+        1 => (0..MEMORY as u64 / PAGE, 1..512u64).prop_map(|(first, count)| Step::MapAnew(first, count)),
     ]
 }
 
@@ -490,6 +545,12 @@ proptest! {
                 Step::Pause => {
                     host.quiesce().unwrap();
                     host.resume().unwrap();
+                }
+                Step::MapAnew(first, count) => {
+                    if let Some(oracle) = &mut oracle {
+                        oracle.read(&mut host);
+                        map_anew(&mut host, first, count);
+                    }
                 }
             }
         }
