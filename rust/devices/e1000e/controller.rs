@@ -19,9 +19,9 @@
 //!
 //! # Apply
 //!
-//! CTRL.RST, unless the function is as the last reset has left it; the registers of the table, with receiver and transmitter disabled; the PHY; base,
-//! length, head and tail of each ring. Heads are written between a reset and the enable bits and
-//! at no other time.
+//! CTRL.RST, unless the function is as the last reset has left it; the registers of the table, with receiver
+//! and transmitter disabled; base, length, head and tail of each ring; the PHY. Heads are written between a
+//! reset and the enable bits and at no other time.
 //!
 //! # Start
 //!

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use device_model::hardware::{
     Failure,
+    FollowDma,
     Hardware, //
 };
 use e1000e::{
@@ -353,6 +354,14 @@ proptest! {
                 prop_assert_eq!(differs, None, "a byte of the state");
                 host.resume().unwrap();
                 prop_assert_eq!(&host.model.faults, &Vec::<String>::new());
+                // Its DMA can be followed, or is refused to be, wherever its rings are.
+                let _ = host.run(|controller, context| controller.follow(context));
+                for tail in [RDT, RDT + QUEUE] {
+                    host.write(tail, 5);
+                }
+                let _ = host.quiesce();
+                host.run(|controller, context| controller.unfollow(context));
+                prop_assert!(host.bitmap.pinned.is_empty(), "all are unpinned");
             }
         }
     }
