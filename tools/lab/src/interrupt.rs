@@ -17,9 +17,14 @@ pub fn catch_signals() -> Result<()> {
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)).context("catching signals")
 }
 
+/// Whether a signal has come.
+pub fn has_come() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// Fails once a signal has come. Every loop that waits calls this.
 pub fn check() -> Result<()> {
-    if INTERRUPTED.load(Ordering::Relaxed) {
+    if has_come() {
         bail!("interrupted");
     }
     Ok(())

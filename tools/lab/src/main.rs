@@ -66,6 +66,12 @@ use setup::SetUp;
 use source::Source;
 use workplace::Workplace;
 
+/// The exit status after an error. A failed test has 1.
+const ERROR: u8 = 2;
+
+/// The exit status after a signal, which is that of a shell's command that SIGINT ended.
+const INTERRUPTED: u8 = 130;
+
 /// Ferry's laboratory: sets up toolchain, kernels and QEMUs, and migrates VFIO devices in virtual machines
 #[derive(Parser)]
 #[command(version)]
@@ -238,6 +244,10 @@ fn main() -> ExitCode {
     let status = interrupt::catch_signals().and_then(|()| act(arguments));
     status.unwrap_or_else(|error| {
         eprintln!("lab: error: {error:#}");
-        ExitCode::from(2)
+        ExitCode::from(if interrupt::has_come() {
+            INTERRUPTED
+        } else {
+            ERROR
+        })
     })
 }

@@ -19,6 +19,7 @@ use lab_host::vmm::Qemu;
 
 use crate::components::Components;
 use crate::format;
+use crate::interrupt;
 use crate::kernel_build::Commands;
 use crate::kernel_build::KernelBuild;
 use crate::kernel_build::Sample;
@@ -218,6 +219,7 @@ pub fn prepare(workplace: &Workplace, needs: &Needs) -> Result<Prepared> {
             Err(panic) => std::panic::resume_unwind(panic),
         }
     });
+    interrupt::check()?;
     let times = kernel_side
         .as_ref()
         .map_or_else(|_| Vec::new(), |it| it.times.clone());
