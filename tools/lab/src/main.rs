@@ -85,8 +85,16 @@ struct Arguments {
 
     /// The QEMU that runs the host VM: qemu-11.1 or qemu-10.0
     #[arg(long, global = true, env = "HOST_QEMU", value_name = "NAME", default_value = Component::Qemu11_1.name(),
-          value_parser = Component::qemu_by_name)]
+          value_parser = host_qemu)]
     host_qemu: Component,
+}
+
+/// The QEMU of this name; an empty variable of the environment is as good as none.
+fn host_qemu(name: &str) -> Result<Component, String> {
+    match name {
+        "" => Ok(Component::Qemu11_1),
+        name => Component::qemu_by_name(name),
+    }
 }
 
 #[derive(Subcommand)]
