@@ -88,7 +88,7 @@ rustdoc: ## document the crates: of the modules in build/doc, of the tools in ta
 	scripts/lab kernel-make modules $(kernel_options)
 	scripts/rustdoc $$(scripts/lab setup toolchain)
 	RUSTDOCFLAGS='-D warnings' $(cargo) doc $(cargo_jobs) --no-deps --document-private-items --workspace \
-		--exclude migration --exclude e1000e --exclude nvme --exclude uart --exclude pci_config --exclude vfio_uapi --exclude device_model
+		--exclude migration --exclude nvme --exclude uart --exclude pci_config --exclude vfio_uapi --exclude device_model
 
 .PHONY: rust-analyzer
 rust-analyzer: ## write rust-project.json, from which rust-analyzer knows the modules' crates
