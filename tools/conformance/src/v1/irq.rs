@@ -353,7 +353,7 @@ fn irq_triggered_by_the_user(target: &Target) -> Outcome {
     same("interrupts after a trigger", event.wait(PATIENCE)?, 1)?;
     // That was not the device, whose own interrupt is still to come.
     raise(&device)?;
-    same("interrupts of the vfio", event.wait(PATIENCE)?, 1)?;
+    same("interrupts of the device", event.wait(PATIENCE)?, 1)?;
     vfio.set_irqs(Index::Intx, Action::Trigger, 0, 1, Data::Bool(&[0]))?;
     same("interrupts after a false trigger", event.take()?, 0)?;
     vfio.set_irqs(Index::Intx, Action::Trigger, 0, 1, Data::Bool(&[1]))?;
