@@ -180,9 +180,9 @@ pub struct Driver {
     pub framing: u64,
     /// Parity errors.
     pub parity: u64,
-    /// Breaks.
+    /// Breaks on the line.
     pub breaks: u64,
-    /// Overruns.
+    /// Characters lost because the receiver was full.
     pub overruns: u64,
     /// Interrupts of the port's line.
     pub interrupts: u64,

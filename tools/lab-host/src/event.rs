@@ -85,7 +85,7 @@ pub enum What {
     Guest {
         /// The QEMU that it runs in.
         vm: String,
-        /// What.
+        /// The guest's report.
         #[serde(flatten)]
         report: report::Report,
     },

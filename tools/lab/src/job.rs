@@ -214,7 +214,7 @@ mod tests {
             thread::sleep(INTERVAL);
         };
         drop(job);
-        // Whoever inherits the grandchild may take a moment to wait for it.
+        // The grandchild is a zombie until its new parent waits for it, which may take a moment.
         let ended = (0..100).any(|_| {
             thread::sleep(INTERVAL);
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

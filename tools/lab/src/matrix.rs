@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table of which QEMU migrates which device through which protocol: in the README with the number of scenarios, and
-//! at the end of a test run with their results.
+//! The table of QEMUs, protocols and devices: in the README with the number of scenarios, and at the end of a test run
+//! with their results.
 
 use lab_host::device::driver;
 use lab_host::device::Kind;

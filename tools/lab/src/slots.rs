@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_wants_more_than_there_is_gets_all() {
+    fn a_request_for_more_slots_than_exist_gets_all() {
         let slots = Slots::new(0);
         let all = slots.take(2);
         assert_eq!(*slots.free.lock().expect("lock"), 0);

@@ -67,7 +67,7 @@ pub enum Error {
     Read {
         /// The offset in the stream, in bytes.
         offset: u64,
-        /// Why.
+        /// The error of the read.
         source: io::Error,
     },
     /// The stream ends inside a section or a field.

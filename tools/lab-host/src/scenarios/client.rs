@@ -224,15 +224,15 @@ fn expect_refusals(device: &Open, stream: &[u8], log: &mut Log) -> Result<()> {
         let before = reasons();
         match resume(&migration, &bad) {
             Err(error) if error.errno() == Some(errno) => {}
-            other => bail!("a state of which {what}: expected {errno:?}, saw {other:?}"),
+            other => bail!("a damaged state ({what}): expected {errno:?}, saw {other:?}"),
         }
         ensure!(
             reasons() > before,
-            "a state of which {what}: expected a line \"{prefix}... {suffix}\" in the kernel's log"
+            "a damaged state ({what}): expected a line \"{prefix}... {suffix}\" in the kernel's log"
         );
         ensure!(
             migration.state()? == State::RESUMING,
-            "a state of which {what}: expected RESUMING, saw {}",
+            "a damaged state ({what}): expected RESUMING, saw {}",
             migration.state()?
         );
         device.session.device.reset()?;

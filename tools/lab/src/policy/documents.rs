@@ -220,7 +220,7 @@ fn links(line: &str) -> Vec<String> {
 
 /// The pieces of a line that are code: what is between backquotes, and a line of an indented block.
 fn code(line: &str) -> Vec<&str> {
-    // Markdown's code, and then that of reStructuredText, of which the first split leaves empty pieces.
+    // Markdown's code, then that of reStructuredText, for which the first split gives empty pieces.
     let mut pieces: Vec<_> = line.split('`').skip(1).step_by(2).collect();
     pieces.extend(line.split("``").skip(1).step_by(2));
     let text = line.trim_start();

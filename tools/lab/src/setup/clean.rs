@@ -132,7 +132,7 @@ mod tests {
         let kept = [
             current[&Component::Kernel].clone(),
             cache.download(&used.sha256),
-            // Nobody knows who made this.
+            // The name is not one of the cache.
             directory.path().join("kernel-other-0123"),
         ];
         let dropped = [

@@ -54,7 +54,7 @@ pub struct Pin {
     pub package: String,
     pub version: String,
     pub architecture: String,
-    /// Bytes.
+    /// The size of the package's file, in bytes.
     pub size: u64,
     /// In lower case hexadecimal digits.
     pub sha256: String,

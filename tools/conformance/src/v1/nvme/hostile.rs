@@ -466,7 +466,7 @@ fn nvme_hostile_full_completion_queue_loses_nothing(target: &Target) -> Outcome 
     let mut ids = BTreeSet::new();
     let mut taken = 0;
     for round in 0..30u64 {
-        // So many that the completion queue is full, and as many again.
+        // The first half fills the completion queue; the second half waits for room in it.
         for half in 0..2 {
             for i in 0..u64::from(FEW) - 1 {
                 let place = (round * 2 + half) * 8 + i;
