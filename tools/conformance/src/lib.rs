@@ -11,8 +11,9 @@
 //! `VFIO_DEVICE_FEATURE_MIGRATION`. Cases about Ferry's own interface, such as its attributes, log lines
 //! and stream, require [`Requirement::Ferry`].
 //!
-//! The cases share no code with the devices and drivers that they judge. Their knowledge of protocols,
-//! streams and devices is written from the specifications.
+//! The cases share no code with the devices and drivers that they judge, except for the numbers of the
+//! interface (`vfio_uapi`), whose tests compare them with the kernel's header. The cases' knowledge of
+//! protocols, streams and devices is written from the specifications.
 
 #![forbid(unsafe_code)]
 

@@ -3,7 +3,8 @@
 //! Devices that are opened as character devices, with an iommufd.
 //!
 //! Bind, attach and detach are the VFIO core's. The cases are about what a driver has to survive, and about
-//! devices that work and migrate as after an open by group: [`SECOND`] runs cases of other files a second time. [`cdev_dma`](super::cdev_dma) is about the addresses of DMA.
+//! devices that work and migrate as after an open by group: [`SECOND`] runs cases of other files a second
+//! time. [`cdev_dma`](super::cdev_dma) is about the addresses of DMA.
 
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;

@@ -49,11 +49,11 @@ impl Accelerator {
     ///
     /// An emulated host VM that runs guests has one processor. QEMU up to 11.1 at least (`helper_vmrun()` in
     /// `svm_helper.c`) leaves the vector of an interrupt that it has injected into a guest in
-    /// `exception_index`. Processors make each other leave their loops before some atomic
-    /// accesses. If that happens before the guest has exited, the guest gets the interrupt again, in the middle of a handler or with
-    /// interrupts off. It then waits for ever for a lock that it holds, or its state is lost and
-    /// KVM reports an internal error. A processor on its own is left alone, but for a main loop
-    /// whose call to look at an interrupt comes when the interrupt has been taken already.
+    /// `exception_index`. Processors make each other leave their loops before some atomic accesses. If that
+    /// happens before the guest has exited, the guest gets the interrupt again, in the middle of a handler or
+    /// with interrupts off. The guest then waits for ever for a lock that it holds, or its state is lost and
+    /// KVM reports an internal error. No other processor makes a single one leave its loop; only the main loop
+    /// does, when it asks the processor to look at an interrupt that has been taken already.
     pub fn processors(self, nested: bool) -> u32 {
         match self {
             Self::Tcg if nested => 1,
