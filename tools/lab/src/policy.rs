@@ -29,6 +29,12 @@ const UNSAFE_PLACES: [&str; 4] = [
     "tools/vfio-client/",
 ];
 
+/// The attribute of all other crates.
+const FORBIDS: &str = "#![forbid(unsafe_code)]";
+
+/// The crate whose `unsafe` code is that of the kernel's macro for KUnit tests.
+const KUNIT: &str = "rust/kunit/";
+
 /// Files that cannot have a licence line: texts of licences, and files that cargo writes.
 const WITHOUT_LICENCE: [&str; 3] = ["COPYING", "LICENSES/", "Cargo.lock"];
 
@@ -137,6 +143,44 @@ fn unsafe_places(files: &[(String, String)]) -> Outcome {
     outcome(faults)
 }
 
+/// The root files of crates, as Kbuild and cargo name them, except for those of host tests.
+fn crate_roots(files: &[(String, String)]) -> BTreeSet<String> {
+    let mut roots = BTreeSet::new();
+    for (name, text) in files {
+        if name == "Kbuild" {
+            let objects = text.split_whitespace();
+            let stems = objects.filter_map(|word| word.trim_end_matches(')').strip_suffix(".o"));
+            roots.extend(stems.map(|stem| format!("{stem}.rs")));
+        } else if let Some(directory) = name.strip_suffix("Cargo.toml") {
+            let paths = text.lines().filter_map(|line| {
+                let path = line.strip_prefix("path = \"")?.strip_suffix('"')?;
+                Some(path).filter(|path| !path.starts_with("tests/"))
+            });
+            let paths = paths.chain(["src/lib.rs", "src/main.rs"]);
+            roots.extend(paths.map(|path| format!("{directory}{path}")));
+        }
+    }
+    roots.retain(|root| files.iter().any(|(name, _)| name == root));
+    roots
+}
+
+/// The compiler refuses `unsafe` code in the crates that must not have any.
+fn forbidden(files: &[(String, String)]) -> Outcome {
+    let roots = crate_roots(files);
+    let may = |name: &str| {
+        let mut places = UNSAFE_PLACES.into_iter().chain([KUNIT]);
+        places.any(|place| name.starts_with(place))
+    };
+    outcome(
+        files
+            .iter()
+            .filter(|(name, _)| roots.contains(name) && !may(name))
+            .filter(|(_, text)| !text.lines().any(|line| line == FORBIDS))
+            .map(|(name, _)| format!("{name}: a crate without {FORBIDS}"))
+            .collect(),
+    )
+}
+
 /// Whether a `SAFETY:` comment stands within a few lines above the line.
 fn is_justified(lines: &[&str], index: usize) -> bool {
     const REACH: usize = 12;
@@ -177,6 +221,10 @@ pub fn check(source: &Path) -> Vec<(&'static str, Outcome)> {
         (
             "unsafe code is in its place and justified",
             unsafe_places(&files),
+        ),
+        (
+            "the crates without unsafe code forbid it",
+            forbidden(&files),
         ),
         (
             "every statement of the protocol is named by a test",
@@ -234,6 +282,40 @@ mod tests {
             let is_there =
                 |(name, _): &(String, String)| name.starts_with(place) && name.ends_with(".rs");
             assert!(files.iter().any(is_there), "{place}");
+        }
+    }
+
+    #[test]
+    fn a_crate_that_does_not_forbid_unsafe_code_is_seen() {
+        let tree = |attribute: &str| {
+            let mut files = file("Kbuild", "a-y := rust/a/a.o\n$(call x,rust/vfio/vfio.o)\n");
+            files.extend(file(
+                "rust/a/Cargo.toml",
+                "path = \"a.rs\"\npath = \"tests/main.rs\"\n",
+            ));
+            files.extend(file("rust/a/a.rs", attribute));
+            for other in [
+                "rust/a/tests/main.rs",
+                "rust/a/part.rs",
+                "rust/vfio/vfio.rs",
+            ] {
+                files.extend(file(other, ""));
+            }
+            files
+        };
+        assert_eq!(forbidden(&tree(FORBIDS)), Outcome::Passed);
+        let expected = format!("rust/a/a.rs: a crate without {FORBIDS}");
+        assert_eq!(forbidden(&tree("")), Outcome::Failed(expected));
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let roots = crate_roots(&files(Path::new(source)).expect("the source"));
+        for root in [
+            "rust/devices/nvme/nvme.rs",
+            "rust/drivers/ferry_uart.rs",
+            "rust/ferry_core/ferry_core.rs",
+            "tools/lab/src/main.rs",
+            "tools/testing/selftests/vfio-migration/src/v2.rs",
+        ] {
+            assert!(roots.contains(root), "{root} in {roots:?}");
         }
     }
 
