@@ -41,7 +41,8 @@ type Raw<T> = <<T as Operations>::Base as Base<T>>::Raw;
 /// - `raw` is at offset 0 and was initialised by `_vfio_alloc_device()`, which also owns the
 ///   allocation; `vfio_put_device()` drops a reference to it.
 /// - `base`, `revocable`, `migration` and `data` are initialised as soon as the allocation has succeeded.
-/// - `revocable` changes only while the device is being opened or closed, when no callback runs.
+/// - `revocable` changes only while the device is being opened or closed, when no callback that gets a
+///   `Device` runs.
 /// - `migration` and `data` never change.
 #[repr(C)]
 pub struct Device<T: Operations> {

@@ -15,6 +15,8 @@ use kernel::prelude::*;
 /// does that the driver does not implement, and what surrounds the driver's open and close. A value of the
 /// implementing type is the Rust state that the base keeps in each device.
 ///
+/// Below, a callback is one that gets a [`Device`], see [`Operations`].
+///
 /// # Safety
 ///
 /// - [`Self::Raw`] begins with a `struct vfio_device`, and is valid if it is all zeros but for what
