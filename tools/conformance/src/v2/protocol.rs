@@ -343,7 +343,10 @@ fn allocated() -> Outcome<u64> {
         .filter(|line| line.starts_with("pgalloc_"))
         .filter_map(|line| line.split_once(' ')?.1.parse::<u64>().ok())
         .sum();
-    holds(pages > 0, "expected pgalloc_* in /proc/vmstat, seen none")?;
+    if pages == 0 {
+        let why = "the kernel counts no allocations (CONFIG_VM_EVENT_COUNTERS)";
+        return Err(Stop::Skipped(why.into()));
+    }
     Ok(pages * PAGE)
 }
 
