@@ -97,7 +97,7 @@ pub trait Port {
     /// [`StepError::Unchanged`]: the live device is as before, and the state is still staged.
     fn adopt(&mut self) -> Result<(), StepError<Errno>>;
 
-    /// Forgets the staged state and the staged blocks, as far as there are any.
+    /// Forgets the staged state and the staged blocks. Does nothing if neither is staged.
     fn unstage(&mut self);
 
     /// Resets the device from whatever state it is in and lets it run. Nothing is staged then.

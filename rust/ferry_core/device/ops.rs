@@ -79,6 +79,23 @@ impl Display for Wide {
     }
 }
 
+impl<D: Driver> EmulatedDevice<D> {
+    /// Returns the part of `field` that an access of `count` bytes of the header takes.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if no field is as wide.
+    fn header_access<'a>(
+        device: &Device<Self>,
+        field: &'a mut [u8; Field::WIDTH_MAX],
+        count: usize,
+    ) -> Result<&'a mut [u8]> {
+        field
+            .get_mut(..count)
+            .ok_or_else(|| device.refused(Subject::Access, "migration", &Wide { count }, EINVAL))
+    }
+}
+
 impl<D: Driver> AsRef<Refusals> for EmulatedDevice<D> {
     fn as_ref(&self) -> &Refusals {
         &self.refusals
@@ -160,9 +177,7 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
             Target::Header if count == 0 => {}
             Target::Header => {
                 let mut field = [0; Field::WIDTH_MAX];
-                let bytes = field.get_mut(..count).ok_or_else(|| {
-                    device.refused(Subject::Access, "migration", &Wide { count }, EINVAL)
-                })?;
+                let bytes = Self::header_access(device, &mut field, count)?;
                 // A read of the header has side effects. Writing zeros first finds out whether the user's
                 // buffer takes the value, so that no side effect happens without it.
                 UserSlice::new(into, count).writer().write_slice(bytes)?;
@@ -205,9 +220,7 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
             Target::Header if count == 0 => {}
             Target::Header => {
                 let mut field = [0; Field::WIDTH_MAX];
-                let bytes = field.get_mut(..count).ok_or_else(|| {
-                    device.refused(Subject::Access, "migration", &Wide { count }, EINVAL)
-                })?;
+                let bytes = Self::header_access(device, &mut field, count)?;
                 UserSlice::new(from, count).reader().read_slice(bytes)?;
                 Self::write_header(device, position.offset, bytes)?;
             }

@@ -61,8 +61,6 @@ pub mod admin {
     pub const CREATE_CQ: u8 = 0x05;
     /// Identify.
     pub const IDENTIFY: u8 = 0x06;
-    /// Abort.
-    pub const ABORT: u8 = 0x08;
     /// Set features.
     pub const SET_FEATURES: u8 = 0x09;
     /// Get features.

@@ -20,6 +20,7 @@ use crate::check::Stop;
 use crate::kmsg::expect_line;
 use crate::requirement::Requirement;
 use crate::target::Target;
+use crate::v1::config::absent_bars;
 use crate::v1::config::space;
 use crate::v1::config::BAR0;
 use crate::v1::config::COMMAND;
@@ -133,16 +134,7 @@ fn nvme_config_bar0_is_16_kib_of_64_bit_memory(target: &Target) -> Outcome {
 
 fn nvme_config_the_other_bars_are_not_there(target: &Target) -> Outcome {
     let device = TestDevice::new(target)?;
-    let space = space(&device)?;
-    for register in [0x18, 0x1c, 0x20, 0x24, 0x30] {
-        space.write(register, &u32::MAX.to_le_bytes())?;
-        same(
-            format_args!("register {register:#x} after all ones"),
-            space.read_u32(register)?,
-            0,
-        )?;
-    }
-    Ok(())
+    absent_bars(&space(&device)?, &[0x18, 0x1c, 0x20, 0x24, 0x30])
 }
 
 fn nvme_config_the_capability_list_ends(target: &Target) -> Outcome {
