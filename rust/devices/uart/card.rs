@@ -134,11 +134,6 @@ impl Card {
         self.count
     }
 
-    /// Returns the number of bytes of I/O ports behind base address register 0.
-    pub fn bar0_size(&self) -> u64 {
-        self.count.register_space() as u64
-    }
-
     /// Returns whether software made the card send messages instead of asserting its pin.
     pub fn msi_enabled(&self) -> bool {
         self.msi_connected || self.config.msi_enabled()

@@ -68,7 +68,11 @@ fn the_identity_is_of_the_range_for_experiments() {
 fn bar0_has_8_ports_per_uart() {
     for (count, size) in COUNTS.into_iter().zip([8u32, 16, 32]) {
         let mut card = Card::new(count);
-        assert_eq!(card.bar0_size(), u64::from(size), "size of {count:?}");
+        assert_eq!(
+            card.ports().bar_size(0),
+            u64::from(size),
+            "size of {count:?}"
+        );
         assert_eq!(
             u32::from_le_bytes(config(&card, BASE_ADDRESS_0)),
             0x1,
@@ -110,7 +114,7 @@ fn the_only_capability_is_msi() {
 #[test]
 fn accesses_outside_of_bar0_are_refused_and_do_nothing() {
     for count in COUNTS {
-        let size = Card::new(count).bar0_size();
+        let size = count.bar_size(0);
         for (offset, length) in [
             (size, 1),
             (size - 1, 2),

@@ -192,7 +192,7 @@ fn bar0_sizing() -> Outcome {
     card.read_config(CONFIG_BASE_ADDRESS_0, &mut bytes)
         .map_err(|_| "configuration space is readable")?;
     require(
-        bytes == [0xf1, 0xff, 0xff, 0xff] && card.bar0_size() == 16,
+        bytes == [0xf1, 0xff, 0xff, 0xff] && card.ports().bar_size(0) == 16,
         "two ports have 16 bytes of I/O ports",
     )
 }
