@@ -71,11 +71,11 @@ pub fn run_kunit(modules: &[Module], log: &mut Log) -> Result<()> {
     for line in log.peek() {
         // Lines of suites are not indented, lines of their tests are.
         let is_test = line.starts_with(' ');
-        if let Some((name, outcome)) = reader.take(line) {
-            if is_test {
-                results += 1;
-                say(SUITE, &name, outcome, 0.0);
-            }
+        if let Some((name, outcome)) = reader.take(line)
+            && is_test
+        {
+            results += 1;
+            say(SUITE, &name, outcome, 0.0);
         }
     }
     let outcome = if results > 0 {

@@ -353,11 +353,11 @@ impl std::error::Error for TripleFault {}
 impl Drop for Machine {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            if !self.finished {
-                if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-                    // "timeout" passes the signal on to QEMU, and kills QEMU if that does not suffice.
-                    let _ = kill_process(pid, Signal::TERM);
-                }
+            if !self.finished
+                && let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+            {
+                // "timeout" passes the signal on to QEMU, and kills QEMU if that does not suffice.
+                let _ = kill_process(pid, Signal::TERM);
             }
             let _ = self.child.wait();
         }

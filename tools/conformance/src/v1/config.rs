@@ -219,7 +219,8 @@ fn config_bar0_tells_its_size(target: &Target) -> Outcome {
 
 fn config_the_other_bars_are_not_there(target: &Target) -> Outcome {
     let device = TestDevice::new(target)?;
-    absent_bars(&space(&device)?, &[0x14, 0x18, 0x1c, 0x20, 0x24, ROM])
+    let space = space(&device)?;
+    absent_bars(&space, &[0x14, 0x18, 0x1c, 0x20, 0x24, ROM])
 }
 
 fn config_the_capability_list_ends_and_has_msi(target: &Target) -> Outcome {

@@ -36,8 +36,7 @@ fn is_program(path: &Path) -> bool {
 
 fn is_on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).any(|directory| is_program(&directory.join(program)));
-    found
+    env::split_paths(&path).any(|directory| is_program(&directory.join(program)))
 }
 
 /// Checks for all that the set-up runs, and names all that is missing at once.

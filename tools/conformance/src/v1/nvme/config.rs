@@ -134,7 +134,8 @@ fn nvme_config_bar0_is_16_kib_of_64_bit_memory(target: &Target) -> Outcome {
 
 fn nvme_config_the_other_bars_are_not_there(target: &Target) -> Outcome {
     let device = TestDevice::new(target)?;
-    absent_bars(&space(&device)?, &[0x18, 0x1c, 0x20, 0x24, 0x30])
+    let space = space(&device)?;
+    absent_bars(&space, &[0x18, 0x1c, 0x20, 0x24, 0x30])
 }
 
 fn nvme_config_the_capability_list_ends(target: &Target) -> Outcome {
