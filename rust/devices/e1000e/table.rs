@@ -217,6 +217,7 @@ pub(crate) struct Word<const OFFSET: u32>;
 impl<const OFFSET: u32> Word<OFFSET> {
     /// The position of the register among the words.
     #[expect(clippy::indexing_slicing)] // A constant.
+    #[allow(clippy::expect_used)] // Of clippy's versions not all see a constant here.
     pub(crate) const AT: usize = {
         let mut words = 0;
         let mut found = None;
