@@ -125,10 +125,11 @@ struct SparseMmap {
 /// # Invariants
 ///
 /// The pointer is valid for the lifetime and used by nobody else.
-pub(crate) struct Capabilities<'a>(&'a mut vfio_bindings::vfio_info_cap);
+pub struct Capabilities<'a>(&'a mut vfio_bindings::vfio_info_cap);
 
 impl<'a> Capabilities<'a> {
-    pub(crate) fn new(caps: &'a mut vfio_bindings::vfio_info_cap) -> Self {
+    /// The capabilities of an answer that the VFIO core is making.
+    pub fn new(caps: &'a mut vfio_bindings::vfio_info_cap) -> Self {
         Self(caps)
     }
 
@@ -177,6 +178,31 @@ impl<'a> Capabilities<'a> {
         // SAFETY: `cap` begins with its header and is plain data without padding.
         unsafe { self.add((&raw mut cap).cast(), size_of::<SparseMmap>()) }
     }
+
+    /// Adds the sparse mmap capability of a region of which `areas`, with offset and size in bytes, can be
+    /// mapped.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn add_sparse_areas(&mut self, areas: impl Iterator<Item = (u64, u64)> + Clone) -> Result {
+        const WORDS: usize =
+            size_of::<vfio_bindings::vfio_region_info_cap_sparse_mmap>() / size_of::<u64>();
+
+        let count = areas.clone().count();
+        let mut words = KVec::with_capacity(WORDS + 2 * count, GFP_KERNEL_ACCOUNT)?;
+        let header = vfio_bindings::VFIO_REGION_INFO_CAP_SPARSE_MMAP;
+        words.push(u64::from(header) | 1 << 16, GFP_KERNEL_ACCOUNT)?;
+        words.push(count as u64, GFP_KERNEL_ACCOUNT)?;
+        for (offset, size) in areas {
+            words.push(offset, GFP_KERNEL_ACCOUNT)?;
+            words.push(size, GFP_KERNEL_ACCOUNT)?;
+        }
+
+        // SAFETY: The words are the header with id, version and no next capability, the number of areas, and
+        // the areas.
+        unsafe { self.add(words.as_mut_ptr().cast(), size_of_val(words.as_slice())) }
+    }
 }
 
 /// A `VFIO_DEVICE_GET_REGION_INFO` that is being served.
@@ -186,10 +212,8 @@ pub struct RegionInfo<'a> {
 }
 
 impl<'a> RegionInfo<'a> {
-    pub(crate) fn new(
-        info: &'a mut vfio_bindings::vfio_region_info,
-        caps: Capabilities<'a>,
-    ) -> Self {
+    /// A query that the VFIO core passes on.
+    pub fn new(info: &'a mut vfio_bindings::vfio_region_info, caps: Capabilities<'a>) -> Self {
         Self { info, caps }
     }
 

@@ -94,6 +94,24 @@ impl<T: Operations> Registration<T> {
         Ok(Self(this))
     }
 
+    /// Gives the registration to the driver core, which returns it by [`Self::from_raw`].
+    pub fn into_raw(self) -> NonNull<Device<T>> {
+        let this = self.0;
+
+        core::mem::forget(self);
+        this
+    }
+
+    /// Takes a registration back.
+    ///
+    /// # Safety
+    ///
+    /// `this` must come from [`Self::into_raw`], and be taken back once.
+    pub unsafe fn from_raw(this: NonNull<Device<T>>) -> Self {
+        // INVARIANT: By the function's requirement.
+        Self(this)
+    }
+
     /// Whether a user has the device open, even if only its character device.
     pub fn is_held(&self) -> bool {
         // SAFETY: By the type invariants the device is registered.

@@ -5,7 +5,8 @@
 //!
 //! A [`Device`] begins with the C structure of its [`Base`] and ends with the driver's data, whose type
 //! implements [`Operations`]. A [`Registration`] makes it. `emulated` has the base of devices whose registers
-//! and DMA are the driver's.
+//! and DMA are the driver's. The base of real functions, `vfio_pci_core_device`, is the crate `vfio_pci`, in a
+//! module of its own.
 //!
 //! # Layers
 //!
