@@ -2,9 +2,10 @@
 
 //! Migration of a device: the engine's port, and the two protocols that drive the engine.
 
+pub(crate) mod migrating;
 pub(crate) mod port;
 pub(crate) mod region;
-mod report;
+pub(crate) mod report;
 pub(crate) mod state;
 pub(crate) mod v1;
-mod v2;
+pub(crate) mod v2;

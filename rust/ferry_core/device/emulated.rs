@@ -12,7 +12,6 @@ use crate::{
         Engine,
         Migration, //
     },
-    protocol::Protocols,
     statistics::Statistics, //
 };
 use core::fmt::Display;
@@ -65,7 +64,7 @@ const BARS: usize = (pci::BAR5 - pci::BAR0 + 1) as usize;
 #[pin_data]
 pub struct EmulatedDevice<D: Driver> {
     #[pin]
-    pub(super) migration: Mutex<Migration<D>>,
+    pub(super) migration: Mutex<Migration<D::Settings>>,
     /// The device model, present while the device is open.
     #[pin]
     pub(super) live: Mutex<Option<OpenModel<D::Model, D::Backend>>>,
@@ -109,17 +108,7 @@ impl<D: Driver> EmulatedDevice<D> {
             migration <- new_lock!(
                 Mutex,
                 c"EmulatedDevice::migration",
-                Migration {
-                    settings: settings?,
-                    window_size: window_size?,
-                    protocols: Protocols::Any,
-                    in_use: false,
-                    engine: None,
-                    region: None,
-                    protocol: None,
-                    session: None,
-                    sessions: 0,
-                },
+                Migration::new(settings?, window_size?),
             ),
             live <- new_lock!(Mutex, c"EmulatedDevice::live", None),
             posted: Default::default(),
@@ -140,7 +129,7 @@ impl<D: Driver> EmulatedDevice<D> {
     }
 
     /// Runs `f` with the state mutex held.
-    pub(crate) fn with_migration<R>(&self, f: impl FnOnce(&mut Migration<D>) -> R) -> R {
+    pub(crate) fn with_migration<R>(&self, f: impl FnOnce(&mut Migration<D::Settings>) -> R) -> R {
         f(&mut self.migration.lock())
     }
 

@@ -11,7 +11,18 @@ use crate::{
         },
     },
     driver::Driver,
-    migration::port::EnginePort, //
+    migration::{
+        migrating::{
+            reset,
+            with_migration,
+            Migrating, //
+        },
+        port::EnginePort,
+        state::Migration,
+        v1,
+        v2::migration_operations, //
+    },
+    statistics::Statistics, //
 };
 use ::migration::v1::DATA_OFFSET;
 use core::fmt::{
@@ -23,6 +34,7 @@ use kernel::{
     dev_notice, dev_warn, device,
     mm::virt::VmaNew,
     prelude::*,
+    sync::Mutex,
     uaccess::{
         UserPtr,
         UserSlice, //
@@ -145,6 +157,35 @@ impl<D: Driver> EmulatedDevice<D> {
     }
 }
 
+impl<D: Driver> Migrating for EmulatedDevice<D> {
+    type Settings = D::Settings;
+    type Port<'a> = EnginePort<'a, D>;
+
+    fn port(device: &Device<Self>) -> EnginePort<'_, D> {
+        EnginePort(device)
+    }
+
+    fn migration_state(&self) -> &Mutex<Migration<D::Settings>> {
+        &self.migration
+    }
+
+    fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    fn with_load_error(&self, report: &mut dyn FnMut(Option<&dyn Display>)) {
+        let reported = self.with_open_model(|live| {
+            report(live.load_error.as_ref().map(|error| error as &dyn Display));
+        });
+
+        if reported.is_err() {
+            report(None);
+        }
+    }
+}
+
+migration_operations!(<D: Driver> EmulatedDevice<D>);
+
 #[vtable]
 impl<D: Driver> Operations for EmulatedDevice<D> {
     type Base = Emulated;
@@ -181,7 +222,7 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
                 // A read of the header has side effects. Writing zeros first finds out whether the user's
                 // buffer takes the value, so that no side effect happens without it.
                 UserSlice::new(into, count).writer().write_slice(bytes)?;
-                Self::read_header(device, position.offset, bytes)?;
+                v1::read_header(device, position.offset, bytes)?;
                 UserSlice::new(into, count).writer().write_slice(bytes)?;
             }
             Target::Bar(_) | Target::Config => {
@@ -222,7 +263,7 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
                 let mut field = [0; Field::WIDTH_MAX];
                 let bytes = Self::header_access(device, &mut field, count)?;
                 UserSlice::new(from, count).reader().read_slice(bytes)?;
-                Self::write_header(device, position.offset, bytes)?;
+                v1::write_header(device, position.offset, bytes)?;
             }
             Target::Bar(_) | Target::Config => {
                 let mut reader = UserSlice::new(from, count).reader();
@@ -304,17 +345,7 @@ impl<D: Driver> emulated::Operations for EmulatedDevice<D> {
     }
 
     fn reset(device: &Device<Self>) -> Result {
-        device.with_migration(|migration| {
-            let engine = migration.engine.as_mut().ok_or(ENODEV)?;
-            if let Some(region) = &mut migration.region {
-                region.reset();
-            }
-            engine.reset(&mut EnginePort(device));
-            migration.protocol = None;
-            migration.session = None;
-            device.notify_data();
-            Ok(())
-        })
+        with_migration(device, |migration| reset(device, migration))
     }
 
     fn dma_log(device: &Device<Self>) -> Option<&DmaLog> {

@@ -8,7 +8,8 @@ use crate::{
         open_model::OpenModel, //
     },
     driver::Driver,
-    errno, //
+    errno,
+    migration::report, //
 };
 use ::migration::{
     Port,
@@ -166,19 +167,19 @@ impl<D: Driver> Port for EnginePort<'_, D> {
     }
 
     fn on_transition(&mut self, from: State, to: State, result: Result<(), &Refusal>) {
-        self.report_transition(from, to, result);
+        report::transition(self.0, from, to, result);
     }
 
     fn on_pending(&mut self, state: State, pending: u64) {
-        self.report_pending(state, pending);
+        report::pending(self.0, state, pending);
     }
 
     fn on_chunk(&mut self, state: State, size: u64, total: u64) {
-        self.report_chunk(state, size, total);
+        report::chunk(self.0, state, size, total);
     }
 
     fn on_refusal(&mut self, state: State, refusal: &Refusal) {
-        self.report_refusal(state, refusal);
+        report::refusal(self.0, state, refusal);
     }
 }
 

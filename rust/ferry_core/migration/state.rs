@@ -3,10 +3,7 @@
 //! Migration state of a device: the settings for its next open, and the engine and session of this one.
 
 use crate::{
-    driver::{
-        Driver,
-        WindowSize, //
-    },
+    driver::WindowSize,
     migration::region::Region,
     protocol::{
         Protocol,
@@ -54,8 +51,8 @@ impl FileSession {
 }
 
 /// Migration state, and the settings for the next open.
-pub(crate) struct Migration<D: Driver> {
-    pub(crate) settings: D::Settings,
+pub(crate) struct Migration<S> {
+    pub(crate) settings: S,
     /// Size of the data window at the next open.
     pub(crate) window_size: WindowSize,
     /// The protocols that the device offers from the next open on.
@@ -74,7 +71,22 @@ pub(crate) struct Migration<D: Driver> {
     pub(crate) sessions: u64,
 }
 
-impl<D: Driver> Migration<D> {
+impl<S> Migration<S> {
+    /// The migration state of a closed device that offers both protocols.
+    pub(crate) fn new(settings: S, window_size: WindowSize) -> Self {
+        Self {
+            settings,
+            window_size,
+            protocols: Protocols::Any,
+            in_use: false,
+            engine: None,
+            region: None,
+            protocol: None,
+            session: None,
+            sessions: 0,
+        }
+    }
+
     /// Checks that nobody uses the device, so that its settings can be changed.
     pub(crate) fn check_unused(&self) -> Result {
         if self.in_use {

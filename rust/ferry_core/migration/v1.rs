@@ -3,10 +3,11 @@
 //! Protocol v1: the migration region of a device, whose header drives the engine.
 
 use crate::{
-    device::emulated::EmulatedDevice,
-    driver::Driver,
     migration::{
-        port::EnginePort,
+        migrating::{
+            with_migration,
+            Migrating, //
+        },
         region::Region,
         report::error,
         state::Engine, //
@@ -24,50 +25,52 @@ fn uses_protocol(offset: u64) -> bool {
     offset >= Field::DeviceState.offset() + Field::DeviceState.width() as u64
 }
 
-impl<D: Driver> EmulatedDevice<D> {
-    /// Serves a read of `bytes.len()` bytes of the header at `offset`.
-    ///
-    /// # Errors
-    ///
-    /// What the user's `read()` gets.
-    pub(crate) fn read_header(device: &Device<Self>, offset: u64, bytes: &mut [u8]) -> Result {
-        Self::with_region(device, uses_protocol(offset), |region, engine, port| {
-            region.read_header(engine, port, offset, bytes)
-        })
-    }
+/// Serves a read of `bytes.len()` bytes of the header at `offset`.
+///
+/// # Errors
+///
+/// What the user's `read()` gets.
+pub(crate) fn read_header<T: Migrating>(
+    device: &Device<T>,
+    offset: u64,
+    bytes: &mut [u8],
+) -> Result {
+    with_region(device, uses_protocol(offset), |region, engine, port| {
+        region.read_header(engine, port, offset, bytes)
+    })
+}
 
-    /// Serves a write of `bytes` to the header at `offset`.
-    ///
-    /// # Errors
-    ///
-    /// What the user's `write()` gets.
-    pub(crate) fn write_header(device: &Device<Self>, offset: u64, bytes: &[u8]) -> Result {
-        Self::with_region(device, true, |region, engine, port| {
-            region.write_header(engine, port, offset, bytes)
-        })
-    }
+/// Serves a write of `bytes` to the header at `offset`.
+///
+/// # Errors
+///
+/// What the user's `write()` gets.
+pub(crate) fn write_header<T: Migrating>(device: &Device<T>, offset: u64, bytes: &[u8]) -> Result {
+    with_region(device, true, |region, engine, port| {
+        region.write_header(engine, port, offset, bytes)
+    })
+}
 
-    /// Runs `f` with the migration region of the open device, under the state mutex.
-    fn with_region(
-        device: &Device<Self>,
-        uses_protocol: bool,
-        f: impl FnOnce(&mut Region, &mut Engine, &mut EnginePort<'_, D>) -> Result<(), Refusal>,
-    ) -> Result {
-        device.with_migration(|migration| {
-            if uses_protocol {
-                migration
-                    .may_use(Protocol::V1)
-                    .map_err(|refusal| refusal.report(device))?;
-            }
-            let region = migration.region.as_mut().ok_or(ENODEV)?;
-            let engine = migration.engine.as_mut().ok_or(ENODEV)?;
+/// Runs `f` with the migration region of the open device, under the state mutex.
+fn with_region<T: Migrating>(
+    device: &Device<T>,
+    uses_protocol: bool,
+    f: impl FnOnce(&mut Region, &mut Engine, &mut T::Port<'_>) -> Result<(), Refusal>,
+) -> Result {
+    with_migration(device, |migration| {
+        if uses_protocol {
+            migration
+                .may_use(Protocol::V1)
+                .map_err(|refusal| refusal.report(device))?;
+        }
+        let region = migration.region.as_mut().ok_or(ENODEV)?;
+        let engine = migration.engine.as_mut().ok_or(ENODEV)?;
 
-            let before = engine.state();
-            let result = f(region, engine, &mut EnginePort(device));
-            if engine.state() != before {
-                migration.protocol = Some(Protocol::V1);
-            }
-            result.map_err(|refusal| error(&refusal))
-        })
-    }
+        let before = engine.state();
+        let result = f(region, engine, &mut T::port(device));
+        if engine.state() != before {
+            migration.protocol = Some(Protocol::V1);
+        }
+        result.map_err(|refusal| error(&refusal))
+    })
 }

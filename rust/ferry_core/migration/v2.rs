@@ -3,10 +3,11 @@
 //! Protocol v2: state requests and data files, which drive the engine.
 
 use crate::{
-    device::emulated::EmulatedDevice,
-    driver::Driver,
     migration::{
-        port::EnginePort,
+        migrating::{
+            with_migration,
+            Migrating, //
+        },
         report::error,
         state::{
             Engine,
@@ -19,7 +20,7 @@ use ::migration::{
     v2::{
         file::{
             check_pre_copy,
-            data_size,
+            data_size as estimate,
             File,
             Read, //
         },
@@ -41,7 +42,6 @@ use vfio::{
         Available,
         DataFile,
         Direction,
-        MigrationOperations,
         BUFFER_SIZE, //
     },
     Device, //
@@ -65,29 +65,27 @@ fn file_of(session: &mut Option<FileSession>, id: u64) -> Result<&mut File> {
         .ok_or(ENODEV)
 }
 
-impl<D: Driver> EmulatedDevice<D> {
-    /// Runs `f` with the engine and the file of the session `id`, under the state mutex.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV` if that session is over, or what `f` returns.
-    fn with_session<R>(
-        device: &Device<Self>,
-        id: u64,
-        f: impl FnOnce(&mut Engine, &mut EnginePort<'_, D>, &mut File) -> Result<R, Refusal>,
-    ) -> Result<R> {
-        device.with_migration(|migration| {
-            let file = file_of(&mut migration.session, id)?;
-            let engine = migration.engine.as_mut().ok_or(ENODEV)?;
+/// Runs `f` with the engine and the file of the session `id`, under the state mutex.
+///
+/// # Errors
+///
+/// `ENODEV` if that session is over, or what `f` returns.
+fn with_session<T: Migrating, R>(
+    device: &Device<T>,
+    id: u64,
+    f: impl FnOnce(&mut Engine, &mut T::Port<'_>, &mut File) -> Result<R, Refusal>,
+) -> Result<R> {
+    with_migration(device, |migration| {
+        let file = file_of(&mut migration.session, id)?;
+        let engine = migration.engine.as_mut().ok_or(ENODEV)?;
 
-            f(engine, &mut EnginePort(device), file).map_err(|refusal| error(&refusal))
-        })
-    }
+        f(engine, &mut T::port(device), file).map_err(|refusal| error(&refusal))
+    })
 }
 
 /// The kernel's side of one request: the state machine, and the data file of the session that begins.
-struct Request<'a, D: Driver> {
-    device: &'a Device<EmulatedDevice<D>>,
+struct Request<'a, T: Migrating> {
+    device: &'a Device<T>,
     /// See [`Migration`](crate::migration::state::Migration).
     protocol: &'a mut Option<Protocol>,
     session: &'a mut Option<FileSession>,
@@ -98,7 +96,7 @@ struct Request<'a, D: Driver> {
     file: Option<DataFile>,
 }
 
-impl<D: Driver> Path for Request<'_, D> {
+impl<T: Migrating> Path for Request<'_, T> {
     type Error = Error;
 
     fn next(&mut self, from: MigState, to: MigState) -> Result<MigState> {
@@ -156,95 +154,186 @@ impl<D: Driver> Path for Request<'_, D> {
     }
 }
 
-impl<D: Driver> MigrationOperations for EmulatedDevice<D> {
-    const FLAGS: Flags = Flags::STOP_COPY.and(Flags::P2P).and(Flags::PRE_COPY);
+/// The optional parts of the protocol that devices have.
+pub(crate) const FLAGS: Flags = Flags::STOP_COPY.and(Flags::P2P).and(Flags::PRE_COPY);
 
-    fn set_state(device: &Device<Self>, new: MigState) -> Result<Option<DataFile>> {
-        device.with_migration(|migration| {
-            migration
-                .may_use(Protocol::V2)
-                .map_err(|refusal| refusal.report(device))?;
+/// Serves [`set_state`](vfio::migration::MigrationOperations::set_state).
+pub(crate) fn set_state<T: Migrating>(
+    device: &Device<T>,
+    new: MigState,
+) -> Result<Option<DataFile>> {
+    with_migration(device, |migration| {
+        migration
+            .may_use(Protocol::V2)
+            .map_err(|refusal| refusal.report(device))?;
 
-            let mut path = Request {
-                device,
-                protocol: &mut migration.protocol,
-                session: &mut migration.session,
-                sessions: &mut migration.sessions,
-                prepared: None,
-                file: None,
-            };
-            let engine = migration.engine.as_mut().ok_or(ENODEV)?;
-            request(engine, &mut EnginePort(device), &mut path, new)?;
-            Ok(path.file)
-        })
-    }
-
-    fn state(data: &Self) -> MigState {
-        data.with_migration(|migration| {
-            migration
-                .engine
-                .as_ref()
-                .map_or(MigState::Running, fsm::state)
-        })
-    }
-
-    fn data_size(device: &Device<Self>) -> Result<u64> {
-        device.with_migration(|migration| {
-            let session = migration.session.as_ref();
-            let unread = session.map_or(0, |session| session.file.unread());
-            let engine = migration.engine.as_ref().ok_or(ENODEV)?;
-
-            Ok(data_size(engine, &mut EnginePort(device), BUFFER_SIZE).saturating_add(unread))
-        })
-    }
-
-    fn read_data(device: &Device<Self>, session: u64, into: &mut [u8]) -> Result<Available> {
-        Self::with_session(device, session, |engine, port, file| {
-            let read = file.read(engine, port, into)?;
-            Ok(match read {
-                // At most the size of the buffer, which is a `usize`.
-                Read::Bytes(bytes) => Available::Bytes(bytes as usize),
-                Read::Later => Available::Later,
-                Read::Ended => Available::Ended,
-            })
-        })
-    }
-
-    fn write_data(device: &Device<Self>, session: u64, bytes: &[u8]) -> Result {
-        Self::with_session(device, session, |engine, port, file| {
-            file.write(engine, port, bytes)
-        })
-    }
-
-    fn is_readable(device: &Device<Self>, session: u64) -> Result<bool> {
-        Self::with_session(device, session, |engine, port, file| {
-            Ok(file.is_readable(engine, port, BUFFER_SIZE))
-        })
-    }
-
-    fn is_writable(device: &Device<Self>, session: u64) -> Result<bool> {
-        Self::with_session(device, session, |_, _, _| Ok(true))
-    }
-
-    fn precopy_info(device: &Device<Self>, session: u64, may_reinit: bool) -> Result<PrecopyInfo> {
-        device.with_migration(|migration| {
-            let engine = migration.engine.as_mut().ok_or(ENODEV)?;
-            // The state comes first: outside of pre-copy the answer is the same for every file.
-            check_pre_copy(engine).map_err(|refusal| error(&refusal))?;
-            let file = file_of(&mut migration.session, session)?;
-
-            file.precopy_info(engine, &mut EnginePort(device), BUFFER_SIZE, may_reinit)
-                .map_err(|refusal| error(&refusal))
-        })
-    }
-
-    fn buffered(device: &Device<Self>, session: u64, bytes: usize) {
-        let told = Self::with_session(device, session, |_, _, file| {
-            file.keep(bytes as u64);
-            Ok(())
-        });
-
-        // A session that is over has no estimates to keep.
-        let _ = told;
-    }
+        let mut path = Request {
+            device,
+            protocol: &mut migration.protocol,
+            session: &mut migration.session,
+            sessions: &mut migration.sessions,
+            prepared: None,
+            file: None,
+        };
+        let engine = migration.engine.as_mut().ok_or(ENODEV)?;
+        request(engine, &mut T::port(device), &mut path, new)?;
+        Ok(path.file)
+    })
 }
+
+/// Serves [`state`](vfio::migration::MigrationOperations::state).
+pub(crate) fn state<T: Migrating>(data: &T) -> MigState {
+    let migration = data.migration_state().lock();
+
+    if data.owes_reset() {
+        return MigState::Running;
+    }
+    migration
+        .engine
+        .as_ref()
+        .map_or(MigState::Running, fsm::state)
+}
+
+/// Serves [`data_size`](vfio::migration::MigrationOperations::data_size).
+pub(crate) fn data_size<T: Migrating>(device: &Device<T>) -> Result<u64> {
+    with_migration(device, |migration| {
+        let session = migration.session.as_ref();
+        let unread = session.map_or(0, |session| session.file.unread());
+        let engine = migration.engine.as_ref().ok_or(ENODEV)?;
+
+        Ok(estimate(engine, &mut T::port(device), BUFFER_SIZE).saturating_add(unread))
+    })
+}
+
+/// Serves [`read_data`](vfio::migration::MigrationOperations::read_data).
+pub(crate) fn read_data<T: Migrating>(
+    device: &Device<T>,
+    session: u64,
+    into: &mut [u8],
+) -> Result<Available> {
+    with_session(device, session, |engine, port, file| {
+        let read = file.read(engine, port, into)?;
+        Ok(match read {
+            // At most the size of the buffer, which is a `usize`.
+            Read::Bytes(bytes) => Available::Bytes(bytes as usize),
+            Read::Later => Available::Later,
+            Read::Ended => Available::Ended,
+        })
+    })
+}
+
+/// Serves [`write_data`](vfio::migration::MigrationOperations::write_data).
+pub(crate) fn write_data<T: Migrating>(device: &Device<T>, session: u64, bytes: &[u8]) -> Result {
+    with_session(device, session, |engine, port, file| {
+        file.write(engine, port, bytes)
+    })
+}
+
+/// Serves [`is_readable`](vfio::migration::MigrationOperations::is_readable).
+pub(crate) fn is_readable<T: Migrating>(device: &Device<T>, session: u64) -> Result<bool> {
+    with_session(device, session, |engine, port, file| {
+        Ok(file.is_readable(engine, port, BUFFER_SIZE))
+    })
+}
+
+/// Serves [`is_writable`](vfio::migration::MigrationOperations::is_writable).
+pub(crate) fn is_writable<T: Migrating>(device: &Device<T>, session: u64) -> Result<bool> {
+    with_session(device, session, |_, _, _| Ok(true))
+}
+
+/// Serves [`precopy_info`](vfio::migration::MigrationOperations::precopy_info).
+pub(crate) fn precopy_info<T: Migrating>(
+    device: &Device<T>,
+    session: u64,
+    may_reinit: bool,
+) -> Result<PrecopyInfo> {
+    with_migration(device, |migration| {
+        let engine = migration.engine.as_mut().ok_or(ENODEV)?;
+        // The state comes first: outside of pre-copy the answer is the same for every file.
+        check_pre_copy(engine).map_err(|refusal| error(&refusal))?;
+        let file = file_of(&mut migration.session, session)?;
+
+        file.precopy_info(engine, &mut T::port(device), BUFFER_SIZE, may_reinit)
+            .map_err(|refusal| error(&refusal))
+    })
+}
+
+/// Serves [`buffered`](vfio::migration::MigrationOperations::buffered).
+pub(crate) fn buffered<T: Migrating>(device: &Device<T>, session: u64, bytes: usize) {
+    let told = with_session(device, session, |_, _, file| {
+        file.keep(bytes as u64);
+        Ok(())
+    });
+
+    // A session that is over has no estimates to keep.
+    let _ = told;
+}
+
+/// Implements [`MigrationOperations`](vfio::migration::MigrationOperations) of a [`Migrating`] device by the
+/// functions of this module. A generic implementation cannot be written, as the trait is another crate's.
+macro_rules! migration_operations {
+    (<$parameter:ident: $bound:path> $device:ty) => {
+        impl<$parameter: $bound> ::vfio::migration::MigrationOperations for $device {
+            const FLAGS: ::vfio_uapi::v2::Flags = $crate::migration::v2::FLAGS;
+
+            fn set_state(
+                device: &::vfio::Device<Self>,
+                new: ::vfio_uapi::v2::MigState,
+            ) -> ::kernel::error::Result<Option<::vfio::migration::DataFile>> {
+                $crate::migration::v2::set_state(device, new)
+            }
+
+            fn state(data: &Self) -> ::vfio_uapi::v2::MigState {
+                $crate::migration::v2::state(data)
+            }
+
+            fn data_size(device: &::vfio::Device<Self>) -> ::kernel::error::Result<u64> {
+                $crate::migration::v2::data_size(device)
+            }
+
+            fn read_data(
+                device: &::vfio::Device<Self>,
+                session: u64,
+                into: &mut [u8],
+            ) -> ::kernel::error::Result<::vfio::migration::Available> {
+                $crate::migration::v2::read_data(device, session, into)
+            }
+
+            fn write_data(
+                device: &::vfio::Device<Self>,
+                session: u64,
+                bytes: &[u8],
+            ) -> ::kernel::error::Result {
+                $crate::migration::v2::write_data(device, session, bytes)
+            }
+
+            fn is_readable(
+                device: &::vfio::Device<Self>,
+                session: u64,
+            ) -> ::kernel::error::Result<bool> {
+                $crate::migration::v2::is_readable(device, session)
+            }
+
+            fn is_writable(
+                device: &::vfio::Device<Self>,
+                session: u64,
+            ) -> ::kernel::error::Result<bool> {
+                $crate::migration::v2::is_writable(device, session)
+            }
+
+            fn precopy_info(
+                device: &::vfio::Device<Self>,
+                session: u64,
+                may_reinit: bool,
+            ) -> ::kernel::error::Result<::vfio_uapi::v2::PrecopyInfo> {
+                $crate::migration::v2::precopy_info(device, session, may_reinit)
+            }
+
+            fn buffered(device: &::vfio::Device<Self>, session: u64, bytes: usize) {
+                $crate::migration::v2::buffered(device, session, bytes);
+            }
+        }
+    };
+}
+
+pub(crate) use migration_operations;
