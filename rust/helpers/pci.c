@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * See pci.h.
+ *
+ * The core changes memory decoding and the power state with memory_lock held for
+ * writing. It is taken for each access, not for a sequence of them: a sequence
+ * may wait for the user's memory, a fault in which may take memory_lock.
+ */
+
+#include <linux/export.h>
+#include <linux/io.h>
+#include <linux/pci.h>
+#include <linux/pm_runtime.h>
+#include <linux/vfio_pci_core.h>
+
+#include "pci.h"
+
+struct pci_dev *ferry_pci_dev(struct device *dev)
+{
+	return to_pci_dev(dev);
+}
+EXPORT_SYMBOL_GPL(ferry_pci_dev);
+
+u64 ferry_pci_bar_len(struct pci_dev *pdev, unsigned int bar)
+{
+	return bar < PCI_STD_NUM_BARS ? pci_resource_len(pdev, bar) : 0;
+}
+EXPORT_SYMBOL_GPL(ferry_pci_bar_len);
+
+static bool is_asleep(struct vfio_pci_core_device *vdev)
+{
+	return vdev->pdev->current_state >= PCI_D3hot || vdev->pm_runtime_engaged;
+}
+
+int ferry_pci_registers_begin(struct vfio_pci_core_device *vdev)
+{
+	struct pci_dev *pdev = vdev->pdev;
+	int ret;
+	u16 cmd;
+
+	ret = pm_runtime_resume_and_get(&pdev->dev);
+	if (ret)
+		return ret;
+
+	down_write(&vdev->memory_lock);
+	if (is_asleep(vdev)) {
+		up_write(&vdev->memory_lock);
+		pm_runtime_put(&pdev->dev);
+		return -EBUSY;
+	}
+	pci_read_config_word(pdev, PCI_COMMAND, &cmd);
+	if (!(cmd & PCI_COMMAND_MEMORY)) {
+		pci_write_config_word(pdev, PCI_COMMAND, cmd | PCI_COMMAND_MEMORY);
+		ret = 1;
+	}
+	up_write(&vdev->memory_lock);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(ferry_pci_registers_begin);
+
+void ferry_pci_registers_end(struct vfio_pci_core_device *vdev, bool enabled)
+{
+	struct pci_dev *pdev = vdev->pdev;
+	u16 cmd;
+
+	if (enabled) {
+		down_write(&vdev->memory_lock);
+		/* The user may have enabled it meanwhile. */
+		if (!__vfio_pci_memory_enabled(vdev)) {
+			pci_read_config_word(pdev, PCI_COMMAND, &cmd);
+			pci_write_config_word(pdev, PCI_COMMAND,
+					      cmd & ~PCI_COMMAND_MEMORY);
+		}
+		up_write(&vdev->memory_lock);
+	}
+	pm_runtime_put(&pdev->dev);
+}
+EXPORT_SYMBOL_GPL(ferry_pci_registers_end);
+
+/* The register's address, or NULL if the function does not decode it. */
+static void __iomem *address(struct vfio_pci_core_device *vdev, unsigned int bar,
+			     u32 offset)
+{
+	void __iomem *map;
+	u16 cmd;
+
+	if (bar >= PCI_STD_NUM_BARS || offset % 4 || is_asleep(vdev) ||
+	    !(pci_resource_flags(vdev->pdev, bar) & IORESOURCE_MEM) ||
+	    (u64)offset + 4 > pci_resource_len(vdev->pdev, bar))
+		return NULL;
+
+	map = vdev->barmap[bar];
+	if (IS_ERR_OR_NULL((__force void *)map))
+		return NULL;
+
+	/* A function that is gone reads as all ones, and so does its register. */
+	pci_read_config_word(vdev->pdev, PCI_COMMAND, &cmd);
+	return cmd & PCI_COMMAND_MEMORY ? map + offset : NULL;
+}
+
+u32 ferry_pci_read32(struct vfio_pci_core_device *vdev, unsigned int bar,
+		     u32 offset)
+{
+	void __iomem *at;
+	u32 value = ~0;
+
+	down_read(&vdev->memory_lock);
+	at = address(vdev, bar, offset);
+	if (at)
+		value = ioread32(at);
+	up_read(&vdev->memory_lock);
+	return value;
+}
+EXPORT_SYMBOL_GPL(ferry_pci_read32);
+
+void ferry_pci_write32(struct vfio_pci_core_device *vdev, unsigned int bar,
+		       u32 offset, u32 value)
+{
+	void __iomem *at;
+
+	down_read(&vdev->memory_lock);
+	at = address(vdev, bar, offset);
+	if (at)
+		iowrite32(value, at);
+	up_read(&vdev->memory_lock);
+}
+EXPORT_SYMBOL_GPL(ferry_pci_write32);
+
+bool ferry_pci_is_decoded(struct vfio_pci_core_device *vdev, unsigned int bar)
+{
+	bool decoded;
+
+	if (bar >= PCI_STD_NUM_BARS)
+		return false;
+
+	down_read(&vdev->memory_lock);
+	decoded = !is_asleep(vdev) &&
+		  (!(pci_resource_flags(vdev->pdev, bar) & IORESOURCE_MEM) ||
+		   __vfio_pci_memory_enabled(vdev));
+	up_read(&vdev->memory_lock);
+	return decoded;
+}
+EXPORT_SYMBOL_GPL(ferry_pci_is_decoded);
+
+bool ferry_pci_is_bus_master(struct vfio_pci_core_device *vdev)
+{
+	u16 cmd;
+
+	pci_read_config_word(vdev->pdev, PCI_COMMAND, &cmd);
+	return cmd != U16_MAX && (cmd & PCI_COMMAND_MASTER);
+}
+EXPORT_SYMBOL_GPL(ferry_pci_is_bus_master);
+
+u32 ferry_pci_serial_number(struct pci_dev *pdev)
+{
+	u16 capability = pci_find_ext_capability(pdev, PCI_EXT_CAP_ID_DSN);
+
+	return capability ? capability + 4 : 0;
+}
+EXPORT_SYMBOL_GPL(ferry_pci_serial_number);

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The function itself: its registers, its command register, and the memory that it reaches.
+
+use crate::operations::Operations;
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+use vfio::Device;
+
+/// What a function is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// Device id.
+    pub device: u16,
+    /// Subsystem vendor id.
+    pub subsystem_vendor: u16,
+    /// Subsystem id.
+    pub subsystem: u16,
+    /// Revision id.
+    pub revision: u8,
+    /// Sizes of the BARs in bytes, 0 for a BAR that the function lacks.
+    pub bars: [u64; 6],
+}
+
+impl Identity {
+    /// # Safety
+    ///
+    /// `pdev` must be valid.
+    pub(crate) unsafe fn of(pdev: *mut kernel::bindings::pci_dev) -> Self {
+        // SAFETY: By the function's requirement; these never change.
+        unsafe {
+            Self {
+                device: (*pdev).device,
+                subsystem_vendor: (*pdev).subsystem_vendor,
+                subsystem: (*pdev).subsystem_device,
+                revision: (*pdev).revision,
+                bars: core::array::from_fn(|bar| {
+                    vfio_bindings::ferry_pci_bar_len(pdev, bar as u32)
+                }),
+            }
+        }
+    }
+}
+
+/// A function that a user has open.
+///
+/// # Invariants
+///
+/// The device is between `vfio_pci_core_enable()` and `vfio_pci_core_close_device()`.
+pub struct Function<'a, T: Operations>(&'a Device<T>);
+
+impl<'a, T: Operations> Function<'a, T> {
+    /// # Safety
+    ///
+    /// `device` must be open in the sense of the type invariants for the lifetime.
+    pub(crate) unsafe fn new(device: &'a Device<T>) -> Self {
+        // INVARIANT: By the function's requirement.
+        Self(device)
+    }
+
+    /// Has the function in D0 with memory decoding enabled for as long as the value lives, unless the user puts it to
+    /// sleep meanwhile. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if the user has put it to sleep, or why it cannot be resumed.
+    pub fn awaken(&self) -> Result<Awake<'a, T>> {
+        // SAFETY: By the type invariants.
+        let enabled = unsafe { vfio_bindings::ferry_pci_registers_begin(self.0.as_raw()) };
+        to_result(enabled)?;
+
+        // INVARIANT: `begin()` has succeeded.
+        Ok(Awake {
+            device: self.0,
+            enabled: enabled > 0,
+        })
+    }
+
+    /// Whether the command register has the bus master bit.
+    pub fn is_bus_master(&self) -> bool {
+        // SAFETY: By the type invariants.
+        unsafe { vfio_bindings::ferry_pci_is_bus_master(self.0.as_raw()) }
+    }
+
+    /// Reads memory as the function's DMA would, through the container of the user. May sleep and fault.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`, or `EINVAL` if nothing is mapped there.
+    pub fn read_memory(&self, iova: u64, into: &mut [u8]) -> Result {
+        // SAFETY: The VFIO device is open, and `into` is valid for writes.
+        to_result(unsafe {
+            vfio_bindings::vfio_dma_rw(
+                self.0.as_vfio_device(),
+                iova,
+                into.as_mut_ptr().cast(),
+                into.len(),
+                false,
+            )
+        })
+    }
+}
+
+/// A function in D0 that decodes memory.
+///
+/// # Invariants
+///
+/// `ferry_pci_registers_begin()` has succeeded.
+pub struct Awake<'a, T: Operations> {
+    device: &'a Device<T>,
+    enabled: bool,
+}
+
+impl<T: Operations> Awake<'_, T> {
+    /// Reads the register at `offset` of the memory BAR `bar`; all ones if the function does not answer.
+    pub fn read32(&self, bar: u32, offset: u32) -> u32 {
+        // SAFETY: By the type invariants; the function checks its arguments.
+        unsafe { vfio_bindings::ferry_pci_read32(self.device.as_raw(), bar, offset) }
+    }
+
+    /// Writes the register at `offset` of the memory BAR `bar`.
+    pub fn write32(&self, bar: u32, offset: u32, value: u32) {
+        // SAFETY: As above.
+        unsafe { vfio_bindings::ferry_pci_write32(self.device.as_raw(), bar, offset, value) };
+    }
+}
+
+impl<T: Operations> Drop for Awake<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, and once.
+        unsafe {
+            vfio_bindings::ferry_pci_registers_end(self.device.as_raw(), self.enabled);
+        };
+    }
+}
