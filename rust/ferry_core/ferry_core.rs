@@ -33,6 +33,7 @@ mod protocol;
 pub mod registration;
 pub mod settings;
 mod statistics;
+pub mod variant;
 
 use kernel::prelude::*;
 use vfio_uapi::Errno;

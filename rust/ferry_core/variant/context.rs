@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a sequence of the hardware may use: registers, the guest's memory, pins.
+
+use crate::variant::{
+    device::Variant,
+    Driver, //
+};
+use device_model::{
+    hardware::{
+        Context,
+        Pin,
+        PinError,
+        Pins,
+        Registers, //
+    },
+    GuestMemory,
+    MemoryError, //
+};
+use kernel::{
+    prelude::*,
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+};
+use vfio::Device;
+use vfio_pci::{
+    Awake,
+    Function,
+    PciCore, //
+};
+
+/// The registers of a function that is awake.
+struct FunctionRegisters<'a, D: Driver>(Awake<'a, Variant<D>>);
+
+impl<D: Driver> Registers for FunctionRegisters<'_, D> {
+    fn read32(&mut self, offset: u32) -> u32 {
+        self.0.read32(D::REGISTER_BAR, offset)
+    }
+
+    fn write32(&mut self, offset: u32, value: u32) {
+        self.0.write32(D::REGISTER_BAR, offset, value);
+    }
+
+    fn delay(&mut self, microseconds: u32) {
+        fsleep(Delta::from_micros(i64::from(microseconds)));
+    }
+}
+
+/// The guest's memory, through the user's container.
+struct FunctionMemory<'a, D: Driver>(Function<'a, Variant<D>>);
+
+impl<D: Driver> GuestMemory for FunctionMemory<'_, D> {
+    fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+        self.0.read_memory(address, into).map_err(|_| MemoryError)
+    }
+
+    /// The hardware's own DMA writes; a sequence does not.
+    fn write(&mut self, _address: u64, _from: &[u8]) -> Result<(), MemoryError> {
+        Err(MemoryError)
+    }
+}
+
+/// Nothing is followed, so nothing is pinned: all of the guest's memory is dirty.
+struct NoPins;
+
+impl Pins for NoPins {
+    fn pin(&mut self, _page: u64) -> Result<Pin, PinError> {
+        Err(PinError)
+    }
+
+    fn unpin(&mut self, _page: u64) {}
+}
+
+/// Runs `f` with what a sequence may use of the function of `device`.
+///
+/// # Errors
+///
+/// The user has put the function to sleep.
+pub(super) fn in_context<D: Driver, R>(
+    device: &Device<Variant<D>>,
+    f: impl FnOnce(&mut Context<'_>) -> R,
+) -> Result<R> {
+    let function = PciCore::function(device);
+    let mut registers = FunctionRegisters(function.awaken()?);
+    let bus_master = function.is_bus_master();
+
+    Ok(f(&mut Context {
+        registers: &mut registers,
+        memory: &mut FunctionMemory(function),
+        pins: &mut NoPins,
+        bus_master,
+    }))
+}

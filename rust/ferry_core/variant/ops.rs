@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The VFIO operations of a real function.
+
+use crate::{
+    migration::{
+        migrating::{
+            reset,
+            with_migration,
+            Migrating, //
+        },
+        state::Migration,
+        v1,
+        v2::migration_operations, //
+    },
+    statistics::Statistics,
+    variant::{
+        context::in_context,
+        device::Variant,
+        port::VariantPort,
+        Driver, //
+    },
+};
+use ::migration::v1::DATA_OFFSET;
+use core::fmt::Display;
+use device_model::hardware::Hardware;
+use kernel::{
+    mm::virt::VmaNew,
+    prelude::*,
+    sync::Mutex,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    },
+};
+use kernel_ext::refusal::{
+    Refusals,
+    Refuse,
+    Subject, //
+};
+use vfio::{
+    region::{
+        self,
+        Info, //
+    },
+    Device,
+    Operations, //
+};
+use vfio_pci::{
+    PciCore,
+    ResetFlag,
+    Traps, //
+};
+use vfio_uapi::v1::Field;
+
+impl<D: Driver> AsRef<Refusals> for Variant<D> {
+    fn as_ref(&self) -> &Refusals {
+        &self.refusals
+    }
+}
+
+impl<D: Driver> AsRef<ResetFlag> for Variant<D> {
+    fn as_ref(&self) -> &ResetFlag {
+        &self.was_reset
+    }
+}
+
+impl<D: Driver> Migrating for Variant<D> {
+    type Settings = ();
+    type Port<'a> = VariantPort<'a, D>;
+
+    fn port(device: &Device<Self>) -> VariantPort<'_, D> {
+        VariantPort(device)
+    }
+
+    fn migration_state(&self) -> &Mutex<Migration<()>> {
+        &self.migration
+    }
+
+    fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    fn with_load_error(&self, report: &mut dyn FnMut(Option<&dyn Display>)) {
+        let open = self.open.lock();
+        let error = open.as_ref().and_then(|open| open.load_error.as_ref());
+
+        report(error.map(|error| error as &dyn Display));
+    }
+
+    fn owes_reset(&self) -> bool {
+        self.was_reset.is_set()
+    }
+
+    fn settle(device: &Device<Self>, migration: &mut Migration<()>) {
+        if migration.engine.is_some() && device.was_reset.take() {
+            // Fails only if the device is closed.
+            let _ = reset(device, migration);
+        }
+    }
+}
+
+migration_operations!(<D: Driver> Variant<D>);
+
+#[vtable]
+impl<D: Driver> Operations for Variant<D> {
+    type Base = PciCore;
+    type OwnerModule = D::OwnerModule;
+
+    const NAME: &'static CStr = D::NAME;
+
+    fn open_device(device: &Device<Self>) -> Result {
+        Self::open(device)
+    }
+
+    fn close_device(device: &Device<Self>) {
+        Self::close(device);
+    }
+}
+
+/// The part of the migration region that an access lies in.
+enum Part {
+    Header,
+    Data { offset: usize },
+}
+
+impl<D: Driver> Variant<D> {
+    fn part(device: &Device<Self>, what: &str, count: usize, offset: u64) -> Result<Part> {
+        let outside = || {
+            device.refused(
+                Subject::Access,
+                what,
+                &format_args!(
+                    "an access of {count} bytes at {offset:#x} does not lie in the migration region"
+                ),
+                EINVAL,
+            )
+        };
+        let end = offset.checked_add(count as u64).ok_or_else(outside)?;
+        let size = device.open_window()?.size() as u64;
+
+        match offset.checked_sub(DATA_OFFSET) {
+            None if end <= DATA_OFFSET && count <= Field::WIDTH_MAX => Ok(Part::Header),
+            Some(offset) if end <= DATA_OFFSET.saturating_add(size) => Ok(Part::Data {
+                offset: usize::try_from(offset).map_err(|_| EINVAL)?,
+            }),
+            _ => Err(outside()),
+        }
+    }
+
+    /// Runs `f` on the hardware of the open function.
+    fn on_hardware<R>(
+        device: &Device<Self>,
+        f: impl FnOnce(&mut D::Hardware, &mut device_model::hardware::Context<'_>) -> R,
+    ) -> Result<R> {
+        let mut open = device.open.lock();
+        let open = Option::as_mut(&mut open).ok_or(ENODEV)?;
+
+        in_context(device, |context| f(&mut open.hardware, context))
+    }
+}
+
+impl<D: Driver> vfio_pci::Operations for Variant<D> {
+    fn traps(device: &Device<Self>) -> Traps {
+        device.open_traps()
+    }
+
+    fn read_trapped(device: &Device<Self>, bar: u32, offset: u64, bytes: &mut [u8]) -> Result {
+        Self::on_hardware(device, |hardware, context| {
+            hardware.read(context, bar, offset, bytes)
+        })?
+        .map_err(|_| EINVAL)
+    }
+
+    fn write_trapped(device: &Device<Self>, bar: u32, offset: u64, bytes: &[u8]) -> Result {
+        Self::on_hardware(device, |hardware, context| {
+            hardware.write(context, bar, offset, bytes)
+        })?
+        .map_err(|_| EINVAL)
+    }
+
+    fn own_region(device: &Device<Self>) -> Result<Info> {
+        let window_size = device.open_window().map_err(|_| EINVAL)?.size() as u64;
+
+        Ok(Info {
+            size: DATA_OFFSET + window_size,
+            access: region::Access::ReadWriteMmap {
+                offset: DATA_OFFSET,
+                size: window_size,
+            },
+            type_: Some(region::Type {
+                type_: region::TYPE_MIGRATION,
+                subtype: region::SUBTYPE_MIGRATION,
+            }),
+        })
+    }
+
+    fn read_own(device: &Device<Self>, into: UserPtr, count: usize, offset: u64) -> Result {
+        match Self::part(device, "read", count, offset)? {
+            Part::Data { offset } => device.open_window()?.copy_to_user(offset, into, count),
+            Part::Header if count == 0 => Ok(()),
+            Part::Header => {
+                let mut field = [0; Field::WIDTH_MAX];
+                let bytes = field.get_mut(..count).ok_or(EINVAL)?;
+                // A read has side effects: first find out whether the user's buffer takes the value.
+                UserSlice::new(into, count).writer().write_slice(bytes)?;
+                v1::read_header(device, offset, bytes)?;
+                UserSlice::new(into, count).writer().write_slice(bytes)
+            }
+        }
+    }
+
+    fn write_own(device: &Device<Self>, from: UserPtr, count: usize, offset: u64) -> Result {
+        match Self::part(device, "write", count, offset)? {
+            Part::Data { offset } => device.open_window()?.copy_from_user(offset, from, count),
+            Part::Header if count == 0 => Ok(()),
+            Part::Header => {
+                let mut field = [0; Field::WIDTH_MAX];
+                let bytes = field.get_mut(..count).ok_or(EINVAL)?;
+                UserSlice::new(from, count).reader().read_slice(bytes)?;
+                v1::write_header(device, offset, bytes)
+            }
+        }
+    }
+
+    fn map_own(device: &Device<Self>, vma: &VmaNew, offset: u64) -> Result {
+        let offset = offset.checked_sub(DATA_OFFSET).ok_or(EINVAL)?;
+
+        device
+            .open_window()
+            .map_err(|_| EINVAL)?
+            .mmap(vma, usize::try_from(offset).map_err(|_| EINVAL)?)
+    }
+
+    fn was_reset(device: &Device<Self>) {
+        with_migration(device, |_| ());
+    }
+
+    fn command_written(device: &Device<Self>) {
+        if !PciCore::function(device).is_bus_master() {
+            return;
+        }
+        let mut open = device.open.lock();
+        let Some(open) = Option::as_mut(&mut open).filter(|open| open.running && !open.p2p) else {
+            return;
+        };
+
+        let resumed = in_context(device, |context| open.hardware.resume(context));
+        if let Ok(Err(failure)) = resumed {
+            Self::failed(device, "bus mastering", failure.reason(), EIO);
+        }
+    }
+}
