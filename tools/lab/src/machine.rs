@@ -132,13 +132,18 @@ fn board(processors: u32) -> Vec<OsString> {
 /// console is there.
 fn kernel(components: &Components, plan: &Plan, initrd: &Path) -> Result<Vec<OsString>> {
     const COMMAND_LINE: &str = "console=hvc0 earlycon=uart8250,io,0x3f8 panic=-1 mitigations=off";
+    let iommu = if plan.functions {
+        " intel_iommu=on"
+    } else {
+        ""
+    };
     Ok(vec![
         "-kernel".into(),
         kernel_image(components.kernel(plan.debug)?)?.into(),
         "-initrd".into(),
         initrd.into(),
         "-append".into(),
-        COMMAND_LINE.into(),
+        format!("{COMMAND_LINE}{iommu}").into(),
     ])
 }
 
@@ -186,6 +191,27 @@ fn shared_disks(disk: &Path) -> Vec<OsString> {
     ])
 }
 
+/// An IOMMU, and two 82574L on one hub with a peer that answers pings. Each card has an IOMMU group of its own, at
+/// 00:05.0 and 00:06.0. QEMU's option ROM of the card is not needed.
+fn functions() -> Vec<OsString> {
+    words([
+        "-device",
+        "intel-iommu,intremap=on",
+        "-netdev",
+        "user,id=peer",
+        "-netdev",
+        "hubport,hubid=0,id=hub-peer,netdev=peer",
+        "-netdev",
+        "hubport,hubid=0,id=hub-source",
+        "-device",
+        "e1000e,netdev=hub-source,bus=pcie.0,addr=5,romfile=",
+        "-netdev",
+        "hubport,hubid=0,id=hub-destination",
+        "-device",
+        "e1000e,netdev=hub-destination,bus=pcie.0,addr=6,romfile=,mac=52:54:00:aa:bb:cc",
+    ])
+}
+
 impl Machine {
     /// Starts the host VM of `plan`.
     pub fn start(components: &Components, plan: &Plan, accelerator: Accelerator) -> Result<Self> {
@@ -204,6 +230,11 @@ impl Machine {
             .args(kernel(components, plan, &initrd)?)
             .args(channels(&logs, &directory.path().join(MONITOR)))
             .args(shared_disks(&disk))
+            .args(if plan.functions {
+                functions()
+            } else {
+                Vec::new()
+            })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(logs.vmm()).context("creating a log")?);

@@ -25,6 +25,10 @@ pub struct Options {
     #[arg(long)]
     no_driver: bool,
 
+    /// Have an IOMMU and two network cards in the VM, 0000:00:05.0 and 0000:00:06.0, and the variant driver ferry_e1000e
+    #[arg(long)]
+    functions: bool,
+
     /// Parameters of the driver module, as in window_size=65536
     #[arg(long, value_name = "TEXT", default_value = "")]
     parameters: String,
@@ -110,6 +114,7 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
         device: options.device.clone(),
         debug: options.debug_kernel_vm,
         driver: !options.no_driver,
+        functions: options.functions,
         parameters: options.parameters.clone(),
         nested: options.nested || !options.scenarios.is_empty(),
         programs: options.carried.clone(),

@@ -37,6 +37,9 @@ const HOST_MODULES: [(&str, bool); 5] = [
 /// Ferry's driver modules. Modules that they depend on are added.
 const DRIVERS: [&str; 2] = [device::SERIAL_DRIVER, device::DISK_DRIVER];
 
+/// Ferry's variant driver of a network card.
+const VARIANT_DRIVER: &str = "ferry_e1000e";
+
 /// The kernel's sample device, on which some tests run, too.
 const SAMPLE: &str = "mtty";
 
@@ -76,6 +79,9 @@ pub(super) fn write_host(
     if plan.driver {
         wanted.extend(DRIVERS.map(|driver| (driver, &*plan.parameters, false)));
         wanted.push((SAMPLE, "", true));
+    }
+    if plan.driver && plan.functions {
+        wanted.push((VARIANT_DRIVER, &*plan.parameters, false));
     }
     let on_slow_disk = |stage: &Stage| matches!(stage, Stage::SpeedOnSlowDisk { .. });
     if plan.stages.iter().any(on_slow_disk) {
