@@ -225,6 +225,12 @@ pub trait FollowDma: Hardware {
     /// Why the writes cannot be told any longer.
     type Lost: Display;
 
+    /// Whether the writes can be told at all. Does not change while the device is open.
+    fn can_follow(&self) -> bool;
+
+    /// Whether pages are pinned.
+    fn is_following(&self) -> bool;
+
     /// Pins from now on what the function may write to. Called before the user has read anything of
     /// the guest's memory.
     ///

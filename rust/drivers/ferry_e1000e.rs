@@ -12,6 +12,7 @@ use e1000e::{
     Slot, //
 };
 use ferry_core::variant::{
+    DirtyTracking,
     Driver,
     Id,
     Identity, //
@@ -30,6 +31,8 @@ ferry_core::variant_driver!(E1000eDriver, {
 
 /// Intel
 const VENDOR: u16 = 0x8086;
+/// The most descriptors of a receive ring that is followed, Linux's `E1000_MAX_RXD`.
+const DESCRIPTORS: usize = 4096;
 /// 82574L
 const DEVICE: u16 = 0x10d3;
 
@@ -38,18 +41,24 @@ vfio_pci::device_table!(IDS, [Id::new(VENDOR, DEVICE)]);
 struct E1000eDriver;
 
 impl Driver for E1000eDriver {
-    type Hardware = Controller<&'static mut [Slot]>;
+    type Hardware = Controller<KVVec<Slot>>;
     type OwnerModule = LocalModule;
 
     const NAME: &'static CStr = c"ferry_e1000e";
     const IDS: &'static dyn IdTable<Id, ()> = &IDS;
     const REGISTER_BAR: u32 = 0;
 
-    fn open(identity: &Identity) -> Result<Self::Hardware> {
+    fn open(identity: &Identity, tracking: DirtyTracking) -> Result<Self::Hardware> {
         let mut bars = [0; 6];
         for (bar, size) in bars.iter_mut().zip(identity.bars) {
             *bar = u32::try_from(size).map_err(|_| EINVAL)?;
         }
+
+        let (following, slots) = match tracking {
+            DirtyTracking::Off => (Following::Off, 0),
+            DirtyTracking::Usual => (Following::ReceiveTrapped, DESCRIPTORS),
+            DirtyTracking::Strict => (Following::BothTrapped, DESCRIPTORS),
+        };
 
         Ok(Controller::new(
             e1000e::Identity {
@@ -61,8 +70,11 @@ impl Driver for E1000eDriver {
                 // A VMM compares configuration space itself.
                 config_space: 0,
             },
-            Following::Off,
-            [&mut [], &mut []],
+            following,
+            [
+                KVVec::from_elem(Slot::default(), slots, GFP_KERNEL_ACCOUNT)?,
+                KVVec::from_elem(Slot::default(), slots, GFP_KERNEL_ACCOUNT)?,
+            ],
         ))
     }
 }

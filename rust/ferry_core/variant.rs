@@ -19,6 +19,7 @@
 mod context;
 mod device;
 mod ops;
+mod pins;
 mod port;
 
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     variant::device::Variant, //
 };
 use core::marker::PhantomData;
-use device_model::hardware::Hardware;
+use device_model::hardware::FollowDma;
 use kernel::{
     device::{
         self as kernel_device,
@@ -47,10 +48,41 @@ pub use vfio_pci::{
     Identity, //
 };
 
+/// How the pages that a function writes to are told, for the dirty bitmap.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DirtyTracking {
+    /// They are not: all memory is dirty, and no register is trapped for this.
+    Off,
+    /// By the registers that drivers of guests write in their usual order.
+    Usual,
+    /// By all registers that tell, at the price of more traps.
+    Strict,
+}
+
+impl DirtyTracking {
+    /// # Errors
+    ///
+    /// `EINVAL` for an unknown value.
+    fn new(parameter: u8) -> Result<Self> {
+        match parameter {
+            0 => Ok(Self::Off),
+            1 => Ok(Self::Usual),
+            2 => Ok(Self::Strict),
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+/// The module parameters of a variant driver.
+pub trait VariantParameters: ModuleParameters {
+    /// The parameter `dirty_tracking`.
+    fn dirty_tracking() -> u8;
+}
+
 /// A variant driver, which describes the functions that it migrates.
-pub trait Driver: ModuleParameters + Sized + Send + Sync + 'static {
+pub trait Driver: VariantParameters + Sized + Send + Sync + 'static {
     /// The function.
-    type Hardware: Hardware<StateError: Send + Unpin> + Send + Unpin + 'static;
+    type Hardware: FollowDma<StateError: Send + Unpin> + Send + Unpin + 'static;
 
     /// The driver's module: its `LocalModule`.
     type OwnerModule: ModuleMetadata;
@@ -67,7 +99,7 @@ pub trait Driver: ModuleParameters + Sized + Send + Sync + 'static {
     /// # Errors
     ///
     /// The error of the user's open.
-    fn open(identity: &Identity) -> Result<Self::Hardware>;
+    fn open(identity: &Identity, tracking: DirtyTracking) -> Result<Self::Hardware>;
 }
 
 /// The PCI core's view of a driver.
@@ -97,7 +129,7 @@ impl<D: Driver> Registration<D> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if [`ModuleParameters::window_size`] is not allowed; `ENOMEM`, `EEXIST`.
+    /// `EINVAL` if a module parameter is not allowed; `ENOMEM`, `EEXIST`.
     pub fn new() -> Result<Self> {
         let window_size = D::window_size();
         WindowSize::new(window_size).inspect_err(|_| {
@@ -106,6 +138,14 @@ impl<D: Driver> Registration<D> {
                 D::NAME,
                 window_size,
                 WINDOW_SIZE_MAX
+            );
+        })?;
+
+        DirtyTracking::new(D::dirty_tracking()).inspect_err(|_| {
+            pr_err!(
+                "{}: dirty_tracking={} is none of 0 (off), 1 (usual) and 2 (strict)\n",
+                D::NAME,
+                D::dirty_tracking()
             );
         })?;
 
@@ -135,6 +175,12 @@ macro_rules! variant_driver {
             }
         }
 
+        impl $crate::variant::VariantParameters for $driver {
+            fn dirty_tracking() -> u8 {
+                module_parameters::dirty_tracking.value()
+            }
+        }
+
         ::kernel::prelude::module! {
             type: DriverModule,
             $($entries)*
@@ -142,6 +188,10 @@ macro_rules! variant_driver {
                 window_size: usize {
                     default: $crate::driver::WINDOW_SIZE_DEFAULT,
                     description: "Size of the migration data window in bytes (page multiple, at most 16 MiB)",
+                },
+                dirty_tracking: u8 {
+                    default: 1,
+                    description: "Follow DMA for the dirty bitmap: 0 never (all memory is dirty), 1 with few traps, 2 with all traps",
                 },
             },
         }

@@ -9,8 +9,10 @@
 
 #include <linux/export.h>
 #include <linux/io.h>
+#include <linux/iommu.h>
 #include <linux/pci.h>
 #include <linux/pm_runtime.h>
+#include <linux/unaligned.h>
 #include <linux/vfio_pci_core.h>
 
 #include "pci.h"
@@ -41,6 +43,13 @@ int ferry_pci_registers_begin(struct vfio_pci_core_device *vdev)
 	ret = pm_runtime_resume_and_get(&pdev->dev);
 	if (ret)
 		return ret;
+
+	/* The usual case: each access of a trapped register comes here. */
+	down_read(&vdev->memory_lock);
+	ret = !is_asleep(vdev) && __vfio_pci_memory_enabled(vdev);
+	up_read(&vdev->memory_lock);
+	if (ret)
+		return 0;
 
 	down_write(&vdev->memory_lock);
 	if (is_asleep(vdev)) {
@@ -79,7 +88,7 @@ EXPORT_SYMBOL_GPL(ferry_pci_registers_end);
 
 /* The register's address, or NULL if the function does not decode it. */
 static void __iomem *address(struct vfio_pci_core_device *vdev, unsigned int bar,
-			     u32 offset)
+			     u32 offset, bool enabled)
 {
 	void __iomem *map;
 	u16 cmd;
@@ -93,19 +102,27 @@ static void __iomem *address(struct vfio_pci_core_device *vdev, unsigned int bar
 	if (IS_ERR_OR_NULL((__force void *)map))
 		return NULL;
 
-	/* A function that is gone reads as all ones, and so does its register. */
+	if (__vfio_pci_memory_enabled(vdev))
+		return map + offset;
+	if (!enabled)
+		return NULL;
+
+	/*
+	 * The user may have disabled decoding after it was enabled here. A function that
+	 * is gone reads as all ones, and so does its register.
+	 */
 	pci_read_config_word(vdev->pdev, PCI_COMMAND, &cmd);
 	return cmd & PCI_COMMAND_MEMORY ? map + offset : NULL;
 }
 
 u32 ferry_pci_read32(struct vfio_pci_core_device *vdev, unsigned int bar,
-		     u32 offset)
+		     u32 offset, bool enabled)
 {
 	void __iomem *at;
 	u32 value = ~0;
 
 	down_read(&vdev->memory_lock);
-	at = address(vdev, bar, offset);
+	at = address(vdev, bar, offset, enabled);
 	if (at)
 		value = ioread32(at);
 	up_read(&vdev->memory_lock);
@@ -114,12 +131,12 @@ u32 ferry_pci_read32(struct vfio_pci_core_device *vdev, unsigned int bar,
 EXPORT_SYMBOL_GPL(ferry_pci_read32);
 
 void ferry_pci_write32(struct vfio_pci_core_device *vdev, unsigned int bar,
-		       u32 offset, u32 value)
+		       u32 offset, u32 value, bool enabled)
 {
 	void __iomem *at;
 
 	down_read(&vdev->memory_lock);
-	at = address(vdev, bar, offset);
+	at = address(vdev, bar, offset, enabled);
 	if (at)
 		iowrite32(value, at);
 	up_read(&vdev->memory_lock);
@@ -144,10 +161,7 @@ EXPORT_SYMBOL_GPL(ferry_pci_is_decoded);
 
 bool ferry_pci_is_bus_master(struct vfio_pci_core_device *vdev)
 {
-	u16 cmd;
-
-	pci_read_config_word(vdev->pdev, PCI_COMMAND, &cmd);
-	return cmd != U16_MAX && (cmd & PCI_COMMAND_MASTER);
+	return get_unaligned_le16(&vdev->vconfig[PCI_COMMAND]) & PCI_COMMAND_MASTER;
 }
 EXPORT_SYMBOL_GPL(ferry_pci_is_bus_master);
 
@@ -158,3 +172,28 @@ u32 ferry_pci_serial_number(struct pci_dev *pdev)
 	return capability ? capability + 4 : 0;
 }
 EXPORT_SYMBOL_GPL(ferry_pci_serial_number);
+
+static int count_device(struct device *dev, void *count)
+{
+	++*(unsigned int *)count;
+	return 0;
+}
+
+bool ferry_pci_has_own_container(struct vfio_pci_core_device *vdev)
+{
+	struct iommu_group *group;
+	unsigned int count = 0;
+
+#if IS_ENABLED(CONFIG_IOMMUFD)
+	if (vdev->vdev.iommufd_device)
+		return false;
+#endif
+	group = iommu_group_get(&vdev->pdev->dev);
+	if (!group)
+		return false;
+
+	iommu_group_for_each_dev(group, &count, count_device);
+	iommu_group_put(group);
+	return count == 1;
+}
+EXPORT_SYMBOL_GPL(ferry_pci_has_own_container);

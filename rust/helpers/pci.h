@@ -27,12 +27,13 @@ void ferry_pci_registers_end(struct vfio_pci_core_device *vdev, bool enabled);
 
 /*
  * Access the 32-bit register at @offset of the memory BAR @bar. A function that
- * does not decode memory reads as all ones and takes no write.
+ * does not decode memory reads as all ones and takes no write. @enabled is what
+ * ferry_pci_registers_begin() has returned.
  */
 u32 ferry_pci_read32(struct vfio_pci_core_device *vdev, unsigned int bar,
-		     u32 offset);
+		     u32 offset, bool enabled);
 void ferry_pci_write32(struct vfio_pci_core_device *vdev, unsigned int bar,
-		       u32 offset, u32 value);
+		       u32 offset, u32 value, bool enabled);
 
 /*
  * Whether the user's accesses of BAR @bar reach registers: memory decoding is on in
@@ -40,7 +41,7 @@ void ferry_pci_write32(struct vfio_pci_core_device *vdev, unsigned int bar,
  */
 bool ferry_pci_is_decoded(struct vfio_pci_core_device *vdev, unsigned int bar);
 
-/* Whether the command register has the bus master bit. */
+/* Whether the user's command register has the bus master bit. */
 bool ferry_pci_is_bus_master(struct vfio_pci_core_device *vdev);
 
 /*
@@ -48,5 +49,12 @@ bool ferry_pci_is_bus_master(struct vfio_pci_core_device *vdev);
  * function does not have one.
  */
 u32 ferry_pci_serial_number(struct pci_dev *pdev);
+
+/*
+ * Whether the function reaches memory through a container of a group, and has the
+ * group for itself: vfio_pin_pages() then says which pages the group may write to.
+ * The device must be open.
+ */
+bool ferry_pci_has_own_container(struct vfio_pci_core_device *vdev);
 
 #endif /* _FERRY_PCI_H */

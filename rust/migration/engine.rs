@@ -142,6 +142,7 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Engine<B> {
         let mut performer = Performer {
             engine: self,
             port,
+            to,
             last_chunk,
         };
         let result = match transition::run(transition, &mut performer) {
@@ -341,6 +342,7 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Engine<B> {
 struct Performer<'a, P, B: AsMut<[u8]> + AsRef<[u8]>> {
     engine: &'a mut Engine<B>,
     port: &'a mut P,
+    to: State,
     last_chunk: LastChunk,
 }
 
@@ -351,6 +353,7 @@ impl<P: Port, B: AsMut<[u8]> + AsRef<[u8]>> Steps for Performer<'_, P, B> {
         let Self {
             engine,
             port,
+            to,
             last_chunk,
         } = self;
         let failed = |error: StepError<Errno>| {
@@ -371,6 +374,9 @@ impl<P: Port, B: AsMut<[u8]> + AsRef<[u8]>> Steps for Performer<'_, P, B> {
                 engine.session = Session::Resume(resume);
             }
             Step::BeginSave => {
+                if to.is_running() {
+                    port.begin_pre_copy().map_err(failed)?;
+                }
                 engine.session = Session::Save(Save::begin(*port, engine.next_generation)?);
             }
             Step::Capture => {
@@ -416,6 +422,7 @@ impl<P: Port, B: AsMut<[u8]> + AsRef<[u8]>> Steps for Performer<'_, P, B> {
             engine,
             port,
             last_chunk,
+            ..
         } = self;
 
         match step {

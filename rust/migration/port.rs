@@ -62,6 +62,16 @@ pub trait Port {
         Ok(())
     }
 
+    /// A save begins while the device runs. A device whose dirty pages are told by what it does, and not by its
+    /// IOMMU, reports all that it writes to from now on: the user sends the guest's memory after this.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::Unchanged`]: the save does not begin.
+    fn begin_pre_copy(&mut self) -> Result<(), StepError<Errno>> {
+        Ok(())
+    }
+
     /// Writes the whole state of the stopped device to `out`, which has
     /// [`state_size`](Self::state_size) bytes, and returns its length in bytes. All that is in flight is
     /// part of the state.

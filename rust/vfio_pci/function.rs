@@ -5,9 +5,14 @@
 use crate::operations::Operations;
 use kernel::{
     error::to_result,
+    ffi::c_int,
+    page::PAGE_SIZE,
     prelude::*, //
 };
 use vfio::Device;
+
+/// The function writes to the page, `IOMMU_WRITE`.
+const WRITE: c_int = 1 << 1;
 
 /// What a function is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,7 +83,7 @@ impl<'a, T: Operations> Function<'a, T> {
         })
     }
 
-    /// Whether the command register has the bus master bit.
+    /// Whether the user's command register has the bus master bit.
     pub fn is_bus_master(&self) -> bool {
         // SAFETY: By the type invariants.
         unsafe { vfio_bindings::ferry_pci_is_bus_master(self.0.as_raw()) }
@@ -103,6 +108,43 @@ impl<'a, T: Operations> Function<'a, T> {
     }
 }
 
+impl<T: Operations> Function<'_, T> {
+    /// Whether the function reaches memory through a container, and has its IOMMU group for itself. Then the
+    /// pages that [`Self::pin_page`] pins are all that the container reports as dirty by DMA of the group.
+    pub fn has_own_container(&self) -> bool {
+        // SAFETY: By the type invariants.
+        unsafe { vfio_bindings::ferry_pci_has_own_container(self.0.as_raw()) }
+    }
+
+    /// Pins the page at the bus address `page * PAGE_SIZE`. The container reports the page as dirty until it is
+    /// unpinned as often as it was pinned, and from the first page on it reports no other page of the group. May
+    /// sleep.
+    ///
+    /// The driver has to implement [`dma_unmap`](vfio::Operations::dma_unmap), which unpins what the user unmaps.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if no memory is mapped there, `EPERM` if the function cannot write to it; others if the page cannot
+    /// be pinned.
+    pub fn pin_page(&self, page: u64) -> Result {
+        let mut pinned = core::ptr::null_mut();
+        let iova = page.checked_mul(PAGE_SIZE as u64).ok_or(EINVAL)?;
+
+        // SAFETY: The VFIO device is open, and `pinned` has room for one page.
+        to_result(unsafe {
+            vfio_bindings::vfio_pin_pages(self.0.as_vfio_device(), iova, 1, WRITE, &raw mut pinned)
+        })
+    }
+
+    /// Unpins a page that [`Self::pin_page`] has pinned. May sleep.
+    pub fn unpin_page(&self, page: u64) {
+        let iova = page.wrapping_mul(PAGE_SIZE as u64);
+
+        // SAFETY: The VFIO device is open. The container ignores a page that is not pinned.
+        unsafe { vfio_bindings::vfio_unpin_pages(self.0.as_vfio_device(), iova, 1) };
+    }
+}
+
 /// A function in D0 that decodes memory.
 ///
 /// # Invariants
@@ -117,13 +159,21 @@ impl<T: Operations> Awake<'_, T> {
     /// Reads the register at `offset` of the memory BAR `bar`; all ones if the function does not answer.
     pub fn read32(&self, bar: u32, offset: u32) -> u32 {
         // SAFETY: By the type invariants; the function checks its arguments.
-        unsafe { vfio_bindings::ferry_pci_read32(self.device.as_raw(), bar, offset) }
+        unsafe { vfio_bindings::ferry_pci_read32(self.device.as_raw(), bar, offset, self.enabled) }
     }
 
     /// Writes the register at `offset` of the memory BAR `bar`.
     pub fn write32(&self, bar: u32, offset: u32, value: u32) {
         // SAFETY: As above.
-        unsafe { vfio_bindings::ferry_pci_write32(self.device.as_raw(), bar, offset, value) };
+        unsafe {
+            vfio_bindings::ferry_pci_write32(
+                self.device.as_raw(),
+                bar,
+                offset,
+                value,
+                self.enabled,
+            );
+        }
     }
 }
 

@@ -426,6 +426,14 @@ impl<S: DerefMut<Target = [Slot]>> Hardware for Controller<S> {
 impl<S: DerefMut<Target = [Slot]>> FollowDma for Controller<S> {
     type Lost = FollowError;
 
+    fn can_follow(&self) -> bool {
+        self.following != Following::Off
+    }
+
+    fn is_following(&self) -> bool {
+        self.follower.is_following()
+    }
+
     fn follow(&mut self, context: &mut Context<'_>) -> Result<(), FollowError> {
         if self.follower.is_following() {
             return Ok(());

@@ -3,15 +3,19 @@
 //! What a sequence of the hardware may use: registers, the guest's memory, pins.
 
 use crate::variant::{
-    device::Variant,
+    device::{
+        Open,
+        Variant, //
+    },
+    pins::{
+        FunctionPins,
+        PinnedPages, //
+    },
     Driver, //
 };
 use device_model::{
     hardware::{
         Context,
-        Pin,
-        PinError,
-        Pins,
         Registers, //
     },
     GuestMemory,
@@ -62,24 +66,14 @@ impl<D: Driver> GuestMemory for FunctionMemory<'_, D> {
     }
 }
 
-/// Nothing is followed, so nothing is pinned: all of the guest's memory is dirty.
-struct NoPins;
-
-impl Pins for NoPins {
-    fn pin(&mut self, _page: u64) -> Result<Pin, PinError> {
-        Err(PinError)
-    }
-
-    fn unpin(&mut self, _page: u64) {}
-}
-
-/// Runs `f` with what a sequence may use of the function of `device`.
+/// Runs `f` with what a sequence may use of the function of `device`, whose pinned pages are `pages`.
 ///
 /// # Errors
 ///
 /// The user has put the function to sleep.
 pub(super) fn in_context<D: Driver, R>(
     device: &Device<Variant<D>>,
+    pages: &mut PinnedPages,
     f: impl FnOnce(&mut Context<'_>) -> R,
 ) -> Result<R> {
     let function = PciCore::function(device);
@@ -88,8 +82,29 @@ pub(super) fn in_context<D: Driver, R>(
 
     Ok(f(&mut Context {
         registers: &mut registers,
-        memory: &mut FunctionMemory(function),
-        pins: &mut NoPins,
+        memory: &mut FunctionMemory(PciCore::function(device)),
+        pins: &mut FunctionPins {
+            function,
+            pages,
+            narrowed: &device.narrowed,
+        },
         bus_master,
     }))
+}
+
+/// Runs `f` with the open function, and with what a sequence may use of it.
+///
+/// # Errors
+///
+/// The user has put the function to sleep.
+pub(super) fn with_context<D: Driver, R>(
+    device: &Device<Variant<D>>,
+    open: &mut Open<D::Hardware>,
+    f: impl FnOnce(&mut Open<D::Hardware>, &mut Context<'_>) -> R,
+) -> Result<R> {
+    let mut pages = core::mem::take(&mut open.pages);
+    let result = in_context(device, &mut pages, |context| f(open, context));
+
+    open.pages = pages;
+    result
 }

@@ -18,13 +18,26 @@ use crate::{
     },
     statistics::Statistics,
     variant::{
-        context::in_context,
+        context::{
+            in_context,
+            with_context, //
+        },
+        pins::{
+            pages_of,
+            Narrowed,
+            PinnedPages, //
+        },
+        DirtyTracking,
         Driver, //
     },
 };
 use ::migration::v1::DATA_OFFSET;
 use core::fmt::Display;
-use device_model::hardware::Hardware;
+use device_model::hardware::{
+    Context,
+    FollowDma,
+    Hardware, //
+};
 use kernel::{
     debugfs,
     prelude::*,
@@ -72,6 +85,7 @@ pub(super) struct Variant<D: Driver> {
     pub(super) statistics: debugfs::File<Statistics>,
     identity: Identity,
     pub(super) was_reset: ResetFlag,
+    pub(super) narrowed: Narrowed,
 }
 
 /// A function that a user has open.
@@ -88,6 +102,8 @@ pub(super) struct Open<H: Hardware> {
     pub(super) load_error: Option<H::StateError>,
     pub(super) running: bool,
     pub(super) p2p: bool,
+    /// The pages that the function may write to.
+    pub(super) pages: PinnedPages,
 }
 
 impl<H: Hardware> Open<H> {
@@ -102,6 +118,7 @@ impl<H: Hardware> Open<H> {
             load_error: None,
             running: true,
             p2p: false,
+            pages: PinnedPages::default(),
         })
     }
 
@@ -137,6 +154,7 @@ impl<D: Driver> Variant<D> {
                 .read_only_file(c"statistics", Statistics::new()),
             identity,
             was_reset: ResetFlag::new(),
+            narrowed: Narrowed::new(),
         })
     }
 
@@ -149,15 +167,110 @@ impl<D: Driver> Variant<D> {
     }
 
     /// Resets the function to what no user has left anything in.
-    pub(super) fn reset_hardware(device: &Device<Self>, hardware: &mut D::Hardware) -> Result {
-        in_context(device, |context| {
-            hardware
-                .reset(context)
-                .map_err(|reason| Self::failed(device, "reset", &reason, EIO))
+    pub(super) fn reset_hardware(device: &Device<Self>, open: &mut Open<D::Hardware>) -> Result {
+        let done = with_context(device, open, |open, context| {
+            Self::reset_in(device, &mut open.hardware, context)
+        });
+
+        Self::unless_asleep(device, "reset", done)
+    }
+
+    fn reset_in(
+        device: &Device<Self>,
+        hardware: &mut D::Hardware,
+        context: &mut Context<'_>,
+    ) -> Result {
+        hardware
+            .reset(context)
+            .map_err(|reason| Self::failed(device, "reset", &reason, EIO))
+    }
+
+    fn unless_asleep<R>(device: &Device<Self>, what: &str, done: Result<Result<R>>) -> Result<R> {
+        done.unwrap_or_else(|error| {
+            Err(Self::failed(device, what, &"the function is asleep", error))
         })
-        .inspect_err(|error| {
-            Self::failed(device, "reset", &"the function is asleep", *error);
-        })?
+    }
+
+    /// Pins what the function may write to from now on, unless this is so already.
+    ///
+    /// A function that shares its IOMMU group, or its memory with no container, is not followed, as the container
+    /// would not report what the others write to. All memory is dirty then.
+    ///
+    /// # Errors
+    ///
+    /// Pages may be missed from now on, as the container reports nothing but pinned pages already.
+    pub(super) fn follow(device: &Device<Self>, open: &mut Open<D::Hardware>) -> Result {
+        if !open.hardware.can_follow() {
+            return Ok(());
+        }
+        if !PciCore::function(device).has_own_container() {
+            return if device.narrowed.get() {
+                Err(Self::failed(
+                    device,
+                    "follow DMA",
+                    &"another device has come into the IOMMU group",
+                    EIO,
+                ))
+            } else {
+                Ok(())
+            };
+        }
+
+        let done = with_context(device, open, |open, context| {
+            open.hardware
+                .follow(context)
+                .map_err(|reason| Self::failed(device, "follow DMA", &reason, EIO))
+        });
+        let followed = Self::unless_asleep(device, "follow DMA", done);
+        if device.narrowed.get() {
+            followed
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Checks that the container's dirty pages are all that the function has written to.
+    ///
+    /// # Errors
+    ///
+    /// Pages may have been missed.
+    pub(super) fn check_followed(device: &Device<Self>, open: &Open<D::Hardware>) -> Result {
+        if !device.narrowed.get() {
+            return Ok(());
+        }
+
+        let why: &dyn Display = if let Some(lost) = open.hardware.lost() {
+            lost
+        } else if !open.hardware.is_following() {
+            &"DMA was not followed while the container reported nothing but pinned pages"
+        } else if !PciCore::function(device).has_own_container() {
+            &"another device has come into the IOMMU group"
+        } else {
+            return Ok(());
+        };
+        Err(Self::failed(device, "dirty pages", why, EIO))
+    }
+
+    /// Unpins all pages. A function that is closed does no DMA.
+    fn unfollow(device: &Device<Self>, open: &mut Open<D::Hardware>) {
+        let _ = with_context(device, open, |open, context| {
+            open.hardware.unfollow(context);
+        });
+        // The function may be asleep.
+        open.pages.unmap(&PciCore::function(device), 0, u64::MAX);
+    }
+
+    /// Unpins the pages of memory that the user unmaps, as
+    /// [`Operations::dma_unmap`](vfio::Operations::dma_unmap) describes.
+    pub(super) fn unmap(device: &Device<Self>, iova: u64, length: u64) {
+        let mut open = device.open.lock();
+        let Some(open) = Option::as_mut(&mut open) else {
+            return;
+        };
+        let (first, count) = pages_of(iova, length);
+
+        open.pages.unmap(&PciCore::function(device), first, count);
+        open.hardware.unmapped(first, count);
     }
 
     /// Logs that a sequence has failed.
@@ -174,8 +287,12 @@ impl<D: Driver> Variant<D> {
     pub(super) fn open(device: &Device<Self>) -> Result {
         // The open itself resets the function, as far as it can be by PCI.
         let _ = device.was_reset.take();
-        let mut hardware = KBox::new(D::open(&device.identity)?, GFP_KERNEL_ACCOUNT)?;
-        Self::reset_hardware(device, &mut hardware)?;
+        let tracking = DirtyTracking::new(D::dirty_tracking())?;
+        let mut hardware = KBox::new(D::open(&device.identity, tracking)?, GFP_KERNEL_ACCOUNT)?;
+        let done = in_context(device, &mut PinnedPages::default(), |context| {
+            Self::reset_in(device, &mut hardware, context)
+        });
+        Self::unless_asleep(device, "reset", done)?;
         let traps = Traps::new(hardware.traps().iter().map(|trap| Trap {
             bar: trap.bar,
             offset: trap.offset,
@@ -184,10 +301,17 @@ impl<D: Driver> Variant<D> {
         let window = device.migration.lock().window_size.bytes();
         let pages = Arc::new(SharedPages::new(window)?, GFP_KERNEL_ACCOUNT)?;
         let buffer = KVVec::from_elem(0, hardware.state_size(), GFP_KERNEL_ACCOUNT)?;
-        let open = Open::new(hardware)?;
+        let mut open = Open::new(hardware)?;
+        if device.narrowed.get() {
+            // The failure is logged, and refuses each migration of this open.
+            let _ = Self::follow(device, &mut open);
+        }
         // A page for the header.
         let size = usize::try_from(DATA_OFFSET).map_err(|_| EINVAL)?;
-        PciCore::register_own_region(device, size.checked_add(window).ok_or(EINVAL)?)?;
+        let size = size.checked_add(window).ok_or(EINVAL)?;
+        PciCore::register_own_region(device, size).inspect_err(|_| {
+            Self::unfollow(device, &mut open);
+        })?;
 
         let mut migration = device.migration.lock();
         migration.in_use = true;
@@ -204,11 +328,17 @@ impl<D: Driver> Variant<D> {
 
     /// Closes the function, as [`Operations::close_device`](vfio::Operations::close_device) describes.
     pub(super) fn close(device: &Device<Self>) {
-        let open = device.open.lock().take();
-        if let Some(mut open) = open {
-            // The next open does it again, and fails if the function still does not answer.
-            let _ = Self::reset_hardware(device, &mut open.hardware);
-        }
+        let open = {
+            // While a page is pinned, `unmap()` has to find it.
+            let mut guard = device.open.lock();
+            if let Some(open) = Option::as_mut(&mut guard) {
+                // The next open does it again, and fails if the function still does not answer.
+                let _ = Self::reset_hardware(device, open);
+                Self::unfollow(device, open);
+            }
+            guard.take()
+        };
+        drop(open);
 
         let pages = device.window.lock().take();
         *device.traps.lock() = Traps::NONE;

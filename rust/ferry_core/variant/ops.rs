@@ -15,7 +15,7 @@ use crate::{
     },
     statistics::Statistics,
     variant::{
-        context::in_context,
+        context::with_context,
         device::Variant,
         port::VariantPort,
         Driver, //
@@ -116,6 +116,10 @@ impl<D: Driver> Operations for Variant<D> {
     fn close_device(device: &Device<Self>) {
         Self::close(device);
     }
+
+    fn dma_unmap(device: &Device<Self>, iova: u64, length: u64) {
+        Self::unmap(device, iova, length);
+    }
 }
 
 /// The part of the migration region that an access lies in.
@@ -156,7 +160,7 @@ impl<D: Driver> Variant<D> {
         let mut open = device.open.lock();
         let open = Option::as_mut(&mut open).ok_or(ENODEV)?;
 
-        in_context(device, |context| f(&mut open.hardware, context))
+        with_context(device, open, |open, context| f(&mut open.hardware, context))
     }
 }
 
@@ -245,7 +249,7 @@ impl<D: Driver> vfio_pci::Operations for Variant<D> {
             return;
         };
 
-        let resumed = in_context(device, |context| open.hardware.resume(context));
+        let resumed = with_context(device, open, |open, context| open.hardware.resume(context));
         if let Ok(Err(failure)) = resumed {
             Self::failed(device, "bus mastering", failure.reason(), EIO);
         }

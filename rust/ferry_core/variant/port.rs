@@ -6,7 +6,7 @@ use crate::{
     errno,
     migration::report,
     variant::{
-        context::in_context,
+        context::with_context,
         device::{
             Open,
             Variant, //
@@ -57,7 +57,7 @@ impl<D: Driver> VariantPort<'_, D> {
             &mut Context<'_>,
         ) -> Result<(), Failure<HardwareError<D>>>,
     ) -> Result<(), StepError<Errno>> {
-        let done = self.with_open(|open| in_context(self.0, |context| f(open, context)))?;
+        let done = self.with_open(|open| with_context(self.0, open, f))?;
 
         match done {
             Ok(Ok(())) => Ok(()),
@@ -147,8 +147,19 @@ impl<D: Driver> Port for VariantPort<'_, D> {
         })
     }
 
+    fn begin_pre_copy(&mut self) -> Result<(), StepError<Errno>> {
+        self.with_open(|open| {
+            Variant::follow(self.0, open)?;
+            Variant::check_followed(self.0, open)
+        })?
+        .map_err(|error| errno(error).into())
+    }
+
     fn save(&mut self, out: &mut [u8]) -> Result<usize, StepError<Errno>> {
         let mut saved = 0;
+
+        self.with_open(|open| Variant::check_followed(self.0, open))?
+            .map_err(|error| StepError::Unchanged(errno(error)))?;
 
         self.sequence("save", |open, context| {
             saved = if open.is_pending {
@@ -197,7 +208,7 @@ impl<D: Driver> Port for VariantPort<'_, D> {
         let _ = self.with_open(|open| {
             open.forget();
             // The failure is logged. A function that does not answer does no harm, and the next step on it fails.
-            let _ = Variant::reset_hardware(self.0, &mut open.hardware);
+            let _ = Variant::reset_hardware(self.0, open);
         });
     }
 

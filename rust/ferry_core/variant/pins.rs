@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The pages that are pinned because the function may write to them.
+//!
+//! The container reports a pinned page as dirty, and from the first pin on no other page of the function's group. It
+//! does so until the group leaves the container, which a driver is not told of: [`Narrowed`] outlives the open.
+//!
+//! The container unpins nothing by itself. When the user unmaps memory, it calls the driver and waits until no page of
+//! it is pinned.
+
+use crate::variant::{
+    device::Variant,
+    Driver, //
+};
+use device_model::hardware::{
+    Pin,
+    PinError,
+    Pins,
+    PAGE_SIZE, //
+};
+use kernel::{
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+};
+use vfio_pci::Function;
+
+/// Whether the container may report nothing but pinned pages.
+pub(super) struct Narrowed(Atomic<u32>);
+
+impl Narrowed {
+    pub(super) const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Returns whether a page has been pinned since the function was bound.
+    pub(super) fn get(&self) -> bool {
+        self.0.load(Relaxed) != 0
+    }
+
+    fn set(&self) {
+        self.0.store(1, Relaxed);
+    }
+}
+
+/// How often each page is pinned.
+#[derive(Default)]
+pub(super) struct PinnedPages {
+    pages: RBTree<u64, u32>,
+}
+
+impl PinnedPages {
+    fn pin<D: Driver>(&mut self, function: &Function<'_, Variant<D>>, page: u64) -> Result {
+        if let Some(count) = self.pages.get_mut(&page) {
+            *count = count.checked_add(1).ok_or(EOVERFLOW)?;
+            return Ok(());
+        }
+
+        let node = RBTreeNode::new(page, 1, GFP_KERNEL_ACCOUNT)?;
+        function.pin_page(page)?;
+        self.pages.insert(node);
+        Ok(())
+    }
+
+    fn unpin<D: Driver>(&mut self, function: &Function<'_, Variant<D>>, page: u64) {
+        let Some(count) = self.pages.get_mut(&page) else {
+            return;
+        };
+
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.forget(function, page);
+        }
+    }
+
+    fn forget<D: Driver>(&mut self, function: &Function<'_, Variant<D>>, page: u64) {
+        self.pages.remove(&page);
+        function.unpin_page(page);
+    }
+
+    /// Unpins all of the `count` pages from `first` on.
+    pub(super) fn unmap<D: Driver>(
+        &mut self,
+        function: &Function<'_, Variant<D>>,
+        first: u64,
+        count: u64,
+    ) {
+        loop {
+            let found = self
+                .pages
+                .cursor_lower_bound(&first)
+                .map(|cursor| *cursor.current().0);
+            match found {
+                Some(page) if page.wrapping_sub(first) < count => self.forget(function, page),
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Pins pages of an open function.
+pub(super) struct FunctionPins<'a, D: Driver> {
+    pub(super) function: Function<'a, Variant<D>>,
+    pub(super) pages: &'a mut PinnedPages,
+    pub(super) narrowed: &'a Narrowed,
+}
+
+impl<D: Driver> Pins for FunctionPins<'_, D> {
+    fn pin(&mut self, page: u64) -> Result<Pin, PinError> {
+        match self.pages.pin(&self.function, page) {
+            Ok(()) => {
+                self.narrowed.set();
+                Ok(Pin::Pinned)
+            }
+            // Nothing is mapped there, or nothing that the function can write to.
+            Err(error) if error == EINVAL || error == EPERM => Ok(Pin::NotMapped),
+            Err(_) => Err(PinError),
+        }
+    }
+
+    fn unpin(&mut self, page: u64) {
+        self.pages.unpin(&self.function, page);
+    }
+}
+
+/// The first page and the number of pages that `length` bytes from `iova` on have.
+pub(super) fn pages_of(iova: u64, length: u64) -> (u64, u64) {
+    let first = iova / PAGE_SIZE;
+    let last = iova.saturating_add(length.saturating_sub(1)) / PAGE_SIZE;
+
+    (first, last.saturating_sub(first).saturating_add(1))
+}
