@@ -134,11 +134,8 @@ fn run() -> Result<()> {
     for card in [&a, &b] {
         let device = card.session.device();
         println!("{}: {:?}", card.name, device.info()?);
-        for index in 0..device.info()?.regions {
-            println!(
-                "    {:?}",
-                device.region(index).map(|region| region.info().clone())
-            );
+        for region in device.regions()? {
+            println!("    {:?}", region.info());
         }
         let registers = card.registers()?;
         println!(

@@ -93,6 +93,26 @@ impl Device {
         Region::query(self, index)
     }
 
+    /// Opens all regions in the order of their indexes.
+    ///
+    /// "Unimplemented regions return a size of zero" and are among them. Only the VGA region is left out where
+    /// it is not there: of a function that is no VGA controller vfio-pci refuses it with `EINVAL`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::region`].
+    pub fn regions(&self) -> Result<Vec<Region>> {
+        let mut regions = Vec::new();
+        for index in 0..self.info()?.regions {
+            match self.region(index) {
+                Ok(region) => regions.push(region),
+                Err(error) if is_absence(index, &error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(regions)
+    }
+
     /// Resets the device.
     ///
     /// # Errors
@@ -114,8 +134,41 @@ impl Device {
     }
 }
 
+/// Says whether the error of a query says that the device does not have the region.
+fn is_absence(index: u32, error: &Error) -> bool {
+    index == vfio::VFIO_PCI_VGA_REGION_INDEX && error.errno() == Some(Errno::INVAL)
+}
+
 impl AsFd for Device {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vfio_bindings::bindings::vfio;
+
+    use super::is_absence;
+    use crate::Errno;
+    use crate::Error;
+
+    #[test]
+    fn only_the_vga_region_is_absent_by_an_error() {
+        let error = |errno| Error::Kernel {
+            what: "test".into(),
+            errno,
+        };
+        for index in 0..16 {
+            assert_eq!(
+                is_absence(index, &error(Errno::INVAL)),
+                index == vfio::VFIO_PCI_VGA_REGION_INDEX,
+                "EINVAL of region {index}"
+            );
+            assert!(
+                !is_absence(index, &error(Errno::IO)),
+                "EIO of region {index}"
+            );
+        }
     }
 }

@@ -66,8 +66,7 @@ impl Migration {
     ///
     /// What the kernel answers; [`Error::Malformed`] when it has no window that can be mapped.
     pub fn find(device: &Device) -> Result<Option<Self>> {
-        for index in 0..device.info()?.regions {
-            let region = device.region(index)?;
+        for region in device.regions()? {
             if region.info().kind != Some(KIND) {
                 continue;
             }
