@@ -139,7 +139,8 @@ pub trait Hardware {
     /// The number of bytes that [`save`](Self::save) writes. Does not change while the device is open.
     fn state_size(&self) -> usize;
 
-    /// The parts of BARs that the user must not map. Does not change while the device is open.
+    /// The parts of BARs that the user must not map, in ascending order in each BAR and apart from each other. Does not
+    /// change while the device is open.
     fn traps(&self) -> &[Trap];
 
     /// Reads a trapped part of a BAR.

@@ -68,8 +68,8 @@ pub(super) fn traps(following: Following) -> &'static [Trap] {
 
     match following {
         Following::Off => &[IO_TRAP, STATISTICS],
-        Following::ReceiveTrapped => &[IO_TRAP, STATISTICS, RECEIVE],
-        Following::BothTrapped => &[IO_TRAP, STATISTICS, RECEIVE, TRANSMIT],
+        Following::ReceiveTrapped => &[IO_TRAP, RECEIVE, STATISTICS],
+        Following::BothTrapped => &[IO_TRAP, RECEIVE, TRANSMIT, STATISTICS],
     }
 }
 

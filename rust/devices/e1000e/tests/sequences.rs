@@ -586,3 +586,23 @@ fn without_following_the_rings_are_not_trapped() {
         .iter()
         .all(|trap| trap.bar == 2 || trap.offset == 0x4000));
 }
+
+#[test]
+fn traps_are_in_ascending_order_and_apart() {
+    for following in [
+        Following::Off,
+        Following::ReceiveTrapped,
+        Following::BothTrapped,
+    ] {
+        let host = Host::with(Memory::new(MEMORY), identity(), following);
+        let traps = host.controller.traps();
+        for (index, trap) in traps.iter().enumerate() {
+            for later in &traps[index + 1..] {
+                assert!(
+                    trap.bar != later.bar || trap.offset + trap.len <= later.offset,
+                    "{following:?}: {later:?} after {trap:?}"
+                );
+            }
+        }
+    }
+}
