@@ -87,6 +87,7 @@ pub(super) fn in_context<D: Driver, R>(
             function,
             pages,
             narrowed: &device.narrowed,
+            log: &device.log,
         },
         bus_master,
     }))

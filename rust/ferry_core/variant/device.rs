@@ -57,7 +57,13 @@ use kernel_ext::{
     },
     shared_pages::SharedPages, //
 };
-use vfio::Device;
+use vfio::{
+    log::{
+        DirtyLog,
+        DmaLog, //
+    },
+    Device, //
+};
 use vfio_pci::{
     Identity,
     PciCore,
@@ -83,6 +89,9 @@ pub(super) struct Variant<D: Driver> {
     pub(super) refusals: Refusals,
     #[pin]
     pub(super) statistics: debugfs::File<Statistics>,
+    /// The pages that were pinned since a user has read them as dirty, where the kernel can report them.
+    #[pin]
+    pub(super) log: DmaLog,
     identity: Identity,
     pub(super) was_reset: ResetFlag,
     pub(super) narrowed: Narrowed,
@@ -152,6 +161,7 @@ impl<D: Driver> Variant<D> {
             refusals <- Refusals::new(),
             statistics <- debugfs::Dir::new(&directory?)
                 .read_only_file(c"statistics", Statistics::new()),
+            log <- DmaLog::new(),
             identity,
             was_reset: ResetFlag::new(),
             narrowed: Narrowed::new(),
@@ -257,7 +267,8 @@ impl<D: Driver> Variant<D> {
             open.hardware.unfollow(context);
         });
         // The function may be asleep.
-        open.pages.unmap(&PciCore::function(device), 0, u64::MAX);
+        open.pages
+            .unmap(&PciCore::function(device), &device.log, 0, u64::MAX);
     }
 
     /// Unpins the pages of memory that the user unmaps, as
@@ -269,7 +280,8 @@ impl<D: Driver> Variant<D> {
         };
         let (first, count) = pages_of(iova, length);
 
-        open.pages.unmap(&PciCore::function(device), first, count);
+        open.pages
+            .unmap(&PciCore::function(device), &device.log, first, count);
         open.hardware.unmapped(first, count);
     }
 
@@ -339,6 +351,8 @@ impl<D: Driver> Variant<D> {
             guard.take()
         };
         drop(open);
+        // Fails if no user has started the log.
+        let _ = device.log.stop();
 
         let pages = device.window.lock().take();
         *device.traps.lock() = Traps::NONE;

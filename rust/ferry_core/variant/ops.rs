@@ -23,7 +23,10 @@ use crate::{
 };
 use ::migration::v1::DATA_OFFSET;
 use core::fmt::Display;
-use device_model::hardware::Hardware;
+use device_model::hardware::{
+    FollowDma,
+    Hardware, //
+};
 use kernel::{
     mm::virt::VmaNew,
     prelude::*,
@@ -39,6 +42,11 @@ use kernel_ext::refusal::{
     Subject, //
 };
 use vfio::{
+    log::{
+        self,
+        DmaLog,
+        LogOperations, //
+    },
     region::{
         self,
         Info, //
@@ -102,12 +110,46 @@ impl<D: Driver> Migrating for Variant<D> {
 
 migration_operations!(<D: Driver> Variant<D>);
 
+impl<D: Driver> LogOperations for Variant<D> {
+    type Log = DmaLog;
+
+    fn dirty_log(device: &Device<Self>) -> &DmaLog {
+        &device.log
+    }
+
+    fn log_started(device: &Device<Self>) -> Result {
+        let mut open = device.open.lock();
+        let open = Option::as_mut(&mut open).ok_or(ENODEV)?;
+
+        Self::follow(device, open)?;
+        if !open.hardware.is_following() {
+            return Err(Self::failed(
+                device,
+                "dirty log",
+                &"the function's DMA is not followed: by the parameter, or as it shares its IOMMU group or has no container",
+                EOPNOTSUPP,
+            ));
+        }
+        Ok(())
+    }
+
+    fn log_is_read(device: &Device<Self>) -> Result {
+        let mut open = device.open.lock();
+        let open = Option::as_mut(&mut open).ok_or(ENODEV)?;
+
+        Self::check_followed(device, open)?;
+        open.pages.mark(&device.log);
+        Ok(())
+    }
+}
+
 #[vtable]
 impl<D: Driver> Operations for Variant<D> {
     type Base = PciCore;
     type OwnerModule = D::OwnerModule;
 
     const NAME: &'static CStr = D::NAME;
+    const LOG: log::Support = log::Support::of::<Self>();
 
     fn open_device(device: &Device<Self>) -> Result {
         Self::open(device)

@@ -29,6 +29,7 @@ use kernel::{
         Relaxed, //
     },
 };
+use vfio::log::DmaLog;
 use vfio_pci::Function;
 
 /// Whether the container may report nothing but pinned pages.
@@ -68,26 +69,36 @@ impl PinnedPages {
         Ok(())
     }
 
-    fn unpin<D: Driver>(&mut self, function: &Function<'_, Variant<D>>, page: u64) {
+    fn unpin<D: Driver>(&mut self, function: &Function<'_, Variant<D>>, log: &DmaLog, page: u64) {
         let Some(count) = self.pages.get_mut(&page) else {
             return;
         };
 
         *count = count.saturating_sub(1);
         if *count == 0 {
-            self.forget(function, page);
+            self.forget(function, log, page);
         }
     }
 
-    fn forget<D: Driver>(&mut self, function: &Function<'_, Variant<D>>, page: u64) {
+    /// Unpins a page, which the function may have written to since the log was read.
+    fn forget<D: Driver>(&mut self, function: &Function<'_, Variant<D>>, log: &DmaLog, page: u64) {
         self.pages.remove(&page);
+        mark(log, page);
         function.unpin_page(page);
+    }
+
+    /// Marks all pages in `log`: the function may have written to them.
+    pub(super) fn mark(&self, log: &DmaLog) {
+        for &page in self.pages.keys() {
+            mark(log, page);
+        }
     }
 
     /// Unpins all of the `count` pages from `first` on.
     pub(super) fn unmap<D: Driver>(
         &mut self,
         function: &Function<'_, Variant<D>>,
+        log: &DmaLog,
         first: u64,
         count: u64,
     ) {
@@ -97,11 +108,15 @@ impl PinnedPages {
                 .cursor_lower_bound(&first)
                 .map(|cursor| *cursor.current().0);
             match found {
-                Some(page) if page.wrapping_sub(first) < count => self.forget(function, page),
+                Some(page) if page.wrapping_sub(first) < count => self.forget(function, log, page),
                 _ => return,
             }
         }
     }
+}
+
+fn mark(log: &DmaLog, page: u64) {
+    log.mark(page.saturating_mul(PAGE_SIZE), PAGE_SIZE as usize);
 }
 
 /// Pins pages of an open function.
@@ -109,6 +124,7 @@ pub(super) struct FunctionPins<'a, D: Driver> {
     pub(super) function: Function<'a, Variant<D>>,
     pub(super) pages: &'a mut PinnedPages,
     pub(super) narrowed: &'a Narrowed,
+    pub(super) log: &'a DmaLog,
 }
 
 impl<D: Driver> Pins for FunctionPins<'_, D> {
@@ -116,6 +132,7 @@ impl<D: Driver> Pins for FunctionPins<'_, D> {
         match self.pages.pin(&self.function, page) {
             Ok(()) => {
                 self.narrowed.set();
+                mark(self.log, page);
                 Ok(Pin::Pinned)
             }
             // Nothing is mapped there, or nothing that the function can write to.
@@ -125,7 +142,7 @@ impl<D: Driver> Pins for FunctionPins<'_, D> {
     }
 
     fn unpin(&mut self, page: u64) {
-        self.pages.unpin(&self.function, page);
+        self.pages.unpin(&self.function, self.log, page);
     }
 }
 

@@ -49,4 +49,22 @@ pub trait LogOperations: Operations {
 
     /// The log of the device, which the driver stops when the device is closed.
     fn dirty_log(device: &Device<Self>) -> &Self::Log;
+
+    /// The log has been started. A device that does DMA by itself begins to tell what it writes.
+    ///
+    /// # Errors
+    ///
+    /// What the user gets. The log is stopped.
+    fn log_started(_device: &Device<Self>) -> Result {
+        Ok(())
+    }
+
+    /// The log is about to be reported. A device that does DMA by itself marks what it may have written.
+    ///
+    /// # Errors
+    ///
+    /// What the user gets. Nothing is reported, and nothing forgotten.
+    fn log_is_read(_device: &Device<Self>) -> Result {
+        Ok(())
+    }
 }

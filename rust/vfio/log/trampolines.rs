@@ -64,7 +64,12 @@ impl<T: LogOperations> VTable<T> {
         from_result(|| {
             // SAFETY: The core passes a variable of its own.
             let page_size = unsafe { &mut *page_size };
-            *page_size = T::dirty_log(device).start(ranges, count as usize, *page_size)?;
+            let log = T::dirty_log(device);
+            *page_size = log.start(ranges, count as usize, *page_size)?;
+            T::log_started(device).inspect_err(|_| {
+                // Fails if another user has stopped it, which is as good.
+                let _ = log.stop();
+            })?;
             Ok(0)
         })
     }
@@ -92,6 +97,7 @@ impl<T: LogOperations> VTable<T> {
         let device = unsafe { Device::<T>::from_raw(vdev) };
 
         from_result(|| {
+            T::log_is_read(device)?;
             T::dirty_log(device).read_and_clear(iova as u64, length as u64, |iova, length| {
                 // SAFETY: The bitmap is valid during the call, and the range within what was asked
                 // for.
