@@ -2,12 +2,6 @@
 
 //! The parts of BARs that a user must not map.
 
-// The prelude has an `Init::chain`.
-use kernel::{
-    error::Result,
-    prelude::EINVAL, //
-};
-
 /// A part of a BAR whose accesses come to the driver.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Trap {
@@ -36,9 +30,12 @@ pub struct Traps {
 
 /// How an access lies to the traps of its BAR.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Overlap {
+pub enum Overlap {
+    /// Outside of all traps.
     None,
+    /// Within one trap.
     Within,
+    /// In part within a trap.
     Partial,
 }
 
@@ -48,31 +45,29 @@ impl Traps {
         traps: [None; MOST],
     };
 
-    /// The traps `traps`.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if they are too many or not in order.
-    pub fn new(traps: impl Iterator<Item = Trap>) -> Result<Self> {
+    /// The traps `traps`, or `None` if they are more than eight, or not in order.
+    pub fn new(traps: impl Iterator<Item = Trap>) -> Option<Self> {
         let mut these = Self::NONE;
 
         for (index, trap) in traps.enumerate() {
             if these.of(trap.bar).any(|other| other.end() > trap.offset) {
-                return Err(EINVAL);
+                return None;
             }
-            *these.traps.get_mut(index).ok_or(EINVAL)? = Some(trap);
+            *these.traps.get_mut(index)? = Some(trap);
         }
-        Ok(these)
+        Some(these)
     }
 
-    pub(crate) fn of(&self, bar: u32) -> impl Iterator<Item = &Trap> + Clone {
+    /// The traps of a BAR.
+    pub fn of(&self, bar: u32) -> impl Iterator<Item = &Trap> + Clone {
         self.traps
             .iter()
             .flatten()
             .filter(move |trap| trap.bar == bar)
     }
 
-    pub(crate) fn overlap(&self, bar: u32, offset: u64, len: u64) -> Overlap {
+    /// How `len` bytes at `offset` of a BAR lie to its traps.
+    pub fn overlap(&self, bar: u32, offset: u64, len: u64) -> Overlap {
         let end = offset.saturating_add(len);
 
         for trap in self.of(bar) {
@@ -87,11 +82,7 @@ impl Traps {
     }
 
     /// The parts of a BAR of `size` bytes between the traps, as offset and size.
-    pub(crate) fn gaps(
-        &self,
-        bar: u32,
-        size: u64,
-    ) -> impl Iterator<Item = (u64, u64)> + Clone + '_ {
+    pub fn gaps(&self, bar: u32, size: u64) -> impl Iterator<Item = (u64, u64)> + Clone + '_ {
         let ends = core::iter::once(0).chain(self.of(bar).map(Trap::end));
         let starts = self
             .of(bar)

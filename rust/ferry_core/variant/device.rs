@@ -309,7 +309,8 @@ impl<D: Driver> Variant<D> {
             bar: trap.bar,
             offset: trap.offset,
             len: trap.len,
-        }))?;
+        }))
+        .ok_or(EINVAL)?;
         let window = device.migration.lock().window_size.bytes();
         let pages = Arc::new(SharedPages::new(window)?, GFP_KERNEL_ACCOUNT)?;
         let buffer = KVVec::from_elem(0, hardware.state_size(), GFP_KERNEL_ACCOUNT)?;
