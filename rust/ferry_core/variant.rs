@@ -16,6 +16,7 @@
 //! user's buffers are accessed with no lock held. A stop reads the guest's descriptor rings with the first two held:
 //! a user that lets a page fault hang there holds up its own device until it is killed.
 
+mod attributes;
 mod context;
 mod device;
 mod ops;
@@ -28,7 +29,10 @@ use crate::{
         WindowSize,
         WINDOW_SIZE_MAX, //
     },
-    variant::device::Variant, //
+    variant::{
+        attributes::MigrationAttributes,
+        device::Variant, //
+    },
 };
 use core::marker::PhantomData;
 use device_model::hardware::FollowDma;
@@ -108,6 +112,8 @@ struct Glue<D>(PhantomData<D>);
 impl<D: Driver> vfio_pci::Driver for Glue<D> {
     type OwnerModule = D::OwnerModule;
     type Data = Variant<D>;
+
+    type Attributes = MigrationAttributes<D>;
 
     const NAME: &'static CStr = D::NAME;
     const IDS: &'static dyn IdTable<Id, ()> = D::IDS;

@@ -38,6 +38,10 @@ use kernel::{
     types::Opaque,
     ModuleMetadata, //
 };
+use kernel_ext::{
+    refusal::Refusals,
+    sysfs, //
+};
 use vfio::{
     migration::Support,
     Device,
@@ -49,7 +53,9 @@ pub trait Driver: Sized + 'static {
     /// The driver's module: its `LocalModule`.
     type OwnerModule: ModuleMetadata;
     /// The private data of a device.
-    type Data: Operations;
+    type Data: Operations + AsRef<Refusals>;
+    /// A directory of attributes in that of the PCI device.
+    type Attributes: sysfs::Group<Data = Device<Self::Data>>;
 
     /// Name of the driver.
     const NAME: &'static CStr;
@@ -63,6 +69,16 @@ pub trait Driver: Sized + 'static {
         device: &device::Device<Bound>,
         identity: &Identity,
     ) -> impl PinInit<Self::Data, Error>;
+}
+
+/// A driver has no attributes but [`Driver::Attributes`].
+struct NoAttributes<T>(PhantomData<T>);
+
+impl<T: Driver> sysfs::Group for NoAttributes<T> {
+    type Data = Device<T::Data>;
+
+    const NAME: &'static CStr = c"";
+    const ATTRIBUTES: &'static [sysfs::Entry<Self::Data>] = &[sysfs::Entry::END];
 }
 
 /// A registered driver.
@@ -101,6 +117,14 @@ impl<T: Driver> Registration<T> {
                     remove: Some(Self::remove_callback),
                     err_handler: ErrorHandlers::<T::Data>::TABLE,
                     driver_managed_dma: true,
+                    driver: bindings::device_driver {
+                        // SAFETY: The driver data is the registered device, from before the probe returns until the
+                        // remove, before which the files are removed. The device begins with its C structure.
+                        dev_groups: unsafe {
+                            sysfs::Groups::<T::Attributes, NoAttributes<T>>::dev_groups()
+                        },
+                        ..Default::default()
+                    },
                     ..Default::default()
                 }),
                 _pin: PhantomPinned,

@@ -227,6 +227,10 @@ impl<D: Driver> Variant<D> {
         }
 
         let done = with_context(device, open, |open, context| {
+            // A user who begins a save sends all memory anew.
+            if open.hardware.lost().is_some() {
+                open.hardware.unfollow(context);
+            }
             open.hardware
                 .follow(context)
                 .map_err(|reason| Self::failed(device, "follow DMA", &reason, EIO))
