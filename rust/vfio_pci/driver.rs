@@ -117,13 +117,10 @@ impl<T: Driver> Registration<T> {
                     remove: Some(Self::remove_callback),
                     err_handler: ErrorHandlers::<T::Data>::TABLE,
                     driver_managed_dma: true,
-                    driver: bindings::device_driver {
-                        // SAFETY: The driver data is the registered device, from before the probe returns until the
-                        // remove, before which the files are removed. The device begins with its C structure.
-                        dev_groups: unsafe {
-                            sysfs::Groups::<T::Attributes, NoAttributes<T>>::dev_groups()
-                        },
-                        ..Default::default()
+                    // SAFETY: The driver data is the registered device, from before the probe returns until the remove,
+                    // before which the files are removed. The device begins with its C structure.
+                    dev_groups: unsafe {
+                        sysfs::Groups::<T::Attributes, NoAttributes<T>>::dev_groups()
                     },
                     ..Default::default()
                 }),

@@ -89,7 +89,7 @@ use reset::{
 /// Which DMA writes are followed for the dirty bitmap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Following {
-    /// None: the receive rings' page is not trapped.
+    /// None. No page is trapped, so the guest's statistics lack what the source has counted since it read them last.
     Off,
     /// Those of guests that set up a transmit ring along with the receive rings, or after a reset.
     ReceiveTrapped,

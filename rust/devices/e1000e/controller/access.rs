@@ -67,7 +67,7 @@ pub(super) fn traps(following: Following) -> &'static [Trap] {
     const TRANSMIT: Trap = page(TRANSMIT_PAGE);
 
     match following {
-        Following::Off => &[IO_TRAP, STATISTICS],
+        Following::Off => &[IO_TRAP],
         Following::ReceiveTrapped => &[IO_TRAP, RECEIVE, STATISTICS],
         Following::BothTrapped => &[IO_TRAP, RECEIVE, TRANSMIT, STATISTICS],
     }
