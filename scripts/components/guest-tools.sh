@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash disable=SC2034,SC2154 # declarations, see tools/lab/src/setup/component.rs
 #
-# Programs of the migrated guest that load, make and check disks: fio, nvme-cli, e2fsprogs and blkdiscard, with their
-# libraries. The tree becomes part of a VM's initramfs, so only these programs are kept.
+# Programs of the migrated guest that load, make and check disks, and look at a network card: fio, nvme-cli, e2fsprogs,
+# blkdiscard and ethtool, with their libraries. The tree becomes part of a VM's initramfs, so only these programs are kept. So
+# is libuuid for static programs, with which the kernel's own tests are linked.
 
 needs=(toolchain)
 packages=(guest-tools)
 
 build() {
 	local root=$1 sha program library libraries
-	local programs=(usr/bin/fio usr/sbin/nvme usr/sbin/mke2fs usr/sbin/e2fsck usr/sbin/blkdiscard)
+	local programs=(usr/bin/fio usr/sbin/nvme usr/sbin/mke2fs usr/sbin/e2fsck usr/sbin/blkdiscard
+		usr/sbin/ethtool)
 	progress "unpacking"
 	mkdir -p "$root"/usr/{bin,sbin,lib,lib64}
 	ln -s usr/bin usr/sbin usr/lib usr/lib64 "$root"
@@ -29,7 +31,7 @@ build() {
 		"$root/usr/lib64/ld-linux-x86-64.so.2" --library-path "$root/$libraries" --list "$root/$program" |
 			awk -v directory="$libraries" '$2 == "=>" && $1 !~ /\// { print directory "/" $1 }'
 	done > "$root/list.links"
-	echo usr/lib64/ld-linux-x86-64.so.2 >> "$root/list.links"
+	printf '%s\n' usr/lib64/ld-linux-x86-64.so.2 usr/include/uuid/uuid.h "$libraries/libuuid.a" >> "$root/list.links"
 
 	# A link is kept with its target.
 	sort -u "$root/list.links" | while read -r library; do
@@ -50,6 +52,7 @@ build() {
 	run_program usr/sbin/mke2fs -V
 	run_program usr/sbin/e2fsck -V
 	run_program usr/sbin/blkdiscard --version
+	run_program usr/sbin/ethtool --version
 }
 
 # Debian's fio is linked with clients of storage clusters and of remote memory, 60 MiB with their own libraries, and the
