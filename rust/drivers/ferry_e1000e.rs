@@ -67,8 +67,7 @@ impl Driver for E1000eDriver {
                 subsystem: identity.subsystem,
                 revision: identity.revision,
                 bars,
-                // A VMM compares configuration space itself.
-                config_space: 0,
+                config_space: identity.config_layout,
             },
             following,
             [

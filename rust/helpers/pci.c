@@ -29,6 +29,15 @@ u64 ferry_pci_bar_len(struct pci_dev *pdev, unsigned int bar)
 }
 EXPORT_SYMBOL_GPL(ferry_pci_bar_len);
 
+u32 ferry_pci_read_config(struct pci_dev *pdev, u16 offset)
+{
+	u32 value;
+
+	pci_read_config_dword(pdev, offset, &value);
+	return value;
+}
+EXPORT_SYMBOL_GPL(ferry_pci_read_config);
+
 static bool is_asleep(struct vfio_pci_core_device *vdev)
 {
 	return vdev->pdev->current_state >= PCI_D3hot || vdev->pm_runtime_engaged;

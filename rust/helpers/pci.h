@@ -17,6 +17,9 @@ struct pci_dev *ferry_pci_dev(struct device *dev);
 /* Size of BAR @bar in bytes, 0 if the function does not have it. */
 u64 ferry_pci_bar_len(struct pci_dev *pdev, unsigned int bar);
 
+/* The double word at @offset of configuration space; all ones if it is not there. */
+u32 ferry_pci_read_config(struct pci_dev *pdev, u16 offset);
+
 /*
  * Resumes the function and enables its memory decoding. Returns whether it has
  * enabled that, which ferry_pci_registers_end() takes back, or -EBUSY if the

@@ -2,7 +2,10 @@
 
 //! The function itself: its registers, its command register, and the memory that it reaches.
 
-use crate::operations::Operations;
+use crate::{
+    config_layout,
+    operations::Operations, //
+};
 use kernel::{
     error::to_result,
     ffi::c_int,
@@ -27,6 +30,8 @@ pub struct Identity {
     pub revision: u8,
     /// Sizes of the BARs in bytes, 0 for a BAR that the function lacks.
     pub bars: [u64; 6],
+    /// The hash of the layout of configuration space, see [`config_layout`](crate::config_layout).
+    pub config_layout: u32,
 }
 
 impl Identity {
@@ -34,7 +39,7 @@ impl Identity {
     ///
     /// `pdev` must be valid.
     pub(crate) unsafe fn of(pdev: *mut kernel::bindings::pci_dev) -> Self {
-        // SAFETY: By the function's requirement; these never change.
+        // SAFETY: By the function's requirement; what is read of the structure never changes.
         unsafe {
             Self {
                 device: (*pdev).device,
@@ -43,6 +48,9 @@ impl Identity {
                 revision: (*pdev).revision,
                 bars: core::array::from_fn(|bar| {
                     vfio_bindings::ferry_pci_bar_len(pdev, bar as u32)
+                }),
+                config_layout: config_layout::hash(|offset| {
+                    vfio_bindings::ferry_pci_read_config(pdev, offset)
                 }),
             }
         }

@@ -5,5 +5,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[path = "config_layout.rs"]
+pub mod config_layout;
 #[path = "traps.rs"]
 pub mod traps;

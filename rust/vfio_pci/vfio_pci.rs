@@ -28,6 +28,7 @@
 const __LOG_PREFIX: &[u8] = b"ferry_pci\0";
 
 mod base;
+pub mod config_layout;
 mod driver;
 mod function;
 mod id;
