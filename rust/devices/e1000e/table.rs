@@ -130,8 +130,8 @@ pub(crate) static TABLE: &[Entry] = &[
     // No-snoop bits, and two that an erratum and a driver set.
     one("GCR", Register::GCR, 0x0840_003f),
     one("GCR2", Register::GCR2, 1),
-    one("ITR", Register::ITR, 0xffff),
-    array("EITR", Register::EITR, 5, 4, 0xffff),
+    one("ITR", Register::ITR, 0xffff).cleared(),
+    array("EITR", Register::EITR, 5, 4, 0xffff).cleared(),
     one("EIAC", Register::EIAC, 0x01f0_0000),
     one("IAM", Register::IAM, ALL),
     one("IVAR", Register::IVAR, 0x800f_ffff),
