@@ -4,7 +4,8 @@
 //!
 //! A [`Driver`] gives a device work, and verifies later, or on another device that the state was moved to,
 //! that the work is still there. [`probe()`] finds the driver by the PCI ids. The parts of the drivers
-//! are public, for tests of one kind of device: [`nvme`] and [`uart`].
+//! are public, for tests of one kind of device: [`nvme`], [`uart`] and
+//! [`e1000e`].
 //!
 //! Everything here is written from the devices' specifications. It shares nothing with the models in
 //! `rust/devices`, which it judges.
@@ -14,6 +15,7 @@
 
 pub mod compare;
 pub mod driver;
+pub mod e1000e;
 pub mod nvme;
 pub mod probe;
 pub mod random;

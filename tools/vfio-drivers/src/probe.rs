@@ -2,13 +2,14 @@
 
 //! Finds the driver of a device by its PCI ids.
 //!
-//! The ids are those of `Documentation/ferry_nvme.rst`, `Documentation/ferry_uart.rst` and
-//! `samples/vfio-mdev/mtty.c`. A class code alone does not choose a driver: a driver overwrites the content
+//! The ids are those of `Documentation/ferry_nvme.rst`, `Documentation/ferry_uart.rst`,
+//! `Documentation/ferry_e1000e.rst` and `samples/vfio-mdev/mtty.c`. A class code alone does not choose a driver: a driver overwrites the content
 //! of a disk.
 
 use vfio_bindings::bindings::vfio;
 use vfio_client::Device;
 
+use crate::e1000e;
 use crate::nvme;
 use crate::uart;
 use crate::Driver;
@@ -44,6 +45,9 @@ pub fn driver_of(ids: Ids, device: &Device) -> Option<Box<dyn Driver>> {
     if nvme::NvmeDriver::matches(ids) {
         return Some(Box::new(nvme::NvmeDriver::new(device)));
     }
+    if e1000e::NetworkDriver::matches(ids) {
+        return Some(Box::new(e1000e::NetworkDriver::new(device)));
+    }
     let model = uart::Model::of(ids)?;
     Some(Box::new(uart::SerialDriver::new(device, model)))
 }
@@ -74,6 +78,7 @@ mod tests {
             (0x1af4, 0x10f2, Some("serial card with 2 ports")),
             (0x1af4, 0x10f3, Some("serial card with 4 ports")),
             (0x4348, 0x3253, Some("serial card with 1 port (mtty)")),
+            (0x8086, 0x10d3, Some("82574L")),
             (0x1af4, 0x10f4, None),
             (0x8086, 0x10f0, None),
         ] {
