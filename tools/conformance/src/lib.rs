@@ -23,6 +23,7 @@ pub mod device;
 pub mod kind;
 pub mod kmsg;
 pub mod ktap;
+pub mod lease;
 pub mod plan;
 pub mod program;
 pub mod requirement;

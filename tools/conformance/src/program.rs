@@ -28,9 +28,13 @@ pub struct Common {
     types: Vec<String>,
 
     /// Run on this device instead: an mdev's UUID, a PCI address, a path in sysfs or a file in
-    /// /dev/vfio/devices; may be given repeatedly. Tests that need several devices are skipped
+    /// /dev/vfio/devices; may be given repeatedly. Tests that create devices are skipped
     #[arg(long = "device", value_name = "ADDRESS")]
     devices: Vec<Address>,
+
+    /// Another device like the one of --device, for tests that need two at once
+    #[arg(long, value_name = "ADDRESS", requires = "devices")]
+    second: Option<Address>,
 
     /// How long each test may take
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
@@ -64,10 +68,14 @@ impl Common {
         let types = named.chain(default).map(|name| {
             Target::of_type(name).ok_or_else(|| format!("{name:?} is not a type with tests"))
         });
-        let devices = self
-            .devices
-            .iter()
-            .map(|address| Target::at(address, Backend::Type1).map_err(|error| error.to_string()));
+        if self.second.is_some() && self.devices.len() != 1 {
+            return Err("--second is for one --device".to_string());
+        }
+        let devices = self.devices.iter().map(|address| {
+            let addresses: Vec<Address> =
+                [address].into_iter().chain(&self.second).cloned().collect();
+            Target::at(&addresses, Backend::Type1).map_err(|error| error.to_string())
+        });
         types.chain(devices).collect()
     }
 

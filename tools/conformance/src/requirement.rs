@@ -6,7 +6,6 @@ use vfio_bindings::bindings::vfio;
 use vfio_client::irq::Index;
 use vfio_client::v1;
 use vfio_client::v2;
-use vfio_client::Backend;
 use vfio_client::Cdev;
 use vfio_client::Errno;
 use vfio_client::Iommufd;
@@ -15,6 +14,7 @@ use vfio_drivers::probe;
 use crate::check::Outcome;
 use crate::kind::Kind;
 use crate::subject::Subject;
+use crate::target::Target;
 
 /// A property of device, kernel or target without which a case proves nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,11 +43,14 @@ pub enum Requirement {
     Msi,
     /// MSI-X.
     Msix,
-    /// A type of mediated device, so that the case can create, configure and remove devices at will. A device
-    /// that exists keeps its settings.
+    /// Two devices at once.
+    Pair,
+    /// A type of mediated device, so that the case can create, configure and remove devices at will.
     Mdev,
     /// A device of Ferry's: the case is about its attributes, log lines, tracepoints or stream.
     Ferry,
+    /// Emulated registers: the driver sees each access, and decides what it does.
+    Emulated,
     /// A serial card of Ferry's.
     Uart,
     /// An NVMe controller of Ferry's.
@@ -75,19 +78,20 @@ pub struct Facts {
     pub dma: bool,
     /// The number of INTx, MSI and MSI-X interrupts.
     pub interrupts: [u32; 3],
+    /// The target has two devices at once.
+    pub pair: bool,
     /// The target is a type of mediated device.
     pub mdev: bool,
 }
 
 impl Facts {
-    /// Opens a device by `backend`, asks it, and closes it. `mdev` says whether the target is a type of mediated
-    /// device.
+    /// Opens a device of the target, asks it, and closes it.
     ///
     /// # Errors
     ///
     /// Why it cannot be opened or asked.
-    pub fn gather(subject: &Subject, backend: Backend, mdev: bool) -> Outcome<Self> {
-        let session = backend.open(subject)?;
+    pub fn gather(subject: &Subject, target: &Target) -> Outcome<Self> {
+        let session = target.backend.open(subject)?;
         let device = session.device();
         let migration = v2::Migration::new(device);
         let driver = probe(device)?;
@@ -111,7 +115,8 @@ impl Facts {
                 .is_some_and(|driver| driver.memory_size() != 0),
             driver: driver.map(|driver| driver.name()),
             interrupts: [Index::Intx, Index::Msi, Index::Msix].map(count),
-            mdev,
+            pair: target.has_pair(),
+            mdev: target.is_type(),
         };
         Ok(facts)
     }
@@ -131,6 +136,7 @@ impl Requirement {
     pub fn concerns(self, kind: Kind) -> bool {
         match self {
             Requirement::Ferry => kind.is_ferry(),
+            Requirement::Emulated => kind.is_emulated(),
             Requirement::Uart => matches!(kind, Kind::Uart { .. }),
             Requirement::Nvme => matches!(kind, Kind::Nvme { .. }),
             _ => true,
@@ -142,7 +148,11 @@ impl Requirement {
     pub fn is_promised(self, kind: Kind) -> bool {
         let by_kernel_or_target = matches!(
             self,
-            Requirement::Iommufd | Requirement::Cdev | Requirement::DirtyLog | Requirement::Mdev
+            Requirement::Iommufd
+                | Requirement::Cdev
+                | Requirement::DirtyLog
+                | Requirement::Pair
+                | Requirement::Mdev
         );
         kind != Kind::Other && !by_kernel_or_target
     }
@@ -185,11 +195,18 @@ impl Requirement {
             Requirement::Intx => (intx != 0, "the device has no INTx"),
             Requirement::Msi => (msi != 0, "the device has no MSI"),
             Requirement::Msix => (msix != 0, "the device has no MSI-X"),
+            Requirement::Pair => (
+                facts.pair,
+                "the case needs two devices at once (--second)",
+            ),
             Requirement::Mdev => (
                 facts.mdev,
                 "the case creates, configures or removes devices, which takes a type of mediated device",
             ),
-            Requirement::Ferry | Requirement::Uart | Requirement::Nvme => (
+            Requirement::Ferry
+            | Requirement::Emulated
+            | Requirement::Uart
+            | Requirement::Nvme => (
                 self.concerns(facts.kind),
                 "the case is about another kind of device",
             ),
@@ -204,7 +221,7 @@ mod tests {
     use super::Requirement;
     use crate::kind::Kind;
 
-    const ALL: [Requirement; 16] = [
+    const ALL: [Requirement; 18] = [
         Requirement::V1,
         Requirement::V2,
         Requirement::P2p,
@@ -217,8 +234,10 @@ mod tests {
         Requirement::Intx,
         Requirement::Msi,
         Requirement::Msix,
+        Requirement::Pair,
         Requirement::Mdev,
         Requirement::Ferry,
+        Requirement::Emulated,
         Requirement::Uart,
         Requirement::Nvme,
     ];
@@ -240,13 +259,57 @@ mod tests {
             driver: None,
             dma: false,
             interrupts: [0; 3],
+            pair: false,
             mdev: false,
         }
     }
 
     #[test]
     fn a_device_with_nothing_lacks_everything() {
-        assert_eq!(missing(&nothing()), ALL);
+        let mut all = ALL.to_vec();
+        // Of a device that nobody knows, the cases of emulated registers are tried.
+        all.retain(|requirement| *requirement != Requirement::Emulated);
+        assert_eq!(missing(&nothing()), all);
+    }
+
+    #[test]
+    fn a_card_of_ferry_lacks_emulated_registers_and_what_is_its_kernels() {
+        let facts = Facts {
+            kind: Kind::E1000e,
+            v1: true,
+            v2: Some(0b111),
+            driver: Some("82574L".into()),
+            dma: true,
+            interrupts: [1, 1, 5],
+            ..nothing()
+        };
+        let missing = missing(&facts);
+        assert_eq!(
+            missing,
+            [
+                Requirement::DirtyLog,
+                Requirement::Iommufd,
+                Requirement::Cdev,
+                Requirement::Pair,
+                Requirement::Mdev,
+                Requirement::Emulated,
+                Requirement::Uart,
+                Requirement::Nvme,
+            ]
+        );
+        for promised in [
+            Requirement::V1,
+            Requirement::V2,
+            Requirement::P2p,
+            Requirement::PreCopy,
+            Requirement::Driver,
+            Requirement::Dma,
+            Requirement::Intx,
+            Requirement::Msi,
+            Requirement::Msix,
+        ] {
+            assert!(promised.is_promised(Kind::E1000e), "{promised:?}");
+        }
     }
 
     #[test]
@@ -258,6 +321,7 @@ mod tests {
             driver: Some("NVMe controller".into()),
             dma: true,
             interrupts: [1, 0, 17],
+            pair: true,
             mdev: true,
             ..nothing()
         };

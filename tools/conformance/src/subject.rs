@@ -3,6 +3,8 @@
 //! The device that a case runs on, in sysfs.
 
 use core::ops::Deref;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use vfio_client::Mdev;
 use vfio_client::SysfsDevice;
@@ -10,6 +12,7 @@ use vfio_client::SysfsDevice;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::kind::Kind;
+use crate::lease::Lease;
 
 /// The device of one case: a mediated device of the case's own, which is removed with this object, or a
 /// device that exists without the case.
@@ -17,6 +20,50 @@ use crate::kind::Kind;
 pub struct Subject {
     kind: Kind,
     device: Held,
+    settings: Settings,
+    /// Held until the settings are restored.
+    _lease: Option<Lease>,
+}
+
+/// The attributes that a case has changed of a device that exists without the case. They are restored when
+/// this object goes, which is after the device is closed.
+#[derive(Debug)]
+struct Settings {
+    device: SysfsDevice,
+    changed: Mutex<Vec<(String, String)>>,
+}
+
+impl Settings {
+    fn of(device: &SysfsDevice) -> Self {
+        Settings {
+            device: device.clone(),
+            changed: Mutex::default(),
+        }
+    }
+
+    /// Remembers the present value of an attribute, unless an older one is remembered.
+    fn remember(&self, name: &str) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if changed.iter().all(|(known, _)| known != name) {
+            // An attribute that cannot be read cannot be written, either.
+            let value = self.device.attribute(name).ok();
+            changed.extend(value.map(|value| (name.to_string(), value)));
+        }
+    }
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        let changed = self
+            .changed
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (name, value) in changed {
+            if let Err(error) = self.device.set_attribute(name, value.as_bytes()) {
+                eprintln!("# {error}");
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -34,7 +81,9 @@ impl Subject {
             .ok_or_else(|| Stop::failed(format_args!("{name} is a type nobody knows")))?;
         Ok(Subject {
             kind,
+            settings: Settings::of(&mdev),
             device: Held::Own(mdev),
+            _lease: None,
         })
     }
 
@@ -44,12 +93,26 @@ impl Subject {
         Subject::new(Mdev::existing(uuid))
     }
 
-    /// Takes a device that exists without the case.
-    pub fn at(device: SysfsDevice, kind: Kind) -> Self {
+    /// Takes a device that exists without the case, for as long as the case has the lease.
+    pub fn at(device: SysfsDevice, kind: Kind, lease: Lease) -> Self {
         Subject {
             kind,
+            settings: Settings::of(&device),
             device: Held::Existing(device),
+            _lease: Some(lease),
         }
+    }
+
+    /// Writes an attribute. Of a device that exists without the case, it is restored after the case.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn set_attribute(&self, name: &str, value: &[u8]) -> vfio_client::Result<()> {
+        if let Held::Existing(_) = self.device {
+            self.settings.remember(name);
+        }
+        self.deref().set_attribute(name, value)
     }
 
     /// Returns the kind of the device.

@@ -14,6 +14,7 @@ use vfio_drivers::probe::Ids;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::kind::Kind;
+use crate::lease::Pool;
 use crate::requirement::Facts;
 use crate::subject::Subject;
 
@@ -26,7 +27,7 @@ enum Source {
         parent: PathBuf,
     },
     /// It takes a device that exists.
-    Device(Address),
+    Devices(Pool),
 }
 
 /// What cases run on.
@@ -57,19 +58,35 @@ impl Target {
         })
     }
 
-    /// Takes the device at an address, which is opened once, to tell its kind.
+    /// Takes the device at the first of some addresses, which is opened once, to tell its kind. The others are
+    /// of the same kind, for cases that need several at once.
     ///
     /// # Errors
     ///
     /// Why it cannot be opened, and how to mend that.
-    pub fn at(address: &Address, backend: Backend) -> vfio_drivers::Result<Self> {
-        let session = address.open(backend)?;
-        let ids = Ids::read(session.device())?;
+    pub fn at(addresses: &[Address], backend: Backend) -> vfio_drivers::Result<Self> {
+        let kind = |address: &Address| -> vfio_drivers::Result<Kind> {
+            let device = address.find()?;
+            let session = backend.open(&device)?;
+            let ids = Ids::read(session.device())?;
+            Ok(Kind::of_ids(ids).with_driver(device.driver().ok().as_deref()))
+        };
+        let [first, others @ ..] = addresses else {
+            return Err(vfio_drivers::Error::Differs("no address".into()));
+        };
+        let expected = kind(first)?;
+        for other in others {
+            vfio_drivers::compare::same(
+                format_args!("{other}: kind, that of {first}"),
+                kind(other)?,
+                expected,
+            )?;
+        }
         Ok(Target {
-            name: address.to_string(),
-            kind: Kind::of_ids(ids),
+            name: first.to_string(),
+            kind: expected,
             backend,
-            source: Source::Device(address.clone()),
+            source: Source::Devices(Pool::new(addresses.iter().cloned())),
             facts: OnceLock::new(),
         })
     }
@@ -110,7 +127,11 @@ impl Target {
                     self.kind.driver()
                 ))
             }
-            Source::Device(address) => address.find().err().map(|error| error.to_string()),
+            Source::Devices(pool) => pool
+                .addresses()
+                .iter()
+                .find_map(|address| address.find().err())
+                .map(|error| error.to_string()),
         }
     }
 
@@ -123,8 +144,16 @@ impl Target {
         if let Some(facts) = self.facts.get() {
             return Ok(facts);
         }
-        let facts = Facts::gather(&self.subject()?, self.backend, self.is_type())?;
+        let facts = Facts::gather(&self.subject()?, self)?;
         Ok(self.facts.get_or_init(|| facts))
+    }
+
+    /// Says whether a case can have two devices at once.
+    pub fn has_pair(&self) -> bool {
+        match &self.source {
+            Source::Type { .. } => true,
+            Source::Devices(pool) => pool.addresses().len() > 1,
+        }
     }
 
     /// Says whether a case can create devices.
@@ -132,12 +161,21 @@ impl Target {
         matches!(self.source, Source::Type { .. })
     }
 
-    /// Creates a mediated device for a case, or takes the device that exists.
+    /// Creates a mediated device for a case, or takes a device that exists and that the case does not have
+    /// already.
     #[track_caller]
     pub fn subject(&self) -> Outcome<Subject> {
         match &self.source {
             Source::Type { .. } => Subject::new(self.mdev_type()?.create()?),
-            Source::Device(address) => Ok(Subject::at(address.find()?, self.kind)),
+            Source::Devices(pool) => {
+                let (address, lease) = pool.lease().ok_or_else(|| {
+                    Stop::failed(format_args!(
+                        "the case needs more than {} devices at once",
+                        pool.addresses().len()
+                    ))
+                })?;
+                Ok(Subject::at(address.find()?, self.kind, lease))
+            }
         }
     }
 
@@ -145,8 +183,9 @@ impl Target {
     pub fn mdev_type(&self) -> Outcome<MdevType> {
         match &self.source {
             Source::Type { parent } => Ok(MdevType::new(parent, &self.name)),
-            Source::Device(address) => Err(Stop::Skipped(format!(
-                "{address} is no type of mediated device"
+            Source::Devices(_) => Err(Stop::Skipped(format!(
+                "{} is no type of mediated device",
+                self.name
             ))),
         }
     }
@@ -172,7 +211,7 @@ impl Target {
         match self.kind {
             Kind::Uart { ports } => ports,
             Kind::Mtty => 1,
-            Kind::Nvme { .. } | Kind::Other => 0,
+            Kind::Nvme { .. } | Kind::E1000e | Kind::Other => 0,
         }
     }
 
@@ -180,7 +219,7 @@ impl Target {
     pub fn shift(&self) -> u8 {
         match self.kind {
             Kind::Nvme { shift } => shift,
-            Kind::Uart { .. } | Kind::Mtty | Kind::Other => 0,
+            Kind::Uart { .. } | Kind::Mtty | Kind::E1000e | Kind::Other => 0,
         }
     }
 }
@@ -199,7 +238,7 @@ mod tests {
         let expected = "no ferry_uart-2 at /nowhere; is ferry_uart loaded?";
         assert_eq!(target.absence().as_deref(), Some(expected));
         let address: Address = "/sys/nowhere".parse().expect("a path");
-        let error = Target::at(&address, Backend::Type1).expect_err("nothing is there");
+        let error = Target::at(&[address], Backend::Type1).expect_err("nothing is there");
         assert!(error.to_string().contains("/sys/nowhere"), "{error}");
     }
 }

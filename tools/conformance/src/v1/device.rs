@@ -141,7 +141,9 @@ impl TestDevice {
     pub fn expect_reset(&self, what: impl Display, fresh: &[u8]) -> Outcome {
         let image = self.image()?;
         match self.kind() {
-            Kind::Uart { .. } | Kind::Mtty | Kind::Other => same_bytes(what, &image, fresh),
+            Kind::Uart { .. } | Kind::Mtty | Kind::E1000e | Kind::Other => {
+                same_bytes(what, &image, fresh)
+            }
             Kind::Nvme { .. } => {
                 same(format_args!("{what}: its size"), image.len(), fresh.len())?;
                 self.expect_fresh()

@@ -35,10 +35,10 @@ pub const FIRST: &[Case] = cases![
     log_a_refused_stream_says_why [Driver],
     log_a_refused_state_says_why,
     log_a_refused_access_says_why,
-    log_a_refused_window_size_says_why [Mdev],
-    log_noise_hides_neither_a_refused_stream_nor_another_device [Driver, Mdev],
+    log_a_refused_window_size_says_why,
+    log_noise_hides_neither_a_refused_stream_nor_another_device [Driver, Pair],
     log_tells_how_many_lines_were_suppressed,
-    log_a_refused_mapping_of_registers_once_per_process,
+    log_a_refused_mapping_of_registers_once_per_process [Emulated],
     trace_a_migration_shows_in_tracefs [Driver],
 ];
 
@@ -158,6 +158,13 @@ fn log_noise_hides_neither_a_refused_stream_nor_another_device(target: &Target) 
 
 fn log_tells_how_many_lines_were_suppressed(target: &Target) -> Outcome {
     let device = TestDevice::new(target)?;
+    // A case before this one may have used up the limit of a device that exists.
+    expect_line(&[device.subject.name()], || {
+        denied(
+            "a malformed access",
+            device.migration.region().read(0, &mut [0; 2]),
+        )
+    })?;
     let lines = lines_of(&[device.subject.name()], || make_noise(&device))?;
     holds(
         (1..100).contains(&lines.len()),

@@ -35,14 +35,14 @@ pub const CASES: &[Case] = cases![
     v1_37_a_chunk_read_three_times_is_consumed_once [Ferry, Driver],
     v1_37_without_data_offset_nothing_is_consumed [Ferry, Driver],
     v1_37_any_sequence_of_reads_gives_one_whole_stream [Ferry, Driver],
-    v1_38_a_chunk_that_was_taken_before_the_state_changed [Driver, Mdev],
-    v1_38_a_chunk_that_was_not_taken_before_the_state_changed [Driver, Mdev],
-    v1_39_pending_bytes_never_comes_with_an_empty_chunk [Ferry, Driver, Mdev],
+    v1_38_a_chunk_that_was_taken_before_the_state_changed [Driver, Pair],
+    v1_38_a_chunk_that_was_not_taken_before_the_state_changed [Driver, Pair],
+    v1_39_pending_bytes_never_comes_with_an_empty_chunk [Ferry, Driver],
     v1_40_the_end_of_stop_and_copy_is_final [Ferry, Driver],
-    v1_40_the_end_of_pre_copy_is_not_final [Driver, Mdev],
-    v1_41_pending_bytes_shrinks_as_data_is_taken [Ferry, Driver, Mdev],
+    v1_40_the_end_of_pre_copy_is_not_final [Driver, Pair],
+    v1_41_pending_bytes_shrinks_as_data_is_taken [Ferry, Driver],
     v1_41_pending_bytes_is_an_honest_estimate [Driver],
-    v1_42_the_stream_does_not_grow_with_the_window [Ferry, Driver, Mdev],
+    v1_42_the_stream_does_not_grow_with_the_window [Ferry, Driver],
 ];
 
 fn v1_33_pending_read_has_no_side_effect(target: &Target) -> Outcome {

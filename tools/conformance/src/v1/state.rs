@@ -9,6 +9,8 @@ use vfio_client::stream::Stream;
 use vfio_client::stream::HEADER_RECORD;
 use vfio_client::v1::Migration;
 use vfio_client::v1::State;
+use vfio_client::Address;
+use vfio_client::Backend;
 use vfio_client::Errno;
 use vfio_client::EventFd;
 use vfio_client::Group;
@@ -24,7 +26,6 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::requirement::Requirement;
 use crate::second_process;
-use crate::subject::Subject;
 use crate::target::Target;
 use crate::v1::config;
 use crate::v1::device::good_stream;
@@ -53,33 +54,33 @@ pub const CASES: &[Case] = cases![
     v1_21_reset_ends_a_resuming_session [Ferry, Driver],
     v1_22_nothing_else_changes_the_state [Driver, Intx],
     v1_23_running_stop [Driver],
-    v1_23_running_stop_copy_stop [Driver],
-    v1_23_running_pre_copy_stop_copy_stop [Driver],
+    v1_23_running_stop_copy_stop [Driver, Pair],
+    v1_23_running_pre_copy_stop_copy_stop [Driver, Pair],
     v1_23_running_resuming_running [Ferry, Driver],
-    v1_24_running_to_stop_copy_and_back_as_savevm_does [Driver],
-    v1_24_stop_to_stop_copy_as_a_paused_migration_does [Driver, Mdev],
+    v1_24_running_to_stop_copy_and_back_as_savevm_does [Driver, Pair],
+    v1_24_stop_to_stop_copy_as_a_paused_migration_does [Driver, Pair],
     v1_24_stop_to_resuming_as_loadvm_does [Ferry, Driver],
     v1_24_cancel_from_any_state_to_running [Driver],
-    v1_24_saving_and_resuming_to_stop [Ferry, Driver, Mdev],
-    v1_24_stop_and_continue_during_pre_copy [Driver],
+    v1_24_saving_and_resuming_to_stop [Ferry, Driver],
+    v1_24_stop_and_continue_during_pre_copy [Driver, Pair],
     v1_25_every_pair_of_valid_states [Driver],
     v1_25_every_state_after_a_complete_resume [Ferry, Driver],
     v1_26_a_same_state_write_has_no_side_effect [Driver],
-    v1_26_a_second_stop_copy_does_not_restart_it [Ferry, Driver],
+    v1_26_a_second_stop_copy_does_not_restart_it [Ferry, Driver, Pair],
     v1_26_a_second_resuming_does_not_restart_it [Ferry, Driver],
     v1_27_stop_is_supported [Driver],
     v1_27_pre_copy_is_accepted_with_nothing_to_send [Driver],
     v1_28_a_saving_state_may_be_left_with_data_unread [Driver],
-    v1_28_a_cancelled_stream_is_discarded [Driver],
+    v1_28_a_cancelled_stream_is_discarded [Driver, Pair],
     v1_29_munmap_comes_before_the_cancelling_state [Driver],
     v1_30_an_empty_session_cannot_leave_resuming,
     v1_30_an_incomplete_stream_cannot_leave_resuming [Ferry, Driver],
     v1_30_a_bad_stream_is_refused_at_data_size [Ferry, Driver],
-    v1_31_config_writes_and_interrupt_set_up_while_resuming [Driver, Intx, Mdev],
+    v1_31_config_writes_and_interrupt_set_up_while_resuming [Driver, Intx, Pair],
     v1_31_config_writes_and_interrupt_set_up_while_stopped [Driver, Intx],
     v1_32_close_in_any_state_and_the_next_open_is_fresh [Ferry, Driver, Intx],
     v1_32_a_duplicate_descriptor_keeps_the_session [Driver],
-    v1_32_a_mapping_keeps_the_device_open [Ferry, Mdev],
+    v1_32_a_mapping_keeps_the_device_open [Ferry],
     v1_32_a_killed_user_leaves_a_fresh_device [Ferry],
 ];
 
@@ -953,8 +954,10 @@ pub const HELD: &str = "held";
 /// # Errors
 ///
 /// What the kernel answers.
-pub fn hold(uuid: &str, state: u32) -> Outcome {
-    let mut device = TestDevice::open(Subject::existing(uuid)?)?;
+pub fn hold(address: &str, state: u32) -> Outcome {
+    let address: Address = address.parse().map_err(Stop::failed)?;
+    let target = Target::at(&[address], Backend::Type1)?;
+    let mut device = TestDevice::new(&target)?;
     let event = EventFd::new()?;
     device.vfio().set_trigger(Index::Intx, Some(&event))?;
     device.fill(0x77)?;

@@ -23,22 +23,22 @@ use crate::v1::device::TestDevice;
 use crate::v1::device::DEVICE_STATE;
 use crate::v1::device::WINDOW_SIZE;
 
-const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Ferry, Requirement::Mdev];
+const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::Ferry];
 
 pub const CASES: &[Case] = cases![
     NEEDS;
-    sysfs_the_type_describes_itself,
-    sysfs_malformed_uuids_are_refused,
-    sysfs_a_uuid_can_be_used_once,
-    sysfs_window_size_is_the_modules_at_first,
+    sysfs_the_type_describes_itself [Mdev],
+    sysfs_malformed_uuids_are_refused [Mdev],
+    sysfs_a_uuid_can_be_used_once [Mdev],
+    sysfs_window_size_is_the_modules_at_first [Mdev],
     sysfs_window_size_sets_the_region,
     sysfs_bad_window_sizes_change_nothing,
     sysfs_window_size_is_busy_while_open,
     sysfs_device_state_follows_the_header,
     sysfs_device_state_is_read_only,
     sysfs_a_device_opens_once_at_a_time [Driver],
-    sysfs_removal_waits_for_the_user [Driver],
-    sysfs_a_hundred_devices_come_and_go [Driver],
+    sysfs_removal_waits_for_the_user [Driver, Mdev],
+    sysfs_a_hundred_devices_come_and_go [Driver, Mdev],
 ];
 
 fn sysfs_the_type_describes_itself(target: &Target) -> Outcome {

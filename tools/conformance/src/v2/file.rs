@@ -34,16 +34,16 @@ const NEEDS: &[Requirement] = &[Requirement::V2];
 /// Cases of any device.
 pub const CASES: &[Case] = cases![
     NEEDS;
-    file_pieces_of_any_size_make_the_same_stream [Driver, Mdev],
+    file_pieces_of_any_size_make_the_same_stream [Driver, Pair],
     file_ends_for_good_in_stop_copy,
-    file_ends_for_now_in_pre_copy [P2p, PreCopy, Driver, Mdev],
+    file_ends_for_now_in_pre_copy [P2p, PreCopy, Driver, Pair],
     file_is_always_readable_in_stop_copy,
     file_is_writable_in_resuming,
     file_goes_one_way [PreCopy],
     file_has_no_positions,
     file_cannot_be_mapped,
-    file_reads_and_writes_of_nothing_do_nothing [Driver, Mdev],
-    file_bad_addresses_lose_nothing [Driver, Mdev],
+    file_reads_and_writes_of_nothing_do_nothing [Driver, Pair],
+    file_bad_addresses_lose_nothing [Driver, Pair],
     file_knows_one_ioctl [PreCopy],
 ];
 const STORAGE_NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Nvme, Requirement::PreCopy];

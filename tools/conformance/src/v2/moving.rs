@@ -21,7 +21,7 @@ use crate::v2::device::TestDevice;
 use crate::v2::device::Writer;
 use crate::v2::device::PIECE;
 
-const NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Driver, Requirement::Mdev];
+const NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Driver, Requirement::Pair];
 
 /// Cases of any device.
 pub const CASES: &[Case] = cases![
@@ -29,7 +29,7 @@ pub const CASES: &[Case] = cases![
     moving_carries_the_state_with_and_without_pre_copy [P2p, PreCopy],
     moving_a_cancelled_save_leaves_the_device_as_it_is [P2p, PreCopy],
     moving_there_and_back_again_and_again [PreCopy],
-    moving_two_devices_at_once [P2p, PreCopy],
+    moving_two_devices_at_once [P2p, PreCopy, Mdev],
     moving_a_stream_with_a_flipped_bit_is_refused,
     moving_more_than_the_stream_is_refused,
 ];
@@ -44,7 +44,7 @@ const FERRY_NEEDS: &[Requirement] = &[
     Requirement::V2,
     Requirement::Ferry,
     Requirement::Driver,
-    Requirement::Mdev,
+    Requirement::Pair,
 ];
 
 /// Cases of Ferry's devices.

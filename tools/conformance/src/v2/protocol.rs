@@ -45,7 +45,7 @@ pub const CASES: &[Case] = cases![
     protocol_a_close_lets_the_other_in,
     protocol_a_look_uses_nothing [PreCopy],
     protocol_the_log_says_who_was_first,
-    protocol_any_is_offered_at_first,
+    protocol_any_is_offered_at_first [Mdev],
     protocol_the_administrator_may_offer_v1_only [P2p, PreCopy, Driver, Mdev],
     protocol_the_administrator_may_offer_v2_only [Driver, Mdev],
     protocol_v2_alone_takes_no_memory_for_a_data_section [Mdev],

@@ -4,6 +4,7 @@
 
 use std::io::ErrorKind;
 
+use vfio_bindings::bindings::vfio;
 use vfio_client::v2::State;
 use vfio_client::Errno;
 use vfio_drivers::uart::Uart;
@@ -28,12 +29,12 @@ const NEEDS: &[Requirement] = &[Requirement::V2];
 pub const CASES: &[Case] = cases![
     NEEDS;
     state_is_running_at_first [Driver],
-    state_every_arc_is_taken_or_refused [P2p, PreCopy, Driver, Mdev],
+    state_every_arc_is_taken_or_refused [P2p, PreCopy, Driver, Pair],
     state_unknown_ones_are_refused [Driver],
-    state_an_incomplete_resume_can_be_completed [Driver, Mdev],
+    state_an_incomplete_resume_can_be_completed [Driver, Pair],
     state_a_resume_without_data_cannot_be_left_but_by_a_reset [P2p, PreCopy, Driver],
     state_the_device_answers_in_p2p [P2p, PreCopy, Driver],
-    state_a_stopped_device_does_not_change [Driver],
+    state_a_stopped_device_does_not_change [Driver, Emulated],
     state_shows_in_debugfs [P2p, PreCopy],
 ];
 const STORAGE_NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Nvme];
@@ -162,6 +163,12 @@ fn state_the_device_answers_in_p2p(target: &Target) -> Outcome {
         let file = device.set(state)?;
         match target.kind {
             Kind::Uart { .. } | Kind::Mtty | Kind::Other => device.expect_works()?,
+            Kind::E1000e => {
+                let bar = device.vfio().region(vfio::VFIO_PCI_BAR0_REGION_INDEX)?;
+                let status = bar.read_u32(vfio_drivers::e1000e::register::STATUS)?;
+                let up = vfio_drivers::e1000e::STATUS_LINK_UP;
+                same("STATUS.LU", status & up, up)?;
+            }
             Kind::Nvme { .. } => {
                 let bar = device.vfio().region(0)?;
                 let capabilities = bar.read_u64(vfio_drivers::nvme::register::CAP)?;

@@ -97,11 +97,11 @@ fn run(options: Options) -> Result<Exit, String> {
     if let Some([uuid, end]) = options.stall.as_deref() {
         return second_process::end(v1::nvme::dma::stall(uuid, end));
     }
-    if let Some([uuid, state]) = options.hold.as_deref() {
+    if let Some([address, state]) = options.hold.as_deref() {
         let state = state
             .parse()
             .map_err(|_| format!("{state:?} is not a state"))?;
-        return second_process::end(v1::state::hold(uuid, state));
+        return second_process::end(v1::state::hold(address, state));
     }
     options.common.run(options.plan(options.common.list)?)
 }

@@ -52,7 +52,7 @@ impl Options {
             let target = Arc::new(target);
             let difference = |case: &str| match target.kind {
                 Kind::Mtty => v2::mtty::difference(case),
-                Kind::Uart { .. } | Kind::Nvme { .. } | Kind::Other => None,
+                Kind::Uart { .. } | Kind::Nvme { .. } | Kind::E1000e | Kind::Other => None,
             };
             planned.extend(plan(&target, v2::cases(), difference, everything));
         }
