@@ -22,7 +22,7 @@ use crate::setup::SetUp;
 use crate::source::Source;
 
 /// The compiler that the stock kernel was built with.
-const STOCK_COMPILER: &str = "CC=x86_64-linux-gnu-gcc-14";
+pub const STOCK_COMPILER: &str = "CC=x86_64-linux-gnu-gcc-14";
 
 /// The debug kernel is built with clang, as KASAN with Rust wants it.
 const DEBUG_COMPILER: &str = "LLVM=1";
@@ -148,7 +148,7 @@ impl KernelBuild {
 }
 
 /// Two builds in one directory would tear at each other's files.
-fn lock(source: &Source, console: &Console, directory: &Path) -> Result<FileLock> {
+pub fn lock(source: &Source, console: &Console, directory: &Path) -> Result<FileLock> {
     let build = source.build();
     fs::create_dir_all(&build).with_context(|| format!("creating {}", build.display()))?;
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
@@ -161,7 +161,7 @@ fn lock(source: &Source, console: &Console, directory: &Path) -> Result<FileLock
 }
 
 /// make in the toolchain root, on all processors.
-fn make(source: &Source, cache: &Cache, toolchain: &Path, binds: &[PathBuf]) -> Command {
+pub fn make(source: &Source, cache: &Cache, toolchain: &Path, binds: &[PathBuf]) -> Command {
     let jobs = thread::available_parallelism().map_or(1, |count| count.get());
     let mut make = in_root(source, cache, toolchain, binds, "make");
     make.args(["--no-print-directory", &format!("-j{jobs}")]);

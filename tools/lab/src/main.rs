@@ -27,6 +27,7 @@ mod initramfs;
 mod interrupt;
 mod job;
 mod kernel_build;
+mod kernel_selftests;
 mod libraries;
 mod machine;
 mod matrix;

@@ -23,6 +23,7 @@ use crate::interrupt;
 use crate::kernel_build::Commands;
 use crate::kernel_build::KernelBuild;
 use crate::kernel_build::Sample;
+use crate::kernel_selftests;
 use crate::setup;
 use crate::setup::Component;
 use crate::setup::SetUp;
@@ -65,6 +66,7 @@ impl Needs {
         components.extend(KernelBuild::components(self.debug));
         if self.checks {
             components.extend(Sample::COMPONENTS);
+            components.extend(kernel_selftests::COMPONENTS);
             components.extend(format::COMPONENTS);
         }
         components
@@ -163,6 +165,10 @@ fn kernel_side(stages: &Stages<'_>, needs: &Needs, wanted: &[Component]) -> Resu
         stages.run_locked(
             "mtty.ko",
             Sample::commands(source, cache, console, &set_up)?,
+        )?;
+        stages.run_locked(
+            "the kernel's selftests",
+            kernel_selftests::commands(source, cache, console, &set_up)?,
         )?;
         let mut build = modules(false);
         build.directory = Some("clippy".to_owned());
