@@ -2,6 +2,7 @@
 
 //! An 82574L: its registers, its reset, and a queue of each direction.
 
+use std::collections::VecDeque;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
@@ -74,6 +75,8 @@ pub struct Card {
     memory: GuestMemory,
     receive: Ring,
     transmit: Ring,
+    /// Buffers that the receive ring gets in turn for those in which frames were received.
+    spares: VecDeque<u64>,
 }
 
 impl Card {
@@ -89,6 +92,7 @@ impl Card {
             memory: memory.clone(),
             receive: Card::ring(memory, RECEIVE, RECEIVE_BUFFERS, 8),
             transmit: Card::ring(memory, TRANSMIT, TRANSMIT_BUFFERS, 8),
+            spares: VecDeque::new(),
         })
     }
 
@@ -314,6 +318,10 @@ impl Card {
         }
         let frame = Frame::of(self.receive.received(at));
         self.receive.next += 1;
+        if let Some(spare) = self.spares.pop_front() {
+            let used = self.receive.exchange(at, spare);
+            self.spares.push_back(used);
+        }
         // The descriptor that was left out until now.
         self.receive.post(at + self.receive.len - 1);
         let tail = (at + self.receive.len) % self.receive.len;
@@ -339,12 +347,28 @@ impl Card {
         }
     }
 
+    /// Has a received frame's buffer replaced by another one, as Linux's driver does. The ring, which the card has
+    /// been started with, has at most half of the descriptors that it may have.
+    pub fn replace_buffers(&mut self) {
+        let first = self.memory.start() + RECEIVE_BUFFERS + LONGEST / 2 * BUFFER;
+        self.spares = (0..LONGEST / 2)
+            .map(|index| first + index * BUFFER)
+            .collect();
+    }
+
     /// Returns the pages that the card may write: those of rings, and of buffers in which nothing was received.
     pub fn writable(&self) -> Vec<u64> {
         let rings = [self.receive.start, self.transmit.start];
         let posted = self.receive.next..self.receive.next + self.receive.len - 1;
         let buffers = posted.map(|index| self.receive.buffer(index));
         rings.into_iter().chain(buffers).collect()
+    }
+
+    /// Returns the pages of all buffers in which frames are received at one time or another.
+    pub fn receive_buffers(&self) -> Vec<u64> {
+        let ring = 0..self.receive.len;
+        let ring = ring.map(|index| self.receive.buffer(index));
+        ring.chain(self.spares.iter().copied()).collect()
     }
 
     /// Returns the memory.

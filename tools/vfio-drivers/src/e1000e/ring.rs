@@ -20,14 +20,14 @@ const COMMAND: u64 = 11;
 /// The packet ends here, the checksum is inserted, and the status is reported.
 const END_CHECKSUM_REPORT: u8 = 1 << 0 | 1 << 1 | 1 << 3;
 
-/// A ring in memory. A buffer belongs to each descriptor.
+/// A ring in memory. Each descriptor has a buffer.
 #[derive(Clone, Debug)]
 pub(super) struct Ring {
     memory: GuestMemory,
     /// Address of the descriptors.
     pub(super) start: u64,
-    /// Address of the buffers.
-    buffers: u64,
+    /// Addresses of the buffers, by descriptor.
+    buffers: Vec<u64>,
     /// Number of descriptors.
     pub(super) len: u64,
     /// The descriptor that is done next.
@@ -39,7 +39,7 @@ impl Ring {
         Ring {
             memory: memory.clone(),
             start,
-            buffers,
+            buffers: (0..len).map(|index| buffers + index * BUFFER).collect(),
             len,
             next: 0,
         }
@@ -61,7 +61,13 @@ impl Ring {
     }
 
     pub(super) fn buffer(&self, index: u64) -> u64 {
-        self.buffers + index % self.len * BUFFER
+        self.buffers[(index % self.len) as usize]
+    }
+
+    /// Gives a descriptor another buffer, and returns the one that it had. The card gets it when the descriptor is
+    /// posted again.
+    pub(super) fn exchange(&mut self, index: u64, buffer: u64) -> u64 {
+        core::mem::replace(&mut self.buffers[(index % self.len) as usize], buffer)
     }
 
     /// Fills a descriptor for a buffer in which a frame may be received.

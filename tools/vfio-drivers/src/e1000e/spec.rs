@@ -102,6 +102,8 @@ pub mod cause {
     pub const RXT0: u32 = 1 << 7;
     /// Small Receive Packet Detected.
     pub const SRPD: u32 = 1 << 16;
+    /// Receive Queue 0, with MSI-X.
+    pub const RXQ0: u32 = 1 << 20;
     /// Receive ACK Frame Detected.
     pub const ACK: u32 = 1 << 17;
 }
@@ -137,6 +139,9 @@ pub const TCTL_ENABLE: u32 = 1 << 1;
 pub(super) const TCTL_PAD: u32 = 1 << 3;
 /// TCTL: collision threshold 15, collision distance 63.
 pub(super) const TCTL_COLLISIONS: u32 = 0x0f << 4 | 0x3f << 12;
+
+/// IVAR: receive queue 0 has the vector that is in the lowest three bits.
+pub const IVAR_RECEIVE_0: u32 = 1 << 3;
 
 /// RAH: the entry is valid.
 pub(super) const RAH_VALID: u32 = 1 << 31;
