@@ -191,8 +191,8 @@ fn ioctl_unknown_is_refused(target: &Target) -> Outcome {
     // ioctls of PCI devices that no mdev has, and ioctls that do not exist.
     for distance in [12, 13, 15, 16, 30, 99, 150] {
         let request = Request::new(distance);
-        if !target.kind.is_emulated() && [12, 13, 16].contains(&distance) {
-            // VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, VFIO_DEVICE_PCI_HOT_RESET, VFIO_DEVICE_IOEVENTFD.
+        if !target.kind.is_emulated() && [12, 13].contains(&distance) {
+            // VFIO_DEVICE_GET_PCI_HOT_RESET_INFO and VFIO_DEVICE_PCI_HOT_RESET.
             continue;
         }
         if request == Request::IOMMU_MAP_DMA {
