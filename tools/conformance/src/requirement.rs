@@ -55,6 +55,8 @@ pub enum Requirement {
     Uart,
     /// An NVMe controller of Ferry's.
     Nvme,
+    /// An 82574L that Ferry's variant driver has.
+    E1000e,
 }
 
 /// The properties of a target that decide about requirements.
@@ -139,6 +141,7 @@ impl Requirement {
             Requirement::Emulated => kind.is_emulated(),
             Requirement::Uart => matches!(kind, Kind::Uart { .. }),
             Requirement::Nvme => matches!(kind, Kind::Nvme { .. }),
+            Requirement::E1000e => kind == Kind::E1000e,
             _ => true,
         }
     }
@@ -206,7 +209,8 @@ impl Requirement {
             Requirement::Ferry
             | Requirement::Emulated
             | Requirement::Uart
-            | Requirement::Nvme => (
+            | Requirement::Nvme
+            | Requirement::E1000e => (
                 self.concerns(facts.kind),
                 "the case is about another kind of device",
             ),
@@ -221,7 +225,7 @@ mod tests {
     use super::Requirement;
     use crate::kind::Kind;
 
-    const ALL: [Requirement; 18] = [
+    const ALL: [Requirement; 19] = [
         Requirement::V1,
         Requirement::V2,
         Requirement::P2p,
@@ -240,6 +244,7 @@ mod tests {
         Requirement::Emulated,
         Requirement::Uart,
         Requirement::Nvme,
+        Requirement::E1000e,
     ];
 
     fn missing(facts: &Facts) -> Vec<Requirement> {
@@ -333,6 +338,7 @@ mod tests {
                 Requirement::Cdev,
                 Requirement::Msi,
                 Requirement::Uart,
+                Requirement::E1000e,
             ]
         );
     }
@@ -362,7 +368,7 @@ mod tests {
         for requirement in ALL {
             let about_kind = matches!(
                 requirement,
-                Requirement::Ferry | Requirement::Uart | Requirement::Nvme
+                Requirement::Ferry | Requirement::Uart | Requirement::Nvme | Requirement::E1000e
             );
             assert_eq!(
                 requirement.concerns(Kind::Mtty),

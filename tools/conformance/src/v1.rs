@@ -6,6 +6,7 @@
 //! its number ([`statements`]). Around them are cases of what else a user can do to the device, rightly and
 //! wrongly.
 
+mod card;
 mod config;
 pub mod device;
 mod ioctl;
@@ -23,7 +24,8 @@ mod uart;
 
 use crate::case::Case;
 
-/// The cases in the order in which they run: of any device, of a serial card, of an NVMe controller.
+/// The cases in the order in which they run: of any device, of a serial card, of an NVMe controller, of a
+/// network card.
 const CASES: [&[Case]; 13] = [
     log::FIRST,
     region::CASES,
@@ -42,7 +44,11 @@ const CASES: [&[Case]; 13] = [
 
 /// Returns the cases in the order in which they run, except for [`last`].
 pub fn cases() -> impl Iterator<Item = &'static Case> {
-    CASES.into_iter().chain(nvme::CASES).flatten()
+    CASES
+        .into_iter()
+        .chain(nvme::CASES)
+        .chain(card::CASES)
+        .flatten()
 }
 
 /// Returns the cases of a controller for which the size of a logical block makes a difference.

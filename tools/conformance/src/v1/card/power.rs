@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A card that its user has put to sleep is not moved, and wakes up as it was.
+
+use vfio_bindings::bindings::vfio;
+use vfio_client::sys::Request;
+use vfio_client::v1::State;
+use vfio_client::Errno;
+use vfio_client::Region;
+
+use crate::case::cases;
+use crate::case::Case;
+use crate::check::holds;
+use crate::check::refused;
+use crate::check::same;
+use crate::check::Outcome;
+use crate::check::Stop;
+use crate::requirement::Requirement;
+use crate::target::Target;
+use crate::v1::config::space;
+use crate::v1::config::COMMAND;
+use crate::v1::device::TestDevice;
+
+const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::E1000e];
+
+pub const CASES: &[Case] = cases![
+    NEEDS;
+    card_in_low_power_is_not_moved,
+    card_in_d3hot_is_not_moved,
+    card_moves_without_memory_and_bus_mastering [Pair],
+];
+
+fn card_in_low_power_is_not_moved(target: &Target) -> Outcome {
+    let device = TestDevice::new(target)?;
+    let feature = |id: u32| {
+        let mut argument = vec![0; 8];
+        argument[..4].copy_from_slice(&8u32.to_ne_bytes());
+        argument[4..].copy_from_slice(&(id | vfio::VFIO_DEVICE_FEATURE_SET).to_ne_bytes());
+        device
+            .vfio()
+            .ioctl(Request::DEVICE_FEATURE, &mut argument)
+            .map_err(|errno| Stop::failed(format_args!("feature {id}: {errno}")))
+    };
+    feature(vfio::VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY)?;
+    for state in [State::STOP, State::STOP_COPY] {
+        refused(
+            format_args!("{state} in low power"),
+            device.migration.set_state(state),
+            Errno::BUSY,
+        )?;
+        device.expect(State::RUNNING)?;
+    }
+    feature(vfio::VFIO_DEVICE_FEATURE_LOW_POWER_EXIT)?;
+    device.save()?;
+    device.set(State::RUNNING)?;
+    device.expect_works()
+}
+
+/// Returns where the control and status of power management is.
+#[track_caller]
+fn power_control(space: &Region) -> Outcome<u64> {
+    const FIRST: u64 = 0x34;
+    const POWER_MANAGEMENT: u8 = 1;
+    let mut at = u64::from(space.read_u8(FIRST)?);
+    while at != 0 {
+        if space.read_u8(at)? == POWER_MANAGEMENT {
+            return Ok(at + 4);
+        }
+        at = u64::from(space.read_u8(at + 1)?);
+    }
+    Err(Stop::failed("expected power management, seen none"))
+}
+
+fn card_in_d3hot_is_not_moved(target: &Target) -> Outcome {
+    let device = TestDevice::new(target)?;
+    device.fill(19)?;
+    let space = space(&device)?;
+    let power = power_control(&space)?;
+    space.write(power, &3u16.to_le_bytes())?;
+    same("power state", space.read_u8(power)? & 3, 3)?;
+    refused(
+        "STOP in D3hot",
+        device.migration.set_state(State::STOP),
+        Errno::BUSY,
+    )?;
+    device.expect(State::RUNNING)?;
+    space.write(power, &0u16.to_le_bytes())?;
+    device.save()?;
+    device.set(State::RUNNING)?;
+    device.expect_works()
+}
+
+/// As a guest leaves a card before its driver is loaded.
+fn card_moves_without_memory_and_bus_mastering(target: &Target) -> Outcome {
+    const MEMORY_AND_MASTER: u16 = 6;
+    for (seed, command) in [(41, 0u16), (42, 2), (43, 4)] {
+        let source = TestDevice::new(target)?;
+        source.fill(seed)?;
+        space(&source)?.write(COMMAND, &command.to_le_bytes())?;
+        let stream = source.save()?;
+
+        let device = TestDevice::new(target)?;
+        device.set(State::RESUMING)?;
+        device.migration.feed(&stream, usize::MAX)?;
+        // A VMM restores configuration space before it starts the device.
+        let space = space(&device)?;
+        space.write(COMMAND, &command.to_le_bytes())?;
+        device.set(State::RUNNING)?;
+        holds(
+            space.read_u16(COMMAND)? & MEMORY_AND_MASTER == command,
+            format_args!("expected command {command:#x} to stay"),
+        )?;
+        space.write(COMMAND, &MEMORY_AND_MASTER.to_le_bytes())?;
+        device.expect_filled(seed)?;
+        device.expect_works()?;
+    }
+    Ok(())
+}
