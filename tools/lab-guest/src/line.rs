@@ -7,10 +7,12 @@
 //! before the last space as eight hexadecimal digits. A line can be rebuilt from its number, so
 //! that the judge compares every byte and needs no copy of what was sent.
 
-use std::collections::BTreeSet;
-
 use serde::Deserialize;
 use serde::Serialize;
+
+use crate::sequence;
+use crate::sequence::Place;
+use crate::sequence::Sequence;
 
 /// Shortest and longest filler in bytes; lines of many lengths fill a FIFO in many ways.
 const FILLER: std::ops::Range<u64> = 8..88;
@@ -18,20 +20,10 @@ const FILLER: std::ops::Range<u64> = 8..88;
 /// The largest length of a line in bytes. A longer line is damaged.
 const LONGEST_LINE: usize = 256;
 
-/// The number of missing lines that the judge remembers, to tell a late line from a doubled one.
-const REMEMBERED: usize = 4096;
-
 /// The line `number` of `port`, with its newline.
 pub fn build(port: &str, number: u64) -> Vec<u8> {
     let mut line = format!("{port} {number} ").into_bytes();
-    // Any generator that spreads does; this one is Marsaglia's xorshift64.
-    let mut state = crc32c::crc32c(&line) as u64 | (number << 32) | 1 << 63;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut next = sequence::generator(crc32c::crc32c(&line) as u64 | (number << 32));
     let length = FILLER.start + next() % (FILLER.end - FILLER.start);
     for _ in 0..length {
         let byte = (next() >> 24) as u8;
@@ -67,8 +59,7 @@ impl Faults {
 pub struct Judge {
     port: String,
     partial: Vec<u8>,
-    expected: u64,
-    missing: BTreeSet<u64>,
+    sequence: Sequence,
     /// Good lines so far.
     pub received: u64,
     /// All bytes so far.
@@ -83,8 +74,7 @@ impl Judge {
         Self {
             port: port.to_owned(),
             partial: Vec::new(),
-            expected: 0,
-            missing: BTreeSet::new(),
+            sequence: Sequence::default(),
             received: 0,
             bytes: 0,
             faults: Faults::default(),
@@ -122,44 +112,37 @@ impl Judge {
             return Some(format!(
                 "{}: corrupt: expected line {}, got {} bytes: \"{}\"",
                 self.port,
-                self.expected,
+                self.sequence.expected(),
                 line.len(),
                 line.escape_ascii()
             ));
         };
         self.received += 1;
-        if number == self.expected {
-            self.expected += 1;
-            None
-        } else if number > self.expected {
-            let gap = number - self.expected;
-            self.faults.lost += gap;
-            for missing in (self.expected..number).take(REMEMBERED) {
-                self.missing.insert(missing);
+        let last = self.sequence.expected().saturating_sub(1);
+        match self.sequence.take(number) {
+            Place::Next => None,
+            Place::AfterGap { from } => {
+                self.faults.lost += number - from;
+                Some(format!(
+                    "{}: lost: expected line {from}, got {number}",
+                    self.port
+                ))
             }
-            while self.missing.len() > REMEMBERED {
-                self.missing.pop_first();
+            Place::Late => {
+                self.faults.lost -= 1;
+                self.faults.reordered += 1;
+                Some(format!(
+                    "{}: reordered: line {number} after {last}",
+                    self.port
+                ))
             }
-            let expected = std::mem::replace(&mut self.expected, number + 1);
-            Some(format!(
-                "{}: lost: expected line {expected}, got {number}",
-                self.port
-            ))
-        } else if self.missing.remove(&number) {
-            self.faults.lost -= 1;
-            self.faults.reordered += 1;
-            Some(format!(
-                "{}: reordered: line {number} after {}",
-                self.port,
-                self.expected - 1
-            ))
-        } else {
-            self.faults.doubled += 1;
-            Some(format!(
-                "{}: doubled: line {number} again, after {}",
-                self.port,
-                self.expected - 1
-            ))
+            Place::Doubled => {
+                self.faults.doubled += 1;
+                Some(format!(
+                    "{}: doubled: line {number} again, after {last}",
+                    self.port
+                ))
+            }
         }
     }
 }
