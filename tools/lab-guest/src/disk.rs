@@ -2,9 +2,7 @@
 
 //! The guest's disks, as its stock drivers offer them.
 
-use std::ffi::CString;
 use std::fs;
-use std::fs::File;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -15,10 +13,10 @@ use anyhow::Context;
 use anyhow::Result;
 use lab_guest::report::Disk;
 use lab_guest::report::DiskCounters;
-use rustix::io::Errno;
 
-/// The list of the modules that a guest with a disk needs, in loading order. Each line has a file and parameters.
-const MODULES: &str = "/lib/modules/order";
+use crate::modules;
+use crate::pci;
+use crate::pci::number;
 
 /// PCI classes of the controllers that have one disk: NVMe and virtio's block device. A PC has other controllers, without
 /// disks.
@@ -33,46 +31,13 @@ const APPEAR_LIMIT: Duration = Duration::from_secs(60);
 /// How often disks are looked for: sysfs notifies of no new disk.
 const APPEAR_SLICE: Duration = Duration::from_millis(20);
 
-/// A number in a file, in C's notation.
-fn number(path: &Path) -> Option<u32> {
-    let text = fs::read_to_string(path).ok()?;
-    u32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
-}
-
-/// The expected number of disks.
-fn controllers() -> Result<usize> {
-    let mut count = 0;
-    for device in fs::read_dir("/sys/bus/pci/devices").context("listing PCI devices")? {
-        let class = device.context("listing PCI devices")?.path().join("class");
-        let of_disk = |class: u32| DISK_CLASSES.contains(&(class >> 8));
-        count += usize::from(number(&class).is_some_and(of_disk));
-    }
-    Ok(count)
-}
-
-fn load_modules() -> Result<()> {
-    let Ok(list) = fs::read_to_string(MODULES) else {
-        return Ok(());
-    };
-    for line in list.lines() {
-        let (path, parameters) = line.split_once(' ').unwrap_or((line, ""));
-        let parameters = CString::new(parameters).context("module parameters")?;
-        let file = File::open(path).with_context(|| format!("opening {path}"))?;
-        match rustix::system::finit_module(&file, &parameters, 0) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno).with_context(|| format!("loading {path}")),
-        }
-    }
-    Ok(())
-}
-
 /// Loads the drivers, and waits until every controller has shown its disk.
 pub fn find_all() -> Result<Vec<Disk>> {
-    let wanted = controllers()?;
+    let wanted = pci::count(&DISK_CLASSES)?;
     if wanted == 0 {
         return Ok(Vec::new());
     }
-    load_modules()?;
+    modules::load()?;
     let deadline = Instant::now() + APPEAR_LIMIT;
     loop {
         let disks = list()?;

@@ -3,7 +3,8 @@
 //! The first process of the guest that is migrated.
 //!
 //! It keeps the guest's devices busy: it streams numbered lines through every port of the serial
-//! card ([`stream`]), and runs the loads that the host asks for on its disks ([`load`]). It runs the
+//! card and through its network card ([`stream`], [`lab_guest::flow`]), and runs the loads that the host asks for on its
+//! disks ([`load`]). It runs the
 //! scripts that the host sends ([`shell`]), watches its kernel's log ([`watch`]), and reports over a
 //! virtio-serial port. It knows nothing of migration: its data has to stay whole in any case.
 //!
@@ -12,9 +13,12 @@
 
 #![forbid(unsafe_code)]
 
+mod card;
 mod disk;
 mod host;
 mod load;
+mod modules;
+mod pci;
 mod serial;
 mod shell;
 mod stream;
@@ -24,12 +28,17 @@ use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
 use host::Host;
+use lab_guest::datagram::Side;
+use lab_guest::flow::Flow;
 use lab_guest::init;
 use lab_guest::report::Report;
 use lab_guest::report::Request;
@@ -40,15 +49,23 @@ use stream::Stream;
 /// How often progress is reported.
 const BEAT: Duration = Duration::from_millis(250);
 
-fn report_progress(streams: &[Arc<Stream>], disks: &[String], host: &Host) {
+/// The flow of datagrams, if one was begun.
+type CurrentFlow = Arc<Mutex<Option<Flow>>>;
+
+fn report_progress(streams: &[Arc<Stream>], disks: &[String], flow: &CurrentFlow, host: &Host) {
     for beat in 0.. {
         let totals = stream::totals(streams);
+        let datagrams = {
+            let flow = flow.lock().unwrap_or_else(PoisonError::into_inner);
+            flow.as_ref().map_or(0, |flow| flow.so_far().received)
+        };
         host.say(&Report::Progress {
             beat,
             sent: totals.sent,
             received: totals.received,
             faults: totals.faults,
             disks: disk::counters(disks),
+            datagrams,
         });
         thread::sleep(BEAT);
     }
@@ -59,9 +76,14 @@ struct Guest {
     host: Arc<Host>,
     streams: Vec<Arc<Stream>>,
     loads: Vec<Arc<Running>>,
+    flow: CurrentFlow,
 }
 
 impl Guest {
+    fn flow(&self) -> MutexGuard<'_, Option<Flow>> {
+        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn answer(&mut self, request: Request) {
         match request {
             Request::Start => stream::set_running(&self.streams, true),
@@ -96,6 +118,22 @@ impl Guest {
                     self.loads.push(load);
                 }
             }
+            Request::BeginFlow(settings) => match Flow::open(Side::Guest, settings) {
+                Ok(flow) => {
+                    flow.start();
+                    *self.flow() = Some(flow);
+                }
+                Err(error) => self.host.complain(&error),
+            },
+            Request::StopFlow => {
+                let sent = self.flow().as_ref().map_or(0, Flow::stop);
+                self.host.say(&Report::FlowStopped { sent });
+            }
+            Request::EndFlow { sent } => {
+                let flow = self.flow().take();
+                let tally = flow.map(|flow| flow.end(sent)).unwrap_or_default();
+                self.host.say(&Report::FlowEnded { tally });
+            }
             Request::Run { id, script } => shell::begin(id, script, &self.host),
         }
     }
@@ -109,11 +147,15 @@ fn run() -> Result<()> {
     let host = Arc::new(Host::new(port));
     watch::begin(&host)?;
 
-    let ports = serial::find_ports()?;
-    let streams = ports
+    let mut ports = serial::find_ports()?;
+    let mut streams = ports
         .iter()
         .map(|name| Stream::open(name, &host))
         .collect::<Result<Vec<_>>>()?;
+    if card::set_up().inspect_err(|error| host.complain(error))? {
+        streams.push(Stream::connect(&host).inspect_err(|error| host.complain(error))?);
+        ports.push(stream::TCP.to_owned());
+    }
     let disks = disk::find_all().inspect_err(|error| host.complain(error))?;
     let names: Vec<_> = disks.iter().map(|disk| disk.name.clone()).collect();
 
@@ -123,13 +165,15 @@ fn run() -> Result<()> {
         disks,
         kernel: kernel.trim_end().to_owned(),
     });
-    let (its_streams, its_host) = (streams.clone(), host.clone());
-    thread::spawn(move || report_progress(&its_streams, &names, &its_host));
+    let flow = CurrentFlow::default();
+    let (its_streams, its_flow, its_host) = (streams.clone(), flow.clone(), host.clone());
+    thread::spawn(move || report_progress(&its_streams, &names, &its_flow, &its_host));
 
     let mut guest = Guest {
         host: host.clone(),
         streams,
         loads: Vec::new(),
+        flow,
     };
     for request in requests.lines() {
         let request = request.context("reading requests")?;

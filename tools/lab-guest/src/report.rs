@@ -5,6 +5,8 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::datagram::Tally;
+use crate::flow::Settings;
 use crate::line::Faults;
 
 /// Name of the guest's virtio-serial port.
@@ -23,6 +25,15 @@ pub enum Request {
     Verdict,
     /// Put load on a disk.
     Load(LoadOrder),
+    /// Open the guest's end of a flow, and send.
+    BeginFlow(Settings),
+    /// Stop to send, and answer with [`Report::FlowStopped`].
+    StopFlow,
+    /// Wait for the datagrams in flight, close the flow, and answer with [`Report::FlowEnded`].
+    EndFlow {
+        /// The number of datagrams that the host has sent.
+        sent: u64,
+    },
     /// Run a shell script, and answer with [`Report::Ran`].
     Run {
         /// The script's number, which the answer repeats.
@@ -48,9 +59,9 @@ pub struct LoadOrder {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "guest", rename_all = "kebab-case")]
 pub enum Report {
-    /// The guest is up and has opened these serial ports.
+    /// The guest is up and has opened these serial ports and connections.
     Ready {
-        /// Names of the ports, such as `ttyS4`.
+        /// Names of the ports, such as `ttyS4`, and of the network card's TCP connection, `tcp`.
         ports: Vec<String>,
         /// The disks that it found.
         disks: Vec<Disk>,
@@ -69,6 +80,9 @@ pub enum Report {
         faults: u64,
         #[serde(default)]
         disks: Vec<DiskCounters>,
+        /// Datagrams received, all flows.
+        #[serde(default)]
+        datagrams: u64,
     },
     /// Something is wrong with the data, or with the guest itself.
     Problem { text: String },
@@ -84,6 +98,13 @@ pub enum Report {
     },
     /// A load that is not repeated has ended.
     Loaded { load: Load },
+    /// The guest has stopped to send datagrams.
+    FlowStopped {
+        /// The number of datagrams sent.
+        sent: u64,
+    },
+    /// A flow has ended.
+    FlowEnded { tally: Tally },
     /// A script has ended.
     Ran {
         id: u64,

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Streams of numbered lines ([`lab_guest::line`]) through the ports of the serial card, whose
-//! loop-back plugs return them.
+//! loop-back plugs return them, and through a TCP connection to the host, which returns them, too.
 //!
 //! Locks: a stream's state, alone.
 
-use std::fs::File;
 use std::io::Read;
 use std::io::Write;
 use std::sync::Arc;
@@ -17,13 +16,16 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
 use lab_guest::line;
 use lab_guest::line::Judge;
+use lab_guest::report::Driver;
 use lab_guest::report::Port;
 use lab_guest::report::Report;
 
+use crate::card;
 use crate::host::Host;
 use crate::serial;
 
@@ -31,6 +33,10 @@ use crate::serial;
 /// few more, because the card's line is infinitely fast and the driver stays in its interrupt handler until all lines are
 /// through.
 const LINES_IN_FLIGHT: u64 = 6;
+
+/// The name of the TCP connection, and lines in flight in it.
+pub const TCP: &str = "tcp";
+const TCP_LINES_IN_FLIGHT: u64 = 200;
 
 /// The time limit of the lines in flight once the streams are stopped.
 const FLUSH_LIMIT: Duration = Duration::from_secs(60);
@@ -43,6 +49,8 @@ pub struct Stream {
 
 struct StreamState {
     name: String,
+    window: u64,
+    counters: fn(&str) -> Driver,
     running: bool,
     sent: u64,
     judge: Judge,
@@ -78,9 +86,26 @@ impl Stream {
     /// Opens the port `name` and makes a stream through it, which does not run yet.
     pub fn open(name: &str, host: &Arc<Host>) -> Result<Arc<Self>> {
         let tty = Arc::new(serial::open(name)?);
-        let stream = Arc::new(Self {
+        let stream = Self::new(name, LINES_IN_FLIGHT, serial::counters);
+        stream.run(tty.clone(), tty, host);
+        Ok(stream)
+    }
+
+    /// Makes a stream through a TCP connection to the host, which does not run yet.
+    pub fn connect(host: &Arc<Host>) -> Result<Arc<Self>> {
+        let connection = card::connect()?;
+        let writer = connection.try_clone().context("duplicating a connection")?;
+        let stream = Self::new(TCP, TCP_LINES_IN_FLIGHT, |_| card::counters());
+        stream.run(connection, writer, host);
+        Ok(stream)
+    }
+
+    fn new(name: &str, window: u64, counters: fn(&str) -> Driver) -> Arc<Self> {
+        Arc::new(Self {
             state: Mutex::new(StreamState {
                 name: name.to_owned(),
+                window,
+                counters,
                 running: false,
                 sent: 0,
                 judge: Judge::new(name),
@@ -88,20 +113,28 @@ impl Stream {
                 longest_stall: Duration::ZERO,
             }),
             changed: Condvar::new(),
-        });
-        let (sender, its_tty, its_host) = (stream.clone(), tty.clone(), host.clone());
+        })
+    }
+
+    /// Starts the two threads of the stream.
+    fn run(
+        self: &Arc<Self>,
+        reader: impl Read + Send + 'static,
+        writer: impl Write + Send + 'static,
+        host: &Arc<Host>,
+    ) {
+        let (sender, its_host) = (self.clone(), host.clone());
         thread::spawn(move || {
-            if let Err(error) = sender.send(&its_tty) {
+            if let Err(error) = sender.send(writer) {
                 its_host.complain(&error);
             }
         });
-        let (receiver, its_host) = (stream.clone(), host.clone());
+        let (receiver, its_host) = (self.clone(), host.clone());
         thread::spawn(move || {
-            if let Err(error) = receiver.receive(&tty, &its_host) {
+            if let Err(error) = receiver.receive(reader, &its_host) {
                 its_host.complain(&error);
             }
         });
-        Ok(stream)
     }
 
     /// The verdict on the port.
@@ -113,11 +146,11 @@ impl Stream {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, mut tty: &File) -> Result<()> {
+    fn send(&self, mut writer: impl Write) -> Result<()> {
         loop {
             let (name, number) = {
                 let mut state = self.lock();
-                while !state.running || state.in_flight() >= LINES_IN_FLIGHT {
+                while !state.running || state.in_flight() >= state.window {
                     state = self
                         .changed
                         .wait(state)
@@ -127,15 +160,17 @@ impl Stream {
                 state.sent += 1;
                 (state.name.clone(), number)
             };
-            tty.write_all(&line::build(&name, number))
+            writer
+                .write_all(&line::build(&name, number))
                 .with_context(|| format!("writing {name}"))?;
         }
     }
 
-    fn receive(&self, mut tty: &File, host: &Host) -> Result<()> {
+    fn receive(&self, mut reader: impl Read, host: &Host) -> Result<()> {
         let mut bytes = [0u8; 4096];
         loop {
-            let length = tty.read(&mut bytes).context("reading a serial port")?;
+            let length = reader.read(&mut bytes).context("reading a stream")?;
+            ensure!(length > 0, "a stream has ended");
             let faults = {
                 let mut state = self.lock();
                 let before = state.judge.received;
@@ -171,7 +206,7 @@ impl StreamState {
             bytes: self.judge.bytes,
             faults: self.judge.faults.clone(),
             longest_stall_us: self.longest_stall.as_micros() as u64,
-            driver: serial::counters(&self.name),
+            driver: (self.counters)(&self.name),
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Watches the guest's kernel log. The driver recovers a disk that has lost an interrupt or a command, so only the log shows
-//! the loss.
+//! Watches the guest's kernel log. The driver recovers a disk that has lost an interrupt or a command, and a network card
+//! that has lost a descriptor, so only the log shows the loss.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -15,8 +15,8 @@ use lab_guest::report::Report;
 
 use crate::host::Host;
 
-/// Parts of lines that a sound disk never causes.
-const TROUBLE: [&str; 14] = [
+/// Parts of lines that a sound device never causes.
+const TROUBLE: [&str; 18] = [
     // The NVMe driver: a command has timed out.
     " timeout, ",
     "controller is down",
@@ -33,6 +33,11 @@ const TROUBLE: [&str; 14] = [
     "hung_task",
     // An interrupt was raised again and again without a cause.
     "nobody cared",
+    // The network card's driver: a packet was not sent, or the link was lost.
+    "NETDEV WATCHDOG",
+    "Detected Hardware Unit Hang",
+    "Reset adapter unexpectedly",
+    "NIC Link is Down",
 ];
 
 fn is_trouble(line: &str) -> bool {
@@ -71,13 +76,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_sound_disk_does_not_cause_is_told_from_the_rest() {
+    fn what_a_sound_device_does_not_cause_is_told_from_the_rest() {
         for bad in [
             "nvme nvme0: I/O tag 128 (3080) opcode 0x2 (I/O Cmd) QID 1 timeout, completion polled",
             "nvme nvme0: I/O tag 0 (1000) QID 0 timeout, disable controller",
             "nvme nvme0: controller is down; will reset: CSTS=0xffffffff, PCI_STATUS=0xffff",
             "I/O error, dev nvme0n1, sector 8 op 0x1:(WRITE) flags 0x8800 phys_seg 1 prio class 2",
             "EXT4-fs error (device nvme0n1): ext4_lookup:1787: inode #2: comm sh: bad block",
+            "NETDEV WATCHDOG: CPU: 0: transmit queue 0 timed out 5120 ms",
+            "e1000e 0000:01:00.0 eth0: Detected Hardware Unit Hang:",
             "irq 22: nobody cared (try booting with the \"irqpoll\" option)",
         ] {
             assert!(is_trouble(bad), "expected trouble: {bad}");
@@ -86,6 +93,7 @@ mod tests {
             "nvme nvme0: Shutdown timeout set to 10 seconds",
             "nvme nvme0: 1/0/0 default/read/poll queues",
             "nvme nvme0: resetting controller",
+            "e1000e 0000:01:00.0 eth0: NIC Link is Up 1000 Mbps Full Duplex, Flow Control: None",
             "EXT4-fs (nvme0n1): mounted filesystem r/w with ordered data mode. Quota mode: none.",
         ] {
             assert!(!is_trouble(good), "expected no trouble: {good}");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Kinds of devices, and their drivers, by the names of mdev types.
+//! Kinds of devices, and their drivers, by the names of mdev types and of variant drivers.
 
 /// A kind of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub enum Kind {
     Serial,
     /// An NVMe disk: `ferry_nvme-512` and `-4096`.
     Disk,
+    /// A network card of the host, an Intel 82574L.
+    NetworkCard,
 }
 
 /// The driver of the serial card.
@@ -17,11 +19,17 @@ pub const SERIAL_DRIVER: &str = "ferry_uart";
 /// The driver of the disk.
 pub const DISK_DRIVER: &str = "ferry_nvme";
 
+/// The variant driver of the network card.
+pub const CARD_DRIVER: &str = "ferry_e1000e";
+
+/// PCI vendor and device of the network card.
+pub const CARD_IDS: (u16, u16) = (0x8086, 0x10d3);
+
 /// In place of an mdev type: QEMU's own NVMe disk, which shows whether a scenario of disks itself is right. Only QEMU 11.1
 /// migrates that disk.
 pub const EMULATED_DISK: &str = "nvme";
 
-/// The driver that offers an mdev type. A type has the name of its parent device.
+/// The driver that offers an mdev type, whose name begins with that of its parent device. A variant driver is its own.
 pub fn driver(mdev_type: &str) -> &str {
     mdev_type
         .rsplit_once('-')
@@ -29,11 +37,12 @@ pub fn driver(mdev_type: &str) -> &str {
 }
 
 impl Kind {
-    /// The kind of the devices of an mdev type.
+    /// The kind of the devices of an mdev type or a variant driver.
     pub fn of(mdev_type: &str) -> Option<Self> {
         match driver(mdev_type) {
             SERIAL_DRIVER => Some(Self::Serial),
             DISK_DRIVER | EMULATED_DISK => Some(Self::Disk),
+            CARD_DRIVER => Some(Self::NetworkCard),
             _ => None,
         }
     }
@@ -47,6 +56,7 @@ mod tests {
     fn a_type_tells_its_driver_and_kind() {
         assert_eq!(Kind::of("ferry_nvme-4096"), Some(Kind::Disk));
         assert_eq!(Kind::of("ferry_uart-1"), Some(Kind::Serial));
+        assert_eq!(Kind::of("ferry_e1000e"), Some(Kind::NetworkCard));
         assert_eq!(Kind::of("mtty-1"), None);
         assert_eq!(driver("ferry_nvme-512"), "ferry_nvme");
     }

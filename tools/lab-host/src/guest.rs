@@ -19,6 +19,8 @@ use anyhow::bail;
 use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
+use lab_guest::datagram::Tally;
+use lab_guest::flow::Settings;
 use lab_guest::report::Disk;
 use lab_guest::report::DiskCounters;
 use lab_guest::report::Load;
@@ -41,8 +43,14 @@ const ENOUGH_LINES: u64 = 60;
 /// running.
 const ENOUGH_IO: u64 = 40;
 
+/// Datagrams that a guest with a flow has to receive before it counts as running.
+const ENOUGH_DATAGRAMS: u64 = 60;
+
 /// Progress reports that have to come before a guest counts as running.
 const ENOUGH_BEATS: u64 = 3;
+
+/// The name of the TCP connection among the guest's ports.
+const TCP: &str = "tcp";
 
 /// One guest, which moves between QEMUs.
 #[derive(Clone, Default)]
@@ -57,10 +65,17 @@ struct Shared {
 /// The devices that a guest has found.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Serial ports of the card.
+    /// Serial ports of the card, and the TCP connection of the network card.
     pub ports: Vec<String>,
     /// Disks.
     pub disks: Vec<Disk>,
+}
+
+impl Found {
+    /// Whether the guest has a network card.
+    pub fn has_card(&self) -> bool {
+        self.ports.iter().any(|port| port == TCP)
+    }
 }
 
 /// A guest's verdict on its data.
@@ -79,6 +94,12 @@ struct State {
     sent: u64,
     received: u64,
     disks: Vec<DiskCounters>,
+    datagrams: u64,
+    /// Whether a flow has begun and not ended.
+    flows: bool,
+    /// The number of datagrams that the guest has sent, and its tally, of the flow that is being ended.
+    flow_sent: Option<u64>,
+    flow_tally: Option<Tally>,
     /// Whether the disks have loads that have not ended.
     loaded: bool,
     problems: Vec<String>,
@@ -134,6 +155,7 @@ impl Guest {
                 sent,
                 received,
                 disks,
+                datagrams,
                 ..
             } => {
                 let now = Instant::now();
@@ -144,6 +166,7 @@ impl Guest {
                 state.sent = *sent;
                 state.received = *received;
                 state.disks.clone_from(disks);
+                state.datagrams = *datagrams;
             }
             Report::Problem { text } => state.problems.push(text.clone()),
             Report::Verdict { last, ports, loads } => {
@@ -152,6 +175,8 @@ impl Guest {
                     loads: loads.clone(),
                 });
             }
+            Report::FlowStopped { sent } => state.flow_sent = Some(*sent),
+            Report::FlowEnded { tally } => state.flow_tally = Some(tally.clone()),
             Report::Loaded { load } => state.ended_loads.push(load.clone()),
             Report::Ran { id, status, output } => {
                 state.ended_scripts.push((*id, *status, output.clone()));
@@ -218,8 +243,8 @@ impl Guest {
             if state.beats == beats {
                 return None;
             }
-            let (received, disks) =
-                reference.get_or_insert_with(|| (state.received, state.disks.clone()));
+            let (received, disks, datagrams) = reference
+                .get_or_insert_with(|| (state.received, state.disks.clone(), state.datagrams));
             let streams = state
                 .found
                 .as_ref()
@@ -229,9 +254,15 @@ impl Guest {
                 let done = |disk: &DiskCounters| disk.reads + disk.writes;
                 done(now).saturating_sub(done(then)) >= ENOUGH_IO
             });
+            // A flow that has just begun counts from 0.
+            let datagrams = state
+                .datagrams
+                .checked_sub(*datagrams)
+                .unwrap_or(state.datagrams);
             let enough = state.beats >= beats + ENOUGH_BEATS
                 && (!streams || lines >= ENOUGH_LINES)
-                && (!state.loaded || io);
+                && (!state.loaded || io)
+                && (!state.flows || datagrams >= ENOUGH_DATAGRAMS);
             enough.then_some(())
         })
     }
@@ -240,6 +271,29 @@ impl Guest {
     pub fn load(&self, link: &Link, name: &str, arguments: &[&str]) -> Result<()> {
         self.lock().loaded = true;
         link.ask(&Request::Load(order(name, arguments, true)))
+    }
+
+    /// Begins the guest's end of a flow.
+    pub fn begin_flow(&self, link: &Link, settings: Settings) -> Result<()> {
+        let mut state = self.lock();
+        state.flows = true;
+        state.flow_sent = None;
+        state.flow_tally = None;
+        drop(state);
+        link.ask(&Request::BeginFlow(settings))
+    }
+
+    /// Waits until the guest has stopped to send datagrams, and returns their number.
+    pub fn wait_flow_stopped(&self) -> Result<u64> {
+        self.wait(ANSWER_LIMIT, "the end of a flow", |state| state.flow_sent)
+    }
+
+    /// Waits until the guest has ended its flow, and returns its tally.
+    pub fn wait_flow_ended(&self) -> Result<Tally> {
+        let tally = |state: &State| state.flow_tally.clone();
+        let tally = self.wait(ANSWER_LIMIT, "the tally of a flow", tally)?;
+        self.lock().flows = false;
+        Ok(tally)
     }
 
     /// Runs fio once, and returns its figures.

@@ -7,15 +7,19 @@
 
 #![forbid(unsafe_code)]
 
+mod assigned;
 mod diagnosis;
 mod emulated;
+mod function;
 mod guest;
 mod kernel;
 mod ktap;
 mod mdev;
 mod measure;
+mod network;
 mod program;
 mod qmp;
+mod recipe;
 mod report;
 mod scenarios;
 mod selftest;

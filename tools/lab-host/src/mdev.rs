@@ -10,35 +10,10 @@ use anyhow::Context;
 use anyhow::Result;
 use lab_host::device;
 
+use crate::recipe::Recipe;
+
 const CLASSES: &str = "/sys/class";
 const DEVICES: &str = "/sys/bus/mdev/devices";
-const STATISTICS: &str = "/sys/kernel/debug";
-
-/// The settings that a device is made with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recipe {
-    /// The mdev type.
-    pub kind: String,
-    /// Attributes that are set before the device is opened, as file and value.
-    pub attributes: Vec<(String, String)>,
-}
-
-impl Recipe {
-    /// A device of this type with default attributes.
-    pub fn new(kind: &str) -> Self {
-        Self {
-            kind: kind.to_owned(),
-            attributes: Vec::new(),
-        }
-    }
-
-    /// Adds an attribute.
-    pub fn with(mut self, attribute: &str, value: impl ToString) -> Self {
-        self.attributes
-            .push((attribute.to_owned(), value.to_string()));
-        self
-    }
-}
 
 /// A device, which is removed when this is dropped.
 pub struct Mdev {
@@ -66,11 +41,6 @@ impl Mdev {
             mdev.set(attribute, value)?;
         }
         Ok(mdev)
-    }
-
-    /// Makes another device in the same way.
-    pub fn twin(&self) -> Result<Self> {
-        Self::create(&self.recipe)
     }
 
     /// The settings that the device was made with.
@@ -102,15 +72,6 @@ impl Mdev {
             .with_context(|| format!("reading {}", path.display()))?
             .trim_end()
             .to_owned())
-    }
-
-    /// A number of the driver's statistics, or 0 if the statistics do not have it.
-    pub fn statistic(&self, name: &str) -> Result<u64> {
-        let driver = device::driver(&self.recipe.kind);
-        let path = format!("{STATISTICS}/{driver}-{}/statistics", self.uuid);
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        let number = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
-        Ok(text.lines().find_map(number).unwrap_or(0))
     }
 }
 

@@ -20,9 +20,9 @@ use lab_host::job::MovedDisk;
 use lab_host::job::MEASURED_QEMU;
 use lab_host::job::SLOW_DISKS;
 
+use crate::assigned::Assigned;
 use crate::emulated;
-use crate::mdev::Mdev;
-use crate::mdev::Recipe;
+use crate::recipe::Recipe;
 use crate::report;
 use crate::report::doing;
 use crate::scenarios::Running;
@@ -194,7 +194,10 @@ fn boot(tracer: &Tracer, recipes: &[Recipe], emulated: [Hardware; 2]) -> Result<
     let hardware = Hardware {
         qemu: MEASURED_QEMU,
         machine: MEASURED_QEMU,
-        mdevs: recipes.iter().map(Mdev::create).collect::<Result<_>>()?,
+        devices: recipes
+            .iter()
+            .map(Assigned::create)
+            .collect::<Result<_>>()?,
         arguments: emulated.into_iter().flat_map(|it| it.arguments).collect(),
         ..Hardware::default()
     };
@@ -278,7 +281,7 @@ fn moved(device: &str, disk: MovedDisk, capacity: u64) -> Result<Hardware> {
     Ok(Hardware {
         qemu: MEASURED_QEMU,
         machine: MEASURED_QEMU,
-        mdevs: vec![Mdev::create(&recipe)?],
+        devices: vec![Assigned::create(&recipe)?],
         ..Hardware::default()
     })
 }
@@ -306,15 +309,15 @@ fn measure_cost(
     let migrated = from.migrate(&mut to, &uri)?;
     // Early tracepoints of a long pre-copy may be lost, but not those of its end.
     let (mut state, mut last) = (0, 0);
-    if let Some(mdev) = from.hardware.mdevs.first() {
-        state = mdev.statistic("saved_bytes")?;
+    if let Some(moved) = from.hardware.devices.first() {
+        state = moved.statistic("saved_bytes")?;
         last = tracer.sum(|trace| match trace {
             Trace::Chunk {
                 device,
                 state,
                 size,
                 ..
-            } if device == mdev.uuid() && state == "STOP_COPY" => *size,
+            } if device == moved.name() && state == "STOP_COPY" => *size,
             _ => 0,
         });
     }

@@ -123,10 +123,23 @@ impl Scenario {
         Self::FromOldQemu,
     ];
 
+    /// The scenarios of the network card. A guest that goes back to a snapshot loses its connections to hosts that do not.
+    const OF_CARD: [Self; 8] = [
+        Self::ThereAndBack,
+        Self::CancelInPreCopy,
+        Self::PausedGuest,
+        Self::StopAndContinueInPreCopy,
+        Self::ToFileAndBack,
+        Self::DestinationKilled,
+        Self::Multifd,
+        Self::FromOldQemu,
+    ];
+
     /// The scenarios of a kind of device with a QEMU, in their order.
     pub fn of(kind: Kind, qemu: Qemu) -> Vec<Self> {
         let fits = |scenario: &Self| match kind {
             Kind::Serial => !scenario.needs_disk(),
+            Kind::NetworkCard => Self::OF_CARD.contains(scenario),
             // The round trips contain there-and-back, and a mismatch is a refusal.
             Kind::Disk if qemu.speaks_v1() => {
                 !matches!(scenario, Self::ThereAndBack | Self::DestinationRefuses)

@@ -5,7 +5,7 @@
 //! Each boots a guest, keeps its devices busy, migrates or otherwise treats the guest, checks that the guest goes on, and
 //! asks for its verdict on the data: nothing lost, doubled, reordered or changed.
 //!
-//! [`running`] is a guest in a QEMU, [`load`] keeps its disks busy. [`migration`] has the scenarios of all devices, [`disk`]
+//! [`running`] is a guest in a QEMU, [`load`] keeps its disks busy, [`traffic`] its network card. [`migration`] has the scenarios of all devices, [`disk`]
 //! those of disks, [`newer`] those of QEMUs with protocol v2, and [`client`] the one in which the client library moves the
 //! state.
 
@@ -16,6 +16,7 @@ mod machine;
 mod migration;
 mod newer;
 mod running;
+mod traffic;
 
 use std::time::Instant;
 
@@ -29,12 +30,12 @@ use lab_host::event::What;
 use lab_host::scenario::Scenario;
 use lab_host::vmm::Qemu;
 
+use crate::assigned::Assigned;
 use crate::diagnosis;
 use crate::emulated;
 use crate::kernel;
 use crate::kernel::Log;
-use crate::mdev::Mdev;
-use crate::mdev::Recipe;
+use crate::recipe::Recipe;
 use crate::report;
 use crate::trace::Tracer;
 use crate::vm::Hardware;
@@ -181,7 +182,10 @@ impl Bench<'_> {
         Ok(Hardware {
             qemu,
             machine: qemu,
-            mdevs: recipes.iter().map(Mdev::create).collect::<Result<_>>()?,
+            devices: recipes
+                .iter()
+                .map(Assigned::create)
+                .collect::<Result<_>>()?,
             ..Hardware::default()
         })
     }

@@ -31,9 +31,9 @@ use rustix::process::Pid;
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::assigned::Assigned;
 use crate::guest::Guest;
 use crate::guest::Link;
-use crate::mdev::Mdev;
 use crate::qmp::Qmp;
 use crate::report;
 use crate::vm_directory::DIAGNOSIS;
@@ -63,20 +63,28 @@ pub struct Hardware {
     pub qemu: Qemu,
     /// The QEMU whose machine type both sides of a migration use.
     pub machine: Qemu,
-    /// Mediated devices, which QEMU holds open.
-    pub mdevs: Vec<Mdev>,
+    /// Devices that QEMU holds open.
+    pub devices: Vec<Assigned>,
     /// Open the devices through their character devices, with iommufd. QEMU then migrates only devices with a dirty log of
     /// their own.
     pub iommufd: bool,
     /// Parameters of the guest's kernel besides [`COMMAND_LINE`].
     pub kernel_options: &'static str,
-    /// Further properties of the machine, of its memory and of each mediated device, each with the
+    /// Further properties of the machine, of its memory and of each device that it holds open, each with the
     /// comma before it.
     pub machine_options: &'static str,
     pub memory_options: &'static str,
     pub device_options: &'static str,
-    /// Further arguments of QEMU. They stand before the mediated devices, which an IOMMU requires.
+    /// Further arguments of QEMU. They stand before the devices, which an IOMMU requires.
     pub arguments: Vec<String>,
+}
+
+impl Hardware {
+    /// Whether a device is a network card.
+    pub fn has_card(&self) -> bool {
+        let mut devices = self.devices.iter();
+        devices.any(|device| matches!(device, Assigned::Function(_)))
+    }
 }
 
 /// A QEMU. It ends when this is dropped.
@@ -170,7 +178,7 @@ impl Vm {
         if hardware.iommufd {
             command.args(["-object", "iommufd,id=iommufd"]);
         }
-        for (index, device) in hardware.mdevs.iter().enumerate() {
+        for (index, device) in hardware.devices.iter().enumerate() {
             // One port for each device, as hot-plugging has it.
             let port = format!(
                 "pcie-root-port,id=port{index},chassis={0},slot={0}",
@@ -189,7 +197,7 @@ impl Vm {
             command.args(["-device", &port, "-device", &option]);
             report::say(What::Opened {
                 vm: name.to_owned(),
-                device: device.uuid().to_owned(),
+                device: device.name().to_owned(),
             });
         }
         if incoming {

@@ -109,11 +109,16 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
 }
 
 /// The board without any device that QEMU would add by itself.
-fn board(processors: u32) -> Vec<OsString> {
+fn board(plan: &Plan, accelerator: Accelerator, processors: u32) -> Vec<OsString> {
+    // KVM remaps interrupts only where the I/O interrupt controller is QEMU's.
+    let machine = match accelerator {
+        Accelerator::Kvm if plan.functions => "q35,kernel-irqchip=split",
+        _ => "q35",
+    };
     let (memory, processors) = (format!("{MEMORY_GIB}G"), processors.to_string());
     words([
         "-machine",
-        "q35",
+        machine,
         "-m",
         &memory,
         "-smp",
@@ -191,25 +196,58 @@ fn shared_disks(disk: &Path) -> Vec<OsString> {
     ])
 }
 
-/// An IOMMU, and two 82574L on one hub with a peer that answers pings. Each card has an IOMMU group of its own, at
-/// 00:05.0 and 00:06.0. QEMU's option ROM of the card is not needed.
-fn functions() -> Vec<OsString> {
-    words([
-        "-device",
-        "intel-iommu,intremap=on",
-        "-netdev",
-        "user,id=peer",
-        "-netdev",
-        "hubport,hubid=0,id=hub-peer,netdev=peer",
-        "-netdev",
-        "hubport,hubid=0,id=hub-source",
-        "-device",
-        "e1000e,netdev=hub-source,bus=pcie.0,addr=5,romfile=",
-        "-netdev",
-        "hubport,hubid=0,id=hub-destination",
-        "-device",
-        "e1000e,netdev=hub-destination,bus=pcie.0,addr=6,romfile=,mac=52:54:00:aa:bb:cc",
-    ])
+/// An IOMMU, and two 82574L, at 00:05.0 and 00:06.0, each in an IOMMU group of its own. QEMU's option ROM of the card is
+/// not needed.
+fn functions(plan: &Plan, directory: &Path) -> Vec<OsString> {
+    if !plan.functions {
+        return Vec::new();
+    }
+    let mut arguments = words(["-device", "intel-iommu,intremap=on"]);
+    // A port of a hub, and a device or a network of QEMU there.
+    let network = |hub: u8, id: &str, network: &str| {
+        words([
+            "-netdev",
+            &format!("{network},id={id}"),
+            "-netdev",
+            &format!("hubport,hubid={hub},id=hub-{id},netdev={id}"),
+        ])
+    };
+    let device = |hub: u8, id: &str, device: &str| {
+        words([
+            "-netdev",
+            &format!("hubport,hubid={hub},id={id}"),
+            "-device",
+            &format!("{device},netdev={id},bus=pcie.0,romfile="),
+        ])
+    };
+    let (source, destination) = ("e1000e,addr=5", "e1000e,addr=6,mac=52:54:00:aa:bb:cc");
+    if !plan.nested {
+        // The cards talk to each other, and to a network that answers pings.
+        arguments.extend(network(0, "peer", "user"));
+        arguments.extend(device(0, "source", source));
+        arguments.extend(device(0, "destination", destination));
+        return arguments;
+    }
+    // Each card has a cable to a peer in the VM. A hub whose only other port is that of a stopped card takes no packet, and
+    // the peer would wait for ever: so each hub also has a network without anybody, which takes all.
+    let nobody = |id: &str| {
+        let path = |name: &str| directory.join(name).display().to_string();
+        format!(
+            "dgram,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+            path(id),
+            path("nobody")
+        )
+    };
+    for (hub, side, card, peer) in [
+        (0, "source", source, "virtio-net-pci,addr=7"),
+        (1, "destination", destination, "virtio-net-pci,addr=8"),
+    ] {
+        let (name, network_name) = (format!("peer-{side}"), format!("nobody-{side}"));
+        arguments.extend(network(hub, &network_name, &nobody(&network_name)));
+        arguments.extend(device(hub, &name, peer));
+        arguments.extend(device(hub, side, card));
+    }
+    arguments
 }
 
 impl Machine {
@@ -226,15 +264,11 @@ impl Machine {
         let mut command = limited(components.host_qemu()?, plan.limit + GRACE);
         command
             .args(accelerator.arguments())
-            .args(board(processors))
+            .args(board(plan, accelerator, processors))
             .args(kernel(components, plan, &initrd)?)
             .args(channels(&logs, &directory.path().join(MONITOR)))
             .args(shared_disks(&disk))
-            .args(if plan.functions {
-                functions()
-            } else {
-                Vec::new()
-            })
+            .args(functions(plan, directory.path()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(logs.vmm()).context("creating a log")?);

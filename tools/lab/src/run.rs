@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use lab_host::device::Kind;
 use lab_host::event::Outcome;
 use lab_host::event::What;
 use lab_host::job::Stage;
@@ -57,7 +58,7 @@ pub struct Options {
     #[arg(long = "scenario", value_name = "NAME", value_parser = scenario)]
     scenarios: Vec<Scenario>,
 
-    /// The scenarios' mdev type; without it they migrate a guest without a device
+    /// The scenarios' mdev type or variant driver; without it they migrate a guest without a device
     #[arg(long, value_name = "TYPE")]
     device: Option<String>,
 
@@ -114,7 +115,8 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
         device: options.device.clone(),
         debug: options.debug_kernel_vm,
         driver: !options.no_driver,
-        functions: options.functions,
+        functions: options.functions
+            || options.device.as_deref().and_then(Kind::of) == Some(Kind::NetworkCard),
         parameters: options.parameters.clone(),
         nested: options.nested || !options.scenarios.is_empty(),
         programs: options.carried.clone(),

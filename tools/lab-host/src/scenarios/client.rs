@@ -36,10 +36,11 @@ use super::migration::to_file;
 use super::migration::STATE_FILE;
 use super::running::Running;
 use super::Bench;
+use crate::assigned::Assigned;
 use crate::kernel::Log;
 use crate::mdev::Mdev;
-use crate::mdev::Recipe;
 use crate::program;
+use crate::recipe::Recipe;
 use crate::report::doing;
 use crate::vm::Vm;
 
@@ -76,7 +77,7 @@ type Registers = BTreeMap<u64, u64>;
 fn layout(kind: Kind, size: u64) -> (u64, impl Iterator<Item = u64>) {
     let (width, end) = match kind {
         Kind::Serial => (1, size),
-        Kind::Disk => (4, CONTROLLER_SETTINGS),
+        Kind::Disk | Kind::NetworkCard => (4, CONTROLLER_SETTINGS),
     };
     (width, (0..end).step_by(width as usize))
 }
@@ -113,7 +114,7 @@ fn registers_in_qemu(vm: &mut Vm, kind: Kind) -> Result<Registers> {
             let address = base + offset;
             let command = match kind {
                 Kind::Serial => format!("i/b {address:#x}"),
-                Kind::Disk => format!("xp/1xw {address:#x}"),
+                Kind::Disk | Kind::NetworkCard => format!("xp/1xw {address:#x}"),
             };
             let arguments = json!({ "command-line": command });
             let answer = vm.qmp.execute("human-monitor-command", arguments)?;
@@ -445,10 +446,10 @@ pub fn file_through_v2(bench: &mut Bench<'_>, log: &mut Log) -> Result<Running> 
     );
     let kind = Kind::of(bench.kind()?).context("this scenario needs a device that migrates")?;
     let mut from = bench.guest()?;
-    let recipe = from.hardware.mdevs.first().map(Mdev::recipe).cloned();
+    let recipe = from.hardware.devices.first().map(Assigned::recipe).cloned();
     let recipe = recipe.context("this scenario needs a device that migrates")?;
     let disk = match kind {
-        Kind::Serial => None,
+        Kind::Serial | Kind::NetworkCard => None,
         Kind::Disk => Some(Disk::in_guest(&from)?),
     };
     to_file(&mut from, Running::begin_through_pre_copy)?;

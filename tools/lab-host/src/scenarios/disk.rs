@@ -17,8 +17,8 @@ use super::migration;
 use super::running::Running;
 use super::Bench;
 use crate::kernel::Log;
-use crate::mdev::Recipe;
 use crate::program;
+use crate::recipe::Recipe;
 use crate::report::doing;
 use crate::vm::Hardware;
 
@@ -207,13 +207,13 @@ const PROBED: &str = r#"
 
 pub fn commands(bench: &mut Bench<'_>) -> Result<Running> {
     let mut running = bench.guest()?;
-    if !running.hardware.mdevs.is_empty() {
+    if !running.hardware.devices.is_empty() {
         running.script(PROBED)?;
     }
     doing("asking the disk for all that nvme-cli knows");
     running.script(COMMANDS)?;
     // QEMU's own disk only shows that the commands are right, and has no such reset.
-    if !running.hardware.mdevs.is_empty() {
+    if !running.hardware.devices.is_empty() {
         running.script(SUBSYSTEM_RESET)?;
         running.wait_alive("after a subsystem reset")?;
         running = move_on(running)?;
@@ -247,7 +247,7 @@ pub fn unbind_and_rebind(bench: &mut Bench<'_>) -> Result<Running> {
     from.script(REBIND)?;
     load::check(&from)?;
     from.script(UNBIND)?;
-    let to = if from.hardware.mdevs.is_empty() {
+    let to = if from.hardware.devices.is_empty() {
         from
     } else {
         move_on(from)?
@@ -272,7 +272,7 @@ pub fn reset_while_migrating(bench: &mut Bench<'_>) -> Result<Running> {
     let mut running = bench.guest()?;
     doing("resetting the controller again and again");
     let resets = running.guest.begin_script(&running.vm.link, RESETS)?;
-    if !running.hardware.mdevs.is_empty() {
+    if !running.hardware.devices.is_empty() {
         running = move_on(running)?;
         running = move_on(running)?;
     }

@@ -18,9 +18,9 @@ use super::running::MIGRATION_LIMIT;
 use super::running::STEP_LIMIT;
 use super::running::SWITCHOVER_BANDWIDTH;
 use super::Bench;
+use crate::assigned::Assigned;
 use crate::kernel::Log;
-use crate::mdev::Mdev;
-use crate::mdev::Recipe;
+use crate::recipe::Recipe;
 use crate::report;
 use crate::report::doing;
 use crate::vm::Hardware;
@@ -51,10 +51,10 @@ pub fn there_and_back(bench: &mut Bench<'_>) -> Result<Running> {
     let mut from = bench.guest()?;
     let (mut to, uri) = from.destination(from.twins()?)?;
     from.migrate(&mut to, &uri)?;
-    // The same mdev, opened anew.
+    // The same device, opened anew.
     let Running { vm, hardware, .. } = from;
     drop(vm);
-    let (mut back, uri) = to.destination(hardware.mdevs)?;
+    let (mut back, uri) = to.destination(hardware.devices)?;
     to.migrate(&mut back, &uri)?;
     Ok(back)
 }
@@ -121,6 +121,7 @@ pub fn stop_and_continue(bench: &mut Bench<'_>) -> Result<Running> {
     from.enter_pre_copy(&uri)?;
     from.vm.qmp.execute("stop", json!({}))?;
     from.wait_state("STOP_COPY")?;
+    from.traffic.stood_still();
     from.vm.qmp.execute("cont", json!({}))?;
     from.wait_alive("after \"cont\" in pre-copy")?;
     from.set(BANDWIDTH, FAST)?;
@@ -195,22 +196,26 @@ pub fn to_file(
 pub fn from_file(from: Running) -> Result<Running> {
     let recipes: Vec<_> = from
         .hardware
-        .mdevs
+        .devices
         .iter()
-        .map(Mdev::recipe)
+        .map(Assigned::recipe)
         .cloned()
         .collect();
     let Running {
         tracer,
         guest,
         vm,
+        traffic,
         mut hardware,
     } = from;
     drop(vm);
-    drop(std::mem::take(&mut hardware.mdevs));
+    drop(std::mem::take(&mut hardware.devices));
     doing("starting from the file");
     let hardware = Hardware {
-        mdevs: recipes.iter().map(Mdev::create).collect::<Result<_>>()?,
+        devices: recipes
+            .iter()
+            .map(Assigned::create)
+            .collect::<Result<_>>()?,
         ..hardware
     };
     let vm = Vm::start("B", &guest, &hardware, true)?;
@@ -218,6 +223,7 @@ pub fn from_file(from: Running) -> Result<Running> {
         tracer,
         guest,
         vm,
+        traffic,
         hardware,
     };
     to.vm.set_return_path(false)?;
@@ -268,8 +274,8 @@ pub fn destination_refuses(bench: &mut Bench<'_>, log: &mut Log) -> Result<Runni
 
 /// Migrates `from` to a device that is made like `other` and so refuses, and checks that the guest goes on.
 pub fn refused(from: &mut Running, other: &Recipe, log: &mut Log) -> Result<()> {
-    let target = Mdev::create(other)?;
-    let uuid = target.uuid().to_owned();
+    let target = Assigned::create(other)?;
+    let uuid = target.name().to_owned();
     let (mut to, uri) = from.destination(vec![target])?;
     doing("migrating to a device of another configuration");
     from.tracer.forget();

@@ -15,7 +15,7 @@ use super::running::STEP_LIMIT;
 use super::running::SWITCHOVER_BANDWIDTH;
 use super::running::USUAL_DOWNTIME;
 use super::Bench;
-use crate::mdev::Recipe;
+use crate::recipe::Recipe;
 use crate::report;
 use crate::report::doing;
 use crate::vm::Hardware;
@@ -46,7 +46,7 @@ fn set_multifd(vm: &mut Vm, devices: usize, on: bool) -> Result<()> {
 
 pub fn multifd(bench: &mut Bench<'_>) -> Result<Running> {
     let mut running = bench.guest()?;
-    let devices = running.hardware.mdevs.len();
+    let devices = running.hardware.devices.len();
     set_multifd(&mut running.vm, devices, true)?;
     for _ in 0..2 {
         let (mut to, uri) =
@@ -89,21 +89,21 @@ pub fn switchover_ack(bench: &mut Bench<'_>) -> Result<Running> {
 /// Checks that each device of `to` had taken the first part of its state before any of `from` was
 /// stopped.
 fn expect_ack(from: &Running, to: &Running) -> Result<()> {
-    let is_of = |running: &Running, uuid: &str| {
-        let mut mdevs = running.hardware.mdevs.iter();
-        mdevs.any(|mdev| mdev.uuid() == uuid)
+    let is_of = |running: &Running, name: &str| {
+        let mut devices = running.hardware.devices.iter();
+        devices.any(|device| device.name() == name)
     };
     let before_stop = from.tracer.until(
         |trace| matches!(trace, Trace::State { device, to, .. } if to == "STOP_COPY" && is_of(from, device)),
     );
-    for mdev in &to.hardware.mdevs {
+    for other in &to.hardware.devices {
         let taken = before_stop
             .iter()
-            .any(|trace| matches!(trace, Trace::Chunk { device, .. } if device == mdev.uuid()));
+            .any(|trace| matches!(trace, Trace::Chunk { device, .. } if device == other.name()));
         ensure!(
             taken,
             "expected that {} took a chunk before the source was stopped, saw until then: {before_stop:?}",
-            mdev.uuid()
+            other.name()
         );
     }
     Ok(())

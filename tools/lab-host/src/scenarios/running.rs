@@ -16,9 +16,11 @@ use serde_json::json;
 use serde_json::Value;
 
 use super::load;
+use super::traffic::Traffic;
+use crate::assigned::Assigned;
 use crate::diagnosis;
 use crate::guest::Guest;
-use crate::mdev::Mdev;
+use crate::network;
 use crate::report;
 use crate::report::doing;
 use crate::trace::Tracer;
@@ -44,6 +46,10 @@ pub const SWITCHOVER_BANDWIDTH: &str = "avail-switchover-bandwidth";
 pub const USUAL_DOWNTIME: u64 = 300;
 const SHORT_DOWNTIME: u64 = 1;
 
+/// The downtime limit of a guest with a network card: all of its memory is dirty at each look, for nothing tells what the
+/// card has written. At [`SLOW`] the guest's memory takes longer.
+const ALL_DIRTY_DOWNTIME: u64 = 20_000;
+
 /// A bandwidth in bytes per second at which pre-copy lasts long enough for a test.
 pub const SLOW: u64 = 1 << 20;
 
@@ -64,6 +70,8 @@ pub struct Running {
     pub guest: Guest,
     /// The QEMU that it is in.
     pub vm: Vm,
+    /// Its datagrams.
+    pub traffic: Traffic,
     /// Its devices.
     pub hardware: Hardware,
 }
@@ -71,18 +79,22 @@ pub struct Running {
 impl Running {
     /// Boots a guest with this hardware, and lays out its disks.
     pub fn boot(tracer: &Tracer, hardware: Hardware) -> Result<Self> {
+        if hardware.has_card() {
+            network::set_up()?;
+        }
         doing("booting a guest in QEMU A");
         let guest = Guest::default();
         let vm = Vm::start("A", &guest, &hardware, false)?;
         let found = guest.wait_ready(BOOT_LIMIT)?;
         ensure!(
-            hardware.mdevs.is_empty() || !found.ports.is_empty() || !found.disks.is_empty(),
+            hardware.devices.is_empty() || !found.ports.is_empty() || !found.disks.is_empty(),
             "the guest found nothing of its devices"
         );
         let running = Self {
             tracer: tracer.clone(),
             guest,
             vm,
+            traffic: Traffic::default(),
             hardware,
         };
         load::lay_out(&running)?;
@@ -93,6 +105,7 @@ impl Running {
     pub fn start_load(&self) -> Result<()> {
         self.vm.link.ask(&Request::Start)?;
         load::begin(self)?;
+        self.traffic.begin(&self.guest, &self.vm.link)?;
         self.wait_alive("before anything was done")
     }
 
@@ -102,27 +115,27 @@ impl Running {
     }
 
     /// New devices with the settings of this guest's devices.
-    pub fn twins(&self) -> Result<Vec<Mdev>> {
-        self.hardware.mdevs.iter().map(Mdev::twin).collect()
+    pub fn twins(&self) -> Result<Vec<Assigned>> {
+        self.hardware.devices.iter().map(Assigned::twin).collect()
     }
 
-    /// Starts a QEMU with the devices `mdevs` that listens for this guest. Returns it with its socket's URI.
-    pub fn destination(&self, mdevs: Vec<Mdev>) -> Result<(Running, String)> {
-        self.destination_in(self.hardware.qemu, mdevs, |_| Ok(()))
+    /// Starts a QEMU with `devices` that listens for this guest. Returns it with its socket's URI.
+    pub fn destination(&self, devices: Vec<Assigned>) -> Result<(Running, String)> {
+        self.destination_in(self.hardware.qemu, devices, |_| Ok(()))
     }
 
     /// As above with the version `qemu`. `prepare` is called before the QEMU listens.
     pub fn destination_in(
         &self,
         qemu: Qemu,
-        mdevs: Vec<Mdev>,
+        devices: Vec<Assigned>,
         prepare: impl FnOnce(&mut Vm) -> Result<()>,
     ) -> Result<(Running, String)> {
         let name = if self.vm.name == "A" { "B" } else { "A" };
         let hardware = Hardware {
             qemu,
             machine: self.hardware.machine,
-            mdevs,
+            devices,
             iommufd: self.hardware.iommufd,
             kernel_options: self.hardware.kernel_options,
             machine_options: self.hardware.machine_options,
@@ -139,6 +152,7 @@ impl Running {
                 tracer: self.tracer.clone(),
                 guest: self.guest.clone(),
                 vm,
+                traffic: self.traffic.clone(),
                 hardware,
             },
             uri,
@@ -152,12 +166,16 @@ impl Running {
 
     /// Checks the state of all devices.
     pub fn expect_state(&self, state: &str) -> Result<()> {
-        for mdev in &self.hardware.mdevs {
-            let seen = mdev.get(DEVICE_STATE)?;
+        for device in &self.hardware.devices {
+            let seen = match device {
+                Assigned::Mdev(mdev) => mdev.get(DEVICE_STATE)?,
+                // A function has no attributes.
+                Assigned::Function(function) => self.tracer.state(function.address()),
+            };
             ensure!(
                 seen == state,
                 "device_state of {}: expected {state}, saw {seen}",
-                mdev.uuid()
+                device.name()
             );
         }
         Ok(())
@@ -165,13 +183,13 @@ impl Running {
 
     /// Waits until the first device, if there is one, has entered `state`.
     pub fn wait_state(&self, state: &str) -> Result<()> {
-        let Some(mdev) = self.hardware.mdevs.first() else {
+        let Some(first) = self.hardware.devices.first() else {
             return Ok(());
         };
         self.tracer
             .wait(STEP_LIMIT, &format!("the state {state}"), |trace| {
                 matches!(trace, Trace::State { device, to, result: 0, .. }
-                if device == mdev.uuid() && to == state)
+                if device == first.name() && to == state)
             })?;
         Ok(())
     }
@@ -186,6 +204,9 @@ impl Running {
     /// Starts a migration to `uri` with this bandwidth.
     pub fn begin(&mut self, uri: &str, bytes_per_second: u64) -> Result<()> {
         self.set(BANDWIDTH, bytes_per_second)?;
+        if self.hardware.has_card() {
+            self.set(DOWNTIME_LIMIT, ALL_DIRTY_DOWNTIME)?;
+        }
         self.vm.qmp.forget_events();
         self.vm.qmp.execute("migrate", json!({ "uri": uri }))?;
         Ok(())
@@ -209,6 +230,7 @@ impl Running {
             "the migration: expected completed, saw {status}"
         );
         let ended = report::now();
+        self.traffic.stood_still();
         let info = self.vm.qmp.execute("query-migrate", json!({}))?;
         let number = |pointer: &str| info.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
         Ok(Migrated {
@@ -229,8 +251,9 @@ impl Running {
     /// Starts a migration at full speed in which the first device, if any, gives a part of its state in pre-copy. Returns
     /// when little of that state is left.
     pub fn begin_through_pre_copy(&mut self, uri: &str) -> Result<()> {
-        let first = self.hardware.mdevs.first();
-        if let Some(uuid) = first.map(|mdev| mdev.uuid().to_owned()) {
+        let first = self.hardware.devices.first();
+        let name = first.map(|device| device.name().to_owned());
+        if let Some(name) = name.filter(|_| !self.hardware.has_card()) {
             // QEMU reads the devices in pre-copy only when no memory is left to be moved. With the
             // default limit it would enter stop-and-copy long before.
             self.set(DOWNTIME_LIMIT, SHORT_DOWNTIME)?;
@@ -238,7 +261,7 @@ impl Running {
             self.begin(uri, FAST)?;
             let chunk = |trace: &Trace| {
                 matches!(trace, Trace::Chunk { device, state, .. }
-                if *device == uuid && (state == "PRE_COPY" || state == "STOP_COPY"))
+                if *device == name && (state == "PRE_COPY" || state == "STOP_COPY"))
             };
             let (tracer, qmp) = (self.tracer.clone(), &mut self.vm.qmp);
             tracer.wait_while(MIGRATION_LIMIT, "a chunk in pre-copy", chunk, || {
@@ -259,7 +282,7 @@ impl Running {
     /// Waits until little of the first device's state is left in pre-copy, or until the device is stopped. Without a device,
     /// returns at once.
     pub fn wait_little_left(&self) -> Result<()> {
-        let Some(uuid) = self.hardware.mdevs.first().map(|mdev| mdev.uuid()) else {
+        let Some(name) = self.hardware.devices.first().map(|device| device.name()) else {
             return Ok(());
         };
         self.tracer.wait(
@@ -268,8 +291,8 @@ impl Running {
             |trace| match trace {
                 Trace::Pending {
                     device, pending, ..
-                } => *device == uuid && *pending <= LITTLE_LEFT,
-                Trace::State { device, to, .. } => *device == uuid && to == "STOP_COPY",
+                } => *device == name && *pending <= LITTLE_LEFT,
+                Trace::State { device, to, .. } => *device == name && to == "STOP_COPY",
                 _ => false,
             },
         )?;
@@ -291,12 +314,14 @@ impl Running {
         to.expect_state("RUNNING")?;
         migrated.stall_ms = self.guest.stall().as_millis() as u64;
         report::say(What::Migrated(migrated.clone()));
+        to.traffic.renew(&to.guest, &to.vm.link)?;
         Ok(migrated)
     }
 
     /// Ends the streams and loads, and checks the guest's verdict.
     pub fn verdict(&self) -> Result<()> {
         doing("asking the guest for its verdict");
+        self.traffic.end(&self.guest, &self.vm.link)?;
         let verdict = self.guest.stop(&self.vm.link)?;
         for port in &verdict.ports {
             let good = port.good(true) && port.received > 0 && port.driver.interrupts > 0;

@@ -22,7 +22,7 @@ const FIRMWARE: [(&str, &str); 4] = [
 ];
 
 /// Commands of busybox that VMs have.
-const BUSYBOX_APPLETS: [&str; 48] = [
+const BUSYBOX_APPLETS: [&str; 51] = [
     "sh",
     "cat",
     "ls",
@@ -71,6 +71,9 @@ const BUSYBOX_APPLETS: [&str; 48] = [
     "printf",
     "false",
     "uniq",
+    "ip",
+    "brctl",
+    "ping",
 ];
 
 /// Writes busybox and its commands into `archive`.

@@ -25,13 +25,14 @@ const GUEST_PROGRAMS: [&str; 5] = [
     "usr/sbin/blkdiscard",
 ];
 
-/// Modules of the stock kernel that a guest with disks or a balloon needs, with parameters. With a queue for writes alone,
-/// a guest with one processor has two pairs of queues.
-const GUEST_MODULES: [(&str, &str); 4] = [
+/// Modules of the stock kernel that a guest with disks, a network card or a balloon needs, with parameters. With a queue for
+/// writes alone, a guest with one processor has two pairs of queues.
+const GUEST_MODULES: [(&str, &str); 5] = [
     ("nvme", "write_queues=1"),
     ("virtio_blk", ""),
     ("ext4", ""),
     ("virtio_balloon", ""),
+    ("e1000e", ""),
 ];
 
 /// The file from which the guest's first process reads the modules' order.

@@ -37,8 +37,8 @@ const HOST_MODULES: [(&str, bool); 5] = [
 /// Ferry's driver modules. Modules that they depend on are added.
 const DRIVERS: [&str; 2] = [device::SERIAL_DRIVER, device::DISK_DRIVER];
 
-/// Ferry's variant driver of a network card.
-const VARIANT_DRIVER: &str = "ferry_e1000e";
+/// Modules of the kernel for the network of guests with a network card.
+const NETWORK_MODULES: [&str; 2] = ["virtio_net", "bridge"];
 
 /// The kernel's sample device, on which some tests run, too.
 const SAMPLE: &str = "mtty";
@@ -81,7 +81,10 @@ pub(super) fn write_host(
         wanted.push((SAMPLE, "", true));
     }
     if plan.driver && plan.functions {
-        wanted.push((VARIANT_DRIVER, &*plan.parameters, false));
+        wanted.push((device::CARD_DRIVER, &*plan.parameters, false));
+    }
+    if plan.functions && plan.nested {
+        wanted.extend(NETWORK_MODULES.map(|module| (module, "", false)));
     }
     let on_slow_disk = |stage: &Stage| matches!(stage, Stage::SpeedOnSlowDisk { .. });
     if plan.stages.iter().any(on_slow_disk) {

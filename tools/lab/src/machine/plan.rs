@@ -14,7 +14,8 @@ pub struct Plan {
     pub debug: bool,
     /// Load Ferry's modules.
     pub driver: bool,
-    /// Have an IOMMU and two network cards, and load the variant driver of these.
+    /// Have an IOMMU and two network cards, and load the variant driver of these. The cards of a VM with guests have peers
+    /// in the VM.
     pub functions: bool,
     /// Begin with the in-kernel unit tests.
     pub kunit: bool,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use anyhow::Result;
+use lab_host::device::Kind;
 use lab_host::event::Outcome;
 use lab_host::event::What;
 use lab_host::job::Stage;
@@ -94,6 +95,7 @@ impl Runner<'_> {
             driver: true,
             kunit: part.kunit,
             nested: part.device.is_some(),
+            functions: part.device.and_then(Kind::of) == Some(Kind::NetworkCard),
             device: part.device.map(str::to_owned),
             programs: part.programs.clone(),
             limit: part.limit,

@@ -249,6 +249,7 @@ mod tests {
                 received: 0,
                 faults: 0,
                 disks: vec![disk],
+                datagrams: 0,
             };
             let vm = "A".to_owned();
             let what = What::Guest { vm, report };
