@@ -37,7 +37,7 @@ const WINDOW: u64 = 16;
 /// After this time without an acknowledgement another datagram is sent. Those in flight may be lost.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// The time limit of the datagrams in flight once both ends have stopped to send.
+/// The time limit of the datagrams in flight once both ends have stopped to send, and of acknowledgements.
 const FLUSH_LIMIT: Duration = Duration::from_secs(30);
 
 /// The settings of a flow, which both ends have.
@@ -121,6 +121,15 @@ impl Flow {
         state.judge.tally.sent
     }
 
+    /// Waits until the other end has received the first `count` datagrams.
+    pub fn wait_acknowledged(&self, count: u64) {
+        let state = self.shared.lock();
+        drop(
+            self.shared
+                .wait(state, |state| state.judge.acknowledged >= count),
+        );
+    }
+
     /// What was sent and received so far.
     pub fn so_far(&self) -> Tally {
         self.shared.lock().judge.tally.clone()
@@ -128,16 +137,10 @@ impl Flow {
 
     /// Waits for the last of the `sent` datagrams of the other end, and returns the final tally.
     pub fn end(&self, sent: u64) -> Tally {
-        let deadline = Instant::now() + FLUSH_LIMIT;
-        let mut state = self.shared.lock();
-        while state.judge.expected() < sent {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            let waited = self.shared.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let state = self.shared.lock();
+        let mut state = self
+            .shared
+            .wait(state, |state| state.judge.expected() >= sent);
         state.judge.end(sent);
         state.judge.tally.clone()
     }
@@ -161,6 +164,24 @@ fn connect(own: Ipv4Addr, other: Ipv4Addr, port: u16) -> std::io::Result<UdpSock
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the state is as `done` says, but not longer than [`FLUSH_LIMIT`].
+    fn wait<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        done: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let deadline = Instant::now() + FLUSH_LIMIT;
+        while !done(&state) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
     }
 
     fn send(&self) {

@@ -34,9 +34,11 @@ use crate::serial;
 /// through.
 const LINES_IN_FLIGHT: u64 = 6;
 
-/// The name of the TCP connection, and lines in flight in it.
+/// The name of the TCP connection, lines in flight in it, and the time between two lines. Each packet is a chance for an
+/// emulated host to deliver an interrupt of its guest twice.
 pub const TCP: &str = "tcp";
-const TCP_LINES_IN_FLIGHT: u64 = 200;
+const TCP_LINES_IN_FLIGHT: u64 = 50;
+const TCP_PAUSE: Duration = Duration::from_millis(10);
 
 /// The time limit of the lines in flight once the streams are stopped.
 const FLUSH_LIMIT: Duration = Duration::from_secs(60);
@@ -50,6 +52,7 @@ pub struct Stream {
 struct StreamState {
     name: String,
     window: u64,
+    pause: Duration,
     counters: fn(&str) -> Driver,
     running: bool,
     sent: u64,
@@ -86,7 +89,7 @@ impl Stream {
     /// Opens the port `name` and makes a stream through it, which does not run yet.
     pub fn open(name: &str, host: &Arc<Host>) -> Result<Arc<Self>> {
         let tty = Arc::new(serial::open(name)?);
-        let stream = Self::new(name, LINES_IN_FLIGHT, serial::counters);
+        let stream = Self::new(name, LINES_IN_FLIGHT, Duration::ZERO, serial::counters);
         stream.run(tty.clone(), tty, host);
         Ok(stream)
     }
@@ -95,16 +98,17 @@ impl Stream {
     pub fn connect(host: &Arc<Host>) -> Result<Arc<Self>> {
         let connection = card::connect()?;
         let writer = connection.try_clone().context("duplicating a connection")?;
-        let stream = Self::new(TCP, TCP_LINES_IN_FLIGHT, |_| card::counters());
+        let stream = Self::new(TCP, TCP_LINES_IN_FLIGHT, TCP_PAUSE, |_| card::counters());
         stream.run(connection, writer, host);
         Ok(stream)
     }
 
-    fn new(name: &str, window: u64, counters: fn(&str) -> Driver) -> Arc<Self> {
+    fn new(name: &str, window: u64, pause: Duration, counters: fn(&str) -> Driver) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(StreamState {
                 name: name.to_owned(),
                 window,
+                pause,
                 counters,
                 running: false,
                 sent: 0,
@@ -148,7 +152,7 @@ impl Stream {
 
     fn send(&self, mut writer: impl Write) -> Result<()> {
         loop {
-            let (name, number) = {
+            let (name, number, pause) = {
                 let mut state = self.lock();
                 while !state.running || state.in_flight() >= state.window {
                     state = self
@@ -158,11 +162,14 @@ impl Stream {
                 }
                 let number = state.sent;
                 state.sent += 1;
-                (state.name.clone(), number)
+                (state.name.clone(), number, state.pause)
             };
             writer
                 .write_all(&line::build(&name, number))
                 .with_context(|| format!("writing {name}"))?;
+            if !pause.is_zero() {
+                thread::sleep(pause);
+            }
         }
     }
 

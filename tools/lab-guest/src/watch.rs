@@ -16,7 +16,7 @@ use lab_guest::report::Report;
 use crate::host::Host;
 
 /// Parts of lines that a sound device never causes.
-const TROUBLE: [&str; 18] = [
+const TROUBLE: [&str; 17] = [
     // The NVMe driver: a command has timed out.
     " timeout, ",
     "controller is down",
@@ -33,11 +33,10 @@ const TROUBLE: [&str; 18] = [
     "hung_task",
     // An interrupt was raised again and again without a cause.
     "nobody cared",
-    // The network card's driver: a packet was not sent, or the link was lost.
+    // The network card's driver: a packet was not sent.
     "NETDEV WATCHDOG",
     "Detected Hardware Unit Hang",
     "Reset adapter unexpectedly",
-    "NIC Link is Down",
 ];
 
 fn is_trouble(line: &str) -> bool {

@@ -44,7 +44,7 @@ const ENOUGH_LINES: u64 = 60;
 const ENOUGH_IO: u64 = 40;
 
 /// Datagrams that a guest with a flow has to receive before it counts as running.
-const ENOUGH_DATAGRAMS: u64 = 60;
+const ENOUGH_DATAGRAMS: u64 = 25;
 
 /// Progress reports that have to come before a guest counts as running.
 const ENOUGH_BEATS: u64 = 3;
@@ -91,6 +91,8 @@ pub struct Verdict {
 struct State {
     found: Option<Found>,
     beats: u64,
+    /// Whether the streams run.
+    streaming: bool,
     sent: u64,
     received: u64,
     disks: Vec<DiskCounters>,
@@ -245,10 +247,8 @@ impl Guest {
             }
             let (received, disks, datagrams) = reference
                 .get_or_insert_with(|| (state.received, state.disks.clone(), state.datagrams));
-            let streams = state
-                .found
-                .as_ref()
-                .is_some_and(|found| !found.ports.is_empty());
+            let has_ports = |found: &Found| !found.ports.is_empty();
+            let streams = state.streaming && state.found.as_ref().is_some_and(has_ports);
             let lines = state.received.saturating_sub(*received);
             let io = state.disks.iter().zip(disks).all(|(now, then)| {
                 let done = |disk: &DiskCounters| disk.reads + disk.writes;
@@ -265,6 +265,12 @@ impl Guest {
                 && (!state.flows || datagrams >= ENOUGH_DATAGRAMS);
             enough.then_some(())
         })
+    }
+
+    /// Starts the streams.
+    pub fn start(&self, link: &Link) -> Result<()> {
+        self.lock().streaming = true;
+        link.ask(&Request::Start)
     }
 
     /// Puts a load on a disk until [`Self::stop`].
@@ -355,7 +361,10 @@ impl Guest {
         self.lock().verdict = None;
         link.ask(&Request::Stop)?;
         let verdict = self.wait(ANSWER_LIMIT, "the verdict", |state| state.verdict.clone())?;
-        self.lock().loaded = false;
+        let mut state = self.lock();
+        state.loaded = false;
+        state.streaming = false;
+        drop(state);
         Ok(verdict)
     }
 

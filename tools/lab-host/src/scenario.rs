@@ -66,8 +66,12 @@ pub enum Scenario {
     /// The guest rewrites most of its disk while it moves there and back, which makes a new first part of the state. The
     /// source is stopped only when the destination has the new first part, too.
     RewrittenDisk,
-    /// A guest with a serial card and a disk moves there and back.
+    /// A guest with a disk and a serial card, or a disk and a network card, moves there and back.
     TwoDevices,
+    /// The guest's filters, VLAN, multicasts and jumbo frames go on after a migration.
+    NetworkFeatures,
+    /// A guest moves while its interface is down, while no driver has the card, and with MSI and INTx in place of MSI-X.
+    NetworkDriver,
     /// A guest moves from QEMU 7.2 to this one: the state of its device is saved through protocol
     /// v1 and loaded through protocol v2.
     FromOldQemu,
@@ -77,7 +81,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::LiveMigration,
         Self::ThereAndBack,
         Self::SmallerWindow,
@@ -97,6 +101,8 @@ impl Scenario {
         Self::DiskMismatch,
         Self::Multifd,
         Self::SwitchoverAck,
+        Self::NetworkFeatures,
+        Self::NetworkDriver,
         // These boot guests of their own.
         Self::TwoDisks,
         Self::SharedFile,
@@ -110,13 +116,15 @@ impl Scenario {
     ];
 
     /// The scenarios of each QEMU that uses protocol v2, in which it differs from QEMU 7.2.
-    const OF_V2: [Self; 10] = [
+    const OF_V2: [Self; 12] = [
         Self::ThereAndBack,
         Self::Multifd,
         Self::SwitchoverAck,
         Self::CancelInPreCopy,
         Self::PausedGuest,
         Self::DestinationKilled,
+        Self::NetworkFeatures,
+        Self::NetworkDriver,
         Self::Memory,
         Self::RewrittenDisk,
         Self::TwoDevices,
@@ -124,27 +132,31 @@ impl Scenario {
     ];
 
     /// The scenarios of the network card. A guest that goes back to a snapshot loses its connections to hosts that do not.
-    const OF_CARD: [Self; 8] = [
+    const OF_CARD: [Self; 11] = [
         Self::ThereAndBack,
         Self::CancelInPreCopy,
         Self::PausedGuest,
         Self::StopAndContinueInPreCopy,
         Self::ToFileAndBack,
         Self::DestinationKilled,
+        Self::NetworkFeatures,
+        Self::NetworkDriver,
         Self::Multifd,
+        Self::TwoDevices,
         Self::FromOldQemu,
     ];
 
     /// The scenarios of a kind of device with a QEMU, in their order.
     pub fn of(kind: Kind, qemu: Qemu) -> Vec<Self> {
         let fits = |scenario: &Self| match kind {
-            Kind::Serial => !scenario.needs_disk(),
+            Kind::Serial => !scenario.needs_disk() && !scenario.needs_card(),
             Kind::NetworkCard => Self::OF_CARD.contains(scenario),
             // The round trips contain there-and-back, and a mismatch is a refusal.
             Kind::Disk if qemu.speaks_v1() => {
                 !matches!(scenario, Self::ThereAndBack | Self::DestinationRefuses)
+                    && !scenario.needs_card()
             }
-            Kind::Disk => true,
+            Kind::Disk => !scenario.needs_card(),
         };
         if qemu.speaks_v1() {
             let known = |scenario: &Self| !scenario.needs_v2();
@@ -208,6 +220,11 @@ impl Scenario {
         )
     }
 
+    /// Whether the scenario does something that only a network card can.
+    pub fn needs_card(self) -> bool {
+        matches!(self, Self::NetworkFeatures | Self::NetworkDriver)
+    }
+
     /// Whether the scenario's guest has other devices than those of the other scenarios.
     pub fn has_own_devices(self) -> bool {
         matches!(
@@ -252,6 +269,8 @@ impl Scenario {
             Self::SwitchoverAck => "switchover-ack",
             Self::RewrittenDisk => "rewritten-disk",
             Self::TwoDevices => "two-devices",
+            Self::NetworkFeatures => "network-features",
+            Self::NetworkDriver => "network-driver",
             Self::FromOldQemu => "from-qemu-7.2",
             Self::DeviceLog => "device-log",
         }

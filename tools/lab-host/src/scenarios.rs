@@ -6,9 +6,10 @@
 //! asks for its verdict on the data: nothing lost, doubled, reordered or changed.
 //!
 //! [`running`] is a guest in a QEMU, [`load`] keeps its disks busy, [`traffic`] its network card. [`migration`] has the scenarios of all devices, [`disk`]
-//! those of disks, [`newer`] those of QEMUs with protocol v2, and [`client`] the one in which the client library moves the
+//! those of disks, [`card`] those of the network card, [`newer`] those of QEMUs with protocol v2, and [`client`] the one in which the client library moves the
 //! state.
 
+mod card;
 mod client;
 mod disk;
 mod load;
@@ -108,7 +109,15 @@ pub fn run(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario, qemu: Qemu)
 
 fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<Running> {
     let disk = bench.device.and_then(Kind::of) == Some(Kind::Disk);
-    ensure!(disk || !scenario.needs_disk(), "this scenario needs a disk");
+    let card = bench.device.and_then(Kind::of) == Some(Kind::NetworkCard);
+    ensure!(
+        disk || card && scenario == Scenario::TwoDevices || !scenario.needs_disk(),
+        "this scenario needs a disk"
+    );
+    ensure!(
+        card || !scenario.needs_card(),
+        "this scenario needs a network card"
+    );
     ensure!(
         !scenario.needs_v2() || !bench.qemu.speaks_v1(),
         "this scenario needs a QEMU that uses protocol v2"
@@ -141,6 +150,8 @@ fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<R
         Scenario::RewrittenDisk => newer::rewritten_disk(bench),
         Scenario::TwoDevices => newer::two_devices(bench),
         Scenario::FromOldQemu => newer::from_old_qemu(bench),
+        Scenario::NetworkFeatures => card::features(bench),
+        Scenario::NetworkDriver => card::driver(bench),
         Scenario::DeviceLog => newer::device_log(bench),
     }
 }

@@ -38,8 +38,6 @@ pub struct Tracer(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     seen: Mutex<Vec<Trace>>,
-    /// The state of each device that has left the one in which it was opened.
-    states: Mutex<HashMap<String, String>>,
     changed: Condvar,
 }
 
@@ -64,7 +62,6 @@ impl Tracer {
                     continue;
                 };
                 report::say_at(time, What::Trace(trace.clone()));
-                reader.note_state(&trace);
                 reader.lock().push(trace);
                 reader.0.changed.notify_all();
             }
@@ -74,26 +71,6 @@ impl Tracer {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Trace>> {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note_state(&self, trace: &Trace) {
-        if let Trace::State {
-            device,
-            to,
-            result: 0,
-            ..
-        } = trace
-        {
-            let mut states = self.0.states.lock().unwrap_or_else(PoisonError::into_inner);
-            states.insert(device.clone(), to.clone());
-        }
-    }
-
-    /// The state that a device has entered last.
-    pub fn state(&self, device: &str) -> String {
-        let states = self.0.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = states.get(device).map_or("RUNNING", String::as_str);
-        state.to_owned()
     }
 
     /// Forgets the events so far.

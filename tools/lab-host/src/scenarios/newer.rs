@@ -4,6 +4,7 @@
 
 use anyhow::ensure;
 use anyhow::Result;
+use lab_host::device::Kind;
 use lab_host::event::Trace;
 use lab_host::vmm::Qemu;
 use serde_json::json;
@@ -29,8 +30,9 @@ const SWITCHOVER_ACK: &str = "switchover-ack";
 /// can; with this property it reports an error if it cannot.
 const MULTIFD_STATE: &str = "x-migration-multifd-transfer";
 
-/// The serial card that goes with a disk.
+/// The serial card that goes with a disk, and the disk that goes with a network card.
 const CARD: &str = "ferry_uart-2";
+const DISK: &str = "ferry_nvme-512";
 
 /// Sets whether the devices of a QEMU send their state through multifd's connections.
 fn set_multifd(vm: &mut Vm, devices: usize, on: bool) -> Result<()> {
@@ -229,12 +231,17 @@ fn check_rewritten(running: &Running) -> Result<()> {
 }
 
 pub fn two_devices(bench: &mut Bench<'_>) -> Result<Running> {
-    let recipes = [Recipe::new(bench.kind()?), Recipe::new(CARD)];
+    let kind = bench.kind()?;
+    let other = match Kind::of(kind) {
+        Some(Kind::NetworkCard) => DISK,
+        _ => CARD,
+    };
+    let recipes = [Recipe::new(kind), Recipe::new(other)];
     let running = bench.boot(&recipes)?;
     let found = running.guest.found();
     ensure!(
         !found.disks.is_empty() && !found.ports.is_empty(),
-        "expected a disk and serial ports in the guest, saw {found:?}"
+        "expected a disk and another device in the guest, saw {found:?}"
     );
     running.start_load()?;
     there_and_back(running)

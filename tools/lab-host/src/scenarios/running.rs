@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
-use lab_guest::report::Request;
 use lab_host::event::Migrated;
 use lab_host::event::Trace;
 use lab_host::event::What;
@@ -103,7 +102,7 @@ impl Running {
 
     /// Starts the streams and the disks' loads, which run until the next verdict.
     pub fn start_load(&self) -> Result<()> {
-        self.vm.link.ask(&Request::Start)?;
+        self.guest.start(&self.vm.link)?;
         load::begin(self)?;
         self.traffic.begin(&self.guest, &self.vm.link)?;
         self.wait_alive("before anything was done")
@@ -299,6 +298,15 @@ impl Running {
         Ok(())
     }
 
+    /// How often the link of the guest's network card has changed. Empty without a card, or without its driver.
+    fn link_changes(&self) -> Result<String> {
+        if !self.hardware.has_card() {
+            return Ok(String::new());
+        }
+        let changes = self.script("cat /sys/class/net/eth0/carrier_changes 2>/dev/null || true")?;
+        Ok(changes.trim_end().to_owned())
+    }
+
     /// Migrates at full speed, and checks that the guest goes on in `to`.
     pub fn migrate(&mut self, to: &mut Running, uri: &str) -> Result<Migrated> {
         doing(format!(
@@ -306,12 +314,18 @@ impl Running {
             self.vm.name, to.vm.name
         ));
         self.guest.reset_stall();
+        let link_changes = self.link_changes()?;
         let began = report::now();
         self.begin_through_pre_copy(uri)?;
         let mut migrated = self.completed(&to.vm.name, began)?;
         to.vm.qmp.wait_name("RESUME", STEP_LIMIT)?;
         to.wait_alive("after the migration")?;
         to.expect_state("RUNNING")?;
+        let seen = to.link_changes()?;
+        ensure!(
+            seen == link_changes,
+            "changes of the network card's link: expected {link_changes} as before, saw {seen}"
+        );
         migrated.stall_ms = self.guest.stall().as_millis() as u64;
         report::say(What::Migrated(migrated.clone()));
         to.traffic.renew(&to.guest, &to.vm.link)?;

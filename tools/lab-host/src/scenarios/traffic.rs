@@ -23,20 +23,35 @@ use crate::guest::Guest;
 use crate::guest::Link;
 use crate::report::doing;
 
-/// The time between two datagrams in one direction, in microseconds.
-const PAUSE_US: u64 = 5000;
+/// The time between two datagrams in one direction, in microseconds. With ten times as many, an emulated host delivers an
+/// interrupt of its guest twice within a minute or two, which stops the guest.
+const PAUSE_US: u64 = 20_000;
+
+/// Datagrams that the guest has to receive before a flow may end.
+const ENOUGH: u64 = 20;
 
 /// The datagrams of one guest.
 #[derive(Clone, Default)]
 pub struct Traffic(Arc<Mutex<State>>);
 
-#[derive(Default)]
 struct State {
     flow: Option<Flow>,
+    longest: usize,
     /// Flows so far.
     count: u16,
     /// The number of times that the guest has stood still since the flow began.
     standstills: usize,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            flow: None,
+            longest: datagram::ORDINARY,
+            count: 0,
+            standstills: 0,
+        }
+    }
 }
 
 impl Traffic {
@@ -52,7 +67,7 @@ impl Traffic {
         let mut state = self.lock();
         let settings = Settings {
             port: network::FLOW_PORT + state.count,
-            longest: datagram::ORDINARY,
+            longest: state.longest,
             pause_us: PAUSE_US,
         };
         let flow = Flow::open(Side::Host, settings)?;
@@ -62,6 +77,11 @@ impl Traffic {
         state.count += 1;
         state.standstills = 0;
         Ok(())
+    }
+
+    /// Sets the length of the longest datagram of later flows.
+    pub fn set_longest(&self, longest: usize) {
+        self.lock().longest = longest;
     }
 
     /// Tells that the guest has stood still, which loses the packets that arrive meanwhile.
@@ -76,6 +96,8 @@ impl Traffic {
         let Some(flow) = state.flow.take() else {
             return Ok(());
         };
+        // A flow may just have begun.
+        flow.wait_acknowledged(ENOUGH);
         let from_host = flow.stop();
         link.ask(&Request::StopFlow)?;
         let from_guest = guest.wait_flow_stopped()?;

@@ -22,7 +22,7 @@ const FIRMWARE: [(&str, &str); 4] = [
 ];
 
 /// Commands of busybox that VMs have.
-const BUSYBOX_APPLETS: [&str; 51] = [
+const BUSYBOX_APPLETS: [&str; 52] = [
     "sh",
     "cat",
     "ls",
@@ -74,6 +74,7 @@ const BUSYBOX_APPLETS: [&str; 51] = [
     "ip",
     "brctl",
     "ping",
+    "arp",
 ];
 
 /// Writes busybox and its commands into `archive`.

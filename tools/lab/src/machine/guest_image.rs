@@ -27,12 +27,14 @@ const GUEST_PROGRAMS: [&str; 5] = [
 
 /// Modules of the stock kernel that a guest with disks, a network card or a balloon needs, with parameters. With a queue for
 /// writes alone, a guest with one processor has two pairs of queues.
-const GUEST_MODULES: [(&str, &str); 5] = [
+const GUEST_MODULES: [(&str, &str); 7] = [
     ("nvme", "write_queues=1"),
     ("virtio_blk", ""),
     ("ext4", ""),
     ("virtio_balloon", ""),
     ("e1000e", ""),
+    ("8021q", ""),
+    ("macvlan", ""),
 ];
 
 /// The file from which the guest's first process reads the modules' order.

@@ -38,7 +38,7 @@ const HOST_MODULES: [(&str, bool); 5] = [
 const DRIVERS: [&str; 2] = [device::SERIAL_DRIVER, device::DISK_DRIVER];
 
 /// Modules of the kernel for the network of guests with a network card.
-const NETWORK_MODULES: [&str; 2] = ["virtio_net", "bridge"];
+const NETWORK_MODULES: [&str; 3] = ["virtio_net", "bridge", "8021q"];
 
 /// The kernel's sample device, on which some tests run, too.
 const SAMPLE: &str = "mtty";

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The scenarios of the network card alone: its filters, large frames, and what the guest's driver does with it.
+
+use anyhow::ensure;
+use anyhow::Context;
+use anyhow::Result;
+use lab_guest::datagram;
+use lab_guest::network::GUEST;
+use lab_guest::network::HOST;
+use lab_guest::network::PREFIX;
+
+use super::running::Running;
+use super::Bench;
+use crate::network;
+use crate::program;
+use crate::report::doing;
+
+/// Gives the guest a VLAN, and a second Ethernet address. The card's tables have both then.
+fn set_up_filters() -> String {
+    let (vlan, second) = (network::VLAN, network::SECOND);
+    let (in_vlan, in_second) = (vlan.guest(), second.guest());
+    format!(
+        "set -e
+         ip link add link eth0 name eth0.{id} type vlan id {id}
+         ip addr add {in_vlan} dev eth0.{id}
+         ip link set eth0.{id} up
+         ip link add link eth0 name second type macvlan
+         ip addr add {in_second} dev second
+         ip link set second up
+         # Answers pings to all hosts, which are multicasts.
+         echo 0 > /proc/sys/net/ipv4/icmp_echo_ignore_broadcasts
+         ip link set eth0 promisc on",
+        id = network::VLAN_ID
+    )
+}
+
+/// Pings the host from each of the guest's addresses.
+fn ping_host() -> String {
+    let hosts = [
+        HOST.to_string(),
+        network::VLAN.host_address(),
+        network::SECOND.host_address(),
+    ];
+    format!(
+        "for host in {}; do
+             ping -c 3 -i 0.2 -W 10 $host > /tmp/ping 2>&1
+             grep -q '3 packets transmitted, 3 packets received' /tmp/ping && continue
+             echo \"pings to $host: expected 3 answers, saw:\"
+             cat /tmp/ping
+             exit 1
+         done",
+        hosts.join(" ")
+    )
+}
+
+/// The packets that the card has received so far.
+const RECEIVED: &str = "cat /sys/class/net/eth0/statistics/rx_packets";
+
+/// Pings of an Ethernet address that nobody has.
+const STRANGERS: u64 = 30;
+
+/// Runs a script in the host.
+fn in_host(script: &str) -> Result<String> {
+    let mut output = String::new();
+    let status = program::run_with(
+        "/bin/sh",
+        &["-c", &format!("exec 2>&1\n{script}")],
+        |line| {
+            output.push_str(&line);
+            output.push('\n');
+        },
+    )?;
+    ensure!(
+        status == 0,
+        "a script in the host: expected exit status 0, saw {status}: {output}"
+    );
+    Ok(output)
+}
+
+/// Checks that the guest gets the frames of its VLAN, its second address and its multicasts.
+fn expect_filters(running: &Running, when: &str) -> Result<()> {
+    doing(format!("checking the card's filters {when}"));
+    running
+        .script(&ping_host())
+        .with_context(|| when.to_owned())?;
+    let multicast = format!(
+        "ping -c 3 -i 0.2 -W 10 -I {} 224.0.0.1 > /tmp/ping
+         grep -q 'from {GUEST}: seq=2' /tmp/ping || {{ cat /tmp/ping; exit 1; }}",
+        network::BRIDGE
+    );
+    in_host(&multicast).with_context(|| format!("multicasts {when}"))?;
+    Ok(())
+}
+
+/// Sends frames that are for nobody, and returns the number of frames that the guest's card received meanwhile. No
+/// other traffic may go on.
+fn strangers(running: &Running) -> Result<u64> {
+    let received = || -> Result<u64> {
+        let text = running.script(RECEIVED)?;
+        text.trim()
+            .parse()
+            .with_context(|| format!("no number: {text}"))
+    };
+    let before = received()?;
+    let address = network::STRANGER;
+    in_host(&format!(
+        "arp -i {bridge} -s {address} 02:00:00:00:00:99
+         ping -c {STRANGERS} -i 0.02 -W 1 {address} > /dev/null
+         arp -i {bridge} -d {address}",
+        bridge = network::BRIDGE
+    ))?;
+    Ok(received()?.saturating_sub(before))
+}
+
+/// Moves a guest to another card.
+fn move_on(mut from: Running) -> Result<Running> {
+    let (mut to, uri) = from.destination(from.twins()?)?;
+    from.migrate(&mut to, &uri)?;
+    Ok(to)
+}
+
+pub fn features(bench: &mut Bench<'_>) -> Result<Running> {
+    let running = bench.guest()?;
+    running.script(&set_up_filters())?;
+    expect_filters(&running, "before a migration")?;
+    let running = move_on(running)?;
+    expect_filters(&running, "after a migration")?;
+
+    doing("checking that the card still receives all frames");
+    running.verdict()?;
+    let seen = strangers(&running)?;
+    ensure!(
+        seen >= STRANGERS,
+        "a promiscuous card: expected {STRANGERS} frames for nobody, saw {seen}"
+    );
+    running.script("ip link set eth0 promisc off")?;
+    let seen = strangers(&running)?;
+    ensure!(
+        seen < STRANGERS,
+        "a card that is not promiscuous: expected fewer than {STRANGERS} frames, saw {seen}"
+    );
+
+    doing("moving a guest that uses jumbo frames");
+    running.script("ip link set second down && ip link set eth0 mtu 9000")?;
+    running.traffic.set_longest(datagram::JUMBO);
+    running.start_load()?;
+    let running = move_on(running)?;
+    running.verdict()?;
+    running.script("ip link set eth0 mtu 1500 && ip link del second && ip link del eth0.5")?;
+    running.traffic.set_longest(datagram::ORDINARY);
+    running.start_load()?;
+    Ok(running)
+}
+
+/// Waits for a link.
+const WAIT_LINK: &str = "
+    for i in $(seq 300); do
+        [ \"$(cat /sys/class/net/eth0/carrier 2>/dev/null)\" != 1 ] || exit 0
+        sleep 0.1
+    done
+    echo 'no link'
+    exit 1";
+
+/// Gives the interface of a driver that was just bound its address.
+fn set_up() -> String {
+    format!(
+        "for i in $(seq 300); do [ ! -e /sys/class/net/eth0 ] || break; sleep 0.1; done
+         ip addr add {GUEST}/{PREFIX} dev eth0 || exit 1
+         ip link set eth0 up || exit 1
+         {WAIT_LINK}"
+    )
+}
+
+/// Unbinds the driver.
+const UNBIND: &str = "
+    address=$(basename $(readlink -f /sys/class/net/eth0/device))
+    echo $address > /tmp/address
+    echo $address > /sys/bus/pci/drivers/e1000e/unbind || exit 1
+    [ ! -e /sys/class/net/eth0 ]";
+
+/// Binds the driver.
+const BIND: &str = "cat /tmp/address > /sys/bus/pci/drivers/e1000e/bind || exit 1";
+
+/// The driver's parameter for each kind of interrupt, and what `/proc/interrupts` calls it.
+const INTERRUPTS: [(&str, &str); 2] = [("IntMode=1", "PCI-MSI-"), ("IntMode=0", "IO-APIC")];
+
+pub fn driver(bench: &mut Bench<'_>) -> Result<Running> {
+    let mut running = bench.guest()?;
+    let bind = format!("{BIND}\n{}", set_up());
+    let up = format!("ip link set eth0 up || exit 1\n{WAIT_LINK}");
+    for (what, before, after) in [
+        ("whose interface is down", "ip link set eth0 down", &up),
+        ("whose driver is unbound", UNBIND, &bind),
+    ] {
+        running.verdict()?;
+        doing(format!("moving a guest {what}"));
+        running.script(before)?;
+        running = move_on(running)?;
+        running.script(after)?;
+        running.start_load()?;
+    }
+    for (parameter, kind) in INTERRUPTS {
+        running.verdict()?;
+        doing(format!("moving a guest whose driver has {parameter}"));
+        running.script(&format!(
+            "rmmod e1000e && insmod /lib/modules/e1000e.ko {parameter} || exit 1\n{}",
+            set_up()
+        ))?;
+        running.script(&format!(
+            "grep eth0 /proc/interrupts | grep -q {kind} && exit 0
+             echo 'expected interrupts of the kind {kind}, saw:'
+             cat /proc/interrupts
+             exit 1"
+        ))?;
+        running.start_load()?;
+        running = move_on(running)?;
+    }
+    Ok(running)
+}
