@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
 use lab_host::device;
@@ -14,6 +13,7 @@ use lab_host::device::Kind;
 use crate::function::Function;
 use crate::mdev::Mdev;
 use crate::recipe::Recipe;
+use crate::sysfs;
 
 const STATISTICS: &str = "/sys/kernel/debug";
 
@@ -61,12 +61,14 @@ impl Assigned {
         }
     }
 
-    /// Sets an attribute of a mediated device.
+    /// Sets an attribute.
     pub fn set(&self, attribute: &str, value: &str) -> Result<()> {
-        match self {
-            Self::Mdev(mdev) => mdev.set(attribute, value),
-            Self::Function(_) => bail!("{}: no attribute {attribute}", self.name()),
-        }
+        sysfs::write(&self.path().join(attribute), value)
+    }
+
+    /// Reads an attribute.
+    pub fn get(&self, attribute: &str) -> Result<String> {
+        sysfs::read(&self.path().join(attribute))
     }
 
     /// A number of the driver's statistics, or 0 if the statistics do not have it.

@@ -15,6 +15,7 @@ use anyhow::Result;
 use lab_host::device;
 
 use crate::recipe::Recipe;
+use crate::sysfs;
 
 const DEVICES: &str = "/sys/bus/pci/devices";
 const PROBE: &str = "/sys/bus/pci/drivers_probe";
@@ -49,23 +50,23 @@ fn cards() -> Result<BTreeSet<String>> {
 }
 
 impl Function {
-    /// Takes a free card, and has the variant driver bind it.
+    /// Takes a free card, has the variant driver bind it, and sets its attributes.
     pub fn create(recipe: &Recipe) -> Result<Self> {
-        ensure!(
-            recipe.attributes.is_empty(),
-            "a function has no attribute, asked for were {:?}",
-            recipe.attributes
-        );
         let cards = cards()?;
         let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
         let address = cards.difference(&taken).next().cloned();
         let address = address.with_context(|| format!("no card is free; there are {cards:?}"))?;
         bind(&address, &recipe.kind)?;
         taken.insert(address.clone());
-        Ok(Self {
+        drop(taken);
+        let function = Self {
             address,
             recipe: recipe.clone(),
-        })
+        };
+        for (attribute, value) in &recipe.attributes {
+            sysfs::write(&function.path().join(attribute), value)?;
+        }
+        Ok(function)
     }
 
     /// The settings that the function was taken with.

@@ -24,6 +24,7 @@ mod report;
 mod scenarios;
 mod selftest;
 mod spin_lock;
+mod sysfs;
 mod trace;
 mod vm;
 mod vm_directory;

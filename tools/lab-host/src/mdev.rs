@@ -11,6 +11,7 @@ use anyhow::Result;
 use lab_host::device;
 
 use crate::recipe::Recipe;
+use crate::sysfs;
 
 const CLASSES: &str = "/sys/class";
 const DEVICES: &str = "/sys/bus/mdev/devices";
@@ -38,7 +39,7 @@ impl Mdev {
             recipe: recipe.clone(),
         };
         for (attribute, value) in &recipe.attributes {
-            mdev.set(attribute, value)?;
+            sysfs::write(&mdev.path().join(attribute), value)?;
         }
         Ok(mdev)
     }
@@ -56,22 +57,6 @@ impl Mdev {
     /// The device's directory in sysfs.
     pub fn path(&self) -> PathBuf {
         Path::new(DEVICES).join(&self.uuid)
-    }
-
-    /// Sets an attribute.
-    pub fn set(&self, attribute: &str, value: &str) -> Result<()> {
-        let path = self.path().join(attribute);
-        fs::write(&path, value).with_context(|| format!("writing {value} to {}", path.display()))
-    }
-
-    /// Reads an attribute.
-    pub fn get(&self, attribute: &str) -> Result<String> {
-        let path = self.path().join(attribute);
-        let value = fs::read_to_string(&path);
-        Ok(value
-            .with_context(|| format!("reading {}", path.display()))?
-            .trim_end()
-            .to_owned())
     }
 }
 

@@ -45,8 +45,8 @@ pub const SWITCHOVER_BANDWIDTH: &str = "avail-switchover-bandwidth";
 pub const USUAL_DOWNTIME: u64 = 300;
 const SHORT_DOWNTIME: u64 = 1;
 
-/// The downtime limit of a guest with a network card: all of its memory is dirty at each look, for nothing tells what the
-/// card has written. At [`SLOW`] the guest's memory takes longer.
+/// The downtime limit of a guest with a network card whose DMA is not followed: all of the guest's memory is dirty at each
+/// look. At [`SLOW`] that memory takes longer.
 const ALL_DIRTY_DOWNTIME: u64 = 20_000;
 
 /// A bandwidth in bytes per second at which pre-copy lasts long enough for a test.
@@ -58,8 +58,11 @@ pub const FAST: u64 = 1 << 30;
 /// Bytes of device state that may be left for stop-and-copy.
 const LITTLE_LEFT: u64 = 2 << 20;
 
-/// The mdev attribute that has the device's migration state.
+/// The attribute that has the device's migration state.
 const DEVICE_STATE: &str = "migration/device_state";
+
+/// A function's attribute that says whether its DMA is followed.
+pub const DIRTY_TRACKING: &str = "migration/dirty_tracking";
 
 /// A guest in a QEMU with its devices. The devices go last, for QEMU holds them open.
 pub struct Running {
@@ -166,11 +169,7 @@ impl Running {
     /// Checks the state of all devices.
     pub fn expect_state(&self, state: &str) -> Result<()> {
         for device in &self.hardware.devices {
-            let seen = match device {
-                Assigned::Mdev(mdev) => mdev.get(DEVICE_STATE)?,
-                // A function has no attributes.
-                Assigned::Function(function) => self.tracer.state(function.address()),
-            };
+            let seen = device.get(DEVICE_STATE)?;
             ensure!(
                 seen == state,
                 "device_state of {}: expected {state}, saw {seen}",
@@ -203,8 +202,12 @@ impl Running {
     /// Starts a migration to `uri` with this bandwidth.
     pub fn begin(&mut self, uri: &str, bytes_per_second: u64) -> Result<()> {
         self.set(BANDWIDTH, bytes_per_second)?;
-        if self.hardware.has_card() {
-            self.set(DOWNTIME_LIMIT, ALL_DIRTY_DOWNTIME)?;
+        for device in &self.hardware.devices {
+            let is_card = matches!(device, Assigned::Function(_));
+            if is_card && device.get(DIRTY_TRACKING)? == "0" {
+                self.set(DOWNTIME_LIMIT, ALL_DIRTY_DOWNTIME)?;
+                break;
+            }
         }
         self.vm.qmp.forget_events();
         self.vm.qmp.execute("migrate", json!({ "uri": uri }))?;
