@@ -113,6 +113,26 @@ fn strangers(running: &Running) -> Result<u64> {
     Ok(received()?.saturating_sub(before))
 }
 
+/// Remembers the card's statistics.
+const REMEMBER: &str =
+    "ethtool -S eth0 | grep -E ' (rx|tx)_(packets|bytes|multicast|broadcast): ' > /tmp/statistics
+    [ -s /tmp/statistics ]";
+
+/// Checks that no statistic has gone back.
+const EXPECT_NO_LESS: &str = "
+    ethtool -S eth0 > /tmp/now
+    while read -r name value; do
+        now=$(awk -v name=$name '$1 == name { print $2 }' /tmp/now)
+        [ \"$now\" -ge \"$value\" ] && continue
+        echo \"$name expected $value at least, saw $now\"
+        exit 1
+    done < /tmp/statistics";
+
+/// Has the driver test the card, and the card negotiate its link anew.
+const TEST: &str = "
+    ethtool -t eth0 online > /tmp/tested || { cat /tmp/tested; exit 1; }
+    ethtool -r eth0 || exit 1";
+
 /// Moves a guest to another card.
 fn move_on(mut from: Running) -> Result<Running> {
     let (mut to, uri) = from.destination(from.twins()?)?;
@@ -123,8 +143,10 @@ fn move_on(mut from: Running) -> Result<Running> {
 pub fn features(bench: &mut Bench<'_>) -> Result<Running> {
     let running = bench.guest()?;
     running.script(&set_up_filters())?;
+    running.script(REMEMBER)?;
     expect_filters(&running, "before a migration")?;
     let running = move_on(running)?;
+    running.script(EXPECT_NO_LESS)?;
     expect_filters(&running, "after a migration")?;
 
     doing("checking that the card still receives all frames");
@@ -134,6 +156,8 @@ pub fn features(bench: &mut Bench<'_>) -> Result<Running> {
         seen >= STRANGERS,
         "a promiscuous card: expected {STRANGERS} frames for nobody, saw {seen}"
     );
+    doing("testing the card");
+    running.script(&format!("{TEST}\n{WAIT_LINK}"))?;
     running.script("ip link set eth0 promisc off")?;
     let seen = strangers(&running)?;
     ensure!(

@@ -16,13 +16,14 @@ use crate::components::Components;
 use crate::initramfs::Initramfs;
 use crate::modules::Modules;
 
-/// Programs of the guest, which load, make and check disks.
-const GUEST_PROGRAMS: [&str; 5] = [
+/// Programs of the guest, which load, make and check disks, and set network cards.
+const GUEST_PROGRAMS: [&str; 6] = [
     "usr/bin/fio",
     "usr/sbin/nvme",
     "usr/sbin/mke2fs",
     "usr/sbin/e2fsck",
     "usr/sbin/blkdiscard",
+    "usr/sbin/ethtool",
 ];
 
 /// Modules of the stock kernel that a guest with disks, a network card or a balloon needs, with parameters. With a queue for
