@@ -125,7 +125,7 @@ help: ## list the targets
 	@echo 'Variables:'
 	@echo '  KDIR=DIR         build the modules against the prepared kernel in DIR with your own tools'
 	@echo '  V=1 W=1 CLIPPY=1 as in the kernel: show commands, more warnings, lint with clippy'
-	@echo '  DEVICE=uart      the device of the demonstration, instead of nvme'
+	@echo '  DEVICE=NAME      the device of the demonstration: nvme (usual), uart or e1000e'
 	@echo '  ARGS=...         further arguments of demo, bench, test and test-debug'
 	@echo '  HOST_QEMU=NAME   the QEMU that runs the host VM: qemu-11.1 (usual) or qemu-10.0'
 	@echo '  FERRY_CACHE=DIR  the cache, instead of ferry in XDG_CACHE_HOME'

@@ -87,12 +87,19 @@ pub fn connect() -> Result<TcpStream> {
     Ok(stream)
 }
 
+/// A statistic of the interface, if there is an interface.
+fn statistic(name: &str) -> Option<u64> {
+    attribute(&format!("statistics/{name}"))?.parse().ok()
+}
+
+/// Packets that the card has sent and received, if there is a card.
+pub fn packets() -> Option<u64> {
+    Some(statistic("tx_packets")? + statistic("rx_packets")?)
+}
+
 /// The driver's counters of the card.
 pub fn counters() -> Driver {
-    let count = |name: &str| {
-        let text = attribute(&format!("statistics/{name}"));
-        text.and_then(|text| text.parse().ok()).unwrap_or(0)
-    };
+    let count = |name: &str| statistic(name).unwrap_or(0);
     let table = fs::read_to_string("/proc/interrupts").unwrap_or_default();
     Driver {
         tx: count("tx_bytes"),

@@ -66,6 +66,7 @@ fn report_progress(streams: &[Arc<Stream>], disks: &[String], flow: &CurrentFlow
             faults: totals.faults,
             disks: disk::counters(disks),
             datagrams,
+            packets: card::packets(),
         });
         thread::sleep(BEAT);
     }

@@ -80,9 +80,12 @@ pub enum Report {
         faults: u64,
         #[serde(default)]
         disks: Vec<DiskCounters>,
-        /// Datagrams received, all flows.
+        /// Datagrams received in the present flow.
         #[serde(default)]
         datagrams: u64,
+        /// Packets that the network card has sent and received, if there is one.
+        #[serde(default)]
+        packets: Option<u64>,
     },
     /// Something is wrong with the data, or with the guest itself.
     Problem { text: String },

@@ -12,6 +12,7 @@ use anyhow::Result;
 use lab_guest::report::DiskCounters;
 use lab_guest::report::Report;
 use lab_host::device::Kind;
+use lab_host::device::CARD_DRIVER;
 use lab_host::event::Event;
 use lab_host::event::Outcome;
 use lab_host::event::What;
@@ -43,7 +44,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
-    /// The device: nvme, uart, or the type of a mediated device
+    /// The device: nvme, uart, e1000e, or the type of a mediated device
     #[arg(long, value_name = "DEVICE", default_value = "nvme", value_parser = device_type)]
     device: String,
 
@@ -56,21 +57,31 @@ pub struct Options {
     json: bool,
 }
 
-/// The mdev type of a device: `nvme` and `uart` are short names.
+/// The mdev type of a device, or its variant driver: `nvme`, `uart` and `e1000e` are short names.
 fn device_type(name: &str) -> Result<String, String> {
     let meant = match name {
         "nvme" => DISK,
         "uart" => SERIAL,
+        "e1000e" => CARD_DRIVER,
         other => other,
     };
     match Kind::of(meant) {
         Some(_) => Ok(meant.to_owned()),
-        None => Err("it is nvme, uart, or a type as in ferry_nvme-4096".to_owned()),
+        None => Err("it is nvme, uart, e1000e, or a type as in ferry_nvme-4096".to_owned()),
     }
 }
 
 /// The guest's counters in words.
-fn told(sent: u64, received: u64, faults: u64, disks: &[DiskCounters]) -> String {
+fn told(
+    sent: u64,
+    received: u64,
+    faults: u64,
+    disks: &[DiskCounters],
+    packets: Option<u64>,
+) -> String {
+    if let Some(packets) = packets {
+        return format!("{packets} packets; {sent} lines sent, {received} back, {faults} faults");
+    }
     if disks.is_empty() {
         return format!("{sent} lines sent, {received} back, {faults} faults");
     }
@@ -112,10 +123,11 @@ fn tell(progress: &Progress, event: &Event) {
                     received,
                     faults,
                     disks,
+                    packets,
                     ..
                 },
         } => {
-            let told = told(*sent, *received, *faults, disks);
+            let told = told(*sent, *received, *faults, disks, *packets);
             progress.note(&format!("the guest in QEMU {vm}: {told}"));
         }
         What::Migrated(migrated) => progress.doing(&format!(
@@ -140,6 +152,7 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
         stages,
         driver: true,
         nested: true,
+        functions: Kind::of(&options.device) == Some(Kind::NetworkCard),
         device: Some(options.device.clone()),
         limit: LIMIT,
         ..Plan::default()
@@ -204,6 +217,9 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
         if good {
             let data = match Kind::of(&options.device) {
                 Some(Kind::Disk) => "every block is as it was written",
+                Some(Kind::NetworkCard) => {
+                    "its connection lost nothing, and only packets that came while it stood still are missing"
+                }
                 _ => "not one byte was lost, doubled or reordered",
             };
             println!("The guest went there and back: {data}.");

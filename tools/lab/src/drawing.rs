@@ -112,7 +112,12 @@ impl Panel<'_> {
             let rates: Vec<_> = rates
                 .map(|rate| (rate.from, rate.per_second.round() as u64))
                 .collect();
-            picture = self.draw_graph(picture, "I/O per second", &rates, top, "#004488", 0);
+            let what = if self.timeline.of_card {
+                "packets per second"
+            } else {
+                "I/O per second"
+            };
+            picture = self.draw_graph(picture, what, &rates, top, "#004488", 0);
         }
         top += GRAPH;
         self.draw_axis(picture, top)

@@ -53,14 +53,14 @@ pub struct Chunk {
     pub bytes: u64,
 }
 
-/// The rate of the guest's disks in the interval before a report.
+/// The rate of the guest's disks, or of its network card, in the interval before a report.
 #[derive(Clone, Debug, Serialize)]
 pub struct IoRate {
     /// The beginning of the interval.
     pub from: f64,
     /// The time of the report.
     pub time: f64,
-    /// Completed reads and writes.
+    /// Completed reads and writes, or packets sent and received.
     pub per_second: f64,
     /// Bytes read and written.
     pub bytes_per_second: f64,
@@ -75,6 +75,8 @@ pub struct Timeline {
     /// Lines that the guest has received, as time and number.
     pub received: Vec<(f64, u64)>,
     pub io: Vec<IoRate>,
+    /// Whether [`Self::io`] has the packets of a network card.
+    pub of_card: bool,
     /// Stops and starts of the guest, as time, QEMU and the name of QMP's event.
     pub guest_runs: Vec<(f64, String, String)>,
     pub migrations: Vec<Migrated>,
@@ -150,15 +152,20 @@ impl Timeline {
                 What::Guest {
                     report:
                         Report::Progress {
-                            received, disks, ..
+                            received,
+                            disks,
+                            packets,
+                            ..
                         },
                     ..
                 } => {
                     timeline.received.push((time, *received));
-                    if disks.is_empty() {
-                        continue;
-                    }
-                    let now = work(disks);
+                    let now = match packets {
+                        _ if !disks.is_empty() => work(disks),
+                        Some(packets) => (*packets, 0),
+                        None => continue,
+                    };
+                    timeline.of_card = disks.is_empty();
                     // Reports with the same time, as when a guest resumes, make no rate.
                     if let Some((from, then)) = last.filter(|(from, _)| time > *from) {
                         let rate =

@@ -61,7 +61,7 @@ impl Timeline {
         text
     }
 
-    /// The lane of the disks' operations, and the highest rate per second in it.
+    /// The lane of the disks' operations or the network card's packets, and the highest rate per second in it.
     fn io_lane(&self, from: f64, to: f64) -> (String, f64) {
         let shown = self
             .io
@@ -119,7 +119,12 @@ impl Timeline {
         let _ = writeln!(text, "     {}\n", legend.join("   "));
         let (lane, most) = self.io_lane(from, to);
         if most > 0.0 {
-            let _ = writeln!(text, "  I/O of the guest's disk, up to {most:.0} a second");
+            let what = if self.of_card {
+                "packets of the guest's network card"
+            } else {
+                "I/O of the guest's disk"
+            };
+            let _ = writeln!(text, "  {what}, up to {most:.0} a second");
             let _ = writeln!(text, "    |{lane}|\n");
         }
 
@@ -250,6 +255,7 @@ mod tests {
                 faults: 0,
                 disks: vec![disk],
                 datagrams: 0,
+                packets: None,
             };
             let vm = "A".to_owned();
             let what = What::Guest { vm, report };
