@@ -25,6 +25,9 @@ pub const CARD_DRIVER: &str = "ferry_e1000e";
 /// PCI vendor and device of the network card.
 pub const CARD_IDS: (u16, u16) = (0x8086, 0x10d3);
 
+/// PCI addresses of the network cards in the host VM.
+pub const CARDS: [&str; 2] = ["0000:00:05.0", "0000:00:06.0"];
+
 /// In place of an mdev type: QEMU's own NVMe disk, which shows whether a scenario of disks itself is right. Only QEMU 11.1
 /// migrates that disk.
 pub const EMULATED_DISK: &str = "nvme";

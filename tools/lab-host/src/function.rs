@@ -69,6 +69,12 @@ impl Function {
         Ok(function)
     }
 
+    /// Takes all cards, and has the variant driver bind them.
+    pub fn all() -> Result<Vec<Self>> {
+        let recipe = Recipe::new(device::CARD_DRIVER);
+        cards()?.iter().map(|_| Self::create(&recipe)).collect()
+    }
+
     /// The settings that the function was taken with.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe

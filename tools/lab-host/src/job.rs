@@ -96,6 +96,9 @@ pub enum Stage {
     Kselftest {
         /// The program's file in the host VM.
         program: String,
+        arguments: Vec<String>,
+        /// Whether the network cards are bound to their variant driver for it.
+        cards: bool,
     },
     /// Run a migration scenario.
     Scenario {

@@ -33,6 +33,7 @@ use std::fs;
 
 use anyhow::Context;
 use anyhow::Result;
+use function::Function;
 use kernel::Log;
 use lab_guest::init;
 use lab_host::event::What;
@@ -90,7 +91,14 @@ fn run() -> Result<()> {
                 let status = program::run("/bin/sh", &["-c", command])?;
                 report::say(What::Exited { status });
             }
-            Stage::Kselftest { program } => selftest::run(program)?,
+            Stage::Kselftest {
+                program,
+                arguments,
+                cards,
+            } => {
+                let _bound = if *cards { Function::all()? } else { Vec::new() };
+                selftest::run(program, arguments)?;
+            }
             Stage::Scenario { scenario, qemu } => {
                 scenarios::run(&mut bench, &mut log, *scenario, *qemu);
             }

@@ -32,12 +32,13 @@ fn say(suite: &str, name: &str, outcome: Outcome, seconds: f64) {
 }
 
 /// Runs a kselftest program and reports each of its tests.
-pub fn run(program: &str) -> Result<()> {
+pub fn run(program: &str, arguments: &[String]) -> Result<()> {
     const SUITE: &str = "kselftest";
     let mut reader = Reader::default();
     let mut failed = 0;
     let mut last = Instant::now();
-    let status = program::run_with(program, &[], |line| {
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let status = program::run_with(program, &arguments, |line| {
         if let Some((name, outcome)) = reader.take(&line) {
             failed += usize::from(matches!(outcome, Outcome::Failed(_)));
             say(SUITE, &name, outcome, last.elapsed().as_secs_f64());

@@ -80,8 +80,11 @@ pub(super) fn write_host(
         wanted.extend(DRIVERS.map(|driver| (driver, &*plan.parameters, false)));
         wanted.push((SAMPLE, "", true));
     }
+    let variant;
     if plan.driver && plan.functions {
-        wanted.push((device::CARD_DRIVER, &*plan.parameters, false));
+        let parameters = [&*plan.parameters, &*plan.variant_parameters].join(" ");
+        variant = parameters.trim().to_owned();
+        wanted.push((device::CARD_DRIVER, &*variant, false));
     }
     if plan.functions && plan.nested {
         wanted.extend(NETWORK_MODULES.map(|module| (module, "", false)));

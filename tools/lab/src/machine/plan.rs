@@ -19,8 +19,10 @@ pub struct Plan {
     pub functions: bool,
     /// Begin with the in-kernel unit tests.
     pub kunit: bool,
-    /// Parameters of the driver module.
+    /// Parameters of the driver modules.
     pub parameters: String,
+    /// Parameters of the variant driver's module alone.
+    pub variant_parameters: String,
     /// Carry a guest, and the QEMUs that the stages ask for.
     pub nested: bool,
     /// The mdev type of the scenarios.

@@ -5,11 +5,13 @@
 use std::time::Duration;
 
 use lab_host::device::Kind;
+use lab_host::device::CARDS;
 use lab_host::job::Stage;
 use lab_host::scenario::Scenario;
 use lab_host::vmm::Qemu;
 
 use super::Options;
+use crate::kernel_selftests;
 use crate::matrix;
 
 /// The kselftest programs.
@@ -23,14 +25,25 @@ const DEBUG_LIMIT: Duration = Duration::from_secs(1800);
 /// of the disk took 30 minutes.
 const SCENARIOS_LIMIT: Duration = Duration::from_secs(3600);
 
+/// The kselftests on a network card of the host, and those of the kernel.
+const CARD_KSELFTEST: &str = "kselftest e1000e";
+const KERNEL_KSELFTEST: &str = "kselftest of the kernel";
+
 /// A part of the test that one VM runs.
+#[derive(Default)]
 pub struct Part {
     pub name: String,
     pub stages: Vec<Stage>,
     pub kunit: bool,
     /// The mdev type of the scenarios. A VM with scenarios carries a guest.
     pub device: Option<&'static str>,
+    /// The VM has an IOMMU and network cards.
+    pub functions: bool,
+    /// Parameters of the variant driver's module.
+    pub variant_parameters: &'static str,
     pub programs: Vec<String>,
+    /// Programs of the kernel's selftests.
+    pub kernel_programs: &'static [&'static str],
     pub limit: Duration,
 }
 
@@ -51,8 +64,28 @@ pub fn parts(options: &Options) -> Vec<Part> {
             .as_ref()
             .is_none_or(|only| name.contains(only.as_str()))
     };
-    let selftests = SELFTESTS.map(|program| Stage::Kselftest {
-        program: format!("{}/{program}", lab_host::job::PROGRAMS),
+    let program = |name: &str| format!("{}/{name}", lab_host::job::PROGRAMS);
+    let selftests = SELFTESTS.map(|name| Stage::Kselftest {
+        program: program(name),
+        arguments: Vec::new(),
+        cards: false,
+    });
+    let [first, second] = CARDS;
+    let card_selftests = SELFTESTS.map(|name| Stage::Kselftest {
+        program: program(name),
+        arguments: ["--device", first, "--second", second]
+            .map(str::to_owned)
+            .to_vec(),
+        cards: true,
+    });
+    let kernel_selftests = kernel_selftests::PROGRAMS.map(|name| Stage::Kselftest {
+        program: program(name),
+        arguments: kernel_selftests::TYPE1
+            .into_iter()
+            .chain([first])
+            .map(str::to_owned)
+            .collect(),
+        cards: true,
     });
     let mut parts = Vec::new();
     if options.debug {
@@ -69,6 +102,19 @@ pub fn parts(options: &Options) -> Vec<Part> {
                 device: None,
                 programs: SELFTESTS.map(str::to_owned).to_vec(),
                 limit: DEBUG_LIMIT,
+                ..Part::default()
+            });
+        }
+        if wanted(CARD_KSELFTEST) {
+            let mut stages = card_selftests.to_vec();
+            stages.push(Stage::Kmemleak);
+            parts.push(Part {
+                name: CARD_KSELFTEST.to_owned(),
+                stages,
+                functions: true,
+                programs: SELFTESTS.map(str::to_owned).to_vec(),
+                limit: DEBUG_LIMIT,
+                ..Part::default()
             });
         }
         // The device's dirty log needs iommufd, which the stock kernel does not have.
@@ -89,10 +135,10 @@ pub fn parts(options: &Options) -> Vec<Part> {
                 parts.push(Part {
                     name,
                     stages,
-                    kunit: false,
                     device: Some(device),
-                    programs: Vec::new(),
+                    functions: card,
                     limit: DEBUG_LIMIT,
+                    ..Part::default()
                 });
             }
         }
@@ -102,10 +148,31 @@ pub fn parts(options: &Options) -> Vec<Part> {
         parts.push(Part {
             name: "kselftest".to_owned(),
             stages: selftests.to_vec(),
-            kunit: false,
-            device: None,
             programs: SELFTESTS.map(str::to_owned).to_vec(),
             limit: SELFTESTS_LIMIT,
+            ..Part::default()
+        });
+    }
+    if wanted(CARD_KSELFTEST) {
+        parts.push(Part {
+            name: CARD_KSELFTEST.to_owned(),
+            stages: card_selftests.to_vec(),
+            functions: true,
+            programs: SELFTESTS.map(str::to_owned).to_vec(),
+            limit: SELFTESTS_LIMIT,
+            ..Part::default()
+        });
+    }
+    if wanted(KERNEL_KSELFTEST) {
+        parts.push(Part {
+            name: KERNEL_KSELFTEST.to_owned(),
+            stages: kernel_selftests.to_vec(),
+            functions: true,
+            // The kernel's library maps BARs whole.
+            variant_parameters: "dirty_tracking=0",
+            kernel_programs: &kernel_selftests::PROGRAMS,
+            limit: SELFTESTS_LIMIT,
+            ..Part::default()
         });
     }
     let with_each = |qemu: Qemu| matrix::DEVICES.map(|device| (device, qemu));
@@ -117,10 +184,10 @@ pub fn parts(options: &Options) -> Vec<Part> {
             parts.push(Part {
                 name,
                 stages,
-                kunit: false,
                 device: Some(device),
-                programs: Vec::new(),
+                functions: Kind::of(device) == Some(Kind::NetworkCard),
                 limit: SCENARIOS_LIMIT,
+                ..Part::default()
             });
         }
     }

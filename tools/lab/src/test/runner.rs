@@ -10,7 +10,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use anyhow::Result;
-use lab_host::device::Kind;
 use lab_host::event::Outcome;
 use lab_host::event::What;
 use lab_host::job::Stage;
@@ -19,6 +18,7 @@ use super::emulation::broken_emulation;
 use super::parts::Part;
 use super::Options;
 use crate::components::Components;
+use crate::kernel_selftests;
 use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
@@ -95,9 +95,15 @@ impl Runner<'_> {
             driver: true,
             kunit: part.kunit,
             nested: part.device.is_some(),
-            functions: part.device.and_then(Kind::of) == Some(Kind::NetworkCard),
+            functions: part.functions,
+            variant_parameters: part.variant_parameters.to_owned(),
             device: part.device.map(str::to_owned),
             programs: part.programs.clone(),
+            files: part
+                .kernel_programs
+                .iter()
+                .map(|name| kernel_selftests::output(&self.components.source).join(name))
+                .collect(),
             limit: part.limit,
             ..Plan::default()
         };
