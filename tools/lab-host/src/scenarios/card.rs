@@ -166,12 +166,17 @@ pub fn features(bench: &mut Bench<'_>) -> Result<Running> {
     );
 
     doing("moving a guest that uses jumbo frames");
-    running.script("ip link set second down && ip link set eth0 mtu 9000")?;
+    running.script(&format!(
+        "ip link set second down && ip link set eth0 mtu 9000 || exit 1\n{WAIT_LINK}"
+    ))?;
     running.traffic.set_longest(datagram::JUMBO);
     running.start_load()?;
     let running = move_on(running)?;
     running.verdict()?;
-    running.script("ip link set eth0 mtu 1500 && ip link del second && ip link del eth0.5")?;
+    running.script(&format!(
+        "ip link set eth0 mtu 1500 && ip link del second && ip link del eth0.{} || exit 1\n{WAIT_LINK}",
+        network::VLAN_ID
+    ))?;
     running.traffic.set_longest(datagram::ORDINARY);
     running.start_load()?;
     Ok(running)
@@ -234,7 +239,8 @@ pub fn driver(bench: &mut Bench<'_>) -> Result<Running> {
         running.script(&format!(
             "grep eth0 /proc/interrupts | grep -q {kind} && exit 0
              echo 'expected interrupts of the kind {kind}, saw:'
-             cat /proc/interrupts
+             grep eth0 /proc/interrupts
+             dmesg | grep e1000e | tail -n 12
              exit 1"
         ))?;
         running.start_load()?;
