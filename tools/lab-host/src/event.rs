@@ -93,7 +93,7 @@ pub enum What {
     Migrated(Migrated),
     /// The speed of a disk.
     Speed(Speed),
-    /// The cost of moving a disk.
+    /// The cost of moving a disk or a network card.
     Cost(Cost),
     /// Something has not happened in time: `lab` looks at the host VM from outside.
     Stuck {
@@ -215,15 +215,18 @@ pub struct Speed {
     pub latency_us: f64,
 }
 
-/// The cost of moving a guest that writes to its disk at a steady rate.
+/// The cost of moving a guest that writes to its disk, or uses its network card, at a steady rate.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cost {
-    /// What kind of disk.
+    /// What kind of disk, or what load on a network card.
     pub disk: String,
     /// The number of the round, from 0 on.
     pub round: usize,
-    /// The disk's size in bytes.
+    /// The size of the disk, or of the memory of a guest with a network card, in bytes.
     pub capacity: u64,
+    /// Bytes that QEMU sent while a guest with a network card stood still.
+    #[serde(default)]
+    pub stopped_bytes: u64,
     /// Bytes of a Ferry disk's state that were moved while the guest ran.
     pub precopy_bytes: u64,
     /// Bytes of a Ferry disk's state that were moved while the guest stood still.

@@ -80,6 +80,32 @@ impl MovedDisk {
     }
 }
 
+/// The load on the network card of a guest that is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CardLoad {
+    /// Whether the driver follows the card's DMA.
+    pub followed: bool,
+    /// Datagrams per second in each direction.
+    pub datagrams_per_second: u64,
+    /// The guest's memory.
+    pub memory_mib: u64,
+}
+
+impl CardLoad {
+    /// The name in results.
+    pub fn name(self) -> String {
+        let dma = if self.followed {
+            "DMA followed"
+        } else {
+            "all dirty"
+        };
+        format!(
+            "ferry_e1000e, {dma}, {} datagrams/s",
+            self.datagrams_per_second
+        )
+    }
+}
+
 /// The QEMU of all measurements: the oldest here whose own NVMe disk can be migrated.
 pub const MEASURED_QEMU: Qemu = Qemu::V11_1;
 
@@ -125,6 +151,12 @@ pub enum Stage {
         /// The number of the round, from 0 on.
         round: usize,
     },
+    /// Measure the cost of moving a guest with a network card.
+    CardCost {
+        load: CardLoad,
+        /// The number of the round, from 0 on.
+        round: usize,
+    },
     /// Load these modules, whose in-kernel unit tests then report to the kernel's log.
     Kunit {
         /// In loading order.
@@ -140,9 +172,10 @@ impl Stage {
         match self {
             Self::Scenario { scenario, qemu } => scenario.qemus(*qemu),
             Self::Shell { .. } => vec![Qemu::default()],
-            Self::Speed { .. } | Self::SpeedOnSlowDisk { .. } | Self::Cost { .. } => {
-                vec![MEASURED_QEMU]
-            }
+            Self::Speed { .. }
+            | Self::SpeedOnSlowDisk { .. }
+            | Self::Cost { .. }
+            | Self::CardCost { .. } => vec![MEASURED_QEMU],
             Self::Kselftest { .. } | Self::Kunit { .. } | Self::Kmemleak => Vec::new(),
         }
     }

@@ -114,6 +114,7 @@ fn run() -> Result<()> {
                 let device = bench.device.context("no disk is to be moved")?;
                 measure::cost(&bench.tracer, device, *disk, *capacity, *round);
             }
+            Stage::CardCost { load, round } => measure::card::cost(&bench.tracer, *load, *round),
             Stage::Kunit { modules } => selftest::run_kunit(modules, &mut log)?,
             Stage::Kmemleak => selftest::run_kmemleak()?,
         }

@@ -5,6 +5,8 @@
 //! Numbers of emulated machines mean nothing by themselves. They are only compared with numbers of the same host VM. Each is
 //! measured several times, in rounds that alternate between the disks, so that other work of the machine affects all disks.
 
+pub mod card;
+
 use std::fs::File;
 use std::time::Instant;
 
@@ -330,6 +332,7 @@ fn measure_cost(
         sent_bytes: migrated.ram_bytes,
         downtime_ms: migrated.downtime_ms,
         total_ms: migrated.total_ms,
+        ..Cost::default()
     }));
     to.verdict()
 }

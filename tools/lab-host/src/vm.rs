@@ -44,7 +44,7 @@ use crate::vm_directory::PROCESS;
 /// `nokaslr`.
 const COMMAND_LINE: &str = "console=hvc0 quiet panic=-1 mitigations=off nokaslr 8250.nr_uarts=12";
 
-/// The memory that a guest boots with.
+/// The memory that a guest boots with, usually.
 pub const MEMORY: &str = "256M";
 
 /// How long QEMU may take to open its sockets.
@@ -68,6 +68,8 @@ pub struct Hardware {
     /// Open the devices through their character devices, with iommufd. QEMU then migrates only devices with a dirty log of
     /// their own.
     pub iommufd: bool,
+    /// The guest's memory, if not [`MEMORY`].
+    pub memory_mib: Option<u64>,
     /// Parameters of the guest's kernel besides [`COMMAND_LINE`].
     pub kernel_options: &'static str,
     /// Further properties of the machine, of its memory and of each device that it holds open, each with the
@@ -128,6 +130,8 @@ impl Vm {
         };
         let (monitor, port) = (listen("qmp")?, listen("guest")?);
         let file = |name: &str| directory.join(name).display().to_string();
+        let memory = hardware.memory_mib.map(|size| format!("{size}M"));
+        let memory = memory.unwrap_or_else(|| MEMORY.to_owned());
         let mut command = command(hardware.qemu);
         command
             // Without this the process would have the name of the dynamic loader.
@@ -137,7 +141,7 @@ impl Vm {
                 &format!("{}{}", hardware.machine.machine(), hardware.machine_options),
             ])
             .args(["-accel", "kvm", "-cpu", "host", "-smp", "1"])
-            .args(["-m", &format!("{MEMORY}{}", hardware.memory_options)])
+            .args(["-m", &format!("{memory}{}", hardware.memory_options)])
             .args(["-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-no-reboot", "-bios", "qboot.rom"])
             .args([

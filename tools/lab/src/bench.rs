@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `lab bench`: a Ferry disk beside disks that QEMU emulates, and what it costs to move each.
+//! `lab bench`: a Ferry disk beside disks that QEMU emulates, and what it costs to move each, and to move a network card.
 //!
 //! One run on one machine measures everything several times. The tables have medians with their spread, and ratios: on
 //! emulated processors the numbers themselves mean nothing.
@@ -14,6 +14,7 @@ use lab_host::event::Cost;
 use lab_host::event::Outcome;
 use lab_host::event::Speed;
 use lab_host::event::What;
+use lab_host::job::CardLoad;
 use lab_host::job::MovedDisk;
 use lab_host::job::Stage;
 use lab_host::job::MEASURED_QEMU;
@@ -40,6 +41,11 @@ const MOVED: [(MovedDisk, u64); 5] = [
     (MovedDisk::Ram, 1 << 30),
 ];
 
+/// Memory in MiB of guests with a network card, and datagrams per second in each direction. An emulated host VM cannot
+/// send many more.
+const MEMORY_MIB: [u64; 2] = [256, 1024];
+const DATAGRAMS_PER_SECOND: [u64; 3] = [0, 50, 100];
+
 /// The disk that the others are compared with.
 const OURS: &str = device::DISK_DRIVER;
 
@@ -52,8 +58,8 @@ pub struct Options {
     #[arg(long, value_name = "TYPE", default_value = DISK)]
     device: String,
 
-    /// Measure only the speed, only that on a slow disk, or only the cost of a migration
-    #[arg(long, value_name = "WHAT", value_parser = ["speed", "slow-disk", "cost"])]
+    /// Measure only the speed, only that on a slow disk, or only the cost of a migration with a disk or with a network card
+    #[arg(long, value_name = "WHAT", value_parser = ["speed", "slow-disk", "cost", "card"])]
     only: Option<String>,
 
     /// How many times everything is measured
@@ -78,6 +84,7 @@ struct Results {
     /// The same with the content on a slow disk of the host.
     slow_speeds: Vec<Speed>,
     costs: Vec<Cost>,
+    card_costs: Vec<Cost>,
     troubles: Vec<String>,
 }
 
@@ -86,6 +93,7 @@ impl Results {
         self.speeds.extend(other.speeds);
         self.slow_speeds.extend(other.slow_speeds);
         self.costs.extend(other.costs);
+        self.card_costs.extend(other.card_costs);
         self.troubles.extend(other.troubles);
     }
 }
@@ -101,10 +109,13 @@ fn measure(
 ) -> Result<()> {
     let on_slow_disk = |stage: &Stage| matches!(stage, Stage::SpeedOnSlowDisk { .. });
     let slow = stages.iter().any(on_slow_disk);
+    let of_card = |stage: &Stage| matches!(stage, Stage::CardCost { .. });
+    let card = stages.iter().any(of_card);
     let plan = Plan {
         stages,
         driver: true,
         nested: true,
+        functions: card,
         device: Some(options.device.clone()),
         limit: LIMIT,
         ..Plan::default()
@@ -114,6 +125,7 @@ fn measure(
             What::Doing { text } => progress.doing(text),
             What::Speed(speed) if slow => results.slow_speeds.push(speed.clone()),
             What::Speed(speed) => results.speeds.push(speed.clone()),
+            What::Cost(cost) if card => results.card_costs.push(cost.clone()),
             What::Cost(cost) => results.costs.push(cost.clone()),
             What::Ended {
                 name,
@@ -242,7 +254,7 @@ struct CostRow {
     write: fn(f64) -> String,
 }
 
-const COST_ROWS: [CostRow; 5] = [
+const COST_ROWS: [CostRow; 6] = [
     CostRow {
         name: "state while it ran",
         value: |cost| cost.precopy_bytes,
@@ -251,6 +263,11 @@ const COST_ROWS: [CostRow; 5] = [
     CostRow {
         name: "state while it stood still",
         value: |cost| cost.stop_copy_bytes,
+        write: bytes,
+    },
+    CostRow {
+        name: "sent while it stood still",
+        value: |cost| cost.stopped_bytes,
         write: bytes,
     },
     CostRow {
@@ -297,6 +314,21 @@ fn trim_lines(text: &str) -> String {
     lines.join("\n")
 }
 
+/// The measurements of a guest with a network card, without and with its DMA followed.
+fn card_stages(memory_mib: u64, round: usize) -> Vec<Stage> {
+    let with = |followed: bool| {
+        DATAGRAMS_PER_SECOND.map(|datagrams_per_second| Stage::CardCost {
+            load: CardLoad {
+                followed,
+                datagrams_per_second,
+                memory_mib,
+            },
+            round,
+        })
+    };
+    [with(false), with(true)].concat()
+}
+
 /// Measures and prints the tables. The exit status is 1 when something could not be measured.
 pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
     let wanted = |what: &str| options.only.as_ref().is_none_or(|only| only == what);
@@ -321,6 +353,13 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
                 round,
             };
             runs.push(MOVED.map(stage).to_vec());
+        }
+    }
+    if wanted("card") {
+        for round in 0..options.rounds {
+            for memory_mib in MEMORY_MIB {
+                runs.push(card_stages(memory_mib, round));
+            }
         }
     }
     let components = &prepare::components(workplace, &runs.concat(), false)?;
@@ -362,6 +401,7 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
             "speed": results.speeds,
             "speed_on_slow_disk": results.slow_speeds,
             "cost": results.costs,
+            "card_cost": results.card_costs,
             "troubles": results.troubles,
         });
         println!("{value}");
@@ -386,7 +426,11 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
             println!(
                 "Moving a guest whose disk was written in full and gets the same writes meanwhile:\n"
             );
-            println!("{}", cost_table(&results.costs));
+            println!("{}\n", cost_table(&results.costs));
+        }
+        if wanted("card") {
+            println!("Moving a guest with a network card, by the guest's memory:\n");
+            println!("{}", cost_table(&results.card_costs));
         }
         for trouble in &results.troubles {
             println!("trouble: {trouble}");

@@ -139,6 +139,7 @@ impl Running {
             machine: self.hardware.machine,
             devices,
             iommufd: self.hardware.iommufd,
+            memory_mib: self.hardware.memory_mib,
             kernel_options: self.hardware.kernel_options,
             machine_options: self.hardware.machine_options,
             memory_options: self.hardware.memory_options,

@@ -37,6 +37,7 @@ pub struct Traffic(Arc<Mutex<State>>);
 struct State {
     flow: Option<Flow>,
     longest: usize,
+    pause_us: u64,
     /// Flows so far.
     count: u16,
     /// The number of times that the guest has stood still since the flow began.
@@ -48,6 +49,7 @@ impl Default for State {
         Self {
             flow: None,
             longest: datagram::ORDINARY,
+            pause_us: PAUSE_US,
             count: 0,
             standstills: 0,
         }
@@ -68,7 +70,7 @@ impl Traffic {
         let settings = Settings {
             port: network::FLOW_PORT + state.count,
             longest: state.longest,
-            pause_us: PAUSE_US,
+            pause_us: state.pause_us,
         };
         let flow = Flow::open(Side::Host, settings)?;
         guest.begin_flow(link, settings)?;
@@ -82,6 +84,11 @@ impl Traffic {
     /// Sets the length of the longest datagram of later flows.
     pub fn set_longest(&self, longest: usize) {
         self.lock().longest = longest;
+    }
+
+    /// Sets the number of datagrams per second of later flows.
+    pub fn set_rate(&self, per_second: u64) {
+        self.lock().pause_us = 1_000_000 / per_second.max(1);
     }
 
     /// Tells that the guest has stood still, which loses the packets that arrive meanwhile.
