@@ -170,7 +170,16 @@ EXPORT_SYMBOL_GPL(ferry_pci_is_decoded);
 
 bool ferry_pci_is_bus_master(struct vfio_pci_core_device *vdev)
 {
-	return get_unaligned_le16(&vdev->vconfig[PCI_COMMAND]) & PCI_COMMAND_MASTER;
+	u16 cmd;
+
+	/*
+	 * The core keeps memory, I/O and INTx of the user's command register in vconfig.
+	 * The bus master bit is in the function alone.
+	 */
+	down_read(&vdev->memory_lock);
+	pci_read_config_word(vdev->pdev, PCI_COMMAND, &cmd);
+	up_read(&vdev->memory_lock);
+	return !PCI_POSSIBLE_ERROR(cmd) && cmd & PCI_COMMAND_MASTER;
 }
 EXPORT_SYMBOL_GPL(ferry_pci_is_bus_master);
 

@@ -44,7 +44,10 @@ void ferry_pci_write32(struct vfio_pci_core_device *vdev, unsigned int bar,
  */
 bool ferry_pci_is_decoded(struct vfio_pci_core_device *vdev, unsigned int bar);
 
-/* Whether the user's command register has the bus master bit. */
+/*
+ * Whether the user's command register has the bus master bit. Reads configuration
+ * space; false if the function does not answer.
+ */
 bool ferry_pci_is_bus_master(struct vfio_pci_core_device *vdev);
 
 /*

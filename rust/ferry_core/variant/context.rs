@@ -66,7 +66,9 @@ impl<D: Driver> GuestMemory for FunctionMemory<'_, D> {
     }
 }
 
-/// Runs `f` with what a sequence may use of the function of `device`, whose pinned pages are `pages`.
+/// Runs `f` with what a sequence may use of the function of `device`, whose pinned pages are `pages`. `bus_master` is the
+/// bus master bit of the command register if it is known, which saves an access of a trapped register the read of
+/// configuration space.
 ///
 /// # Errors
 ///
@@ -74,11 +76,12 @@ impl<D: Driver> GuestMemory for FunctionMemory<'_, D> {
 pub(super) fn in_context<D: Driver, R>(
     device: &Device<Variant<D>>,
     pages: &mut PinnedPages,
+    bus_master: Option<bool>,
     f: impl FnOnce(&mut Context<'_>) -> R,
 ) -> Result<R> {
     let function = PciCore::function(device);
     let mut registers = FunctionRegisters(function.awaken()?);
-    let bus_master = function.is_bus_master();
+    let bus_master = bus_master.unwrap_or_else(|| function.is_bus_master());
 
     Ok(f(&mut Context {
         registers: &mut registers,
@@ -93,7 +96,7 @@ pub(super) fn in_context<D: Driver, R>(
     }))
 }
 
-/// Runs `f` with the open function, and with what a sequence may use of it.
+/// Runs `f`, a sequence, with the open function and with what the sequence may use of it.
 ///
 /// # Errors
 ///
@@ -103,8 +106,32 @@ pub(super) fn with_context<D: Driver, R>(
     open: &mut Open<D::Hardware>,
     f: impl FnOnce(&mut Open<D::Hardware>, &mut Context<'_>) -> R,
 ) -> Result<R> {
+    with_pages(device, open, None, f)
+}
+
+/// Runs `f`, an access of a trapped register, as [`with_context`] runs a sequence.
+///
+/// # Errors
+///
+/// The user has put the function to sleep.
+pub(super) fn in_access<D: Driver, R>(
+    device: &Device<Variant<D>>,
+    open: &mut Open<D::Hardware>,
+    f: impl FnOnce(&mut Open<D::Hardware>, &mut Context<'_>) -> R,
+) -> Result<R> {
+    let bus_master = open.bus_master;
+
+    with_pages(device, open, Some(bus_master), f)
+}
+
+fn with_pages<D: Driver, R>(
+    device: &Device<Variant<D>>,
+    open: &mut Open<D::Hardware>,
+    bus_master: Option<bool>,
+    f: impl FnOnce(&mut Open<D::Hardware>, &mut Context<'_>) -> R,
+) -> Result<R> {
     let mut pages = core::mem::take(&mut open.pages);
-    let result = in_context(device, &mut pages, |context| f(open, context));
+    let result = in_context(device, &mut pages, bus_master, |context| f(open, context));
 
     open.pages = pages;
     result

@@ -111,6 +111,8 @@ pub(super) struct Open<H: Hardware> {
     pub(super) load_error: Option<H::StateError>,
     pub(super) running: bool,
     pub(super) p2p: bool,
+    /// The bus master bit of the command register, as the user wrote it last.
+    pub(super) bus_master: bool,
     /// The pages that the function may write to.
     pub(super) pages: PinnedPages,
 }
@@ -127,6 +129,8 @@ impl<H: Hardware> Open<H> {
             load_error: None,
             running: true,
             p2p: false,
+            // The core has cleared it.
+            bus_master: false,
             pages: PinnedPages::default(),
         })
     }
@@ -305,7 +309,7 @@ impl<D: Driver> Variant<D> {
         let _ = device.was_reset.take();
         let tracking = DirtyTracking::new(D::dirty_tracking())?;
         let mut hardware = KBox::new(D::open(&device.identity, tracking)?, GFP_KERNEL_ACCOUNT)?;
-        let done = in_context(device, &mut PinnedPages::default(), |context| {
+        let done = in_context(device, &mut PinnedPages::default(), None, |context| {
             Self::reset_in(device, &mut hardware, context)
         });
         Self::unless_asleep(device, "reset", done)?;

@@ -15,7 +15,10 @@ use crate::{
     },
     statistics::Statistics,
     variant::{
-        context::with_context,
+        context::{
+            in_access,
+            with_context, //
+        },
         device::Variant,
         port::VariantPort,
         Driver, //
@@ -194,7 +197,7 @@ impl<D: Driver> Variant<D> {
         }
     }
 
-    /// Runs `f` on the hardware of the open function.
+    /// Runs `f`, an access, on the hardware of the open function.
     fn on_hardware<R>(
         device: &Device<Self>,
         f: impl FnOnce(&mut D::Hardware, &mut device_model::hardware::Context<'_>) -> R,
@@ -202,7 +205,7 @@ impl<D: Driver> Variant<D> {
         let mut open = device.open.lock();
         let open = Option::as_mut(&mut open).ok_or(ENODEV)?;
 
-        with_context(device, open, |open, context| f(&mut open.hardware, context))
+        in_access(device, open, |open, context| f(&mut open.hardware, context))
     }
 }
 
@@ -283,13 +286,15 @@ impl<D: Driver> vfio_pci::Operations for Variant<D> {
     }
 
     fn command_written(device: &Device<Self>) {
-        if !PciCore::function(device).is_bus_master() {
-            return;
-        }
         let mut open = device.open.lock();
-        let Some(open) = Option::as_mut(&mut open).filter(|open| open.running && !open.p2p) else {
+        let Some(open) = Option::as_mut(&mut open) else {
             return;
         };
+        // Read with the lock held: of two writes at once, the later read has the result of both.
+        open.bus_master = PciCore::function(device).is_bus_master();
+        if !open.bus_master || !open.running || open.p2p {
+            return;
+        }
 
         let resumed = with_context(device, open, |open, context| open.hardware.resume(context));
         if let Ok(Err(failure)) = resumed {
