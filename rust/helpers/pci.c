@@ -83,8 +83,9 @@ void ferry_pci_registers_end(struct vfio_pci_core_device *vdev, bool enabled)
 
 	if (enabled) {
 		down_write(&vdev->memory_lock);
-		/* The user may have enabled it meanwhile. */
-		if (!__vfio_pci_memory_enabled(vdev)) {
+		/* The user may have enabled it meanwhile, and may have gone to D3hot then. */
+		cmd = get_unaligned_le16(&vdev->vconfig[PCI_COMMAND]);
+		if (!(cmd & PCI_COMMAND_MEMORY)) {
 			pci_read_config_word(pdev, PCI_COMMAND, &cmd);
 			pci_write_config_word(pdev, PCI_COMMAND,
 					      cmd & ~PCI_COMMAND_MEMORY);
