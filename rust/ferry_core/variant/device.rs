@@ -322,18 +322,21 @@ impl<D: Driver> Variant<D> {
         let window = device.migration.lock().window_size.bytes();
         let pages = Arc::new(SharedPages::new(window)?, GFP_KERNEL_ACCOUNT)?;
         let buffer = KVVec::from_elem(0, hardware.state_size(), GFP_KERNEL_ACCOUNT)?;
-        let mut open = Open::new(hardware)?;
-        if device.narrowed.get() {
-            // The failure is logged, and refuses each migration of this open.
-            let _ = Self::follow(device, &mut open);
-        }
         // A page for the header.
         let size = usize::try_from(DATA_OFFSET).map_err(|_| EINVAL)?;
         let size = size.checked_add(window).ok_or(EINVAL)?;
-        PciCore::register_own_region(device, size).inspect_err(|_| {
-            Self::unfollow(device, &mut open);
-        })?;
+        let open = Open::new(hardware)?;
+        PciCore::register_own_region(device, size)?;
 
+        {
+            // While a page is pinned, `unmap()` has to find it.
+            let mut guard = device.open.lock();
+            let open = guard.insert(open);
+            if device.narrowed.get() {
+                // The failure is logged, and refuses each migration of this open.
+                let _ = Self::follow(device, open);
+            }
+        }
         let mut migration = device.migration.lock();
         migration.in_use = true;
         migration.engine = Some(Engine::new(StateBuffer(buffer)));
@@ -341,7 +344,6 @@ impl<D: Driver> Variant<D> {
         migration.protocol = None;
         migration.session = None;
         migration.sessions = 0;
-        *device.open.lock() = Some(open);
         *device.traps.lock() = traps;
         *device.window.lock() = Some(pages);
         Ok(())
