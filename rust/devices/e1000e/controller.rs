@@ -393,6 +393,9 @@ impl<S: DerefMut<Target = [Slot]>> Hardware for Controller<S> {
             return Err(Error::Gone);
         }
 
+        // Should a step fail: what the stop has kept is not the function's any more, and the next stop looks anew.
+        self.fresh = false;
+        self.phase = Phase::Running { held: false };
         reset_function(registers)?;
         for entry in TABLE {
             let zeros = match entry.first {
@@ -417,7 +420,6 @@ impl<S: DerefMut<Target = [Slot]>> Hardware for Controller<S> {
         self.statistics.clear(registers);
         self.io_address = 0;
         self.fresh = true;
-        self.phase = Phase::Running { held: false };
         self.follower.restart(&mut view(context), false);
         Ok(())
     }

@@ -470,6 +470,29 @@ fn a_reset_leaves_nothing_of_the_user() {
 }
 
 #[test]
+fn after_a_reset_that_failed_half_way_a_stop_stops_the_function() {
+    let (mut host, mut guest) = set_up();
+    host.quiesce().unwrap();
+    host.model.nature.phy_dead = true;
+    let error = host.run(|controller, context| controller.reset(context));
+    assert_eq!(error, Err(Error::Phy));
+    host.model.nature.phy_dead = false;
+
+    // A guest that goes on sets the card up anew.
+    guest.set_up(&mut host, Format::Legacy(0), 16, 0);
+    guest.post(&mut host, 0, 15, 0);
+    host.quiesce().unwrap();
+    assert_eq!(host.read(RCTL) & RCTL_EN, 0, "the receiver is disabled");
+    assert_ne!(
+        host.read(CTRL) & CTRL_GIO_MASTER_DISABLE,
+        0,
+        "requests on PCIe are disabled"
+    );
+    host.resume().unwrap();
+    assert_ne!(host.read(RCTL) & RCTL_EN, 0, "the receiver is enabled");
+}
+
+#[test]
 fn a_step_that_fails_after_the_reset_cannot_be_undone() {
     let (mut source, _) = set_up();
     source.quiesce().unwrap();
