@@ -113,6 +113,8 @@ pub(super) struct Open<H: Hardware> {
     pub(super) p2p: bool,
     /// The bus master bit of the command register, as the user wrote it last.
     pub(super) bus_master: bool,
+    /// The last reset has failed, so that the function is none of what the engine takes it for.
+    pub(super) reset_failed: bool,
     /// The pages that the function may write to.
     pub(super) pages: PinnedPages,
 }
@@ -131,6 +133,7 @@ impl<H: Hardware> Open<H> {
             p2p: false,
             // The core has cleared it.
             bus_master: false,
+            reset_failed: false,
             pages: PinnedPages::default(),
         })
     }
@@ -186,7 +189,31 @@ impl<D: Driver> Variant<D> {
             Self::reset_in(device, &mut open.hardware, context)
         });
 
-        Self::unless_asleep(device, "reset", done)
+        let done = Self::unless_asleep(device, "reset", done);
+        open.reset_failed = done.is_err();
+        done
+    }
+
+    /// Checks that the last reset has not failed. What the hardware keeps of a stop before the reset would be taken for
+    /// what the function has now.
+    ///
+    /// # Errors
+    ///
+    /// Refuses a step of a migration until the next reset.
+    pub(super) fn check_reset(
+        device: &Device<Self>,
+        open: &Open<D::Hardware>,
+        what: &str,
+    ) -> Result {
+        if !open.reset_failed {
+            return Ok(());
+        }
+        Err(Self::failed(
+            device,
+            what,
+            &"the last reset of the function has failed",
+            EIO,
+        ))
     }
 
     fn reset_in(

@@ -292,7 +292,7 @@ impl<D: Driver> vfio_pci::Operations for Variant<D> {
         };
         // Read with the lock held: of two writes at once, the later read has the result of both.
         open.bus_master = PciCore::function(device).is_bus_master();
-        if !open.bus_master || !open.running || open.p2p {
+        if !open.bus_master || !open.running || open.p2p || open.reset_failed {
             return;
         }
 

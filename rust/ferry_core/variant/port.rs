@@ -57,7 +57,12 @@ impl<D: Driver> VariantPort<'_, D> {
             &mut Context<'_>,
         ) -> Result<(), Failure<HardwareError<D>>>,
     ) -> Result<(), StepError<Errno>> {
-        let done = self.with_open(|open| with_context(self.0, open, f))?;
+        let done = self
+            .with_open(|open| {
+                Variant::check_reset(self.0, open, what)?;
+                Ok(with_context(self.0, open, f))
+            })?
+            .map_err(errno)?;
 
         match done {
             Ok(Ok(())) => Ok(()),
@@ -149,6 +154,7 @@ impl<D: Driver> Port for VariantPort<'_, D> {
 
     fn begin_pre_copy(&mut self) -> Result<(), StepError<Errno>> {
         self.with_open(|open| {
+            Variant::check_reset(self.0, open, "follow DMA")?;
             Variant::follow(self.0, open)?;
             Variant::check_followed(self.0, open)
         })?
@@ -207,7 +213,7 @@ impl<D: Driver> Port for VariantPort<'_, D> {
     fn reset(&mut self) {
         let _ = self.with_open(|open| {
             open.forget();
-            // The failure is logged. A function that does not answer does no harm, and the next step on it fails.
+            // The failure is logged, and refuses each step until the next reset.
             let _ = Variant::reset_hardware(self.0, open);
         });
     }
