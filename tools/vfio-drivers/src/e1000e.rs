@@ -21,6 +21,7 @@ pub use ring::BUFFER;
 pub use spec::cause;
 pub use spec::register;
 pub use spec::Word;
+pub use spec::CTRL_MASTER_DISABLE;
 pub use spec::IVAR_RECEIVE_0;
 pub use spec::RCTL_ENABLE;
 pub use spec::STATUS_LINK_UP;

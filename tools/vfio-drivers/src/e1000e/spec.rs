@@ -109,7 +109,8 @@ pub mod cause {
 }
 
 pub(super) const CTRL_FULL_DUPLEX: u32 = 1 << 0;
-pub(super) const CTRL_MASTER_DISABLE: u32 = 1 << 2;
+/// CTRL: the function makes no request.
+pub const CTRL_MASTER_DISABLE: u32 = 1 << 2;
 pub(super) const CTRL_SET_LINK_UP: u32 = 1 << 6;
 pub(super) const CTRL_1000: u32 = 1 << 9;
 pub(super) const CTRL_FORCE_SPEED: u32 = 1 << 11;

@@ -7,6 +7,9 @@ use vfio_client::sys::Request;
 use vfio_client::v1::State;
 use vfio_client::Errno;
 use vfio_client::Region;
+use vfio_drivers::e1000e::register;
+use vfio_drivers::e1000e::Plug;
+use vfio_drivers::e1000e::CTRL_MASTER_DISABLE;
 
 use crate::case::cases;
 use crate::case::Case;
@@ -17,6 +20,7 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::requirement::Requirement;
 use crate::target::Target;
+use crate::v1::card::card;
 use crate::v1::config::space;
 use crate::v1::config::COMMAND;
 use crate::v1::device::TestDevice;
@@ -26,22 +30,31 @@ const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::E1000e];
 pub const CASES: &[Case] = cases![
     NEEDS;
     card_in_low_power_is_not_moved,
+    card_whose_reset_failed_is_not_moved_until_the_next_reset,
     card_in_d3hot_is_not_moved,
     card_moves_without_memory_and_bus_mastering [Pair],
+    card_that_runs_is_held_only_until_it_is_bus_master,
 ];
+
+/// Memory decoding and bus mastering.
+const MEMORY_AND_MASTER: u16 = 6;
+
+/// Sets a feature that has no data.
+#[track_caller]
+fn set_feature(device: &TestDevice, id: u32) -> Outcome {
+    let mut argument = vec![0; 8];
+    argument[..4].copy_from_slice(&8u32.to_ne_bytes());
+    argument[4..].copy_from_slice(&(id | vfio::VFIO_DEVICE_FEATURE_SET).to_ne_bytes());
+    device
+        .vfio()
+        .ioctl(Request::DEVICE_FEATURE, &mut argument)
+        .map_err(|errno| Stop::failed(format_args!("feature {id}: {errno}")))?;
+    Ok(())
+}
 
 fn card_in_low_power_is_not_moved(target: &Target) -> Outcome {
     let device = TestDevice::new(target)?;
-    let feature = |id: u32| {
-        let mut argument = vec![0; 8];
-        argument[..4].copy_from_slice(&8u32.to_ne_bytes());
-        argument[4..].copy_from_slice(&(id | vfio::VFIO_DEVICE_FEATURE_SET).to_ne_bytes());
-        device
-            .vfio()
-            .ioctl(Request::DEVICE_FEATURE, &mut argument)
-            .map_err(|errno| Stop::failed(format_args!("feature {id}: {errno}")))
-    };
-    feature(vfio::VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY)?;
+    set_feature(&device, vfio::VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY)?;
     for state in [State::STOP, State::STOP_COPY] {
         refused(
             format_args!("{state} in low power"),
@@ -50,7 +63,29 @@ fn card_in_low_power_is_not_moved(target: &Target) -> Outcome {
         )?;
         device.expect(State::RUNNING)?;
     }
-    feature(vfio::VFIO_DEVICE_FEATURE_LOW_POWER_EXIT)?;
+    set_feature(&device, vfio::VFIO_DEVICE_FEATURE_LOW_POWER_EXIT)?;
+    device.save()?;
+    device.set(State::RUNNING)?;
+    device.expect_works()
+}
+
+/// The card still has what it was stopped with.
+fn card_whose_reset_failed_is_not_moved_until_the_next_reset(target: &Target) -> Outcome {
+    let device = TestDevice::new(target)?;
+    device.set(State::STOP)?;
+    set_feature(&device, vfio::VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY)?;
+    device.reset()?;
+    device.expect(State::RUNNING)?;
+    set_feature(&device, vfio::VFIO_DEVICE_FEATURE_LOW_POWER_EXIT)?;
+    for state in [State::PRE_COPY, State::STOP, State::STOP_COPY] {
+        refused(
+            format_args!("{state} after a reset that failed"),
+            device.migration.set_state(state),
+            Errno::IO,
+        )?;
+        device.expect(State::RUNNING)?;
+    }
+    device.reset()?;
     device.save()?;
     device.set(State::RUNNING)?;
     device.expect_works()
@@ -92,7 +127,6 @@ fn card_in_d3hot_is_not_moved(target: &Target) -> Outcome {
 
 /// As a guest leaves a card before its driver is loaded.
 fn card_moves_without_memory_and_bus_mastering(target: &Target) -> Outcome {
-    const MEMORY_AND_MASTER: u16 = 6;
     for (seed, command) in [(41, 0u16), (42, 2), (43, 4)] {
         let source = TestDevice::new(target)?;
         source.fill(seed)?;
@@ -113,6 +147,39 @@ fn card_moves_without_memory_and_bus_mastering(target: &Target) -> Outcome {
         space.write(COMMAND, &MEMORY_AND_MASTER.to_le_bytes())?;
         device.expect_filled(seed)?;
         device.expect_works()?;
+    }
+    Ok(())
+}
+
+/// QEMU's card does DMA while masters are disabled. A real one does not.
+fn card_that_runs_is_held_only_until_it_is_bus_master(target: &Target) -> Outcome {
+    let device = TestDevice::new(target)?;
+    let mut card = card(&device)?;
+    card.reset()?;
+    card.start(Plug::Loopback, 16)?;
+    let space = space(&device)?;
+    let held = |what: &str, expected: bool| -> Outcome {
+        same(
+            format_args!("CTRL.GIO Master Disable {what}"),
+            card.read(register::CTRL)? & CTRL_MASTER_DISABLE != 0,
+            expected,
+        )
+    };
+
+    held("before the first stop", false)?;
+    for state in [State::STOP, State::STOP_COPY] {
+        device.set(state)?;
+        held("of a card that is stopped", true)?;
+        device.set(State::RUNNING)?;
+        held("of a bus master that runs", false)?;
+
+        const MEMORY: u16 = 2;
+        space.write(COMMAND, &MEMORY.to_le_bytes())?;
+        device.set(state)?;
+        device.set(State::RUNNING)?;
+        held("of a card that is no bus master", true)?;
+        space.write(COMMAND, &MEMORY_AND_MASTER.to_le_bytes())?;
+        held("of a card that has become bus master", false)?;
     }
     Ok(())
 }
