@@ -24,6 +24,7 @@ pub mod kind;
 pub mod kmsg;
 pub mod ktap;
 pub mod lease;
+pub mod network;
 pub mod plan;
 pub mod program;
 pub mod requirement;

@@ -6,6 +6,7 @@
 //! neighbours, and what else a user can do to a device through them, rightly and wrongly. [`mtty`] names the
 //! cases that the kernel's sample device fails, and why.
 
+mod card;
 mod cdev;
 pub mod cdev_dma;
 pub mod device;
@@ -23,9 +24,9 @@ mod state;
 
 use crate::case::Case;
 
-/// The cases in the order in which they run: of any device, of Ferry's, of Ferry's with storage, and last
-/// of all what the kernel complained of.
-const CASES: [&[Case]; 21] = [
+/// The cases in the order in which they run: of any device, of Ferry's, of Ferry's with storage, of a
+/// network card, and last of all what the kernel complained of.
+const CASES: [&[Case]; 22] = [
     state::CASES,
     feature::CASES,
     file::CASES,
@@ -46,6 +47,7 @@ const CASES: [&[Case]; 21] = [
     moving::STORAGE,
     cdev_dma::STORAGE,
     cdev::SECOND_STORAGE,
+    card::CASES,
     log::LAST,
 ];
 

@@ -15,6 +15,7 @@ use vfio_drivers::e1000e::Card;
 
 use crate::case::Case;
 use crate::check::Outcome;
+use crate::check::Stop;
 use crate::v1::device::TestDevice;
 
 /// All of them, in the order in which they run.
@@ -28,10 +29,26 @@ pub const CASES: [&[Case]; 7] = [
     dirty::CASES,
 ];
 
-/// Returns the card of an open device.
+/// The attribute that says whether DMA is followed.
+const TRACKING: &str = "migration/dirty_tracking";
+
+/// Says whether DMA can be followed. By the parameter of the module it cannot, and then no page is trapped: a client
+/// may map BAR 0 whole, and what the statistics have counted stays with the card.
 #[track_caller]
-fn card(device: &TestDevice) -> Outcome<Card> {
-    Ok(Card::new(device.vfio(), device.memory()?)?)
+fn has_tracking(device: &TestDevice) -> Outcome<bool> {
+    Ok(device.subject.attribute(TRACKING)? != "off")
+}
+
+/// Skips the case unless DMA can be followed, or cannot.
+#[track_caller]
+fn needs_tracking(device: &TestDevice, wanted: bool) -> Outcome {
+    if has_tracking(device)? == wanted {
+        return Ok(());
+    }
+    let off = if wanted { "off" } else { "on" };
+    Err(Stop::Skipped(format!(
+        "the parameter dirty_tracking of ferry_e1000e is {off}"
+    )))
 }
 
 /// Registers that a state has and that a read does not change, and that a stop leaves alone.

@@ -83,6 +83,16 @@ pub const NO_STORAGE: &[Case] = cases![
 /// How many bytes of a stream or a state are tried in one test, evenly spread.
 const MOST_BYTES: usize = 600;
 
+/// Returns how far apart the bytes are that are tried of `len`. A real function is reset for each, which takes long: of
+/// its bytes fewer are tried, and as the distance is odd, each byte of a register has its turn.
+fn distance(target: &Target, len: usize) -> usize {
+    if target.kind.is_emulated() {
+        len.div_ceil(MOST_BYTES)
+    } else {
+        len.div_ceil(MOST_BYTES / 8) | 1
+    }
+}
+
 /// The errnos with which a bad stream may be refused.
 const CORRUPT: [Errno; 2] = [Errno::BADMSG, Errno::INVAL];
 
@@ -272,7 +282,7 @@ fn v1_46_every_flipped_bit_is_refused(target: &Target) -> Outcome {
     let good = good_stream(target, 46)?.bytes();
     let device = TestDevice::new(target)?;
     // A flipped bit in each byte, another one each time; the host tests do all of them.
-    for at in (0..good.len()).step_by(good.len().div_ceil(MOST_BYTES)) {
+    for at in (0..good.len()).step_by(distance(target, good.len())) {
         let mut bad = good.clone();
         bad[at] ^= 1 << ((at * 5 + at / 8) % 8);
         device.set(State::RESUMING)?;
@@ -664,13 +674,7 @@ fn v1_46_a_hostile_device_state_does_no_harm(target: &Target) -> Outcome {
     let state = good.device_state().map_err(Stop::failed)?;
     let device = TestDevice::new(target)?;
     let mut refusals = 0;
-    // A card is stopped, reset and started for each. The step is odd, so that each byte of a register has its turn.
-    let most = if target.kind.is_emulated() {
-        MOST_BYTES
-    } else {
-        MOST_BYTES / 8
-    };
-    let step = state.len().div_ceil(most) | 1;
+    let step = distance(target, state.len());
     // The framing is right, so it is for the device to judge. A byte without meaning of its own,
     // such as one in a FIFO, may be anything; after it the device has to work.
     for at in (0..state.len()).step_by(step) {

@@ -10,7 +10,6 @@ use vfio_client::region::Area;
 use vfio_client::sys::Request;
 use vfio_client::Errno;
 use vfio_client::EventFd;
-use vfio_client::Region;
 use vfio_drivers::e1000e::register;
 
 use crate::case::cases;
@@ -24,6 +23,7 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::requirement::Requirement;
 use crate::target::Target;
+use crate::v1::card::has_tracking;
 use crate::v1::device::TestDevice;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::E1000e];
@@ -37,15 +37,6 @@ pub const CASES: &[Case] = cases![
 
 const PAGE: u64 = 4096;
 
-/// Returns the registers with the areas of them that may be mapped.
-#[track_caller]
-fn areas(device: &TestDevice) -> Outcome<(Region, Vec<Area>)> {
-    let bar = device.vfio().region(vfio::VFIO_PCI_BAR0_REGION_INDEX)?;
-    let areas = bar.info().sparse.clone();
-    let areas = areas.ok_or_else(|| Stop::failed("expected sparse areas of BAR 0, seen none"))?;
-    Ok((bar, areas))
-}
-
 fn covers(areas: &[Area], at: u64) -> bool {
     areas
         .iter()
@@ -54,10 +45,21 @@ fn covers(areas: &[Area], at: u64) -> bool {
 
 fn card_pages_are_mapped_or_trapped(target: &Target) -> Outcome {
     let device = TestDevice::new(target)?;
-    let (bar, areas) = areas(&device)?;
+    let bar = device.vfio().region(vfio::VFIO_PCI_BAR0_REGION_INDEX)?;
+    // IOADDR and IODATA lead to every register.
+    let io = device.vfio().region(vfio::VFIO_PCI_BAR2_REGION_INDEX)?;
+    denied("mmap of BAR 2", io.map(0, PAGE as usize))?;
+    if !has_tracking(&device)? {
+        same("sparse areas of BAR 0", bar.info().sparse.clone(), None)?;
+        bar.map(0, bar.size() as usize)?;
+        return Ok(());
+    }
+    let areas = bar.info().sparse.clone();
+    let areas = areas.ok_or_else(|| Stop::failed("expected sparse areas of BAR 0, seen none"))?;
     for (what, page, may_map) in [
         ("CTRL, ICR and RCTL", 0, true),
         ("the statistics", register::STATISTICS, false),
+        ("RDT", register::RDT, false),
         ("filters", register::MTA, true),
     ] {
         same(
@@ -83,10 +85,7 @@ fn card_pages_are_mapped_or_trapped(target: &Target) -> Outcome {
         )?;
     }
     let whole = bar.map(0, bar.size() as usize);
-    denied("mmap of all of BAR 0", whole)?;
-    // IOADDR and IODATA lead to every register.
-    let io = device.vfio().region(vfio::VFIO_PCI_BAR2_REGION_INDEX)?;
-    denied("mmap of BAR 2", io.map(0, PAGE as usize))
+    denied("mmap of all of BAR 0", whole)
 }
 
 /// An eventfd would have the kernel write a register, trapped or not, and no driver would know of it. A VMM does

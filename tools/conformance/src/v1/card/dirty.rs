@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 
 use vfio_client::dirty::DIRTY_PAGE;
 use vfio_client::v1::State;
-use vfio_drivers::e1000e::Card;
 use vfio_drivers::e1000e::Frame;
 
 use crate::case::cases;
@@ -14,13 +13,18 @@ use crate::case::Case;
 use crate::check::holds;
 use crate::check::same;
 use crate::check::Outcome;
-use crate::check::Stop;
+use crate::network::changed;
+use crate::network::content;
+use crate::network::exchange;
+use crate::network::has_all;
+use crate::network::receive_and_look;
+use crate::network::station;
+use crate::network::GUEST;
+use crate::network::PEER;
 use crate::requirement::Requirement;
 use crate::target::Target;
-use crate::v1::card::moving::exchange;
-use crate::v1::card::moving::station;
-use crate::v1::card::moving::GUEST;
-use crate::v1::card::moving::PEER;
+use crate::v1::card::needs_tracking;
+use crate::v1::card::TRACKING;
 use crate::v1::device::TestDevice;
 
 const NEEDS: &[Requirement] = &[Requirement::V1, Requirement::E1000e, Requirement::Pair];
@@ -33,23 +37,6 @@ pub const CASES: &[Case] = cases![
     card_dirty_pages_are_all_pages_unless_followed,
     card_memory_is_unmapped_while_it_is_followed,
 ];
-
-/// The attribute that says whether DMA is followed.
-const TRACKING: &str = "migration/dirty_tracking";
-/// By the parameter of the module, it is not.
-const OFF: &str = "off";
-
-/// Skips the case unless DMA is followed.
-#[track_caller]
-fn needs_tracking(device: &TestDevice, wanted: bool) -> Outcome {
-    let tracking = device.subject.attribute(TRACKING)?;
-    if (tracking != OFF) == wanted {
-        return Ok(());
-    }
-    Err(Stop::Skipped(format!(
-        "the parameter dirty_tracking of ferry_e1000e makes it {tracking}"
-    )))
-}
 
 /// Takes the dirty pages of the memory.
 #[track_caller]
@@ -73,68 +60,6 @@ fn begin(device: &TestDevice) -> Outcome {
         device.subject.attribute(TRACKING)?,
         "following".to_string(),
     )
-}
-
-/// Returns the pages whose content has changed.
-fn changed(before: &[u8], after: &[u8], start: u64) -> BTreeSet<u64> {
-    let pages = before
-        .chunks(DIRTY_PAGE as usize)
-        .zip(after.chunks(DIRTY_PAGE as usize));
-    (0..)
-        .zip(pages)
-        .filter(|(_, (before, after))| before != after)
-        .map(|(page, _)| start + page * DIRTY_PAGE)
-        .collect()
-}
-
-fn content(device: &TestDevice) -> Outcome<Vec<u8>> {
-    let memory = device.memory()?;
-    Ok(memory.bytes(memory.start(), memory.size() as usize))
-}
-
-/// Checks that all of `expected` are among the dirty pages.
-#[track_caller]
-fn has_all(what: &str, dirty: &BTreeSet<u64>, expected: &BTreeSet<u64>) -> Outcome {
-    let missed: Vec<String> = expected
-        .difference(dirty)
-        .map(|page| format!("{page:#x}"))
-        .collect();
-    holds(
-        missed.is_empty(),
-        format_args!("{what}: expected them to be dirty, seen that {missed:?} are not"),
-    )
-}
-
-/// Receives frames from a peer, and looks at the log after each round.
-fn receive_and_look(device: &TestDevice, guest: &mut Card, peer: &mut Card) -> Outcome {
-    let may: BTreeSet<u64> = guest
-        .receive_buffers()
-        .into_iter()
-        .chain(guest.writable())
-        .collect();
-    let mut received = 0;
-    for round in 0..8u64 {
-        let before = content(device)?;
-        exchange(
-            peer,
-            guest,
-            [PEER, GUEST],
-            round * 100..round * 100 + 3 + round,
-        )?;
-        // Some stay where they were received.
-        for seed in 0..round {
-            peer.send(&Frame::new(GUEST, PEER, 5000 + seed, 1000))?;
-        }
-        let written = changed(&before, &content(device)?, device.memory()?.start());
-        let dirty = take(device)?;
-        has_all(&format!("round {round}: pages written"), &dirty, &written)?;
-        has_all(&format!("round {round}: dirty pages"), &may, &dirty)?;
-        received += written.len();
-        for _ in 0..round {
-            guest.receive()?;
-        }
-    }
-    holds(received > 8, "expected the card to write, seen nothing")
 }
 
 fn card_dirty_pages_are_rings_and_posted_buffers(target: &Target) -> Outcome {
@@ -165,14 +90,14 @@ fn card_dirty_pages_are_all_that_it_writes(target: &Target) -> Outcome {
     let mut peer = station(&peer_device, PEER)?;
     exchange(&mut peer, &mut guest, [PEER, GUEST], 0..20)?;
     begin(&device)?;
-    receive_and_look(&device, &mut guest, &mut peer)?;
+    receive_and_look(&device, &mut guest, &mut peer, || take(&device))?;
     // The last frames arrive on the way to stop-and-copy.
     let before = content(&device)?;
     for seed in 0..5 {
         peer.send(&Frame::new(GUEST, PEER, seed, 700))?;
     }
     device.set(State::STOP_COPY)?;
-    let written = changed(&before, &content(&device)?, device.memory()?.start());
+    let written = changed(&device, &before)?;
     has_all("pages written before the stop", &take(&device)?, &written)?;
     holds(written.len() > 4, "expected five frames, seen fewer")
 }
@@ -187,11 +112,11 @@ fn card_dirty_pages_follow_replaced_buffers(target: &Target) -> Outcome {
     let peer_device = TestDevice::new(target)?;
     let mut peer = station(&peer_device, PEER)?;
     begin(&device)?;
-    receive_and_look(&device, &mut guest, &mut peer)?;
+    receive_and_look(&device, &mut guest, &mut peer, || take(&device))?;
     // All descriptors get other buffers between two looks.
     let before = content(&device)?;
     exchange(&mut peer, &mut guest, [PEER, GUEST], 2000..2045)?;
-    let written = changed(&before, &content(&device)?, device.memory()?.start());
+    let written = changed(&device, &before)?;
     holds(
         written.len() > 30,
         format_args!("expected all buffers to be written, seen {}", written.len()),

@@ -17,9 +17,9 @@ use crate::case::Case;
 use crate::check::holds;
 use crate::check::same;
 use crate::check::Outcome;
+use crate::network::card;
 use crate::requirement::Requirement;
 use crate::target::Target;
-use crate::v1::card::card;
 use crate::v1::device::TestDevice;
 use crate::v1::device::PATIENCE;
 

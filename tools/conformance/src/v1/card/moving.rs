@@ -4,7 +4,6 @@
 
 use vfio_client::v1::State;
 use vfio_drivers::e1000e::register;
-use vfio_drivers::e1000e::Card;
 use vfio_drivers::e1000e::Frame;
 use vfio_drivers::e1000e::Mac;
 use vfio_drivers::e1000e::Plug;
@@ -15,9 +14,14 @@ use crate::check::differs;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
+use crate::network::card;
+use crate::network::exchange;
+use crate::network::station;
+use crate::network::GUEST;
+use crate::network::PEER;
 use crate::requirement::Requirement;
 use crate::target::Target;
-use crate::v1::card::card;
+use crate::v1::card::needs_tracking;
 use crate::v1::config::space;
 use crate::v1::device::TestDevice;
 
@@ -31,35 +35,6 @@ pub const CASES: &[Case] = cases![
     card_stopped_sends_and_receives_nothing,
     card_statistics_never_go_backwards,
 ];
-
-pub const GUEST: Mac = [0x02, 0x46, 0x65, 0x72, 0x72, 0x79];
-pub const PEER: Mac = [0x02, 0x50, 0x65, 0x65, 0x72, 0x00];
-
-/// Sets a card up as a station of the network.
-#[track_caller]
-pub fn station(device: &TestDevice, mac: Mac) -> Outcome<Card> {
-    let mut card = card(device)?;
-    card.reset()?;
-    card.set_mac(0, mac)?;
-    card.start(Plug::Network, 16)?;
-    Ok(card)
-}
-
-/// Sends frames from one card to another, and checks that they come in order.
-#[track_caller]
-pub fn exchange(
-    from: &mut Card,
-    to: &mut Card,
-    macs: [Mac; 2],
-    seeds: core::ops::Range<u64>,
-) -> Outcome {
-    for seed in seeds {
-        let frame = Frame::new(macs[1], macs[0], seed, 60 + (seed as usize * 37) % 1400);
-        from.send(&frame)?;
-        same(format_args!("frame {seed}"), to.receive()?, frame)?;
-    }
-    Ok(())
-}
 
 /// A VMM refuses a destination whose configuration space differs.
 fn card_of_another_mac_has_the_same_configuration_space(target: &Target) -> Outcome {
@@ -211,6 +186,7 @@ fn card_stopped_sends_and_receives_nothing(target: &Target) -> Outcome {
 fn card_statistics_never_go_backwards(target: &Target) -> Outcome {
     let mut total = 0;
     let mut source = TestDevice::new(target)?;
+    needs_tracking(&source, true)?;
     let mut guest = card(&source)?;
     guest.reset()?;
     guest.set_mac(0, GUEST)?;

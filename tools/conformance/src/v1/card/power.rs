@@ -18,9 +18,10 @@ use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::network::card;
 use crate::requirement::Requirement;
 use crate::target::Target;
-use crate::v1::card::card;
+use crate::v1::card::needs_tracking;
 use crate::v1::config::space;
 use crate::v1::config::COMMAND;
 use crate::v1::device::TestDevice;
@@ -127,6 +128,8 @@ fn card_in_d3hot_is_not_moved(target: &Target) -> Outcome {
 
 /// As a guest leaves a card before its driver is loaded.
 fn card_moves_without_memory_and_bus_mastering(target: &Target) -> Outcome {
+    // The work has statistics.
+    needs_tracking(&TestDevice::new(target)?, true)?;
     for (seed, command) in [(41, 0u16), (42, 2), (43, 4)] {
         let source = TestDevice::new(target)?;
         source.fill(seed)?;
