@@ -164,12 +164,22 @@ pub fn parts(options: &Options) -> Vec<Part> {
         });
     }
     if wanted(KERNEL_KSELFTEST) {
+        let mut stages = kernel_selftests.to_vec();
+        // A card without traps.
+        stages.push(Stage::Kselftest {
+            program: program(SELFTESTS[0]),
+            arguments: ["--device", first, "--second", second, "card_"]
+                .map(str::to_owned)
+                .to_vec(),
+            cards: true,
+        });
         parts.push(Part {
             name: KERNEL_KSELFTEST.to_owned(),
-            stages: kernel_selftests.to_vec(),
+            stages,
             functions: true,
             // The kernel's library maps BARs whole.
             variant_parameters: "dirty_tracking=0",
+            programs: vec![SELFTESTS[0].to_owned()],
             kernel_programs: &kernel_selftests::PROGRAMS,
             limit: SELFTESTS_LIMIT,
             ..Part::default()
