@@ -28,11 +28,15 @@ pub const CARD_IDS: (u16, u16) = (0x8086, 0x10d3);
 /// PCI addresses of the network cards in the host VM.
 pub const CARDS: [&str; 2] = ["0000:00:05.0", "0000:00:06.0"];
 
+/// The same for a network card of another subsystem, whose state fits no other card, and that subsystem.
+pub const OTHER_CARD: &str = "ferry_e1000e-other";
+pub const OTHER_SUBSYSTEM: u16 = 0x1234;
+
 /// In place of an mdev type: QEMU's own NVMe disk, which shows whether a scenario of disks itself is right. Only QEMU 11.1
 /// migrates that disk.
 pub const EMULATED_DISK: &str = "nvme";
 
-/// The driver that offers an mdev type, whose name begins with that of its parent device. A variant driver is its own.
+/// The driver that offers an mdev type, whose name begins with that of its parent device, or that binds a kind of network card.
 pub fn driver(mdev_type: &str) -> &str {
     mdev_type
         .rsplit_once('-')
@@ -60,6 +64,8 @@ mod tests {
         assert_eq!(Kind::of("ferry_nvme-4096"), Some(Kind::Disk));
         assert_eq!(Kind::of("ferry_uart-1"), Some(Kind::Serial));
         assert_eq!(Kind::of("ferry_e1000e"), Some(Kind::NetworkCard));
+        assert_eq!(Kind::of(OTHER_CARD), Some(Kind::NetworkCard));
+        assert_eq!(driver(OTHER_CARD), CARD_DRIVER);
         assert_eq!(Kind::of("mtty-1"), None);
         assert_eq!(driver("ferry_nvme-512"), "ferry_nvme");
     }

@@ -35,13 +35,15 @@ fn number(path: &Path) -> Option<u16> {
     u16::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
 }
 
-/// The addresses of the host's network cards, in their order.
-fn cards() -> Result<BTreeSet<String>> {
+/// The addresses of the host's network cards, in their order: the equal ones, or the `other` one.
+fn cards(other: bool) -> Result<BTreeSet<String>> {
     let mut cards = BTreeSet::new();
     for entry in fs::read_dir(DEVICES).context("listing PCI devices")? {
         let path = entry.context("listing PCI devices")?.path();
         let ids = (number(&path.join("vendor")), number(&path.join("device")));
-        if ids == (Some(device::CARD_IDS.0), Some(device::CARD_IDS.1)) {
+        let is_card = ids == (Some(device::CARD_IDS.0), Some(device::CARD_IDS.1));
+        let subsystem = number(&path.join("subsystem_device"));
+        if is_card && (subsystem == Some(device::OTHER_SUBSYSTEM)) == other {
             let address = path.file_name().unwrap_or_default();
             cards.insert(address.to_string_lossy().into_owned());
         }
@@ -52,11 +54,11 @@ fn cards() -> Result<BTreeSet<String>> {
 impl Function {
     /// Takes a free card, has the variant driver bind it, and sets its attributes.
     pub fn create(recipe: &Recipe) -> Result<Self> {
-        let cards = cards()?;
+        let cards = cards(recipe.kind == device::OTHER_CARD)?;
         let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
         let address = cards.difference(&taken).next().cloned();
         let address = address.with_context(|| format!("no card is free; there are {cards:?}"))?;
-        bind(&address, &recipe.kind)?;
+        bind(&address, device::driver(&recipe.kind))?;
         taken.insert(address.clone());
         drop(taken);
         let function = Self {
@@ -72,7 +74,10 @@ impl Function {
     /// Takes all cards, and has the variant driver bind them.
     pub fn all() -> Result<Vec<Self>> {
         let recipe = Recipe::new(device::CARD_DRIVER);
-        cards()?.iter().map(|_| Self::create(&recipe)).collect()
+        cards(false)?
+            .iter()
+            .map(|_| Self::create(&recipe))
+            .collect()
     }
 
     /// The settings that the function was taken with.

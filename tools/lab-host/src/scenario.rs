@@ -132,13 +132,14 @@ impl Scenario {
     ];
 
     /// The scenarios of the network card. A guest that goes back to a snapshot loses its connections to hosts that do not.
-    const OF_CARD: [Self; 11] = [
+    const OF_CARD: [Self; 12] = [
         Self::ThereAndBack,
         Self::CancelInPreCopy,
         Self::PausedGuest,
         Self::StopAndContinueInPreCopy,
         Self::ToFileAndBack,
         Self::DestinationKilled,
+        Self::DestinationRefuses,
         Self::NetworkFeatures,
         Self::NetworkDriver,
         Self::Multifd,

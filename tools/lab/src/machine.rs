@@ -33,6 +33,7 @@ use std::time::Instant;
 use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
+use lab_host::device;
 use lab_host::event;
 use lab_host::event::Event;
 use lab_host::event::Outcome;
@@ -196,7 +197,7 @@ fn shared_disks(disk: &Path) -> Vec<OsString> {
     ])
 }
 
-/// An IOMMU, and two 82574L, at 00:05.0 and 00:06.0, each in an IOMMU group of its own. QEMU's option ROM of the card is
+/// An IOMMU, and two equal 82574L, at 00:05.0 and 00:06.0, each in an IOMMU group of its own. QEMU's option ROM of the card is
 /// not needed.
 fn functions(plan: &Plan, directory: &Path) -> Vec<OsString> {
     if !plan.functions {
@@ -212,7 +213,7 @@ fn functions(plan: &Plan, directory: &Path) -> Vec<OsString> {
             &format!("hubport,hubid={hub},id=hub-{id},netdev={id}"),
         ])
     };
-    let device = |hub: u8, id: &str, device: &str| {
+    let on_hub = |hub: u8, id: &str, device: &str| {
         words([
             "-netdev",
             &format!("hubport,hubid={hub},id={id}"),
@@ -224,8 +225,8 @@ fn functions(plan: &Plan, directory: &Path) -> Vec<OsString> {
     if !plan.nested {
         // The cards talk to each other, and to a network that answers pings.
         arguments.extend(network(0, "peer", "user"));
-        arguments.extend(device(0, "source", source));
-        arguments.extend(device(0, "destination", destination));
+        arguments.extend(on_hub(0, "source", source));
+        arguments.extend(on_hub(0, "destination", destination));
         return arguments;
     }
     // Each card has a cable to a peer in the VM. A hub whose only other port is that of a stopped card takes no packet, and
@@ -244,9 +245,15 @@ fn functions(plan: &Plan, directory: &Path) -> Vec<OsString> {
     ] {
         let (name, network_name) = (format!("peer-{side}"), format!("nobody-{side}"));
         arguments.extend(network(hub, &network_name, &nobody(&network_name)));
-        arguments.extend(device(hub, &name, peer));
-        arguments.extend(device(hub, side, card));
+        arguments.extend(on_hub(hub, &name, peer));
+        arguments.extend(on_hub(hub, side, card));
     }
+    // A card that is none of these, and without a cable.
+    let other = format!(
+        "e1000e,addr=9,subsys={:#x},romfile=",
+        device::OTHER_SUBSYSTEM
+    );
+    arguments.extend(words(["-device", &other]));
     arguments
 }
 

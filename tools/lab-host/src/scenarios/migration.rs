@@ -261,11 +261,11 @@ pub fn destination_killed(bench: &mut Bench<'_>) -> Result<Running> {
 }
 
 pub fn destination_refuses(bench: &mut Bench<'_>, log: &mut Log) -> Result<Running> {
-    // A card with another number of ports.
-    let other = if bench.kind()?.ends_with("-1") {
-        "ferry_uart-2"
-    } else {
-        "ferry_uart-1"
+    let other = match bench.kind()? {
+        device::CARD_DRIVER => device::OTHER_CARD,
+        // A card with another number of ports.
+        kind if kind.ends_with("-1") => "ferry_uart-2",
+        _ => "ferry_uart-1",
     };
     let mut from = bench.guest()?;
     refused(&mut from, &Recipe::new(other), log)?;
