@@ -163,8 +163,9 @@ impl Scenario {
             let known = |scenario: &Self| !scenario.needs_v2();
             Self::ALL.into_iter().filter(known).filter(fits).collect()
         } else {
-            // The scenario is slow, and the QEMUs do the same in it.
-            let new = |scenario: &Self| *scenario != Self::Memory || qemu == Qemu::V11_1;
+            // These scenarios are slow, and the QEMUs do the same in them.
+            let slow = [Self::Memory, Self::NetworkFeatures, Self::NetworkDriver];
+            let new = |scenario: &Self| !slow.contains(scenario) || qemu == Qemu::V11_1;
             let known = |scenario: &Self| *scenario != Self::RewrittenDisk || qemu.begins_anew();
             Self::OF_V2
                 .into_iter()
