@@ -91,8 +91,8 @@ impl<'a, T: Operations> Function<'a, T> {
         })
     }
 
-    /// Whether the user's command register has the bus master bit. Reads configuration space; false if the function does
-    /// not answer.
+    /// Whether the user's command register has the bus master bit. Reads configuration space; false if the function
+    /// does not answer.
     pub fn is_bus_master(&self) -> bool {
         // SAFETY: By the type invariants.
         unsafe { vfio_bindings::ferry_pci_is_bus_master(self.0.as_raw()) }

@@ -66,8 +66,8 @@ impl<D: Driver> GuestMemory for FunctionMemory<'_, D> {
     }
 }
 
-/// Runs `f` with what a sequence may use of the function of `device`, whose pinned pages are `pages`. `bus_master` is the
-/// bus master bit of the command register if it is known, which saves an access of a trapped register the read of
+/// Runs `f` with what a sequence may use of the function of `device`, whose pinned pages are `pages`. `bus_master` is
+/// the bus master bit of the command register if it is known, which saves an access of a trapped register the read of
 /// configuration space.
 ///
 /// # Errors
