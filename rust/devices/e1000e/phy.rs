@@ -188,10 +188,16 @@ impl<'a> Mdio<'a> {
         let page = self.read(address::PAGE)? & PAGE_MASK;
 
         self.select(page, SETTINGS_PAGE)?;
-        for (value, setting) in values.iter_mut().zip(&SETTINGS) {
-            *value = self.read(setting.address)? & setting.mask;
-        }
+        let read = values
+            .iter_mut()
+            .zip(&SETTINGS)
+            .try_for_each(|(value, setting)| {
+                *value = self.read(setting.address)? & setting.mask;
+                Ok(())
+            });
+        // The guest goes on with its own page after a save that failed.
         self.select(SETTINGS_PAGE, page)?;
+        read?;
 
         if let Some(last) = values.last_mut() {
             *last = page;
