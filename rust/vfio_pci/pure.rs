@@ -9,3 +9,5 @@
 pub mod config_layout;
 #[path = "traps.rs"]
 pub mod traps;
+#[path = "unmaps.rs"]
+pub mod unmaps;

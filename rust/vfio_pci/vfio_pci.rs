@@ -36,6 +36,7 @@ mod operations;
 mod reset;
 mod trampolines;
 mod traps;
+mod unmaps;
 
 pub use self::{
     base::PciCore,
@@ -55,4 +56,5 @@ pub use self::{
         Trap,
         Traps, //
     },
+    unmaps::Unmaps,
 };

@@ -30,7 +30,10 @@ use kernel::{
     },
 };
 use vfio::log::DmaLog;
-use vfio_pci::Function;
+use vfio_pci::{
+    Function,
+    Unmaps, //
+};
 
 /// Whether the container may report nothing but pinned pages.
 pub(super) struct Narrowed(Atomic<u32>);
@@ -48,16 +51,34 @@ impl Narrowed {
     fn set(&self) {
         self.0.store(1, Relaxed);
     }
+
+    /// The group has left the container.
+    pub(super) fn clear(&self) {
+        self.0.store(0, Relaxed);
+    }
 }
 
 /// How often each page is pinned.
 #[derive(Default)]
 pub(super) struct PinnedPages {
     pages: RBTree<u64, u32>,
+    /// None of a function that has yet to be opened. In a box, as the pages move to the stack for a sequence.
+    unmaps: Option<KBox<Unmaps>>,
 }
 
 impl PinnedPages {
+    /// No page yet.
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self {
+            pages: RBTree::new(),
+            unmaps: Some(KBox::new(Unmaps::default(), GFP_KERNEL_ACCOUNT)?),
+        })
+    }
+
     fn pin<D: Driver>(&mut self, function: &Function<'_, Variant<D>>, page: u64) -> Result {
+        if self.unmaps.as_ref().is_some_and(|it| it.refuses(page)) {
+            return Err(EBUSY);
+        }
         if let Some(count) = self.pages.get_mut(&page) {
             *count = count.checked_add(1).ok_or(EOVERFLOW)?;
             return Ok(());
@@ -94,8 +115,22 @@ impl PinnedPages {
         }
     }
 
-    /// Unpins all of the `count` pages from `first` on.
+    /// Unpins the `count` pages from `first` on, which the current task unmaps.
     pub(super) fn unmap<D: Driver>(
+        &mut self,
+        function: &Function<'_, Variant<D>>,
+        log: &DmaLog,
+        first: u64,
+        count: u64,
+    ) {
+        if let Some(unmaps) = &mut self.unmaps {
+            unmaps.note(current!().pid(), first, count);
+        }
+        self.release(function, log, first, count);
+    }
+
+    /// Unpins the `count` pages from `first` on.
+    pub(super) fn release<D: Driver>(
         &mut self,
         function: &Function<'_, Variant<D>>,
         log: &DmaLog,
