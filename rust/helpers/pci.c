@@ -192,6 +192,16 @@ u32 ferry_pci_serial_number(struct pci_dev *pdev)
 }
 EXPORT_SYMBOL_GPL(ferry_pci_serial_number);
 
+bool ferry_pci_has_container(struct vfio_pci_core_device *vdev)
+{
+#if IS_ENABLED(CONFIG_IOMMUFD)
+	return !vdev->vdev.iommufd_device;
+#else
+	return true;
+#endif
+}
+EXPORT_SYMBOL_GPL(ferry_pci_has_container);
+
 static int count_device(struct device *dev, void *count)
 {
 	++*(unsigned int *)count;
@@ -203,10 +213,9 @@ bool ferry_pci_has_own_container(struct vfio_pci_core_device *vdev)
 	struct iommu_group *group;
 	unsigned int count = 0;
 
-#if IS_ENABLED(CONFIG_IOMMUFD)
-	if (vdev->vdev.iommufd_device)
+	if (!ferry_pci_has_container(vdev))
 		return false;
-#endif
+
 	group = iommu_group_get(&vdev->pdev->dev);
 	if (!group)
 		return false;

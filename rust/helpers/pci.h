@@ -56,6 +56,9 @@ bool ferry_pci_is_bus_master(struct vfio_pci_core_device *vdev);
  */
 u32 ferry_pci_serial_number(struct pci_dev *pdev);
 
+/* Whether the function reaches memory through a container of a group. The device must be open. */
+bool ferry_pci_has_container(struct vfio_pci_core_device *vdev);
+
 /*
  * Whether the function reaches memory through a container of a group, and has the
  * group for itself: vfio_pin_pages() then says which pages the group may write to.

@@ -25,10 +25,11 @@ use vfio::{
 pub struct PciCore;
 
 impl PciCore {
-    /// The open function of `device`. A callback that gets a [`Device`] is called while the device is open, or is
-    /// being opened or closed.
+    /// The open function of `device`, for callbacks that run while the device is open, or is being opened or closed.
+    /// Others, such as attributes, must first find out under the driver's own lock that the device is open, as
+    /// [`close_device`](vfio::Operations::close_device) takes that away before the function is disabled.
     pub fn function<T: Operations>(device: &Device<T>) -> Function<'_, T> {
-        // SAFETY: Safe code has a `Device` in callbacks only, which run between `vfio_pci_core_enable()` and
+        // SAFETY: By what is asked of the caller above, the call is between `vfio_pci_core_enable()` and
         // `vfio_pci_core_close_device()`.
         unsafe { Function::new(device) }
     }

@@ -118,6 +118,12 @@ impl<'a, T: Operations> Function<'a, T> {
 }
 
 impl<T: Operations> Function<'_, T> {
+    /// Whether the function reaches memory through a container of its IOMMU group.
+    pub fn has_container(&self) -> bool {
+        // SAFETY: By the type invariants.
+        unsafe { vfio_bindings::ferry_pci_has_container(self.0.as_raw()) }
+    }
+
     /// Whether the function reaches memory through a container, and has its IOMMU group for itself. Then the
     /// pages that [`Self::pin_page`] pins are all that the container reports as dirty by DMA of the group.
     pub fn has_own_container(&self) -> bool {

@@ -48,6 +48,9 @@ const OWN: u32 = pci::COUNT;
 /// The command register.
 const COMMAND: Range<u64> = 4..6;
 
+/// First byte of extended configuration space.
+const EXTENDED: u64 = 0x100;
+
 /// Bytes of a serial number.
 const SERIAL_LEN: u64 = 8;
 
@@ -104,6 +107,8 @@ impl<T: Operations> Trampolines<T> {
         }
 
         match T::traps(device).overlap(bar, position.offset, count as u64) {
+            // The core answers it without an access.
+            _ if count == 0 => Ok(Target::Core),
             Overlap::None => Ok(Target::Core),
             Overlap::Within
                 if matches!(count, 1 | 2 | 4 | 8) && position.offset % count as u64 == 0 =>
@@ -165,6 +170,10 @@ impl<T: Operations> Trampolines<T> {
     /// Overwrites what a read at `offset` of configuration space has of the card's serial number. A VMM compares
     /// configuration space, and each card has its own.
     fn hide_serial_number(device: &Device<T>, into: UserPtr, offset: u64, len: u64) -> Result {
+        // It is an extended capability.
+        if offset.saturating_add(len) <= EXTENDED {
+            return Ok(());
+        }
         // SAFETY: The device is open, and its function outlives it.
         let serial = unsafe { vfio_bindings::ferry_pci_serial_number((*device.as_raw()).pdev) };
         let (serial, end) = (

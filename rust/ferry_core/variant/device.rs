@@ -134,7 +134,7 @@ impl<H: Hardware> Open<H> {
             // The core has cleared it.
             bus_master: false,
             reset_failed: false,
-            pages: PinnedPages::default(),
+            pages: PinnedPages::new()?,
         })
     }
 
@@ -303,7 +303,7 @@ impl<D: Driver> Variant<D> {
         });
         // The function may be asleep.
         open.pages
-            .unmap(&PciCore::function(device), &device.log, 0, u64::MAX);
+            .release(&PciCore::function(device), &device.log, 0, u64::MAX);
     }
 
     /// Unpins the pages of memory that the user unmaps, as
@@ -334,6 +334,9 @@ impl<D: Driver> Variant<D> {
     pub(super) fn open(device: &Device<Self>) -> Result {
         // The open itself resets the function, as far as it can be by PCI.
         let _ = device.was_reset.take();
+        if !PciCore::function(device).has_container() {
+            device.narrowed.clear();
+        }
         let tracking = DirtyTracking::new(D::dirty_tracking())?;
         let mut hardware = KBox::new(D::open(&device.identity, tracking)?, GFP_KERNEL_ACCOUNT)?;
         let done = in_context(device, &mut PinnedPages::default(), None, |context| {
