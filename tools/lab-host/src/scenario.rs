@@ -70,7 +70,7 @@ pub enum Scenario {
     TwoDevices,
     /// The guest's filters, VLAN, multicasts and jumbo frames go on after a migration.
     NetworkFeatures,
-    /// A guest moves while its interface is down, while no driver has the card, and with MSI and INTx in place of MSI-X.
+    /// A guest moves while its interface is down, while no driver has the card, and with INTx in place of MSI-X.
     NetworkDriver,
     /// A guest moves from QEMU 7.2 to this one: the state of its device is saved through protocol
     /// v1 and loaded through protocol v2.

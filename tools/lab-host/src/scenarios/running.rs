@@ -47,7 +47,7 @@ const SHORT_DOWNTIME: u64 = 1;
 
 /// The downtime limit of a guest with a network card whose DMA is not followed: all of the guest's memory is dirty at each
 /// look. At [`SLOW`] that memory takes longer.
-const ALL_DIRTY_DOWNTIME: u64 = 20_000;
+pub const ALL_DIRTY_DOWNTIME: u64 = 20_000;
 
 /// A bandwidth in bytes per second at which pre-copy lasts long enough for a test.
 pub const SLOW: u64 = 1 << 20;
