@@ -23,6 +23,7 @@ use crate::{
             with_context, //
         },
         pins::{
+            narrow,
             pages_of,
             Narrowed,
             PinnedPages, //
@@ -268,10 +269,14 @@ impl<D: Driver> Variant<D> {
         });
         let followed = Self::unless_asleep(device, "follow DMA", done);
         if device.narrowed.get() {
-            followed
-        } else {
-            Ok(())
+            return followed;
         }
+        // A guest that has posted nothing, as its driver is not bound, would have all its memory dirty. Nobody unmaps the
+        // page meanwhile: `unmap()` waits for the lock that the caller holds.
+        if followed.is_ok() && narrow(&PciCore::function(device)) {
+            device.narrowed.set();
+        }
+        Ok(())
     }
 
     /// Checks that the container's dirty pages are all that the function has written to.

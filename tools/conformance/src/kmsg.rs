@@ -107,6 +107,20 @@ pub fn lines_of(words: &[&str], provoke: impl FnOnce() -> Outcome) -> Outcome<Ve
     Ok(messages)
 }
 
+/// Whether `report`, the lines from a report of lockdep on, is about type1's own order of locks. It takes
+/// `device_list_lock` while it has a driver unpin memory, and the function for that takes `iommu->lock`;
+/// elsewhere it takes the two in the other order. A driver can do nothing about it.
+fn is_of_type1(report: &[String]) -> bool {
+    report
+        .first()
+        .is_some_and(|line| line.contains("circular locking"))
+        && report
+            .iter()
+            .take(40)
+            .find(|line| line.contains(", at: ") && line.contains("device_list_lock"))
+            .is_some_and(|line| line.contains("vfio_notify_dma_unmap"))
+}
+
 /// Checks that the log has no warning of the kernel about itself.
 pub fn no_complaint() -> Outcome {
     let complaints = [
@@ -129,10 +143,13 @@ pub fn no_complaint() -> Outcome {
         // kmemleak's reports. Its line at boot says "memory leak detector".
         "suspected memory leak",
     ];
-    let found: Vec<String> = Kmsg::open()?
-        .messages()?
-        .into_iter()
-        .filter(|message| complaints.iter().any(|word| message.contains(word)))
+    let messages = Kmsg::open()?.messages()?;
+    let found: Vec<&String> = messages
+        .iter()
+        .enumerate()
+        .filter(|(_, message)| complaints.iter().any(|word| message.contains(word)))
+        .filter(|(at, _)| !is_of_type1(&messages[*at..]))
+        .map(|(_, message)| message)
         .collect();
     holds(
         found.is_empty(),

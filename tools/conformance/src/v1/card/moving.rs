@@ -43,7 +43,9 @@ fn card_of_another_mac_has_the_same_configuration_space(target: &Target) -> Outc
     /// The capability Device Serial Number.
     const SERIAL_NUMBER: u16 = 3;
     let devices = [TestDevice::new(target)?, TestDevice::new(target)?];
-    let mut spaces = [vec![0; 4096], vec![0; 4096]];
+    // A kernel without access to extended configuration space has a region of 256 bytes.
+    let size = space(&devices[0])?.size() as usize;
+    let mut spaces = [vec![0; size], vec![0; size]];
     for (device, bytes) in devices.iter().zip(&mut spaces) {
         space(device)?.read(0, bytes)?;
         for range in GUESTS {
@@ -59,14 +61,14 @@ fn card_of_another_mac_has_the_same_configuration_space(target: &Target) -> Outc
     )?;
     let mut at = 0x100;
     let mut serial = None;
-    while at != 0 {
+    while at != 0 && at < size {
         let header = u32::from_le_bytes([one[at], one[at + 1], one[at + 2], one[at + 3]]);
         if header as u16 == SERIAL_NUMBER {
             serial = Some(one[at + 4..at + 12].to_vec());
         }
         at = (header >> 20) as usize;
     }
-    same("serial number", serial, Some(vec![0; 8]))
+    same("serial number", serial, (size > 0x100).then(|| vec![0; 8]))
 }
 
 fn card_receives_at_the_destination_what_is_sent_to_the_source(target: &Target) -> Outcome {
