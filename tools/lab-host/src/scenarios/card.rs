@@ -11,8 +11,6 @@ use lab_guest::network::HOST;
 use lab_guest::network::PREFIX;
 
 use super::running::Running;
-use super::running::ALL_DIRTY_DOWNTIME;
-use super::running::DOWNTIME_LIMIT;
 use super::Bench;
 use crate::network;
 use crate::program;
@@ -227,8 +225,6 @@ pub fn driver(bench: &mut Bench<'_>) -> Result<Running> {
         running.verdict()?;
         doing(format!("moving a guest {what}"));
         running.script(before)?;
-        // A card without a ring has no page to pin, and without a pin all memory is dirty.
-        running.set(DOWNTIME_LIMIT, ALL_DIRTY_DOWNTIME)?;
         running = move_on(running)?;
         running.script(after)?;
         running.start_load()?;
