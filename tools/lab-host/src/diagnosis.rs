@@ -13,13 +13,13 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use lab_host::event::What;
-use lab_host::event::SPINS;
+use lab_host::event::WAITS;
 use lab_host::monitor::Monitor;
 use serde_json::json;
 
+use crate::endless_wait;
 use crate::kernel;
 use crate::report;
-use crate::spin_lock;
 use crate::vm_directory;
 
 /// The first look since [`take`].
@@ -119,9 +119,9 @@ fn qemu(directory: &Path) -> String {
     for command in HUMAN_COMMANDS {
         let answer = monitor.human(command);
         if command == REGISTERS_COMMAND
-            && guest_symbols().is_some_and(|symbols| spin_lock::is_waited_for(&answer, &symbols))
+            && guest_symbols().is_some_and(|symbols| endless_wait::is_endless(&answer, &symbols))
         {
-            let _ = writeln!(text, "{SPINS}");
+            let _ = writeln!(text, "{WAITS}");
         }
         // Floating-point registers fill pages.
         for line in answer.lines().filter(|line| !is_vector_register(line)) {

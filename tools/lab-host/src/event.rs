@@ -13,7 +13,8 @@ pub const PORT: &str = "ferry.host";
 pub const HEARD: &str = "heard";
 
 /// A part of a failure's reason: the guest cannot go on, and no device can have caused that.
-pub const SPINS: &str = "the guest's only processor waits for a spinlock with interrupts off";
+pub const WAITS: &str =
+    "the guest's only processor waits with interrupts off for what only it could end";
 
 /// An event with its time.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -10,6 +10,7 @@
 mod assigned;
 mod diagnosis;
 mod emulated;
+mod endless_wait;
 mod function;
 mod guest;
 mod kernel;
@@ -23,7 +24,6 @@ mod recipe;
 mod report;
 mod scenarios;
 mod selftest;
-mod spin_lock;
 mod sysfs;
 mod trace;
 mod vm;

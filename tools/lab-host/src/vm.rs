@@ -40,7 +40,7 @@ use crate::vm_directory::DIAGNOSIS;
 use crate::vm_directory::DIRECTORY;
 use crate::vm_directory::PROCESS;
 
-/// The guest's kernel command line. The card's ports come after the four that a PC has. [`crate::spin_lock`] needs
+/// The guest's kernel command line. The card's ports come after the four that a PC has. [`crate::endless_wait`] needs
 /// `nokaslr`.
 const COMMAND_LINE: &str = "console=hvc0 quiet panic=-1 mitigations=off nokaslr 8250.nr_uarts=12";
 

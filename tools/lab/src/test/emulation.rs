@@ -2,7 +2,7 @@
 
 //! Recognises faults of the host VM's emulation in failures.
 
-use lab_host::event::SPINS;
+use lab_host::event::WAITS;
 
 /// Signs, in the reason of a failure, that the emulation of the host VM broke its guest. No device can cause them.
 ///
@@ -12,11 +12,11 @@ use lab_host::event::SPINS;
 ///
 /// A guest's timer interrupt comes during the handler of the same interrupt: TCG delivered it
 /// twice, see `Accelerator::processors()`. Handlers run with interrupts off. The guest either warns of
-/// it, or waits for a lock that it holds.
+/// it, or waits for a lock that it holds, or for the handler that it runs.
 const EMULATION_BROKE: [&str; 3] = [
     "KVM internal error. Suberror: 3",
     "WARNING: kernel/time/hrtimer.c:2101 at __hrtimer_run_queues",
-    SPINS,
+    WAITS,
 ];
 
 /// The sign of a broken emulation in the reason of a failure.
@@ -41,9 +41,9 @@ mod tests {
                 Some(EMULATION_BROKE[1]),
             ),
             (
-                "B: query-status: {}\nthe guest's only processor waits for a spinlock with \
-                 interrupts off\nRAX=0",
-                Some(SPINS),
+                "B: query-status: {}\nthe guest's only processor waits with interrupts off for what \
+                 only it could end\nRAX=0",
+                Some(WAITS),
             ),
             ("KVM internal error. Suberror: 1", None),
             (
