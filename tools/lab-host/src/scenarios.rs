@@ -42,7 +42,6 @@ use crate::trace::Tracer;
 use crate::vm::Hardware;
 use crate::vm_directory;
 pub use running::Running;
-pub use running::DIRTY_TRACKING;
 
 /// The state that scenarios share.
 pub struct Bench<'a> {

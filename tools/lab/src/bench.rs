@@ -111,11 +111,19 @@ fn measure(
     let slow = stages.iter().any(on_slow_disk);
     let of_card = |stage: &Stage| matches!(stage, Stage::CardCost { .. });
     let card = stages.iter().any(of_card);
+    let unfollowed =
+        |stage: &Stage| matches!(stage, Stage::CardCost { load, .. } if !load.followed);
+    let parameters = if stages.iter().any(unfollowed) {
+        "dirty_tracking=0"
+    } else {
+        ""
+    };
     let plan = Plan {
         stages,
         driver: true,
         nested: true,
         functions: card,
+        variant_parameters: parameters.to_owned(),
         device: Some(options.device.clone()),
         limit: LIMIT,
         ..Plan::default()
@@ -314,10 +322,10 @@ fn trim_lines(text: &str) -> String {
     lines.join("\n")
 }
 
-/// The measurements of a guest with a network card, without and with its DMA followed.
-fn card_stages(memory_mib: u64, round: usize) -> Vec<Stage> {
-    let with = |followed: bool| {
-        DATAGRAMS_PER_SECOND.map(|datagrams_per_second| Stage::CardCost {
+/// The measurements of a guest with a network card, without or with its DMA followed, which is for a whole VM.
+fn card_stages(memory_mib: u64, followed: bool, round: usize) -> Vec<Stage> {
+    DATAGRAMS_PER_SECOND
+        .map(|datagrams_per_second| Stage::CardCost {
             load: CardLoad {
                 followed,
                 datagrams_per_second,
@@ -325,8 +333,7 @@ fn card_stages(memory_mib: u64, round: usize) -> Vec<Stage> {
             },
             round,
         })
-    };
-    [with(false), with(true)].concat()
+        .to_vec()
 }
 
 /// Measures and prints the tables. The exit status is 1 when something could not be measured.
@@ -358,7 +365,7 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
     if wanted("card") {
         for round in 0..options.rounds {
             for memory_mib in MEMORY_MIB {
-                runs.push(card_stages(memory_mib, round));
+                runs.extend([false, true].map(|followed| card_stages(memory_mib, followed, round)));
             }
         }
     }

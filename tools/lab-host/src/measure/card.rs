@@ -16,7 +16,6 @@ use crate::assigned::Assigned;
 use crate::recipe::Recipe;
 use crate::report;
 use crate::scenarios::Running;
-use crate::scenarios::DIRTY_TRACKING;
 use crate::trace::Tracer;
 use crate::vm::Hardware;
 
@@ -28,8 +27,7 @@ pub fn cost(tracer: &Tracer, load: CardLoad, round: usize) {
 }
 
 fn measure(tracer: &Tracer, load: CardLoad, round: usize) -> Result<()> {
-    let tracking = u8::from(load.followed);
-    let recipe = Recipe::new(CARD_DRIVER).with(DIRTY_TRACKING, tracking);
+    let recipe = Recipe::new(CARD_DRIVER);
     let hardware = Hardware {
         qemu: MEASURED_QEMU,
         machine: MEASURED_QEMU,

@@ -47,7 +47,7 @@ const SHORT_DOWNTIME: u64 = 1;
 
 /// The downtime limit of a guest with a network card whose DMA is not followed: all of the guest's memory is dirty at each
 /// look. At [`SLOW`] that memory takes longer.
-pub const ALL_DIRTY_DOWNTIME: u64 = 20_000;
+const ALL_DIRTY_DOWNTIME: u64 = 20_000;
 
 /// A bandwidth in bytes per second at which pre-copy lasts long enough for a test.
 pub const SLOW: u64 = 1 << 20;
@@ -62,7 +62,7 @@ const LITTLE_LEFT: u64 = 2 << 20;
 const DEVICE_STATE: &str = "migration/device_state";
 
 /// A function's attribute that says whether its DMA is followed.
-pub const DIRTY_TRACKING: &str = "migration/dirty_tracking";
+const DIRTY_TRACKING: &str = "migration/dirty_tracking";
 
 /// A guest in a QEMU with its devices. The devices go last, for QEMU holds them open.
 pub struct Running {
@@ -200,16 +200,21 @@ impl Running {
         Ok(())
     }
 
+    /// Raises the downtime limit if a network card's DMA is not followed in this way.
+    pub fn allow_all_dirty(&mut self, tracking: &str) -> Result<()> {
+        for device in &self.hardware.devices {
+            let is_card = matches!(device, Assigned::Function(_));
+            if is_card && device.get(DIRTY_TRACKING)? == tracking {
+                return self.set(DOWNTIME_LIMIT, ALL_DIRTY_DOWNTIME);
+            }
+        }
+        Ok(())
+    }
+
     /// Starts a migration to `uri` with this bandwidth.
     pub fn begin(&mut self, uri: &str, bytes_per_second: u64) -> Result<()> {
         self.set(BANDWIDTH, bytes_per_second)?;
-        for device in &self.hardware.devices {
-            let is_card = matches!(device, Assigned::Function(_));
-            if is_card && device.get(DIRTY_TRACKING)? == "0" {
-                self.set(DOWNTIME_LIMIT, ALL_DIRTY_DOWNTIME)?;
-                break;
-            }
-        }
+        self.allow_all_dirty("off")?;
         self.vm.qmp.forget_events();
         self.vm.qmp.execute("migrate", json!({ "uri": uri }))?;
         Ok(())
