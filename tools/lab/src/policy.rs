@@ -22,10 +22,9 @@ const HEAD: usize = 3;
 const LICENCE: &str = "SPDX-License-Identifier: GPL-2.0";
 
 /// The only places that may have `unsafe` blocks.
-const UNSAFE_PLACES: [&str; 5] = [
+const UNSAFE_PLACES: [&str; 4] = [
     "rust/kernel_ext/",
     "rust/vfio/",
-    "rust/vfio_pci/",
     "rust/bindings/",
     "tools/vfio-client/",
 ];
