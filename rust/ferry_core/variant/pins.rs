@@ -62,7 +62,7 @@ impl Narrowed {
 /// MiB or from 4 GiB on.
 const USUALLY_MAPPED: [u64; 3] = [0, 1 << 8, 1 << 20];
 
-/// Has the container report nothing but pinned pages, of which there is none. Returns whether it does.
+/// Pins a page and unpins it, so that the container reports nothing but pinned pages from now on. Returns whether it does.
 ///
 /// The page is dirty in the next report.
 pub(super) fn narrow<D: Driver>(function: &Function<'_, Variant<D>>) -> bool {
