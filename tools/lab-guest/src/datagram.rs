@@ -70,6 +70,10 @@ fn parse(side: Side, longest: usize, datagram: &[u8]) -> Option<(u64, u64)> {
     (build(side, longest, number, ack) == datagram).then_some((number, ack))
 }
 
+/// Datagrams that a port may keep for a card whose receiver is disabled, and give the card when it is enabled, while the
+/// bridge still gives later ones to the card that the guest has left.
+const KEPT: u64 = 16;
+
 /// What one end of a flow has sent and received.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
@@ -86,13 +90,27 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Whether nothing was doubled, reordered or changed, and what was lost is in no more than `gaps` gaps.
-    pub fn good(&self, gaps: usize) -> bool {
+    /// Whether nothing was doubled, reordered or changed, and what was lost was lost in no more than `standstills`
+    /// standstills of the receiver.
+    pub fn good(&self, standstills: usize) -> bool {
         let faults = Faults {
             lost: 0,
             ..self.faults.clone()
         };
-        faults.none() && self.gaps.len() <= gaps
+        faults.none() && self.standstills() <= standstills
+    }
+
+    /// The number of times that the receiver stood still. A gap that follows another one after no more than [`KEPT`]
+    /// datagrams is of the same time.
+    fn standstills(&self) -> usize {
+        let apart = |pair: &&[(u64, u64)]| match pair {
+            [(_, end), (start, _)] => start.saturating_sub(*end) > KEPT,
+            _ => false,
+        };
+        match self.gaps.len() {
+            0 => 0,
+            _ => 1 + self.gaps.windows(2).filter(apart).count(),
+        }
     }
 }
 
@@ -230,6 +248,23 @@ mod tests {
         let mut judge = judged(&[0, 3].map(datagram));
         judge.end(4);
         assert!(judge.tally.good(1) && !judge.tally.good(0));
+    }
+
+    #[test]
+    fn gaps_of_one_standstill_are_told_from_those_of_two() {
+        let numbers = |gaps: [(u64, u64); 2]| {
+            let lost =
+                move |number: &u64| gaps.iter().any(|(from, to)| (*from..*to).contains(number));
+            (0..100).filter(move |number| !lost(number))
+        };
+        let tally = |gaps| {
+            let datagrams: Vec<_> = numbers(gaps).map(datagram).collect();
+            judged(&datagrams).tally
+        };
+        assert!(tally([(10, 13), (17, 25)]).good(1));
+        assert!(tally([(10, 13), (13 + KEPT, 40)]).good(1));
+        let two = tally([(10, 13), (14 + KEPT, 40)]);
+        assert!(!two.good(1) && two.good(2));
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Traffic {
         let standstills = state.standstills;
         ensure!(
             at_guest.good(standstills) && at_guest.received > 0,
-            "datagrams to the guest: expected each once, in order and whole, and losses in {standstills} gaps at most, \
+            "datagrams to the guest: expected each once, in order and whole, and losses in {standstills} standstills at most, \
              saw {at_guest:?} of {from_host}"
         );
         ensure!(
