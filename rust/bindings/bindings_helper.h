@@ -4,6 +4,7 @@
  * kernel::bindings; see rust/bindings/bindgen_parameters for the allowlist.
  */
 
+#include <linux/crc32.h>
 #include <linux/mdev.h>
 #include <linux/vfio.h>
 #include <linux/vfio_pci_core.h>

@@ -8,6 +8,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod class;
+pub mod crc32c;
 pub mod eventfd;
 pub mod file;
 pub mod lock;

@@ -6,7 +6,10 @@
 //! compiler made of the engine is checked as well.
 
 use migration::{
-    stream::crc32c::crc32c,
+    stream::crc32c::{
+        crc32c,
+        Crc32c, //
+    },
     v1::{
         DataSection,
         MigrationRegion, //
@@ -33,6 +36,7 @@ pub(crate) type Check = fn() -> Outcome;
 /// All checks with their names.
 pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("crc32c_of_known_bytes", crc32c_of_known_bytes),
+    ("crc32c_of_long_pieces", crc32c_of_long_pieces),
     ("dirty_blocks", dirty_blocks),
     ("v1_03_malformed_accesses", v1_03_malformed_accesses),
     ("v1_04_reserved_field", v1_04_reserved_field),
@@ -527,7 +531,60 @@ fn crc32c_of_known_bytes() -> Outcome {
     expect(
         crc32c(&[0xff; 32]) == 0x62a8_ab43,
         "the checksum of 32 ones",
+    )?;
+    let mut counted = [0; 32];
+    for (place, byte) in counted.iter_mut().zip(0..) {
+        *place = byte;
+    }
+    expect(
+        crc32c(&counted) == 0x46dd_794e,
+        "the checksum of 32 bytes that ascend",
+    )?;
+    counted.reverse();
+    expect(
+        crc32c(&counted) == 0x113f_db5c,
+        "the checksum of 32 bytes that descend",
     )
+}
+
+/// The checksum by its definition, bit by bit.
+fn slow_crc32c(bytes: &[u8]) -> u32 {
+    let mut crc: u32 = !0;
+
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0x82f6_3b78 * (crc & 1));
+        }
+    }
+    !crc
+}
+
+/// Long pieces take another path through the processor than short ones: the kernel's `crc32c()` has its limit
+/// at 512 bytes.
+fn crc32c_of_long_pieces() -> Outcome {
+    let mut bytes = [0; 1536];
+    for (place, number) in bytes.iter_mut().zip(0u32..) {
+        *place = number.wrapping_mul(2_654_435_761).to_be_bytes()[0];
+    }
+
+    for until in 500..bytes.len() {
+        let expected = slow_crc32c(&bytes[..until]);
+        expect(
+            crc32c(&bytes[..until]) == expected,
+            "the checksum by its definition",
+        )?;
+        for cut in [1, 7, until / 3, until - 3] {
+            let mut crc = Crc32c::new();
+            crc.update(&bytes[..cut]);
+            crc.update(&bytes[cut..until]);
+            expect(
+                crc.value() == expected,
+                "pieces to have the checksum of the whole",
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn dirty_blocks() -> Outcome {
