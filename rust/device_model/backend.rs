@@ -32,7 +32,8 @@ pub trait Backend: Send + Unpin + 'static {
     ///
     /// # Errors
     ///
-    /// The content may be incomplete, and the right is kept. The backend logs the error.
+    /// The content may be incomplete, and the right is kept, as long as the guest has not been told by a command that
+    /// flushes. The backend logs the error.
     fn release(&mut self, _log: Log<'_>) -> Result<(), Errno> {
         Ok(())
     }

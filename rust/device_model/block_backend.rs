@@ -78,12 +78,21 @@ pub trait BlockBackend {
     /// The medium failed; the bytes have their old content or are zeros.
     fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), BackendError>;
 
-    /// Makes all that was written survive a loss of power, as far as the backend survives one.
+    /// Makes all that was written survive a loss of power, as far as the backend survives one, for a command of the
+    /// guest, which gets the error.
     ///
     /// # Errors
     ///
-    /// The medium failed.
+    /// The medium failed, now or since the last flush: an error that anything but a flush met is kept for the next
+    /// one, so that the guest learns of each loss once.
     fn flush(&mut self) -> Result<(), BackendError>;
+
+    /// Does the same as [`Self::flush`] where the guest cannot be told of an error, which is kept.
+    ///
+    /// # Errors
+    ///
+    /// The medium failed, and the guest has not been told.
+    fn write_back(&mut self) -> Result<(), BackendError>;
 }
 
 /// Says where the next bytes belong in the memory `M`: gets the most bytes that the backend has next, at

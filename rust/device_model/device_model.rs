@@ -14,6 +14,7 @@
 //! backend          content of a device on the host
 //! block_backend    content of a disk, as commands access it
 //! migrated_blocks  content that migrates block by block
+//! untold           losses of data that the guest has not been told of
 //! dirty_blocks     bitmaps of dirty blocks
 //! hardware         a real function that migrates, in a variant driver
 //! saved_state      fields of a saved state: written, read and checked
@@ -41,6 +42,7 @@ pub mod migrated_blocks;
 mod model;
 mod posted_writes;
 pub mod saved_state;
+mod untold;
 
 pub use backend::{
     Backend,
@@ -72,3 +74,4 @@ pub use model::{
     CONFIGURATION_MAX, //
 };
 pub use posted_writes::PostedWrites;
+pub use untold::Untold;

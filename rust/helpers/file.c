@@ -4,6 +4,7 @@
  */
 
 #include <linux/backing-dev.h>
+#include <linux/blkdev.h>
 #include <linux/cred.h>
 #include <linux/export.h>
 #include <linux/fadvise.h>
@@ -62,6 +63,30 @@ struct file *ferry_file_open(const struct path *path, const struct cred *cred,
 	return file;
 }
 EXPORT_SYMBOL_GPL(ferry_file_open);
+
+/*
+ * Opens the block device @path once more, as its only exclusive user: -EBUSY if
+ * it has one already, such as a mounted file system. The locks of files are no
+ * help for block devices, as each node of a device has locks of its own.
+ */
+struct file *ferry_bdev_claim(const struct path *path, const struct cred *cred)
+{
+	if (!S_ISBLK(ferry_path_kind(path)))
+		return ERR_PTR(-ENOTBLK);
+
+	return ferry_file_open(path, cred, O_RDWR | O_EXCL | O_LARGEFILE);
+}
+EXPORT_SYMBOL_GPL(ferry_bdev_claim);
+
+/*
+ * Gives the claim up at once: the last fput() of a kernel thread comes later, and
+ * the next user must not find the device claimed.
+ */
+void ferry_bdev_unclaim(struct file *file)
+{
+	bdev_fput(file);
+}
+EXPORT_SYMBOL_GPL(ferry_bdev_unclaim);
 
 /* Size in bytes of a regular file or a block device. */
 u64 ferry_file_size(struct file *file)

@@ -16,6 +16,8 @@ umode_t ferry_path_kind(const struct path *path);
 const struct cred *ferry_get_current_cred(void);
 struct file *ferry_file_open(const struct path *path, const struct cred *cred,
 			     int flags);
+struct file *ferry_bdev_claim(const struct path *path, const struct cred *cred);
+void ferry_bdev_unclaim(struct file *file);
 u64 ferry_file_size(struct file *file);
 int ferry_file_lock(struct file *file);
 void ferry_file_unlock(struct file *file);

@@ -6,10 +6,12 @@
 //! [`include/linux/filelock.h`](srctree/include/linux/filelock.h)
 
 mod cached;
+mod claim;
 mod name;
 
 pub use self::{
     cached::Cached,
+    claim::Claim,
     name::FileName, //
 };
 
@@ -218,6 +220,11 @@ impl File {
         to_result(unsafe { bindings::vfs_fsync(self.as_ptr(), 1) })
     }
 
+    /// Returns whether the file is a block device.
+    pub fn is_block_device(&self) -> bool {
+        self.kind() == bindings::S_IFBLK
+    }
+
     /// Makes `[offset, offset + len)` read as zeroes and frees its space. May sleep.
     ///
     /// # Errors
@@ -225,7 +232,7 @@ impl File {
     /// `EOPNOTSUPP` if the file system or the disk cannot do it, `EBADF` if the file was opened
     /// [`Access::ReadOnly`], else what the file system returns. Each byte is unchanged or zero then.
     pub fn punch_hole(&self, offset: u64, len: u64) -> Result {
-        if self.kind() == bindings::S_IFBLK {
+        if self.is_block_device() {
             // A block device drops its cache before it finds out whether the disk can punch holes. If the
             // disk cannot, cached data that had not been written would be lost.
             self.write_back(offset, len)?;

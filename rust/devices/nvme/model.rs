@@ -218,12 +218,13 @@ impl<M: GuestMemory, B: DiskBackend<M>> Worker<M, B> for Controller {
 }
 
 impl Controller {
-    /// Has the right to use the backend while the controller is enabled, and gives it up otherwise.
+    /// Has the right to use the backend from the first enable on. Until the stop or the close it is not given up,
+    /// not even by a reset: the guest's data is in the caches, and nobody else may use the content meanwhile.
     fn claim<B: Backend>(&self, backend: &mut B, log: Log<'_>) -> Result<(), Errno> {
         if self.is_enabled() {
             backend.acquire(log)
         } else {
-            backend.release(log)
+            Ok(())
         }
     }
 }

@@ -71,6 +71,7 @@ pub use device_model::{
     Place,
     PostedWrites,
     ReadStraight,
+    Untold,
     Work, //
     CONFIGURATION_MAX,
 };

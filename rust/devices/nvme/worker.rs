@@ -13,7 +13,6 @@ use device_model::{
 use crate::controller::Controller;
 use crate::doorbells::Doorbells;
 use crate::error_log::ErrorEntry;
-use crate::io::flush;
 use crate::parameters::PAIRS;
 use crate::queues::ADMIN;
 use crate::spec::command::{
@@ -112,9 +111,9 @@ impl Controller {
         }
     }
 
-    /// Completes a shutdown. Software waits for the end, and cannot be told that the medium failed.
+    /// Completes a shutdown. Software waits for the end, and is told that the medium failed when it flushes next.
     fn shut_down<B: BlockBackend + ?Sized>(&mut self, backend: &mut B) {
-        if flush(backend).is_err() {
+        if backend.write_back().is_err() {
             self.health.count_media_error();
         }
         self.registers.csts = self.registers.csts.with_shutdown(ShutdownStatus::Complete);

@@ -179,7 +179,12 @@ impl<D: Driver> EmulatedDevice<D> {
             (migration.engine.take(), migration.region.take())
         });
         // No lock is held while memory is freed and a file is flushed, for both may take long.
-        drop(live);
+        if let Some(mut live) = live {
+            // It logs the loss of data, which nobody else can be told any more.
+            let _ = live
+                .backend
+                .release(&|what, reason, errno| Self::log(device, what, reason, errno));
+        }
         drop(region);
         drop(pages);
         device.with_migration(|migration| migration.in_use = false);

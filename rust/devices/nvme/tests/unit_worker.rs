@@ -142,6 +142,10 @@ impl BlockBackend for Disk {
     fn flush(&mut self) -> Result<(), BackendError> {
         Ok(())
     }
+
+    fn write_back(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 impl<M> ReadStraight<M> for Disk {

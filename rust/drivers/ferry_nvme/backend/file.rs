@@ -28,13 +28,18 @@ use device_model::{
     BlockBackend,
     MemoryError,
     Place,
-    ReadStraight, //
+    ReadStraight,
+    Untold, //
 };
 use ferry_core::dma_memory::DmaMemory;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 use kernel_ext::{
     file::{
         Access,
+        Claim,
         File,
         FileName, //
     },
@@ -73,10 +78,15 @@ pub(crate) fn measure(name: &FileName) -> Result<u64> {
 
 /// A file or block device, and the lock on it.
 pub(crate) struct FileBackend {
+    name: Arc<FileName>,
     file: File,
     capacity: u64,
     /// The lock is held.
     acquired: bool,
+    /// The exclusive use of a block device, while the lock is held: its nodes have locks of their own.
+    claim: Option<Claim>,
+    /// Written data that was lost.
+    untold: Untold<Error>,
     /// The file system has not said that it cannot punch holes.
     punches_holes: bool,
     /// The file system has not said that it cannot zero ranges.
@@ -92,13 +102,16 @@ impl FileBackend {
     ///
     /// `EINVAL` if it is neither a regular file nor a block device, or smaller than
     /// [`CAPACITY_MIN`]; `ENOMEM`; or what opening it returns.
-    pub(crate) fn open(name: &FileName) -> Result<Self> {
+    pub(crate) fn open(name: &Arc<FileName>) -> Result<Self> {
         let file = File::open(name, Access::ReadWrite)?;
 
         Ok(Self {
+            name: name.clone(),
             capacity: capacity(&file)?,
             file,
             acquired: false,
+            claim: None,
+            untold: Untold::default(),
             punches_holes: true,
             zeroes_ranges: true,
             buffer: KVVec::from_elem(0, BUFFER_SIZE, GFP_KERNEL_ACCOUNT)?,
@@ -111,22 +124,27 @@ impl FileBackend {
         self.capacity
     }
 
-    /// Locks the file, unless it is locked already. May sleep for long.
+    /// Locks the file, and claims a block device, unless that is done already. May sleep for long.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if another user has locked the file, the error of locking it, such as `ENOLCK` where that
+    /// `EBUSY` if another user has locked the file or claimed the block device, as a mount does, the error of locking it, such as `ENOLCK` where that
     /// is not possible, or the error of dropping its cache. The file is not locked then.
     pub(crate) fn acquire(&mut self) -> Result {
         if self.acquired {
             return Ok(());
         }
 
+        let claim = match self.file.is_block_device() {
+            true => Some(Claim::new(&self.name)?),
+            false => None,
+        };
         self.file
             .lock()
             .map_err(|error| if error == EAGAIN { EBUSY } else { error })?;
         // Not before the lock: its former owner may have written until then.
         self.file.drop_cache().inspect_err(|_| self.file.unlock())?;
+        self.claim = claim;
         self.acquired = true;
 
         Ok(())
@@ -136,15 +154,16 @@ impl FileBackend {
     ///
     /// # Errors
     ///
-    /// Written data may not be in the file. The lock is kept, so that no other user takes stale data for
-    /// the content.
+    /// Written data may not be in the file, and the guest has not been told. The lock is kept, so that no other user
+    /// takes stale data for the content.
     pub(crate) fn release(&mut self) -> Result {
         if !self.acquired {
             return Ok(());
         }
 
-        self.file.sync()?;
+        self.untold.keep(self.file.sync())?;
         self.file.unlock();
+        self.claim = None;
         self.acquired = false;
 
         Ok(())
@@ -285,7 +304,15 @@ impl BlockBackend for FileBackend {
             return Ok(());
         }
 
-        self.file.sync().map_err(store_error)
+        self.untold.tell(self.file.sync()).map_err(store_error)
+    }
+
+    fn write_back(&mut self) -> Result<(), BackendError> {
+        if !self.acquired {
+            return Ok(());
+        }
+
+        self.untold.keep(self.file.sync()).map_err(store_error)
     }
 }
 

@@ -375,6 +375,10 @@ impl BlockBackend for RamBackend {
     fn flush(&mut self) -> Result<(), BackendError> {
         Ok(())
     }
+
+    fn write_back(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 // The backend lends its own memory.

@@ -7,13 +7,22 @@
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process;
 
 use rustix::mount::mount;
 use rustix::mount::MountFlags;
 use vfio_client::mdev::random_uuid;
 use vfio_client::v2::State;
 use vfio_client::Errno;
+use vfio_drivers::nvme::nvm;
+use vfio_drivers::nvme::register;
+use vfio_drivers::nvme::Command;
+use vfio_drivers::nvme::Status;
+use vfio_drivers::nvme::CC_ENABLE;
+use vfio_drivers::nvme::CC_SHUTDOWN;
+use vfio_drivers::nvme::CC_SIZES;
+use vfio_drivers::nvme::CSTS_SHUTDOWN;
+use vfio_drivers::nvme::CSTS_SHUTDOWN_COMPLETE;
 
 use crate::case::cases;
 use crate::case::Case;
@@ -37,6 +46,8 @@ pub const CASES: &[Case] = cases![
     failing_stop_leaves_a_running_disk_running [Mdev],
     failing_stop_leaves_a_disk_in_pre_copy [P2p, PreCopy, Mdev],
     failing_stop_says_where_it_leaves_the_disk [Mdev],
+    failing_stop_is_told_to_the_guest [Mdev],
+    failing_shutdown_is_told_to_the_guest [Mdev],
 ];
 
 /// Where configfs is mounted.
@@ -59,7 +70,7 @@ impl BadDisk {
     #[track_caller]
     fn new() -> Outcome<BadDisk> {
         // The driver may be loaded, or built in.
-        let _ = Command::new("modprobe")
+        let _ = process::Command::new("modprobe")
             .args(["null_blk", "nr_devices=0"])
             .output();
         let parent = Path::new(CONFIGFS).join("nullb");
@@ -136,6 +147,72 @@ fn expect_works(writer: &mut Writer, page: u64) -> Outcome {
     )
 }
 
+/// Checks that the guest's next flush tells it that writes were lost, and the one after that nothing.
+#[track_caller]
+fn expect_told(writer: &mut Writer) -> Outcome {
+    for (what, expected) in [
+        ("the flush after a loss", Status::WRITE_FAULT),
+        ("the flush after that", Status::SUCCESS),
+    ] {
+        let queue = writer.queue();
+        let flush = Command::new(nvm::FLUSH).namespace(1);
+        same(what, writer.driver.execute(queue, flush)?.status, expected)?;
+    }
+    Ok(())
+}
+
+/// Checks that the loss of a write that a stop met is not forgotten: the stop is refused as long as the guest does
+/// not know.
+fn failing_stop_is_told_to_the_guest(target: &Target) -> Outcome {
+    let disk = BadDisk::new()?;
+    let device = disk.device(target)?;
+    let mut writer = Writer::new(&device)?;
+    disk.fail()?;
+    writer.write(1, 1)?;
+    refused(
+        "STOP of a disk that cannot be flushed",
+        device.migration.set_state(State::STOP),
+        Errno::IO,
+    )?;
+    disk.mend()?;
+    refused(
+        "STOP of a disk whose guest does not know of the loss",
+        device.migration.set_state(State::STOP),
+        Errno::IO,
+    )?;
+    // A reset of the controller is no news for the guest.
+    writer.restart()?;
+    refused(
+        "STOP after a reset",
+        device.migration.set_state(State::STOP),
+        Errno::IO,
+    )?;
+    expect_told(&mut writer)?;
+    device.set(State::STOP)?;
+    device.set(State::RUNNING)?;
+    expect_works(&mut writer, 5)
+}
+
+/// Checks that a loss outlives the shutdown of the controller that met it.
+fn failing_shutdown_is_told_to_the_guest(target: &Target) -> Outcome {
+    let disk = BadDisk::new()?;
+    let device = disk.device(target)?;
+    let mut writer = Writer::new(&device)?;
+    disk.fail()?;
+    writer.write(1, 1)?;
+    writer
+        .driver
+        .write(register::CC, CC_SIZES | CC_ENABLE | CC_SHUTDOWN)?;
+    writer
+        .driver
+        .wait_status(CSTS_SHUTDOWN, CSTS_SHUTDOWN_COMPLETE)?;
+    disk.mend()?;
+    writer.restart()?;
+    expect_told(&mut writer)?;
+    device.set(State::STOP)?;
+    Ok(())
+}
+
 fn failing_stop_leaves_a_running_disk_running(target: &Target) -> Outcome {
     let disk = BadDisk::new()?;
     let device = disk.device(target)?;
@@ -152,7 +229,8 @@ fn failing_stop_leaves_a_running_disk_running(target: &Target) -> Outcome {
         expect_works(&mut writer, 100 + page)?;
         disk.mend()?;
     }
-    // The kernel has dropped the pages that could not be written, but the disk stops now.
+    // The kernel has dropped the pages that could not be written. The disk stops when the guest knows.
+    expect_told(&mut writer)?;
     let file = device.begin(State::STOP_COPY)?;
     file.read_all(PIECE)?;
     device.set(State::RUNNING)?;
@@ -177,6 +255,7 @@ fn failing_stop_leaves_a_disk_in_pre_copy(target: &Target) -> Outcome {
         device.expect(state)?;
         disk.mend()?;
         device.set(State::PRE_COPY)?;
+        expect_told(&mut writer)?;
         expect_works(&mut writer, 7)?;
     }
     // A session that is over does not come back, but the disk runs.
@@ -190,6 +269,7 @@ fn failing_stop_leaves_a_disk_in_pre_copy(target: &Target) -> Outcome {
     device.expect(State::RUNNING)?;
     refused("its file", file.read(&mut [0]), Errno::NODEV)?;
     disk.mend()?;
+    expect_told(&mut writer)?;
     expect_works(&mut writer, 8)?;
 
     let file = device.begin(State::PRE_COPY)?;

@@ -142,6 +142,8 @@ impl Status {
     pub const INVALID_DELETION: Status = Status(0x10c);
     /// Compare failure.
     pub const COMPARE_FAILURE: Status = Status(0x285);
+    /// Data could not be committed to the medium.
+    pub const WRITE_FAULT: Status = Status(0x280);
 }
 
 impl fmt::Debug for Status {

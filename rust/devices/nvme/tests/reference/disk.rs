@@ -7,6 +7,7 @@ use nvme::{
     BlockBackend,
     MemoryError,
     ReadStraight,
+    Untold,
 };
 
 use crate::spec::PAGE;
@@ -35,6 +36,8 @@ pub struct Disk {
     pub flushes: usize,
     /// Bytes that were written and not flushed since.
     pub unflushed: u64,
+    /// Losses that the guest has not been told of.
+    pub untold: Untold<BackendError>,
     /// Bytes that may have been deallocated.
     pub deallocated: u64,
     /// Refuse everything from now on.
@@ -61,6 +64,7 @@ impl Disk {
             block,
             flushes: 0,
             unflushed: 0,
+            untold: Untold::default(),
             deallocated: 0,
             trouble: None,
             requests: 0,
@@ -183,7 +187,17 @@ impl BlockBackend for Disk {
         self.trouble()?;
         self.flushes += 1;
         self.unflushed = 0;
-        Ok(())
+        self.untold.tell(Ok(()))
+    }
+
+    fn write_back(&mut self) -> Result<(), BackendError> {
+        self.requests += 1;
+        self.flushes += 1;
+        let result = self.trouble();
+        if result.is_ok() {
+            self.unflushed = 0;
+        }
+        self.untold.keep(result)
     }
 }
 

@@ -423,6 +423,9 @@ fn a_shutdown_that_cannot_flush_still_ends() {
         "the shutdown is complete"
     );
     driver.revive();
+    // The guest could not be told at the shutdown.
+    driver.bad(1, Sqe::new(CMD_FLUSH).nsid(1), &[WRITE_FAULT]);
+    driver.good(1, Sqe::new(CMD_FLUSH).nsid(1));
 }
 
 #[test]

@@ -7,14 +7,17 @@
 //! or loop devices on one file where there are no such disks.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command as Process;
 use std::process::Output;
 
 use rustix::fs::mknodat;
 use rustix::fs::FileType;
 use rustix::fs::Mode;
+use rustix::fs::OFlags;
 use rustix::fs::CWD;
 use vfio_client::mdev::random_uuid;
 use vfio_client::v1::State;
@@ -30,11 +33,15 @@ use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
+use crate::kmsg::expect_line;
 use crate::requirement::Requirement;
 use crate::target::Target;
+use crate::v1::nvme::disk::create;
+use crate::v1::nvme::disk::expect_fails_to_start;
 use crate::v1::nvme::disk::refuses_two_writers;
 use crate::v1::nvme::disk::Disk;
 use crate::v1::nvme::disk::Scratch;
+use crate::v1::nvme::disk::DEPTH;
 use crate::v1::nvme::disk::FILE;
 use crate::v1::nvme::disk::STORE;
 
@@ -45,6 +52,7 @@ pub const CASES: &[Case] = cases![
     nvme_file_may_be_a_block_device [Mdev],
     nvme_block_device_is_read_from_one_end_to_the_other [Mdev],
     nvme_block_device_refuses_two_writers [Mdev],
+    nvme_block_device_is_claimed [Mdev],
     nvme_block_device_is_handed_over_to_another_host [Mdev],
     nvme_block_device_is_discarded [Mdev],
     nvme_block_device_that_has_gone_is_not_another_one [Mdev],
@@ -258,6 +266,40 @@ fn nvme_block_device_is_read_from_one_end_to_the_other(target: &Target) -> Outco
 fn nvme_block_device_refuses_two_writers(target: &Target) -> Outcome {
     let shared = Shared::find()?;
     refuses_two_writers(target, &shared.here())
+}
+
+/// Opens the block device `path` as its only user, as a mount does.
+fn claim(path: &str) -> io::Result<fs::File> {
+    fs::File::options()
+        .read(true)
+        .custom_flags(OFlags::EXCL.bits() as i32)
+        .open(path)
+}
+
+fn nvme_block_device_is_claimed(target: &Target) -> Outcome {
+    let shared = Shared::find()?;
+    let claimed = claim(&shared.here).map_err(Stop::failed)?;
+    let mut disk = Disk::disabled(target, create(target, &shared.here())?)?;
+    let uuid = disk.device.subject.name().to_string();
+    let mut driver = disk.driver.clone();
+    expect_line(&[target.kind.driver(), &uuid, "lock"], || {
+        expect_fails_to_start(&mut driver)
+    })?;
+    drop(claimed);
+    disk.start(DEPTH)?;
+    let busy = |what| match claim(&shared.here) {
+        Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => Ok(()),
+        other => Err(Stop::failed(format_args!(
+            "{what}: expected EBUSY, seen {other:?}"
+        ))),
+    };
+    busy("the block device of a controller that runs")?;
+    disk.driver.disable()?;
+    busy("the block device of a controller that was reset")?;
+    // Both have the device open, whose removal waits for the close.
+    drop(driver);
+    drop(disk);
+    claim(&shared.here).map(|_| ()).map_err(Stop::failed)
 }
 
 fn nvme_block_device_is_handed_over_to_another_host(target: &Target) -> Outcome {

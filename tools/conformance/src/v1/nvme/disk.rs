@@ -369,6 +369,13 @@ pub fn refuses_two_writers(target: &Target, attributes: &[(&str, &str)]) -> Outc
     })?;
     // The first controller and the file are not affected.
     same_bytes("read by the first", &first.read(0, PAGE)?, &bytes)?;
+    // A reset of the first controller does not give the file to the second one.
+    first.driver.disable()?;
+    expect_line(&[target.kind.driver(), &uuid, "lock"], || {
+        expect_fails_to_start(&mut driver)
+    })?;
+    first.start(DEPTH)?;
+    same_bytes("read by the first again", &first.read(0, PAGE)?, &bytes)?;
     drop(first);
     // The file is free now.
     second.start(DEPTH)?;
