@@ -45,7 +45,7 @@ impl NvmeBackend {
                 .file
                 .as_ref()
                 .ok_or(ENOENT)
-                .and_then(|name| FileBackend::open(name))
+                .and_then(FileBackend::open)
                 .map(Self::File)
                 .inspect_err(|error| log("open", &"the file cannot be used", errno(*error))),
         }
