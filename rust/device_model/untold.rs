@@ -3,7 +3,7 @@
 //! Errors of a backend that its guest has not been told yet.
 
 /// A loss of data that the guest has not been told of. A store reports that written data was lost once, to whoever
-/// writes it back, which may be a stop, a reset or a shutdown; the guest, whose data it was, would never know.
+/// writes it back, which may be a stop or a shutdown; the guest, whose data it was, would never know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Untold<E>(Option<E>);
 

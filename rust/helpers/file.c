@@ -68,13 +68,16 @@ EXPORT_SYMBOL_GPL(ferry_file_open);
  * Opens the block device @path once more, as its only exclusive user: -EBUSY if
  * it has one already, such as a mounted file system. The locks of files are no
  * help for block devices, as each node of a device has locks of its own.
+ *
+ * Nothing is written through this file: udev looks a device over anew whenever a
+ * file that could write to it is closed.
  */
 struct file *ferry_bdev_claim(const struct path *path, const struct cred *cred)
 {
 	if (!S_ISBLK(ferry_path_kind(path)))
 		return ERR_PTR(-ENOTBLK);
 
-	return ferry_file_open(path, cred, O_RDWR | O_EXCL | O_LARGEFILE);
+	return ferry_file_open(path, cred, O_RDONLY | O_EXCL | O_LARGEFILE);
 }
 EXPORT_SYMBOL_GPL(ferry_bdev_claim);
 

@@ -120,7 +120,8 @@ impl Controller {
     ) -> Result<(), Status> {
         let (offset, length, mut prp) = self.transfer(command)?;
         if command.cdw12() & FUA != 0 {
-            flush(backend).map_err(|_| Status::READ_ERROR)?;
+            // A failed read does not tell the guest that a write was lost, so the error is kept for a flush.
+            backend.write_back().map_err(|_| Status::READ_ERROR)?;
         }
         let straight = backend
             .read_straight(offset, length, memory, &mut |memory, most| {

@@ -128,17 +128,19 @@ impl FileBackend {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if another user has locked the file or claimed the block device, as a mount does, the error of locking it, such as `ENOLCK` where that
-    /// is not possible, or the error of dropping its cache. The file is not locked then.
+    /// `EBUSY` if another user has locked the file or claimed the block device, as a mount does, the error of
+    /// opening it once more or of locking it, such as `ENOLCK` where that is not possible, or the error of
+    /// dropping its cache. The file is neither locked nor claimed then.
     pub(crate) fn acquire(&mut self) -> Result {
         if self.acquired {
             return Ok(());
         }
 
-        let claim = match self.file.is_block_device() {
-            true => Some(Claim::new(&self.name)?),
-            false => None,
-        };
+        let claim = self
+            .file
+            .is_block_device()
+            .then(|| Claim::new(&self.name))
+            .transpose()?;
         self.file
             .lock()
             .map_err(|error| if error == EAGAIN { EBUSY } else { error })?;

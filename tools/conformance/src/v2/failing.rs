@@ -133,6 +133,27 @@ impl Drop for BadDisk {
     }
 }
 
+/// Returns a disk that fails, with a device on it that runs and whose guest has written what will be lost.
+#[track_caller]
+fn with_lost_write(target: &Target) -> Outcome<(BadDisk, TestDevice, Writer)> {
+    let disk = BadDisk::new()?;
+    let device = disk.device(target)?;
+    let mut writer = Writer::new(&device)?;
+    disk.fail()?;
+    writer.write(1, 1)?;
+    Ok((disk, device, writer))
+}
+
+/// Checks that a disk cannot stop, for the reason that `what` tells.
+#[track_caller]
+fn expect_no_stop(what: &str, device: &TestDevice) -> Outcome {
+    refused(
+        format_args!("STOP of a disk {what}"),
+        device.migration.set_state(State::STOP),
+        Errno::IO,
+    )
+}
+
 /// Checks that a disk executes commands.
 #[track_caller]
 fn expect_works(writer: &mut Writer, page: u64) -> Outcome {
@@ -164,29 +185,13 @@ fn expect_told(writer: &mut Writer) -> Outcome {
 /// Checks that the loss of a write that a stop met is not forgotten: the stop is refused as long as the guest does
 /// not know.
 fn failing_stop_is_told_to_the_guest(target: &Target) -> Outcome {
-    let disk = BadDisk::new()?;
-    let device = disk.device(target)?;
-    let mut writer = Writer::new(&device)?;
-    disk.fail()?;
-    writer.write(1, 1)?;
-    refused(
-        "STOP of a disk that cannot be flushed",
-        device.migration.set_state(State::STOP),
-        Errno::IO,
-    )?;
+    let (disk, device, mut writer) = with_lost_write(target)?;
+    expect_no_stop("that cannot be flushed", &device)?;
     disk.mend()?;
-    refused(
-        "STOP of a disk whose guest does not know of the loss",
-        device.migration.set_state(State::STOP),
-        Errno::IO,
-    )?;
+    expect_no_stop("whose guest does not know of the loss", &device)?;
     // A reset of the controller is no news for the guest.
     writer.restart()?;
-    refused(
-        "STOP after a reset",
-        device.migration.set_state(State::STOP),
-        Errno::IO,
-    )?;
+    expect_no_stop("whose guest has reset it", &device)?;
     expect_told(&mut writer)?;
     device.set(State::STOP)?;
     device.set(State::RUNNING)?;
@@ -195,11 +200,7 @@ fn failing_stop_is_told_to_the_guest(target: &Target) -> Outcome {
 
 /// Checks that a loss outlives the shutdown of the controller that met it.
 fn failing_shutdown_is_told_to_the_guest(target: &Target) -> Outcome {
-    let disk = BadDisk::new()?;
-    let device = disk.device(target)?;
-    let mut writer = Writer::new(&device)?;
-    disk.fail()?;
-    writer.write(1, 1)?;
+    let (disk, device, mut writer) = with_lost_write(target)?;
     writer
         .driver
         .write(register::CC, CC_SIZES | CC_ENABLE | CC_SHUTDOWN)?;
@@ -283,11 +284,7 @@ fn failing_stop_leaves_a_disk_in_pre_copy(target: &Target) -> Outcome {
 }
 
 fn failing_stop_says_where_it_leaves_the_disk(target: &Target) -> Outcome {
-    let disk = BadDisk::new()?;
-    let device = disk.device(target)?;
-    let mut writer = Writer::new(&device)?;
-    disk.fail()?;
-    writer.write(1, 1)?;
+    let (disk, device, _writer) = with_lost_write(target)?;
     let code = format!("(-{})", Errno::IO.raw_os_error());
     let words = [
         target.kind.driver(),
@@ -295,12 +292,6 @@ fn failing_stop_says_where_it_leaves_the_disk(target: &Target) -> Outcome {
         "a change of state that began in RUNNING leaves the device in RUNNING",
         &code,
     ];
-    expect_line(&words, || {
-        refused(
-            "STOP of a disk that cannot be flushed",
-            device.migration.set_state(State::STOP),
-            Errno::IO,
-        )
-    })?;
+    expect_line(&words, || expect_no_stop("that cannot be flushed", &device))?;
     disk.mend()
 }

@@ -423,7 +423,10 @@ fn a_shutdown_that_cannot_flush_still_ends() {
         "the shutdown is complete"
     );
     driver.revive();
-    // The guest could not be told at the shutdown.
+    // The guest could not be told at the shutdown, nor is it by a read.
+    let buffer = driver.buffer(512, 0);
+    let read = Sqe::new(CMD_READ).nsid(1).data(&buffer).blocks(0, 1);
+    driver.bad(1, read.dword(12, RW_FUA), &[READ_ERROR]);
     driver.bad(1, Sqe::new(CMD_FLUSH).nsid(1), &[WRITE_FAULT]);
     driver.good(1, Sqe::new(CMD_FLUSH).nsid(1));
 }
