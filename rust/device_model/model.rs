@@ -156,6 +156,9 @@ pub trait DeviceModel: Sized + Send + 'static {
         0
     }
 
+    /// Whether the device ever has work. A device without has no worker, and [`Worker::work`] is not called.
+    const HAS_WORK: bool = false;
+
     /// Returns whether [`Worker::work`] has to be called. Asked after each access that writes.
     fn has_work(&self) -> bool {
         false

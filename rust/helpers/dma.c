@@ -3,72 +3,54 @@
  * See dma.h.
  *
  * A user's page fault may take as long as the user likes: with userfaultfd it is
- * the user who ends it. While a device waits for one, whoever accesses the device
- * waits as well, in a way that no signal ends, and so does its last close. If it
- * is the user itself who would have to end the fault, that is for ever: a process
- * that is killed keeps its files until all its threads are gone, and one that
- * exits may close the device before its userfaultfd. So a fault ends, as if the
- * memory was not there, when the device is closed, and soon after the user is
- * killed. What ends it is the signal that ends it for a thread of the user.
+ * the user who ends it. The worker is a thread of a user, so it does not outlast
+ * that process. But while it waits for a page, the last close of the device waits
+ * for it, and so may a process that would have to end the fault: one that exits
+ * may close the device before its userfaultfd. So a fault ends, as if the memory
+ * was not there, when the device is closed.
  */
 
 #include <linux/export.h>
+#include <linux/highmem.h>
+#include <linux/iommu.h>
 #include <linux/sched/signal.h>
-#include <linux/sched/task.h>
 #include <linux/vfio.h>
 
 #include "dma.h"
 
-/* An access that takes longer is ended if the user is being killed. */
-#define WATCH_INTERVAL HZ
-
+/*
+ * Ends the worker's fault with the signal that ends it for a thread of a process
+ * that is killed, as zap_other_threads() sends it: to the one thread. send_sig()
+ * would kill the process.
+ */
 static void end_access(struct ferry_dma_gate *gate)
 {
+	struct task_struct *worker = gate->worker;
+	unsigned long flags;
+
 	lockdep_assert_held(&gate->lock);
 
-	if (gate->worker)
-		send_sig(SIGKILL, gate->worker, 1);
-}
-
-/*
- * Ends the access under way if its owner is being killed, whatever lock the
- * owner's threads wait for. A device that was passed on to another process works
- * on: its next access begins anew.
- *
- * Runs on the system's queue, since it ends works that may fill up our own.
- */
-static void ferry_dma_watch(struct work_struct *work)
-{
-	struct ferry_dma_gate *gate =
-		container_of(to_delayed_work(work), struct ferry_dma_gate, watch);
-
-	spin_lock(&gate->lock);
-	if (gate->worker) {
-		if (gate->seen == gate->accesses &&
-		    READ_ONCE(gate->owner->signal->flags) & SIGNAL_GROUP_EXIT)
-			end_access(gate);
-		gate->seen = gate->accesses;
-		queue_delayed_work(system_dfl_wq, &gate->watch, WATCH_INTERVAL);
-	}
-	spin_unlock(&gate->lock);
+	if (!worker)
+		return;
+	/* The thread is in ferry_dma_rw(), so it has its signal handlers. */
+	spin_lock_irqsave(&worker->sighand->siglock, flags);
+	sigaddset(&worker->pending.signal, SIGKILL);
+	set_tsk_thread_flag(worker, TIF_SIGPENDING);
+	spin_unlock_irqrestore(&worker->sighand->siglock, flags);
+	wake_up_process(worker);
 }
 
 void ferry_dma_gate_init(struct ferry_dma_gate *gate)
 {
 	spin_lock_init(&gate->lock);
+	mutex_init(&gate->pins);
 	gate->worker = NULL;
-	gate->accesses = 0;
-	gate->seen = 0;
-	gate->owner = NULL;
 	gate->closed = true;
-	INIT_DELAYED_WORK(&gate->watch, ferry_dma_watch);
 }
 EXPORT_SYMBOL_GPL(ferry_dma_gate_init);
 
-/* Opens the gate for the current process, which is opening the device. */
 void ferry_dma_gate_open(struct ferry_dma_gate *gate)
 {
-	gate->owner = get_task_struct(current->group_leader);
 	gate->closed = false;
 }
 EXPORT_SYMBOL_GPL(ferry_dma_gate_open);
@@ -83,29 +65,68 @@ void ferry_dma_gate_close(struct ferry_dma_gate *gate)
 }
 EXPORT_SYMBOL_GPL(ferry_dma_gate_close);
 
-/* Forgets the owner. No access may be under way or begin: the device is closed. */
-void ferry_dma_gate_release(struct ferry_dma_gate *gate)
+/* Waits until no page is pinned that was pinned before. */
+void ferry_dma_gate_await_pins(struct ferry_dma_gate *gate)
 {
-	gate->closed = true;
-	cancel_delayed_work_sync(&gate->watch);
-	put_task_struct(gate->owner);
-	gate->owner = NULL;
+	mutex_lock(&gate->pins);
+	mutex_unlock(&gate->pins);
 }
-EXPORT_SYMBOL_GPL(ferry_dma_gate_release);
+EXPORT_SYMBOL_GPL(ferry_dma_gate_await_pins);
 
-/* Lets a kernel thread take the signal that ends an access. */
-void ferry_dma_begin(void)
+/* Accesses one page, in whatever address space it is. */
+static int rw_page(struct ferry_dma_gate *gate, struct vfio_device *vdev,
+		   dma_addr_t iova, void *data, size_t len, bool write)
 {
-	allow_kernel_signal(SIGKILL);
-}
-EXPORT_SYMBOL_GPL(ferry_dma_begin);
+	size_t offset = offset_in_page(iova);
+	struct page *page;
+	int ret;
 
-/* Stops taking the signal, and forgets a pending one. */
-void ferry_dma_end(void)
-{
-	disallow_signal(SIGKILL);
+	mutex_lock(&gate->pins);
+	ret = vfio_pin_pages(vdev, iova - offset, 1,
+			     write ? IOMMU_WRITE : IOMMU_READ, &page);
+	if (ret == 1) {
+		if (write)
+			memcpy_to_page(page, offset, data, len);
+		else
+			memcpy_from_page(data, page, offset, len);
+		vfio_unpin_pages(vdev, iova - offset, 1);
+		ret = 0;
+	} else {
+		ret = -EFAULT;
+	}
+	mutex_unlock(&gate->pins);
+	return ret;
 }
-EXPORT_SYMBOL_GPL(ferry_dma_end);
+
+/*
+ * vfio_dma_rw() of a container fails for a thread of another address space than
+ * the memory's, as if the memory was not there. An IOAS has no such limit.
+ */
+static int rw_elsewhere(struct ferry_dma_gate *gate, struct vfio_device *vdev,
+			dma_addr_t iova, void *data, size_t len, bool write)
+{
+	while (len) {
+		size_t part = min_t(size_t, len,
+				    PAGE_SIZE - offset_in_page(iova));
+		int ret = rw_page(gate, vdev, iova, data, part, write);
+
+		if (ret)
+			return ret;
+		iova += part;
+		data += part;
+		len -= part;
+	}
+	return 0;
+}
+
+static bool has_ioas(struct vfio_device *vdev)
+{
+#if IS_ENABLED(CONFIG_IOMMUFD)
+	return vdev->iommufd_access;
+#else
+	return false;
+#endif
+}
 
 /* vfio_dma_rw(), or -EINTR once the gate is closed. */
 int ferry_dma_rw(struct ferry_dma_gate *gate, struct vfio_device *vdev,
@@ -119,12 +140,11 @@ int ferry_dma_rw(struct ferry_dma_gate *gate, struct vfio_device *vdev,
 		return -EINTR;
 	}
 	gate->worker = current;
-	gate->accesses++;
 	spin_unlock(&gate->lock);
 
-	if (!delayed_work_pending(&gate->watch))
-		queue_delayed_work(system_dfl_wq, &gate->watch, WATCH_INTERVAL);
 	ret = vfio_dma_rw(vdev, iova, data, len, write);
+	if (ret == -EFAULT && !has_ioas(vdev) && !fatal_signal_pending(current))
+		ret = rw_elsewhere(gate, vdev, iova, data, len, write);
 
 	spin_lock(&gate->lock);
 	gate->worker = NULL;

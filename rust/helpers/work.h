@@ -1,14 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The workqueue on which devices do what their guests need not wait for, for
+ * The thread that does what guests need not wait for, for
  * rust/vfio/emulated/work.rs.
  */
 #ifndef _FERRY_WORK_H
 #define _FERRY_WORK_H
 
-#include <linux/workqueue.h>
+#include <linux/mutex.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
 
-void ferry_work_init(struct work_struct *work, work_func_t func);
-bool ferry_work_queue(struct work_struct *work);
+struct vhost_task;
+
+/**
+ * struct ferry_worker - The worker of an open device
+ * @making: protects making and stopping the thread
+ * @lock: protects @task
+ * @task: the thread, or NULL
+ * @dead: @task was killed, and calls @func no more
+ * @pending: @func is to be called
+ * @func: does the work
+ */
+struct ferry_worker {
+	struct mutex making;
+	spinlock_t lock;
+	struct vhost_task *task;
+	bool dead;
+	bool pending;
+	void (*func)(struct ferry_worker *worker);
+};
+
+void ferry_worker_init(struct ferry_worker *worker,
+		       void (*func)(struct ferry_worker *worker));
+int ferry_worker_make(struct ferry_worker *worker);
+void ferry_worker_kick(struct ferry_worker *worker);
+void ferry_worker_stop(struct ferry_worker *worker);
+bool ferry_worker_is_interrupted(void);
 
 #endif /* _FERRY_WORK_H */

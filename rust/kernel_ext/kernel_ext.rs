@@ -13,7 +13,6 @@ pub mod eventfd;
 pub mod file;
 pub mod lock;
 pub mod memcg;
-pub mod mm;
 pub mod ratelimit;
 pub mod refusal;
 pub mod shared_pages;

@@ -194,6 +194,8 @@ impl<T: Operations> Trampolines<T> {
         advance(unsafe { &mut *ppos }, |position| {
             let from = UserPtr::from_ptr(buf.cast_mut().cast());
 
+            // SAFETY: The core calls this with an open device.
+            unsafe { T::Base::enter(device) }?;
             T::write(device, from, count, position)
         })
     }

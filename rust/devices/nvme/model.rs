@@ -167,6 +167,8 @@ impl DeviceModel for Controller {
         }
     }
 
+    const HAS_WORK: bool = true;
+
     fn has_work(&self) -> bool {
         // Writes other than those of doorbells are rare enough.
         true

@@ -166,7 +166,7 @@ impl<D: Driver> EmulatedDevice<D> {
         device.takes_posted.store(0, Relaxed);
         let live = device.live.lock().take();
         // A worker that runs now finds no model and returns.
-        device.cancel_work();
+        device.stop_work();
         device.interrupts.disable();
         device.interrupts.forget();
         device.interrupts.release();

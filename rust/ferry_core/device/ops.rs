@@ -352,6 +352,8 @@ impl<D: Driver> emulated::Operations for EmulatedDevice<D> {
         Some(&device.dma_log)
     }
 
+    const WORKS: bool = D::Model::HAS_WORK;
+
     fn work(device: &Device<Self>, dma: &Dma<'_>) {
         Self::work_on(device, dma);
     }

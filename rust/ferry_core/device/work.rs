@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The model's work, which a kernel worker does.
+//! The model's work, which a thread of the user's process does.
 
 use crate::{
     device::emulated::EmulatedDevice,
@@ -38,6 +38,9 @@ impl<D: Driver> EmulatedDevice<D> {
             if work == Work::Idle {
                 device.notify_data();
                 return;
+            }
+            if dma.is_interrupted() {
+                break;
             }
         }
 

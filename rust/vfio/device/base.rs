@@ -72,6 +72,19 @@ pub unsafe trait Base<T: Operations>: Sized + Send + Sync + 'static {
     /// [`Self::open`] must have succeeded, and no callback run.
     unsafe fn opened(_device: &Device<T>) {}
 
+    /// Called before each callback of the open device that may give it work, with no lock held.
+    ///
+    /// # Safety
+    ///
+    /// The device must be open, and stay so meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// What the user gets instead of the callback.
+    unsafe fn enter(_device: &Device<T>) -> Result {
+        Ok(())
+    }
+
     /// Undoes [`Self::open`], after an [`Operations::open_device`] that failed.
     ///
     /// # Safety

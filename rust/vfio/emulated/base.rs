@@ -8,20 +8,17 @@ use super::{
     ioctl,
     operations::Operations,
     state::Emulated,
-    work::WorkItem, //
+    work::Worker, //
 };
 use crate::device::{
     Base,
     Device, //
 };
 use core::{
-    cell::UnsafeCell,
     marker::PhantomData,
     mem::offset_of, //
 };
 use kernel::{
-    bindings,
-    current,
     error::{
         from_result,
         to_result, //
@@ -31,9 +28,7 @@ use kernel::{
         c_uint,
         c_ulong, //
     },
-    mm::Mm,
     prelude::*,
-    sync::aref::ARef,
     uaccess::UserPtr, //
 };
 
@@ -60,9 +55,8 @@ unsafe impl<T: Operations> Base<T> for Emulated {
 
     fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            work <- WorkItem::new(Trampolines::<T>::work_callback),
+            worker <- Worker::new(Trampolines::<T>::work_callback),
             gate <- Gate::new(),
-            user: UnsafeCell::new(None),
         })
     }
 
@@ -77,25 +71,22 @@ unsafe impl<T: Operations> Base<T> for Emulated {
     }
 
     unsafe fn open(device: &Device<T>) -> Result {
-        let this = device.base();
+        // SAFETY: By the function's requirement nothing else is called.
+        unsafe { device.base().gate.open() };
+        Ok(())
+    }
 
-        // SAFETY: By the function's requirement nothing else is called, and the gate has no owner.
-        unsafe {
-            *this.user.get() = current!().mm().map(|mm| {
-                let mm: &Mm = mm;
-                ARef::from(mm)
-            });
-            this.gate.open();
+    unsafe fn enter(device: &Device<T>) -> Result {
+        if T::WORKS {
+            // SAFETY: By the function's requirement.
+            unsafe { device.base().worker.make() }?;
         }
         Ok(())
     }
 
     unsafe fn open_failed(device: &Device<T>) {
-        // `open_device()` may have queued work before it failed, and the work may wait for the user.
         device.base().gate.close();
-        device.cancel_work();
-        // SAFETY: No other callback runs, and no work is under way.
-        unsafe { device.base().forget_user() };
+        device.stop_work();
     }
 
     unsafe fn close(device: &Device<T>) {
@@ -106,23 +97,21 @@ unsafe impl<T: Operations> Base<T> for Emulated {
 
     unsafe fn closed(device: &Device<T>) {
         // Nobody kicks a closed device, and no DMA is possible when this has returned.
-        device.cancel_work();
-        // SAFETY: The device is closed, and no work under way.
-        unsafe { device.base().forget_user() };
+        device.stop_work();
     }
 }
 
 impl<T: Operations> Device<T> {
-    /// Has [`Operations::work`] called soon, once more if it is being called now. Can be called in
-    /// any context while the device is open.
+    /// Has [`Operations::work`] called soon, once more if it is being called now: by the worker that lives,
+    /// else by that which the next access makes. Can be called with any lock held while the device is open.
     pub fn kick(&self) {
-        self.base().work.queue();
+        self.base().worker.kick();
     }
 
-    /// Waits until [`Operations::work`] is neither called nor going to be called. May sleep; must
-    /// not be called by that, nor with a lock held that it takes.
-    pub fn cancel_work(&self) {
-        self.base().work.cancel();
+    /// Waits until [`Operations::work`] is neither called nor going to be called. The device is being closed.
+    /// May sleep; must not be called by that, nor with a lock held that it takes.
+    pub fn stop_work(&self) {
+        self.base().worker.stop();
     }
 }
 
@@ -130,25 +119,23 @@ impl<T: Operations> Device<T> {
 struct Trampolines<T: Operations>(PhantomData<T>);
 
 impl<T: Operations> Trampolines<T> {
-    /// Byte offset of the work item in a device.
-    const WORK_OFFSET: usize = Device::<T>::BASE_OFFSET + offset_of!(Emulated, work);
+    /// Byte offset of the worker in a device.
+    const WORKER_OFFSET: usize = Device::<T>::BASE_OFFSET + offset_of!(Emulated, worker);
 
     /// # Safety
     ///
-    /// Called by a workqueue with the `work` of a `Device<T>` that is open.
-    unsafe extern "C" fn work_callback(work: *mut bindings::work_struct) {
+    /// Called by the thread of `worker`, which is that of a `Device<T>` that is open.
+    unsafe extern "C" fn work_callback(worker: *mut vfio_bindings::ferry_worker) {
         // SAFETY: By the function's requirement; the device is closed, and with it the reference
-        // at its end, only after the work.
-        let device = unsafe { &*work.byte_sub(Self::WORK_OFFSET).cast::<Device<T>>() };
+        // at its end, only after the thread has ended.
+        let device = unsafe { &*worker.byte_sub(Self::WORKER_OFFSET).cast::<Device<T>>() };
         let this = device.base();
 
-        // SAFETY: As the device is open, so it stays during the call, and `user` does not change
-        // meanwhile. A worker has no address space of its own.
+        // SAFETY: As the device is open, so it stays during the call; this is the worker's thread.
         T::work(device, &unsafe {
             Dma::new(
                 device.as_vfio_device(),
                 &this.gate,
-                (*this.user.get()).as_deref(),
                 T::dma_log(device).filter(|_| T::LOG.is_offered()),
                 &|failure| T::dma_failed(device, failure),
             )
@@ -166,18 +153,26 @@ impl<T: Operations> Trampolines<T> {
         // SAFETY: By the function's requirement.
         let device = unsafe { Device::<T>::from_raw(vdev) };
 
-        from_result(|| ioctl::dispatch(device, cmd, UserPtr::from_addr(arg)).map(|()| 0))
+        from_result(|| {
+            // SAFETY: The core calls this with an open device.
+            unsafe { <Emulated as Base<T>>::enter(device) }?;
+            ioctl::dispatch(device, cmd, UserPtr::from_addr(arg)).map(|()| 0)
+        })
     }
 
-    /// [`Dma`] pins nothing. The callback is there because the core offers pinning and unmapping together.
+    /// [`Dma`] pins a page only while it copies it, so this waits for the copy under way.
     ///
     /// # Safety
     ///
-    /// Touches nothing.
+    /// Called by the VFIO core with an open device of type `T`, without a lock that pinning takes.
     unsafe extern "C" fn dma_unmap_callback(
-        _vdev: *mut vfio_bindings::vfio_device,
+        vdev: *mut vfio_bindings::vfio_device,
         _iova: u64,
         _length: u64,
     ) {
+        // SAFETY: By the function's requirement.
+        let device = unsafe { Device::<T>::from_raw(vdev) };
+
+        device.base().gate.await_pins();
     }
 }

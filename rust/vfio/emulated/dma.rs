@@ -5,29 +5,28 @@
 //! The VFIO core copies between the kernel's memory and the user's pages that are mapped at an IOVA, in a
 //! container or in the IOAS that the device is attached to. The core marks written pages in the container's
 //! dirty bitmap, so that a migration under way sends them; an IOAS has no such bitmap, but see
-//! [`log`](crate::log). No page stays pinned: an access fails as soon as the user has unmapped the IOVA.
+//! [`log`](crate::log). No page stays pinned: an access fails as soon as the user has unmapped the IOVA. Memory of
+//! another process than the worker's is reached page by page.
 //!
-//! A page fault takes as long as the user likes, but does not outlast the user: see `rust/helpers/dma.c`.
+//! A page fault takes as long as the user likes, but does not outlast the open device: see `rust/helpers/dma.c`.
 //!
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h), `vfio_dma_rw()`
 
-use super::gate::Gate;
+use super::{
+    gate::Gate,
+    work::is_interrupted, //
+};
 use crate::log::DmaLog;
 use core::{
-    cell::RefCell,
     fmt::Display,
     marker::PhantomData, //
 };
 use kernel::{
     error::to_result,
     fmt,
-    mm::Mm,
     prelude::*, //
 };
-use kernel_ext::{
-    file::Cached,
-    mm::BorrowedMm, //
-};
+use kernel_ext::file::Cached;
 
 /// The direction of an access.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,13 +69,10 @@ impl Display for Failure {
 ///
 /// # Invariants
 ///
-/// - `vdev` is open during the lifetime, and `gate` is its own.
-/// - The current thread has called `ferry_dma_begin()`.
+/// `vdev` is open during the lifetime, and `gate` is its own. The current thread is the device's worker.
 pub struct Dma<'a> {
     vdev: *mut vfio_bindings::vfio_device,
     gate: &'a Gate,
-    /// The address space of the user who opened the device, which this thread has entered.
-    borrowed: RefCell<Option<BorrowedMm>>,
     /// The log in which writes are marked.
     log: Option<&'a DmaLog>,
     /// Called with each access that fails.
@@ -85,56 +81,30 @@ pub struct Dma<'a> {
 }
 
 impl<'a> Dma<'a> {
-    /// Memory access by the current kernel thread, which has no address space of its own. `mm` is the
-    /// address space that most of the memory is likely to be in.
+    /// Memory access by the current thread, the device's worker.
     ///
     /// # Safety
     ///
-    /// `vdev`, whose gate is `gate`, must be open during the lifetime, and this be a kernel thread
-    /// without an address space, which has no use for signals of its own.
+    /// `vdev`, whose gate is `gate`, must be open during the lifetime, and this be the thread of its worker.
     pub(super) unsafe fn new(
         vdev: *mut vfio_bindings::vfio_device,
         gate: &'a Gate,
-        mm: Option<&Mm>,
         log: Option<&'a DmaLog>,
         failed: &'a dyn Fn(&Failure),
     ) -> Self {
-        // SAFETY: By the function's requirement.
-        let borrowed = mm.and_then(|mm| unsafe { BorrowedMm::new(mm) });
-
-        // SAFETY: By the function's requirement it is a kernel thread.
-        unsafe { vfio_bindings::ferry_dma_begin() };
-        // INVARIANT: By the function's requirement, and `ferry_dma_begin()` was called.
+        // INVARIANT: By the function's requirement.
         Self {
             vdev,
             gate,
-            borrowed: RefCell::new(borrowed),
             log,
             failed,
             _open: PhantomData,
         }
     }
 
-    /// Runs `access` to `len` bytes at `iova`, again in the address space of the memory's owner if the one
-    /// that this thread has entered does not have the memory.
-    fn access(&self, iova: u64, len: usize, access: impl Fn() -> Result) -> Result {
-        check_range(iova, len)?;
-
-        match access() {
-            // For a thread without an address space the core enters that of the memory's owner, anew for
-            // every access.
-            Err(error) if error == EFAULT && self.leave_borrowed() => access(),
-            result => result,
-        }
-    }
-
-    /// Leaves the address space that this thread has entered. Returns whether it had entered one.
-    fn leave_borrowed(&self) -> bool {
-        // The cell is not borrowed for longer than this call, so the borrow succeeds. (`borrow_mut()` could
-        // panic, and objtool does not know that it does not return then.)
-        self.borrowed
-            .try_borrow_mut()
-            .is_ok_and(|mut borrowed| borrowed.take().is_some())
+    /// Returns whether the worker has to freeze, stop or end before it goes on.
+    pub fn is_interrupted(&self) -> bool {
+        is_interrupted()
     }
 
     /// Reads memory at `iova`. May sleep for as long as a page fault of the user takes.
@@ -150,21 +120,22 @@ impl<'a> Dma<'a> {
         }
 
         let (data, len) = (into.as_mut_ptr(), into.len());
-        self.access(iova, len, || {
-            // SAFETY: By the type invariants the device is open and has the gate; `into` is ours and
-            // has `len` bytes.
-            to_result(unsafe {
-                vfio_bindings::ferry_dma_rw(
-                    self.gate.as_ptr(),
-                    self.vdev,
-                    iova,
-                    data.cast(),
-                    len,
-                    false,
-                )
+        check_range(iova, len)
+            .and_then(|()| {
+                // SAFETY: By the type invariants the device is open and has the gate; `into` is ours and
+                // has `len` bytes.
+                to_result(unsafe {
+                    vfio_bindings::ferry_dma_rw(
+                        self.gate.as_ptr(),
+                        self.vdev,
+                        iova,
+                        data.cast(),
+                        len,
+                        false,
+                    )
+                })
             })
-        })
-        .inspect_err(|error| self.tell(iova, len, Access::Read, *error))
+            .inspect_err(|error| self.tell(iova, len, Access::Read, *error))
     }
 
     /// Reports an access that failed, unless the close of the device ended it.
@@ -209,7 +180,7 @@ impl<'a> Dma<'a> {
     ///
     /// `len` bytes at `data` must be mapped during the call, and `len` not be 0. They may change.
     unsafe fn write_raw(&self, iova: u64, data: *const u8, len: usize) -> Result {
-        let result = self.access(iova, len, || {
+        let result = check_range(iova, len).and_then(|()| {
             // SAFETY: By the type invariants the device is open and has the gate; with `write` set the
             // function only reads the data, which is there by the requirement.
             to_result(unsafe {
@@ -228,13 +199,6 @@ impl<'a> Dma<'a> {
             log.mark(iova, len);
         }
         result.inspect_err(|error| self.tell(iova, len, Access::Write, *error))
-    }
-}
-
-impl Drop for Dma<'_> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants this thread has called `ferry_dma_begin()`.
-        unsafe { vfio_bindings::ferry_dma_end() };
     }
 }
 

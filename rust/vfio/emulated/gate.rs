@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The gate that the DMA of an open device passes, so that no access outlasts the user, see
+//! The gate that the DMA of an open device passes, so that no access outlasts the open device, see
 //! `rust/helpers/dma.c`.
 
 use kernel::{
@@ -12,7 +12,7 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// The gate is initialised; it is open, and has an owner, at most while the device is open.
+/// The gate is initialised; it is open at most while the device is open.
 #[pin_data]
 pub(super) struct Gate {
     #[pin]
@@ -39,11 +39,11 @@ impl Gate {
         self.inner.get()
     }
 
-    /// Opens the gate for the current process, which is opening the device.
+    /// Opens the gate.
     ///
     /// # Safety
     ///
-    /// The gate must have no owner, and nobody use it meanwhile.
+    /// The device must be being opened, and nobody use the gate meanwhile.
     pub(super) unsafe fn open(&self) {
         // SAFETY: By the function's requirement.
         unsafe { vfio_bindings::ferry_dma_gate_open(self.as_ptr()) };
@@ -55,13 +55,9 @@ impl Gate {
         unsafe { vfio_bindings::ferry_dma_gate_close(self.as_ptr()) };
     }
 
-    /// Forgets the owner. The device is closed.
-    ///
-    /// # Safety
-    ///
-    /// [`Self::open`] must have been called, and no access be under way or begin.
-    pub(super) unsafe fn release(&self) {
-        // SAFETY: By the function's requirement.
-        unsafe { vfio_bindings::ferry_dma_gate_release(self.as_ptr()) };
+    /// Waits until no page is pinned that was pinned before. May sleep.
+    pub(super) fn await_pins(&self) {
+        // SAFETY: By the type invariants the gate is initialised.
+        unsafe { vfio_bindings::ferry_dma_gate_await_pins(self.as_ptr()) };
     }
 }

@@ -64,7 +64,10 @@ pub trait Operations: device::Operations<Base = Emulated> + AsRef<Refusals> {
     /// [`Self::work`]'s thread, with whatever locks that holds.
     fn dma_failed(_device: &Device<Self>, _failure: &Failure) {}
 
+    /// Whether the device has work at all, and so a worker.
+    const WORKS: bool;
+
     /// Does the work that [`Device::kick`] asked for: DMA, and all that the user's thread shall not wait
-    /// for. Called in a kernel worker, never twice at once, and only while the device is open.
+    /// for. Called in a thread of the user's process, never twice at once, and only while the device is open.
     fn work(_device: &Device<Self>, _dma: &Dma<'_>) {}
 }

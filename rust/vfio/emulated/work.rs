@@ -1,54 +1,74 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The work item of a device, on the workqueue of `rust/helpers/work.c`.
+//! The worker of a device, see `rust/helpers/work.c`.
 
 use kernel::{
-    bindings,
+    error::to_result,
     prelude::*,
     types::Opaque, //
 };
 
-/// A work item. It is queued only while the device is open, and cancelled before the device is closed.
+/// A thread of the user's process that does the device's work.
 ///
 /// # Invariants
 ///
-/// The item is initialised.
-// Transparent, so that the pointer that the workqueue passes to the function is one to the item.
+/// The worker is initialised. It has a thread only while the device is open.
+// Transparent, so that the pointer that the thread passes to the function is one to the worker.
 #[pin_data]
 #[repr(transparent)]
-pub(super) struct WorkItem {
+pub(super) struct Worker {
     #[pin]
-    inner: Opaque<bindings::work_struct>,
+    inner: Opaque<vfio_bindings::ferry_worker>,
 }
 
-// SAFETY: The workqueue locks its items itself.
-unsafe impl Send for WorkItem {}
+// SAFETY: The C functions lock what they share.
+unsafe impl Send for Worker {}
 
 // SAFETY: As above.
-unsafe impl Sync for WorkItem {}
+unsafe impl Sync for Worker {}
 
-impl WorkItem {
-    /// An item that calls `function` with a pointer to itself.
+impl Worker {
+    /// A worker that calls `function` with a pointer to itself.
     pub(super) fn new(
-        function: unsafe extern "C" fn(*mut bindings::work_struct),
+        function: unsafe extern "C" fn(*mut vfio_bindings::ferry_worker),
     ) -> impl PinInit<Self> {
         pin_init!(Self {
             inner <- Opaque::ffi_init(move |slot| {
                 // SAFETY: `slot` is valid for writes and pinned.
-                unsafe { vfio_bindings::ferry_work_init(slot, Some(function)) }
+                unsafe { vfio_bindings::ferry_worker_init(slot, Some(function)) }
             }),
         })
     }
 
-    /// Queues the item. Can be called in any context.
-    pub(super) fn queue(&self) {
-        // SAFETY: By the type invariants the item is initialised.
-        unsafe { vfio_bindings::ferry_work_queue(self.inner.get()) };
+    /// Makes the thread in the current process, unless there is one that lives. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// The device must be open, and stay so meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// What making a thread returns: a pending signal, or a limit of the process.
+    pub(super) unsafe fn make(&self) -> Result {
+        // SAFETY: By the type invariants the worker is initialised.
+        to_result(unsafe { vfio_bindings::ferry_worker_make(self.inner.get()) })
     }
 
-    /// Waits until the item is neither running nor queued. May sleep.
-    pub(super) fn cancel(&self) {
-        // SAFETY: By the type invariants the item is initialised.
-        unsafe { bindings::cancel_work_sync(self.inner.get()) };
+    /// Wakes the thread, or leaves the work to the next one. Can be called with any lock held.
+    pub(super) fn kick(&self) {
+        // SAFETY: By the type invariants the worker is initialised.
+        unsafe { vfio_bindings::ferry_worker_kick(self.inner.get()) };
     }
+
+    /// Ends the thread, and waits for it. May sleep.
+    pub(super) fn stop(&self) {
+        // SAFETY: By the type invariants the worker is initialised.
+        unsafe { vfio_bindings::ferry_worker_stop(self.inner.get()) };
+    }
+}
+
+/// Returns whether the worker, which calls this, has to freeze, stop or end before it goes on.
+pub(super) fn is_interrupted() -> bool {
+    // SAFETY: The function looks at the current thread only.
+    unsafe { vfio_bindings::ferry_worker_is_interrupted() }
 }

@@ -12,7 +12,10 @@ use super::{
         Support, //
     },
 };
-use crate::device::Device;
+use crate::device::{
+    Base,
+    Device, //
+};
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
@@ -71,7 +74,11 @@ impl<T: MigrationOperations> VTable<T> {
 
         let file = MigState::from_raw(new_state)
             .ok_or(EINVAL)
-            .and_then(|state| T::set_state(device, state));
+            .and_then(|state| {
+                // SAFETY: By the function's requirement.
+                unsafe { T::Base::enter(device) }?;
+                T::set_state(device, state)
+            });
         match file {
             Ok(Some(file)) => file.into_raw(),
             Ok(None) => core::ptr::null_mut(),

@@ -14,11 +14,12 @@ mod migration;
 mod power;
 mod registers;
 mod suspend;
+mod worker;
 
 use crate::case::Case;
 
 /// All of them, in the order in which they run.
-pub const CASES: [&[Case]; 11] = [
+pub const CASES: [&[Case]; 12] = [
     attributes::CASES,
     block_device::CASES,
     config::CASES,
@@ -30,6 +31,7 @@ pub const CASES: [&[Case]; 11] = [
     dma::CASES,
     migration::CASES,
     suspend::CASES,
+    worker::CASES,
 ];
 
 /// Those for which the size of a logical block makes a difference.

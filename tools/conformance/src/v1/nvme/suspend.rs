@@ -58,7 +58,7 @@ fn nvme_suspend_nothing_is_executed_while_frozen(target: &Target) -> Outcome {
     let root = tracefs()?;
     let events = [
         root.join("events/power/suspend_resume/enable"),
-        root.join("events/workqueue/workqueue_execute_start/enable"),
+        root.join("events/sched/sched_switch/enable"),
     ];
     let mut disk = Disk::new(target)?;
     disk.driver.restart(DEPTH)?;
@@ -96,9 +96,9 @@ fn nvme_suspend_nothing_is_executed_while_frozen(target: &Target) -> Outcome {
         .split_once("thaw_processes[0] begin")
         .ok_or_else(|| Stop::failed(format_args!("expected a thaw, seen {trace}")))?;
     let works = |part: &str| {
-        let lines = part.lines().filter(|line| line.contains("execute_start"));
+        let lines = part.lines().filter(|line| line.contains("sched_switch"));
         lines
-            .filter(|line| line.contains("work_callback") && line.contains("[ferry_nvme]"))
+            .filter(|line| line.contains("next_comm=ferry "))
             .count()
     };
     holds(
