@@ -11,15 +11,31 @@
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/vhost_task.h>
+#include <linux/slab.h>
 
 #include "work.h"
+
+/**
+ * struct ferry_thread - A thread of a worker, which may outlive its device
+ * @task: the thread
+ * @current_task: the same, as the thread itself sees it
+ * @worker: the worker, or NULL once the thread has closed the device. Changed by
+ *	the thread itself, or before it starts.
+ */
+struct ferry_thread {
+	struct vhost_task *task;
+	struct task_struct *current_task;
+	struct ferry_worker *worker;
+};
 
 /* Called by the thread, with the state that it is going to sleep in. */
 static bool ferry_worker_run(void *data)
 {
-	struct ferry_worker *worker = data;
+	struct ferry_thread *thread = data;
+	struct ferry_worker *worker = thread->worker;
 
-	if (!xchg(&worker->pending, false))
+	WRITE_ONCE(thread->current_task, current);
+	if (!worker || !xchg(&worker->pending, false))
 		return false;
 
 	__set_current_state(TASK_RUNNING);
@@ -31,9 +47,25 @@ static bool ferry_worker_run(void *data)
 /* Called by the thread, which ends as its process was killed. */
 static void ferry_worker_killed(void *data)
 {
-	struct ferry_worker *worker = data;
+	struct ferry_thread *thread = data;
 
-	smp_store_release(&worker->dead, true);
+	if (thread->worker)
+		smp_store_release(&thread->worker->dead, true);
+}
+
+/* Waits until the thread has ended. It is not the current one. */
+static void ferry_thread_end(struct ferry_thread *thread)
+{
+	vhost_task_stop(thread->task);
+	kfree(thread);
+}
+
+static void ferry_worker_reap(struct work_struct *work)
+{
+	struct ferry_worker *worker = container_of(work, struct ferry_worker,
+						   reaper);
+
+	ferry_thread_end(worker->orphan);
 }
 
 void ferry_worker_init(struct ferry_worker *worker,
@@ -41,24 +73,26 @@ void ferry_worker_init(struct ferry_worker *worker,
 {
 	mutex_init(&worker->making);
 	spin_lock_init(&worker->lock);
-	worker->task = NULL;
+	worker->thread = NULL;
 	worker->dead = false;
 	worker->pending = false;
 	worker->func = func;
+	INIT_WORK(&worker->reaper, ferry_worker_reap);
+	worker->orphan = NULL;
 }
 EXPORT_SYMBOL_GPL(ferry_worker_init);
 
-static struct vhost_task *ferry_worker_take(struct ferry_worker *worker)
+static struct ferry_thread *ferry_worker_take(struct ferry_worker *worker)
 {
-	struct vhost_task *task;
+	struct ferry_thread *thread;
 
 	lockdep_assert_held(&worker->making);
 
 	spin_lock(&worker->lock);
-	task = worker->task;
-	worker->task = NULL;
+	thread = worker->thread;
+	worker->thread = NULL;
 	spin_unlock(&worker->lock);
-	return task;
+	return thread;
 }
 
 /*
@@ -67,35 +101,44 @@ static struct vhost_task *ferry_worker_take(struct ferry_worker *worker)
  */
 int ferry_worker_make(struct ferry_worker *worker)
 {
+	struct ferry_thread *thread;
 	struct vhost_task *task;
 	int ret = 0;
 
-	if (READ_ONCE(worker->task) && !smp_load_acquire(&worker->dead))
+	if (READ_ONCE(worker->thread) && !smp_load_acquire(&worker->dead))
 		return 0;
 
 	if (mutex_lock_killable(&worker->making))
 		return -EINTR;
-	if (worker->task && !smp_load_acquire(&worker->dead))
+	if (worker->thread && !smp_load_acquire(&worker->dead))
 		goto out;
 
 	/* The thread that was killed has called everything that it ever calls. */
-	task = ferry_worker_take(worker);
-	if (task)
-		vhost_task_stop(task);
+	thread = ferry_worker_take(worker);
+	if (thread)
+		ferry_thread_end(thread);
 
-	task = vhost_task_create(ferry_worker_run, ferry_worker_killed, worker,
+	thread = kzalloc(sizeof(*thread), GFP_KERNEL_ACCOUNT);
+	if (!thread) {
+		ret = -ENOMEM;
+		goto out;
+	}
+	thread->worker = worker;
+	task = vhost_task_create(ferry_worker_run, ferry_worker_killed, thread,
 				 "ferry");
 	if (IS_ERR(task)) {
+		kfree(thread);
 		ret = PTR_ERR(task);
 		goto out;
 	}
+	thread->task = task;
 
 	/* The thread before may have left something undone. */
 	worker->dead = false;
 	worker->pending = true;
 	vhost_task_start(task);
 	spin_lock(&worker->lock);
-	worker->task = task;
+	worker->thread = thread;
 	spin_unlock(&worker->lock);
 out:
 	mutex_unlock(&worker->making);
@@ -110,26 +153,46 @@ void ferry_worker_kick(struct ferry_worker *worker)
 	smp_store_mb(worker->pending, true);
 
 	spin_lock(&worker->lock);
-	if (worker->task)
-		vhost_task_wake(worker->task);
+	if (worker->thread)
+		vhost_task_wake(worker->thread->task);
 	spin_unlock(&worker->lock);
 }
 EXPORT_SYMBOL_GPL(ferry_worker_kick);
 
-/* Ends the thread, if there is one, and waits for it. Nobody makes another meanwhile. */
+/*
+ * Ends the thread, if there is one, and waits for it. Nobody makes another meanwhile.
+ *
+ * The thread itself may close the device: when it drops the last user of another
+ * process's address space, which mapped the window of a device that is closed
+ * otherwise. It calls nothing any more then, and somebody else waits for its end.
+ */
 void ferry_worker_stop(struct ferry_worker *worker)
 {
-	struct vhost_task *task;
+	struct ferry_thread *thread;
 
 	mutex_lock(&worker->making);
-	task = ferry_worker_take(worker);
-	if (task)
-		vhost_task_stop(task);
+	thread = ferry_worker_take(worker);
+	if (thread && READ_ONCE(thread->current_task) == current) {
+		/* A device that was opened again before has another thread. */
+		flush_work(&worker->reaper);
+		thread->worker = NULL;
+		worker->orphan = thread;
+		schedule_work(&worker->reaper);
+	} else if (thread) {
+		ferry_thread_end(thread);
+	}
 	worker->dead = false;
 	worker->pending = false;
 	mutex_unlock(&worker->making);
 }
 EXPORT_SYMBOL_GPL(ferry_worker_stop);
+
+/* Waits for what is left of threads. The device is not open, nor will it be. */
+void ferry_worker_destroy(struct ferry_worker *worker)
+{
+	flush_work(&worker->reaper);
+}
+EXPORT_SYMBOL_GPL(ferry_worker_destroy);
 
 /* Whether the thread has to freeze, stop or end before it goes on. */
 bool ferry_worker_is_interrupted(void)

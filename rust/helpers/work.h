@@ -9,25 +9,30 @@
 #include <linux/mutex.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
+#include <linux/workqueue.h>
 
-struct vhost_task;
+struct ferry_thread;
 
 /**
  * struct ferry_worker - The worker of an open device
- * @making: protects making and stopping the thread
- * @lock: protects @task
- * @task: the thread, or NULL
- * @dead: @task was killed, and calls @func no more
+ * @making: protects making and stopping the thread, and @orphan
+ * @lock: protects @thread
+ * @thread: the thread, or NULL
+ * @dead: @thread was killed, and calls @func no more
  * @pending: @func is to be called
  * @func: does the work
+ * @reaper: ends @orphan
+ * @orphan: a thread that closed the device itself, or NULL
  */
 struct ferry_worker {
 	struct mutex making;
 	spinlock_t lock;
-	struct vhost_task *task;
+	struct ferry_thread *thread;
 	bool dead;
 	bool pending;
 	void (*func)(struct ferry_worker *worker);
+	struct work_struct reaper;
+	struct ferry_thread *orphan;
 };
 
 void ferry_worker_init(struct ferry_worker *worker,
@@ -35,6 +40,7 @@ void ferry_worker_init(struct ferry_worker *worker,
 int ferry_worker_make(struct ferry_worker *worker);
 void ferry_worker_kick(struct ferry_worker *worker);
 void ferry_worker_stop(struct ferry_worker *worker);
+void ferry_worker_destroy(struct ferry_worker *worker);
 bool ferry_worker_is_interrupted(void);
 
 #endif /* _FERRY_WORK_H */

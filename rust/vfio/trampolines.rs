@@ -174,6 +174,10 @@ impl<T: Operations> Trampolines<T> {
 
         // SAFETY: The VFS passes a valid position that is ours during the call.
         advance(unsafe { &mut *ppos }, |position| {
+            // A guest whose command does not end looks at the registers: work that was asked for as its worker was
+            // killed goes on then.
+            // SAFETY: The core calls this with an open device.
+            unsafe { T::Base::enter(device) }?;
             T::read(device, UserPtr::from_ptr(buf.cast()), count, position)
         })
     }

@@ -14,7 +14,7 @@ use kernel::{
 ///
 /// The worker is initialised. It has a thread only while the device is open.
 // Transparent, so that the pointer that the thread passes to the function is one to the worker.
-#[pin_data]
+#[pin_data(PinnedDrop)]
 #[repr(transparent)]
 pub(super) struct Worker {
     #[pin]
@@ -64,6 +64,14 @@ impl Worker {
     pub(super) fn stop(&self) {
         // SAFETY: By the type invariants the worker is initialised.
         unsafe { vfio_bindings::ferry_worker_stop(self.inner.get()) };
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Worker {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariants the worker is initialised; nobody else uses it any more.
+        unsafe { vfio_bindings::ferry_worker_destroy(self.inner.get()) };
     }
 }
 
