@@ -25,6 +25,7 @@ pub mod kmsg;
 pub mod ktap;
 pub mod lease;
 pub mod network;
+pub mod null_disk;
 pub mod plan;
 pub mod program;
 pub mod requirement;

@@ -1,17 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Changes of state of a disk whose block device fails.
-//!
-//! The block device is the kernel's `null_blk`, whose bad sectors are set by configfs.
 
-use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process;
-
-use rustix::mount::mount;
-use rustix::mount::MountFlags;
-use vfio_client::mdev::random_uuid;
 use vfio_client::v2::State;
 use vfio_client::Errno;
 use vfio_drivers::nvme::nvm;
@@ -26,12 +16,11 @@ use vfio_drivers::nvme::CSTS_SHUTDOWN_COMPLETE;
 
 use crate::case::cases;
 use crate::case::Case;
-use crate::check::name;
 use crate::check::refused;
 use crate::check::same;
 use crate::check::Outcome;
-use crate::check::Stop;
 use crate::kmsg::expect_line;
+use crate::null_disk::NullDisk;
 use crate::requirement::Requirement;
 use crate::target::Target;
 use crate::v2::device::TestDevice;
@@ -50,94 +39,20 @@ pub const CASES: &[Case] = cases![
     failing_shutdown_is_told_to_the_guest [Mdev],
 ];
 
-/// Where configfs is mounted.
-const CONFIGFS: &str = "/sys/kernel/config";
-
-/// All sectors of a disk.
-const ALL: &str = "0-131071";
-
-/// Size of a disk in MiB.
-const SIZE: &str = "64";
-
-/// A block device that can be made to fail.
-struct BadDisk {
-    directory: PathBuf,
-    name: String,
-}
-
-impl BadDisk {
-    /// Makes a block device that works. The test is skipped where that is not possible.
-    #[track_caller]
-    fn new() -> Outcome<BadDisk> {
-        // The driver may be loaded, or built in.
-        let _ = process::Command::new("modprobe")
-            .args(["null_blk", "nr_devices=0"])
-            .output();
-        let parent = Path::new(CONFIGFS).join("nullb");
-        if !parent.exists() {
-            match mount("configfs", CONFIGFS, "configfs", MountFlags::empty(), None) {
-                Ok(()) | Err(Errno::BUSY) => {}
-                Err(errno) => {
-                    let why = format!("there is no configfs: {}", name(errno));
-                    return Err(Stop::Skipped(why));
-                }
-            }
-        }
-        if !parent.exists() {
-            return Err(Stop::Skipped("there is no null_blk".into()));
-        }
-
-        let name = format!("ferry{}", &random_uuid()?[..8]);
-        let directory = parent.join(&name);
-        fs::create_dir(&directory).map_err(Stop::failed)?;
-        let disk = BadDisk { directory, name };
-        for (attribute, value) in [("size", SIZE), ("memory_backed", "1"), ("power", "1")] {
-            disk.set(attribute, value)?;
-        }
-        Ok(disk)
-    }
-
-    #[track_caller]
-    fn set(&self, attribute: &str, value: &str) -> Outcome {
-        let path = self.directory.join(attribute);
-        fs::write(&path, value)
-            .map_err(|error| Stop::failed(format_args!("{}: {error}", path.display())))
-    }
-
-    /// Has every access fail. A write is cached, and fails when it is flushed.
-    #[track_caller]
-    fn fail(&self) -> Outcome {
-        self.set("badblocks", &format!("+{ALL}"))
-    }
-
-    /// Has every access work again.
-    #[track_caller]
-    fn mend(&self) -> Outcome {
-        self.set("badblocks", &format!("-{ALL}"))
-    }
-
-    /// Opens a controller whose content is on it.
-    #[track_caller]
-    fn device(&self, target: &Target) -> Outcome<TestDevice> {
-        let mdev = target.subject()?;
-        mdev.set_attribute("nvme/store", b"file")?;
-        mdev.set_attribute("nvme/file", format!("/dev/{}", self.name).as_bytes())?;
-        TestDevice::open(mdev, target)
-    }
-}
-
-impl Drop for BadDisk {
-    fn drop(&mut self) {
-        // The block device goes with it.
-        let _ = fs::remove_dir(&self.directory);
-    }
+/// Opens a controller whose content is on a disk.
+#[track_caller]
+fn open_on(disk: &NullDisk, target: &Target) -> Outcome<TestDevice> {
+    let mdev = target.subject()?;
+    mdev.set_attribute("nvme/store", b"file")?;
+    mdev.set_attribute("nvme/file", disk.path().as_bytes())?;
+    TestDevice::open(mdev, target)
 }
 
 /// Returns a disk that fails, with a device on it that runs and whose guest has written what will be lost.
 #[track_caller]
-fn with_lost_write(target: &Target) -> Outcome<(BadDisk, TestDevice, Writer)> {
-    let disk = BadDisk::new()?;
-    let device = disk.device(target)?;
+fn with_lost_write(target: &Target) -> Outcome<(NullDisk, TestDevice, Writer)> {
+    let disk = NullDisk::new()?;
+    let device = open_on(&disk, target)?;
     let mut writer = Writer::new(&device)?;
     disk.fail()?;
     writer.write(1, 1)?;
@@ -215,8 +130,8 @@ fn failing_shutdown_is_told_to_the_guest(target: &Target) -> Outcome {
 }
 
 fn failing_stop_leaves_a_running_disk_running(target: &Target) -> Outcome {
-    let disk = BadDisk::new()?;
-    let device = disk.device(target)?;
+    let disk = NullDisk::new()?;
+    let device = open_on(&disk, target)?;
     let mut writer = Writer::new(&device)?;
     for (page, to) in (1..).zip([State::STOP, State::STOP_COPY, State::RESUMING]) {
         disk.fail()?;
@@ -239,8 +154,8 @@ fn failing_stop_leaves_a_running_disk_running(target: &Target) -> Outcome {
 }
 
 fn failing_stop_leaves_a_disk_in_pre_copy(target: &Target) -> Outcome {
-    let disk = BadDisk::new()?;
-    let device = disk.device(target)?;
+    let disk = NullDisk::new()?;
+    let device = open_on(&disk, target)?;
     let mut writer = Writer::new(&device)?;
     let file = device.begin(State::PRE_COPY)?;
     let mut stream = file.read_all(PIECE)?;
