@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod case;
+pub mod cgroup;
 pub mod check;
 pub mod device;
 pub mod kind;

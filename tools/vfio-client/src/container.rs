@@ -199,6 +199,17 @@ impl Drop for Container {
     }
 }
 
+impl From<OwnedFd> for Container {
+    /// Takes a container that is open, and that another process may have as well. What that process has mapped is
+    /// unmapped with this container, too.
+    fn from(fd: OwnedFd) -> Self {
+        Container {
+            fd,
+            mapped: Mapped::default(),
+        }
+    }
+}
+
 impl AsFd for Container {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

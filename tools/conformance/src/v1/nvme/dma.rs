@@ -439,7 +439,7 @@ fn nvme_dma_nothing_is_dirty_while_stopped(target: &Target) -> Outcome {
 }
 
 /// The word that a process prints once it [`stall`]s a device.
-const STALLED: &str = "stalled";
+pub const STALLED: &str = "stalled";
 /// How a process ends that [`stall`]s a device, and whether it is killed: it exits; closes the device; unmasks
 /// an interrupt first, which does not wait; or is killed while it waits for the device or for the core.
 const ENDS: [(&str, bool); 5] = [
