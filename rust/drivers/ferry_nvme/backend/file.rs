@@ -10,9 +10,9 @@
 //!
 //! # Cache
 //!
-//! Data goes through the host's page cache, which is charged to the memory cgroup of the process
-//! that opened the device. The guest is told of a volatile write cache, which a flush command
-//! empties.
+//! Data goes through the host's page cache. The cache and the I/O are charged to the cgroups of the process that
+//! uses the device, whose thread the worker is. The guest is told of a volatile write cache, which a flush
+//! command empties.
 //!
 //! A read is copied once, from the page cache to the guest, unless it is short. A write is copied twice,
 //! by way of a buffer: to copy it once, the guest's pages would have to be pinned, which costs more than
@@ -36,14 +36,11 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
-use kernel_ext::{
-    file::{
-        Access,
-        Claim,
-        File,
-        FileName, //
-    },
-    memcg::MemoryCgroup, //
+use kernel_ext::file::{
+    Access,
+    Claim,
+    File,
+    FileName, //
 };
 use nvme::{
     CAPACITY_MIN,
@@ -92,7 +89,6 @@ pub(crate) struct FileBackend {
     /// The file system has not said that it cannot zero ranges.
     zeroes_ranges: bool,
     buffer: KVVec<u8>,
-    group: MemoryCgroup,
 }
 
 impl FileBackend {
@@ -115,7 +111,6 @@ impl FileBackend {
             punches_holes: true,
             zeroes_ranges: true,
             buffer: KVVec::from_elem(0, BUFFER_SIZE, GFP_KERNEL_ACCOUNT)?,
-            group: MemoryCgroup::of_current(),
         })
     }
 
@@ -228,7 +223,7 @@ impl BlockBackend for FileBackend {
     }
 
     fn expect_read(&mut self, offset: u64, len: u64) {
-        self.group.charge(|| self.file.read_ahead(offset, len));
+        self.file.read_ahead(offset, len);
     }
 
     fn read(
@@ -241,9 +236,7 @@ impl BlockBackend for FileBackend {
 
         for (at, len) in parts(offset, len as u64) {
             let bytes = self.buffer.get_mut(..len).ok_or(BackendError::Medium)?;
-            self.group
-                .charge(|| self.file.read_at(at, bytes))
-                .map_err(store_error)?;
+            self.file.read_at(at, bytes).map_err(store_error)?;
             sink(bytes)?;
         }
 
@@ -261,9 +254,7 @@ impl BlockBackend for FileBackend {
         for (at, len) in parts(offset, len as u64) {
             let bytes = self.buffer.get_mut(..len).ok_or(BackendError::Medium)?;
             source(bytes)?;
-            self.group
-                .charge(|| self.file.write_at(at, bytes))
-                .map_err(store_error)?;
+            self.file.write_at(at, bytes).map_err(store_error)?;
         }
 
         Ok(())
@@ -283,9 +274,7 @@ impl BlockBackend for FileBackend {
         self.buffer.fill(0);
         for (at, len) in parts(offset, len) {
             let zeroes = self.buffer.get(..len).ok_or(BackendError::Medium)?;
-            self.group
-                .charge(|| self.file.write_at(at, zeroes))
-                .map_err(store_error)?;
+            self.file.write_at(at, zeroes).map_err(store_error)?;
         }
 
         Ok(())
@@ -331,14 +320,12 @@ impl<'a> ReadStraight<DmaMemory<'a>> for FileBackend {
             return Ok(0);
         }
 
-        let moved = self.group.charge(|| {
-            self.file.lend(offset, len, |mut bytes| {
-                while !bytes.is_empty() {
-                    let (address, len) = place(memory, bytes.len())?;
-                    memory.write_cached(address, bytes.take(len))?;
-                }
-                Ok::<(), MemoryError>(())
-            })
+        let moved = self.file.lend(offset, len, |mut bytes| {
+            while !bytes.is_empty() {
+                let (address, len) = place(memory, bytes.len())?;
+                memory.write_cached(address, bytes.take(len))?;
+            }
+            Ok::<(), MemoryError>(())
         })?;
         Ok(moved)
     }

@@ -4,9 +4,9 @@
 //!
 //! A block takes memory only while it is not all zeros: a block that is deallocated or written with
 //! zeros gives its memory back. Blocks hang off leaves, which hang off a root, and a leaf without blocks
-//! is freed. All memory is charged to the memory cgroup of the process that opened the device, whichever
-//! thread executes the command. A guest that writes more than the group or the host has gets an error;
-//! no process is killed for it.
+//! is freed. All memory is charged to the memory cgroup of the process that uses the device: the worker is one of
+//! its threads. A guest that writes more than the group or the host has gets an error; no process is killed for
+//! it.
 //!
 //! During a migration, a bitmap has the dirty blocks: each block that is or becomes present, and each
 //! that ceases to be, which another bitmap has. So a migration never looks at a block that was never
@@ -28,9 +28,9 @@ use kernel::{
     alloc::AllocError,
     prelude::*, //
 };
-use kernel_ext::memcg::{
-    cond_resched,
-    MemoryCgroup, //
+use kernel_ext::{
+    memory::try_zeroed,
+    sched::cond_resched, //
 };
 use vfio_uapi::Errno;
 
@@ -55,22 +55,22 @@ struct Leaf {
 }
 
 impl Leaf {
-    fn new(group: &MemoryCgroup) -> Result<Self, AllocError> {
+    fn new() -> Result<Self, AllocError> {
         // INVARIANT: Zeroed blocks are `None`.
         Ok(Self {
-            blocks: group.try_zeroed()?,
+            blocks: try_zeroed()?,
             present: 0,
         })
     }
 
     /// Returns a block that is about to be written, and makes it present.
-    fn block(&mut self, slot: usize, group: &MemoryCgroup) -> Result<&mut Block, AllocError> {
+    fn block(&mut self, slot: usize) -> Result<&mut Block, AllocError> {
         let slot = self.blocks.get_mut(slot).ok_or(AllocError)?;
 
         match slot {
             Some(block) => Ok(block),
             None => {
-                let block = slot.insert(group.try_zeroed()?);
+                let block = slot.insert(try_zeroed()?);
                 // INVARIANT: One more block is `Some`.
                 self.present += 1;
                 Ok(block)
@@ -177,7 +177,6 @@ pub(crate) struct RamBackend {
     blocks: u64,
     /// Blocks that the stream does not have as they are now, during a migration.
     dirty: Option<DirtyBlocks<Words>>,
-    group: MemoryCgroup,
 }
 
 impl RamBackend {
@@ -201,7 +200,6 @@ impl RamBackend {
             root,
             blocks: capacity / BLOCK_SIZE as u64,
             dirty: None,
-            group: MemoryCgroup::of_current(),
         })
     }
 
@@ -251,14 +249,14 @@ impl RamBackend {
         };
         let leaf = match place {
             Some(leaf) => leaf,
-            None => match Leaf::new(&self.group) {
+            None => match Leaf::new() {
                 Ok(leaf) => place.insert(leaf),
                 Err(AllocError) => return Err(full),
             },
         };
         let was_present = leaf.is_present(piece.slot);
 
-        let filled = match leaf.block(piece.slot, &self.group) {
+        let filled = match leaf.block(piece.slot) {
             Ok(block) => fill(block.get_mut(piece.range.clone()).unwrap_or_default()),
             Err(AllocError) => Err(full),
         };
@@ -402,10 +400,8 @@ impl MigratedBlocks for RamBackend {
             }
             None => {
                 let words = DirtyBlocks::words(self.blocks).ok_or(Errno::ENOMEM)?;
-                let words = self
-                    .group
-                    .charge(|| KVVec::from_elem(0, words, GFP_KERNEL_ACCOUNT))
-                    .map_err(|_| Errno::ENOMEM)?;
+                let words =
+                    KVVec::from_elem(0, words, GFP_KERNEL_ACCOUNT).map_err(|_| Errno::ENOMEM)?;
                 DirtyBlocks::new(Words(words), self.blocks).ok_or(Errno::ENOMEM)?
             }
         };
