@@ -15,8 +15,10 @@
 //! `EmulatedDevice::window` is a leaf, and so is `EmulatedDevice::dma_log`. The user's buffers are accessed and
 //! VMAs are made with none of these locks held, so that a page fault that hangs delays no other access and no
 //! reset. DMA is different: the worker waits for the page with `EmulatedDevice::live` held, and a transition
-//! that stops the device waits for the worker, until the device is closed or the user is killed, see
-//! `vfio::emulated::Dma`. The locks of protocol v2's data files come before all of these, see `vfio::migration`.
+//! that stops the device waits for the worker, until the device is closed or the worker's process is killed, of
+//! which it is a thread, see `vfio::emulated::Dma`. The lock under which that thread is made and ended, which
+//! waits for the worker, comes before all of these and is taken with none of them held, see
+//! `rust/helpers/work.c`. The locks of protocol v2's data files come before all of these, see `vfio::migration`.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
