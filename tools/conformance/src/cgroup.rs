@@ -109,6 +109,12 @@ impl Cgroup {
         let text = read(&self.path.join("memory.current"))?;
         text.trim().parse().map_err(Stop::failed)
     }
+
+    /// Limits the bytes of memory that are charged to it. A process that needs more is killed.
+    #[track_caller]
+    pub fn limit_memory(&self, bytes: u64) -> Outcome {
+        write(&self.path.join("memory.max"), &bytes.to_string())
+    }
 }
 
 impl Drop for Cgroup {

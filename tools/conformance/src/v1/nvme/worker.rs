@@ -55,6 +55,7 @@ pub const CASES: &[Case] = cases![
     nvme_worker_is_a_thread_of_the_user,
     nvme_worker_io_is_charged_to_the_user [Mdev],
     nvme_worker_memory_is_charged_to_the_user [Mdev],
+    nvme_worker_beyond_the_limit_of_memory_kills_nobody [Mdev],
     nvme_worker_serves_a_process_that_is_not_the_opener,
     nvme_worker_is_replaced_when_its_process_is_killed,
     nvme_worker_is_replaced_when_it_is_killed_in_a_page_fault,
@@ -136,6 +137,31 @@ fn nvme_worker_memory_is_charged_to_the_user(target: &Target) -> Outcome {
         )?;
     }
     Ok(())
+}
+
+fn nvme_worker_beyond_the_limit_of_memory_kills_nobody(target: &Target) -> Outcome {
+    let cgroup = Cgroup::new()?;
+    let mut disk = Disk::with(target, &[(STORE, "ram")])?;
+    let buffer = disk.driver.data(0);
+    disk.memory().write(buffer, &[0x5a; MOST as usize]);
+    disk.expect(nvm::WRITE, 0, MOST, buffer, Status::SUCCESS)?;
+    let end = disk.capacity()?;
+    cgroup.limit_memory(cgroup.memory()? + end / 4)?;
+    // Nothing here takes memory until there is some again.
+    let mut place = MOST;
+    let mut refused = Status::SUCCESS;
+    while place < end && refused == Status::SUCCESS {
+        refused = disk.execute(nvm::WRITE, place, MOST, buffer)?.status;
+        place += MOST;
+    }
+    disk.write_zeroes(place - MOST, MOST, true)?;
+    disk.write_zeroes(MOST, MOST, true)?;
+    same(
+        format_args!("status of the write before {place:#x}"),
+        refused,
+        Status::CAPACITY,
+    )?;
+    disk.expect(nvm::WRITE, MOST, MOST, buffer, Status::SUCCESS)
 }
 
 /// A process that has opened a device, with a worker, and the opened device and container, which this process has as
