@@ -12,6 +12,7 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/vhost_task.h>
 #include <linux/slab.h>
+#include <linux/task_work.h>
 
 #include "work.h"
 
@@ -40,6 +41,12 @@ static bool ferry_worker_run(void *data)
 
 	__set_current_state(TASK_RUNNING);
 	worker->func(worker);
+	/*
+	 * The last fput() of a user's thread comes when the thread returns to user
+	 * space. This one never does: it has the files closed by get_signal().
+	 */
+	if (task_work_pending(current))
+		set_thread_flag(TIF_NOTIFY_SIGNAL);
 	cond_resched();
 	return true;
 }
@@ -136,10 +143,11 @@ int ferry_worker_make(struct ferry_worker *worker)
 	/* The thread before may have left something undone. */
 	worker->dead = false;
 	worker->pending = true;
-	vhost_task_start(task);
+	/* Before it starts, so that no kick misses it. A wake up of it is no harm. */
 	spin_lock(&worker->lock);
 	worker->thread = thread;
 	spin_unlock(&worker->lock);
+	vhost_task_start(task);
 out:
 	mutex_unlock(&worker->making);
 	return ret;

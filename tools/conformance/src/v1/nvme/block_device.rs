@@ -14,8 +14,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command as Process;
 use std::process::Output;
 
+use rustix::fs::fcntl_lock;
 use rustix::fs::mknodat;
 use rustix::fs::FileType;
+use rustix::fs::FlockOperation;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::CWD;
@@ -28,6 +30,7 @@ use vfio_drivers::nvme::PAGE;
 
 use crate::case::cases;
 use crate::case::Case;
+use crate::check::holds;
 use crate::check::refused;
 use crate::check::same;
 use crate::check::same_bytes;
@@ -53,6 +56,7 @@ pub const CASES: &[Case] = cases![
     nvme_block_device_is_read_from_one_end_to_the_other [Mdev],
     nvme_block_device_refuses_two_writers [Mdev],
     nvme_block_device_is_claimed [Mdev],
+    nvme_block_device_that_is_locked_leaves_no_files_open [Mdev],
     nvme_block_device_is_handed_over_to_another_host [Mdev],
     nvme_block_device_is_discarded [Mdev],
     nvme_block_device_that_has_gone_is_not_another_one [Mdev],
@@ -300,6 +304,38 @@ fn nvme_block_device_is_claimed(target: &Target) -> Outcome {
     drop(driver);
     drop(disk);
     claim(&shared.here).map(|_| ()).map_err(Stop::failed)
+}
+
+/// Returns the number of open files of the host.
+fn open_files() -> Outcome<u64> {
+    let text = fs::read_to_string("/proc/sys/fs/file-nr").map_err(Stop::failed)?;
+    let count = text.split_whitespace().next().unwrap_or_default();
+    count.parse().map_err(Stop::failed)
+}
+
+fn nvme_block_device_that_is_locked_leaves_no_files_open(target: &Target) -> Outcome {
+    const STARTS: u64 = 1000;
+    let shared = Shared::find()?;
+    let locked = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&shared.here)
+        .map_err(Stop::failed)?;
+    fcntl_lock(&locked, FlockOperation::NonBlockingLockExclusive).map_err(Stop::failed)?;
+    let disk = Disk::disabled(target, create(target, &shared.here())?)?;
+    let mut driver = disk.driver.clone();
+    let before = open_files()?;
+    // Each start claims the block device before it finds it locked.
+    for _ in 0..STARTS {
+        expect_fails_to_start(&mut driver)?;
+    }
+    let after = open_files()?;
+    holds(
+        after < before + STARTS / 2,
+        format_args!(
+            "expected no files of {STARTS} starts that failed, seen {before} files before and {after} after"
+        ),
+    )
 }
 
 fn nvme_block_device_is_handed_over_to_another_host(target: &Target) -> Outcome {
