@@ -50,7 +50,8 @@ pub trait BlockBackend {
     /// # Errors
     ///
     /// The medium failed or is full, or `source` failed, which ends the writing. The bytes have any
-    /// content then.
+    /// content then; where the guest is told of a namespace that is written as a whole or not at all, as
+    /// of memory, they have their old content.
     fn write(
         &mut self,
         offset: u64,

@@ -94,3 +94,4 @@ pub use pci_config::{
     ImageError, //
     CONFIG_SPACE_SIZE,
 };
+pub use prp::TRANSFER_MAX;

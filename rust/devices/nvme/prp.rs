@@ -15,7 +15,7 @@ use crate::spec::status::Status;
 /// MDTS (`mdts`): binary logarithm of the most bytes that a command transfers, in the smallest pages.
 pub(crate) const TRANSFER_SHIFT: u32 = 7;
 /// The most bytes that a command transfers: 512 KiB.
-pub(crate) const TRANSFER_MAX: usize = 1 << (PAGE_SHIFT_MIN + TRANSFER_SHIFT);
+pub const TRANSFER_MAX: usize = 1 << (PAGE_SHIFT_MIN + TRANSFER_SHIFT);
 
 /// Bytes of an entry.
 const ENTRY_SIZE: usize = 8;

@@ -24,7 +24,10 @@ use crate::parameters::{
     NSID,
     STORE_ZEROING, //
 };
-use crate::prp::TRANSFER_SHIFT;
+use crate::prp::{
+    TRANSFER_MAX,
+    TRANSFER_SHIFT, //
+};
 use crate::registers::{
     READY_TIMEOUT,
     VERSION, //
@@ -119,6 +122,9 @@ fn controller(window: &mut Window<'_>, parameters: &Parameters, names: &Names) {
             | id_ctrl::ONCS_SAVE_SELECT,
     );
     window.put_u8(id_ctrl::VWC, id_ctrl::VWC_PRESENT | id_ctrl::VWC_FLUSH_ALL);
+    // One command is executed after the other. AWUPF at 528 stays 0, as it is about every store; fused commands, and
+    // with them ACWU at 532, are not there.
+    window.put_u16(id_ctrl::AWUN, id_ctrl::ALWAYS_ATOMIC);
     window.put(id_ctrl::SUBNQN, &subsystem(&parameters.serial));
     // Power state 0 at 2048 claims nothing: no power, no latency.
 }
@@ -136,6 +142,15 @@ fn namespace(window: &mut Window<'_>, parameters: &Parameters) {
         _ => id_ns::DLFEAT_WRITE_ZEROES,
     };
     window.put_u8(id_ns::DLFEAT, dlfeat);
+    // A write to memory is done as a whole or not at all. What a file has after a loss of power is up to the host's
+    // file system and disk, of which nothing is known here. No boundary and no offset: NABSN, NABO and NABSPF stay 0.
+    if parameters.store == STORE_ZEROING {
+        let most = TRANSFER_MAX >> parameters.lba_shift;
+        window.put_u8(id_ns::NSFEAT, id_ns::NSFEAT_ATOMIC);
+        window.put_u16(id_ns::NAWUN, id_ctrl::ALWAYS_ATOMIC);
+        // It is at most 1024 blocks.
+        window.put_u16(id_ns::NAWUPF, (most - 1) as u16);
+    }
     // NGUID at 104 and EUI64 at 120 stay 0, as both begin with an identifier that the IEEE assigns to
     // a maker. The namespace has a UUID instead, among the descriptors.
     // The only format has no metadata.

@@ -79,6 +79,8 @@ pub(crate) mod controller {
     pub(crate) const ONCS: usize = 520;
     /// Volatile Write Cache.
     pub(crate) const VWC: usize = 525;
+    /// Atomic Write Unit Normal, in logical blocks, less one.
+    pub(crate) const AWUN: usize = 526;
     /// NVM Subsystem NVMe Qualified Name.
     pub(crate) const SUBNQN: usize = 768;
 
@@ -107,6 +109,8 @@ pub(crate) mod controller {
     pub(crate) const ONCS_WRITE_ZEROES: u16 = 1 << 3;
     /// ONCS: Save and Select fields of features.
     pub(crate) const ONCS_SAVE_SELECT: u16 = 1 << 4;
+    /// AWUN, and NAWUN of a namespace: commands are always atomic with respect to each other.
+    pub(crate) const ALWAYS_ATOMIC: u16 = u16::MAX;
     /// VWC: a volatile write cache is present.
     pub(crate) const VWC_PRESENT: u8 = 1 << 0;
     /// VWC: Flush can name all namespaces.
@@ -126,11 +130,19 @@ pub(crate) mod namespace {
     pub(crate) const NCAP: usize = 8;
     /// Namespace Utilization, in logical blocks.
     pub(crate) const NUSE: usize = 16;
+    /// Namespace Features.
+    pub(crate) const NSFEAT: usize = 24;
     /// Deallocate Logical Block Features.
     pub(crate) const DLFEAT: usize = 33;
+    /// Namespace Atomic Write Unit Normal, in logical blocks, less one.
+    pub(crate) const NAWUN: usize = 34;
+    /// Namespace Atomic Write Unit Power Fail, in logical blocks, less one.
+    pub(crate) const NAWUPF: usize = 36;
     /// LBA Format 0: LBA Data Size, as a binary logarithm.
     pub(crate) const LBAF0_LBADS: usize = 128 + 2;
 
+    /// NSFEAT: the namespace has atomic write units of its own (NSABP).
+    pub(crate) const NSFEAT_ATOMIC: u8 = 1 << 1;
     /// DLFEAT: deallocated blocks read as zeros.
     pub(crate) const DLFEAT_READ_ZEROES: u8 = 1 << 0;
     /// DLFEAT: Write Zeroes can deallocate.

@@ -8,9 +8,13 @@
 //! its threads. A guest that writes more than the group or the host has gets an error; no process is killed for
 //! it.
 //!
+//! A command's write is done as a whole or not at all: see [`spares`].
+//!
 //! During a migration, a bitmap has the dirty blocks: each block that is or becomes present, and each
 //! that ceases to be, which another bitmap has. So a migration never looks at a block that was never
 //! written, and an empty block costs it next to nothing.
+
+mod spares;
 
 use core::ops::Range;
 use device_model::{
@@ -31,6 +35,10 @@ use kernel::{
 use kernel_ext::{
     memory::try_zeroed,
     sched::cond_resched, //
+};
+use spares::{
+    Spares,
+    SPARES, //
 };
 use vfio_uapi::Errno;
 
@@ -75,6 +83,15 @@ impl Leaf {
                 self.present += 1;
                 Ok(block)
             }
+        }
+    }
+
+    /// Puts the spare block number `index` into a slot, which may be empty.
+    fn replace(&mut self, slot: usize, index: usize, spares: &mut Spares) {
+        let place = self.blocks.get_mut(slot);
+        if place.is_some_and(|place| spares.put(index, place)) {
+            // INVARIANT: One more block is `Some`.
+            self.present += 1;
         }
     }
 
@@ -130,6 +147,7 @@ struct Piece {
 }
 
 /// Splits the bytes `[at, end)` at the borders of blocks.
+#[derive(Clone)]
 struct Pieces {
     at: u64,
     end: u64,
@@ -177,6 +195,7 @@ pub(crate) struct RamBackend {
     blocks: u64,
     /// Blocks that the stream does not have as they are now, during a migration.
     dirty: Option<DirtyBlocks<Words>>,
+    spares: Spares,
 }
 
 impl RamBackend {
@@ -200,6 +219,7 @@ impl RamBackend {
             root,
             blocks: capacity / BLOCK_SIZE as u64,
             dirty: None,
+            spares: Spares::new()?,
         })
     }
 
@@ -236,30 +256,21 @@ impl RamBackend {
         leaf.blocks.get(slot)?.as_deref()
     }
 
-    /// Has `fill` write the bytes of `piece`; some of them if `fill` fails. Fails with `full` if memory is
-    /// short.
-    fn write_piece<E>(
-        &mut self,
-        piece: &Piece,
-        full: E,
-        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Some(place) = self.root.get_mut(piece.leaf) else {
-            return Err(full);
-        };
+    /// Puts `bytes`, as many as `piece` has, where it is.
+    fn put_piece(&mut self, piece: &Piece, bytes: &[u8]) -> Result<(), AllocError> {
+        let place = self.root.get_mut(piece.leaf).ok_or(AllocError)?;
         let leaf = match place {
             Some(leaf) => leaf,
-            None => match Leaf::new() {
-                Ok(leaf) => place.insert(leaf),
-                Err(AllocError) => return Err(full),
-            },
+            None => place.insert(Leaf::new()?),
         };
         let was_present = leaf.is_present(piece.slot);
 
-        let filled = match leaf.block(piece.slot) {
-            Ok(block) => fill(block.get_mut(piece.range.clone()).unwrap_or_default()),
-            Err(AllocError) => Err(full),
-        };
+        let put = leaf.block(piece.slot).map(|block| {
+            let into = block.get_mut(piece.range.clone()).unwrap_or_default();
+            if into.len() == bytes.len() {
+                into.copy_from_slice(bytes);
+            }
+        });
         leaf.settle(piece);
         mark(
             &mut self.dirty,
@@ -270,7 +281,60 @@ impl RamBackend {
         if leaf.present == 0 {
             *place = None;
         }
-        filled
+        put
+    }
+
+    /// Has `source` write the bytes of `pieces`, at most [`SPARES`]. On error no byte changes, but leaves without blocks may
+    /// be left.
+    fn write_whole(
+        &mut self,
+        pieces: &Pieces,
+        source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
+    ) -> Result<(), BackendError> {
+        let full = |AllocError| BackendError::Full;
+
+        let mut absent = 0;
+        for piece in pieces.clone() {
+            let place = self.root.get_mut(piece.leaf).ok_or(BackendError::Medium)?;
+            let leaf = match place {
+                Some(leaf) => leaf,
+                None => place.insert(Leaf::new().map_err(full)?),
+            };
+            absent += usize::from(!leaf.is_present(piece.slot));
+        }
+        self.spares.add(absent).map_err(full)?;
+
+        for (index, piece) in pieces.clone().enumerate() {
+            let new = self.spares.get_mut(index).ok_or(BackendError::Medium)?;
+            if piece.range.len() < BLOCK_SIZE {
+                let leaf = self.root.get(piece.leaf).and_then(Option::as_ref);
+                let old = leaf.and_then(|leaf| leaf.blocks.get(piece.slot)?.as_deref());
+                *new = *old.unwrap_or(&ZEROES);
+            }
+            source(new.get_mut(piece.range).unwrap_or_default())?;
+        }
+
+        // Nothing can fail any more.
+        for (index, piece) in pieces.clone().enumerate() {
+            let Some(Some(leaf)) = self.root.get_mut(piece.leaf) else {
+                continue;
+            };
+            let was_present = leaf.is_present(piece.slot);
+            leaf.replace(piece.slot, index, &mut self.spares);
+            leaf.settle(&piece);
+            let is_present = leaf.is_present(piece.slot);
+            mark(&mut self.dirty, piece.index, was_present, is_present);
+        }
+        Ok(())
+    }
+
+    /// Frees the leaves of `pieces` that have no block.
+    fn free_leaves(&mut self, pieces: Pieces) {
+        for piece in pieces {
+            if let Some(place) = self.root.get_mut(piece.leaf) {
+                *place = place.take().filter(|leaf| leaf.present > 0);
+            }
+        }
     }
 
     /// Zeroes `[at, end)`, which the backend has. Only blocks that are present take time.
@@ -343,14 +407,15 @@ impl BlockBackend for RamBackend {
         len: usize,
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
     ) -> Result<(), BackendError> {
-        for piece in self
+        let pieces = self
             .pieces(offset, len as u64)
-            .ok_or(BackendError::Medium)?
-        {
-            self.write_piece(&piece, BackendError::Full, |bytes| Ok(source(bytes)?))?;
-        }
+            .filter(|pieces| pieces.clone().count() <= SPARES)
+            .ok_or(BackendError::Medium)?;
 
-        Ok(())
+        let written = self.write_whole(&pieces, source);
+        self.spares.settle();
+        self.free_leaves(pieces);
+        written
     }
 
     fn write_zeroes(
@@ -459,13 +524,8 @@ impl MigratedBlocks for RamBackend {
             let (bytes, behind) = rest
                 .split_at_checked(piece.range.len())
                 .ok_or(Errno::EINVAL)?;
-            self.write_piece(&piece, Errno::ENOMEM, |into| {
-                // Both are as long as the piece.
-                if into.len() == bytes.len() {
-                    into.copy_from_slice(bytes);
-                }
-                Ok(())
-            })?;
+            self.put_piece(&piece, bytes)
+                .map_err(|AllocError| Errno::ENOMEM)?;
             rest = behind;
         }
 

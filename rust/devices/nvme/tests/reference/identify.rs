@@ -75,6 +75,9 @@ fn the_controller_says_what_it_is() {
     );
     assert_eq!(u16_at(&data, 522), 0, "no fused commands");
     assert_eq!(data[525] & 1, 1, "there is a volatile write cache");
+    assert_eq!(u16_at(&data, 526), 0xffff, "every command is atomic, AWUN");
+    assert_eq!(u16_at(&data, 528), 0, "one block survives, AWUPF");
+    assert_eq!(u16_at(&data, 532), 0, "no fused commands, ACWU");
     assert_eq!(u32_at(&data, 536), 0, "no SGLs");
     let name = &data[768..1024];
     let end = name
@@ -166,6 +169,51 @@ fn a_store_that_may_not_zero_promises_no_zeros() {
             timeout,
             "RTD3 {what} latency is as long as enabling may take"
         );
+    }
+}
+
+/// Section 6.4: the units of a namespace are those of the controller or larger, and Linux takes a write for atomic that is
+/// at most NAWUPF, if NSFEAT says that it is there and there is no NABO.
+#[test]
+fn memory_takes_each_write_as_a_whole_and_a_file_promises_nothing() {
+    for shift in [9u8, 12] {
+        for store in [nvme::STORE_ZEROING, nvme::STORE_ZEROING + 1] {
+            let parameters = Parameters {
+                store,
+                ..parameters(shift)
+            };
+            let mut driver = Driver::with_parameters(Setup::default(), parameters);
+            let controller = driver.identify(CNS_CTRL, 0);
+            let largest = (4096u32 << controller[77]) >> shift;
+            let data = driver.identify(CNS_NS, 1);
+            let (nsfeat, nawun, nawupf, nacwu) = (
+                data[24],
+                u16_at(&data, 34),
+                u16_at(&data, 36),
+                u16_at(&data, 38),
+            );
+            let told = nsfeat & NSFEAT_NSABP != 0;
+            assert_eq!(
+                told,
+                store == nvme::STORE_ZEROING,
+                "NSFEAT {nsfeat:#x} of store {store}"
+            );
+            if told {
+                assert_eq!(
+                    u32::from(nawupf) + 1,
+                    largest,
+                    "NAWUPF is the largest write"
+                );
+                assert!(
+                    nawun >= u16_at(&controller, 526),
+                    "NAWUN {nawun} is at least AWUN"
+                );
+            } else {
+                assert_eq!((nawun, nawupf), (0, 0), "NAWUN and NAWUPF of a file");
+            }
+            assert_eq!(nacwu, 0, "no fused commands, NACWU");
+            assert_eq!(data[40..46], [0; 6], "NABSN, NABO and NABSPF: no boundary");
+        }
     }
 }
 

@@ -130,6 +130,9 @@ pub const CNS_CTRL: u32 = 0x01;
 pub const CNS_NS_ACTIVE_LIST: u32 = 0x02;
 pub const CNS_NS_DESC_LIST: u32 = 0x03;
 
+/// NSFEAT of a namespace: it has atomic units of its own.
+pub const NSFEAT_NSABP: u8 = 1 << 1;
+
 pub const OACS_DBBUF: u16 = 1 << 8;
 pub const ONCS_COMPARE: u16 = 1 << 0;
 pub const ONCS_WRITE_UNCOR: u16 = 1 << 1;

@@ -47,6 +47,7 @@ pub const CASES: &[Case] = cases![
     nvme_data_several_queues_at_once,
     nvme_data_the_smallest_queue_wraps_a_thousand_times,
     nvme_data_a_list_over_several_pages [Mdev],
+    nvme_data_a_write_to_memory_that_fails_writes_nothing [Mdev],
 ];
 
 fn nvme_data_is_zeros_at_first(target: &Target) -> Outcome {
@@ -388,6 +389,60 @@ fn a_list_over_several_pages(_: &Target, mut disk: Disk) -> Outcome {
             &bytes,
         )?;
         disk.memory().write(to, &vec![0; len as usize]);
+    }
+    Ok(())
+}
+
+/// Section 6.4.2: a write of at most NAWUPF blocks that fails leaves the old data or the new data.
+fn nvme_data_a_write_to_memory_that_fails_writes_nothing(target: &Target) -> Outcome {
+    const NOWHERE: u64 = 0x40_0000_0000;
+    /// NSFEAT: the namespace has atomic units of its own.
+    const NSABP: u8 = 1 << 1;
+    let mut disk = Disk::with(target, &[(STORE, "ram")])?;
+    let block = disk.block();
+    let namespace = disk.driver.identify(0, 1)?;
+    same("NSABP", namespace[24] & NSABP, NSABP)?;
+    let most = (field(&namespace, 36, 2) + 1) * block;
+    same("NAWUPF in bytes", most, MOST)?;
+
+    let memory = disk.memory().clone();
+    let (buffer, list) = (disk.driver.data(0), disk.driver.data(2 * MIB));
+    let mut random = Random::new(21);
+    // Whole pages and parts of pages, where something was written before and where nothing was.
+    let mut expected = random.bytes(2 * MIB as usize);
+    expected[MIB as usize + PAGE as usize * 3..].fill(0);
+    disk.write(0, &expected)?;
+    for place in [0, 3 * block, MIB, MIB + 5 * block] {
+        for (len, bad) in [
+            (2 * PAGE, 1),
+            (9 * PAGE, 8),
+            (most, 1),
+            (most, most / PAGE - 1),
+        ] {
+            memory.write(buffer, &random.bytes(len as usize));
+            let (one, two) = disk.driver.prps(buffer, len, list);
+            let second = if len == 2 * PAGE { NOWHERE } else { two };
+            if second == two {
+                memory.write(list + (bad - 1) * 8, &NOWHERE.to_le_bytes());
+            }
+            let command = Command::new(nvm::WRITE)
+                .namespace(1)
+                .prp(one, second)
+                .blocks(place / block, (len / block) as u32);
+            let what = format!("{len} bytes at {place:#x}, page {bad} of them nowhere");
+            let seen = disk.driver.execute(1, command)?;
+            same(&what, seen.status, Status::TRANSFER_ERROR)?;
+            same_bytes(&what, &disk.read(0, 2 * MIB)?, &expected)?;
+        }
+        // The next one, of any length, is written in full.
+        let bytes = random.bytes(most as usize);
+        expected[place as usize..][..bytes.len()].copy_from_slice(&bytes);
+        disk.write(place, &bytes)?;
+        same_bytes(
+            format_args!("{most} bytes at {place:#x}"),
+            &disk.read(0, 2 * MIB)?,
+            &expected,
+        )?;
     }
     Ok(())
 }
