@@ -72,6 +72,8 @@ pub struct Controller {
     pub(crate) events: Events,
     pub(crate) errors: ErrorLog,
     pub(crate) health: Health,
+    /// Blocks of the namespace were marked by Write Uncorrectable since its content began, and may still be.
+    pub(crate) marked: bool,
     /// MSI-X vectors to send a message for.
     pub(crate) raised: u32,
     /// Messages are sent even if the enable bit is not set. This is a property of the connection, not a
@@ -103,6 +105,7 @@ impl Controller {
             events: Events::default(),
             errors: ErrorLog::default(),
             health: Health::default(),
+            marked: false,
             raised: 0,
             msix_connected: false,
         })

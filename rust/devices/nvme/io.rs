@@ -10,6 +10,7 @@ use device_model::{
 };
 
 use crate::controller::Controller;
+use crate::marks::Marks;
 use crate::parameters::NSID;
 use crate::prp::{
     Prp,
@@ -33,9 +34,9 @@ const RANGES_BATCH: usize = 32;
 
 /// Existing blocks of the namespace, in bytes.
 #[derive(Clone, Copy)]
-struct Extent {
-    offset: u64,
-    length: u64,
+pub(crate) struct Extent {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
 }
 
 impl Controller {
@@ -46,7 +47,10 @@ impl Controller {
         memory: &mut M,
         backend: &mut B,
     ) -> Result<(), Status> {
-        let opcode = NvmOpcode::decode(command.opcode).ok_or(Status::INVALID_OPCODE)?;
+        let keeps_marks = self.parameters.keeps_marks();
+        let opcode = NvmOpcode::decode(command.opcode)
+            .filter(|opcode| opcode.is_executed(keeps_marks))
+            .ok_or(Status::INVALID_OPCODE)?;
         self.count(opcode);
         command.check_flags()?;
         let all_allowed = opcode == NvmOpcode::Flush && command.nsid == NSID_ALL;
@@ -58,9 +62,11 @@ impl Controller {
             NvmOpcode::Flush => flush(backend),
             NvmOpcode::Write => self.write(command, memory, backend),
             NvmOpcode::Read => self.read(command, memory, backend),
+            NvmOpcode::WriteUncorrectable => self.write_uncorrectable(command, backend),
             NvmOpcode::Compare => self.compare(command, memory, backend),
             NvmOpcode::WriteZeroes => self.write_zeroes(command, backend),
             NvmOpcode::DatasetManagement => self.manage_dataset(command, memory, backend),
+            NvmOpcode::Verify => self.verify(command, backend),
         }
     }
 
@@ -98,16 +104,15 @@ impl Controller {
         backend: &B,
     ) -> bool {
         let unit_access = command.cdw12() & FUA != 0;
+        let many = command.block_count() << self.parameters.lba_shift > TRANSFER_MAX as u64;
         let (flushes, large) = match NvmOpcode::decode(command.opcode) {
             Some(NvmOpcode::Flush) => (true, false),
             Some(NvmOpcode::Read) => (unit_access, false),
             Some(NvmOpcode::Write) => (unit_access || !self.features.write_cache, false),
-            Some(NvmOpcode::WriteZeroes) => (
-                unit_access || !self.features.write_cache,
-                command.block_count() << self.parameters.lba_shift > TRANSFER_MAX as u64,
-            ),
+            Some(NvmOpcode::WriteZeroes) => (unit_access || !self.features.write_cache, many),
+            Some(NvmOpcode::Verify) => (unit_access, many),
             Some(NvmOpcode::DatasetManagement) => (false, command.cdw11() & DATASET_AD != 0),
-            Some(NvmOpcode::Compare) | None => (false, false),
+            Some(NvmOpcode::Compare | NvmOpcode::WriteUncorrectable) | None => (false, false),
         };
         large || flushes && backend.has_to_wait()
     }
@@ -118,11 +123,9 @@ impl Controller {
         memory: &mut M,
         backend: &mut B,
     ) -> Result<(), Status> {
-        let (offset, length, mut prp) = self.transfer(command)?;
-        if command.cdw12() & FUA != 0 {
-            // A failed read does not tell the guest that a write was lost, so the error is kept for a flush.
-            backend.write_back().map_err(|_| Status::READ_ERROR)?;
-        }
+        let (extent, length, mut prp) = self.transfer(command)?;
+        let offset = extent.offset;
+        self.prepare_read(command, extent, backend)?;
         let straight = backend
             .read_straight(offset, length, memory, &mut |memory, most| {
                 prp.take(memory, most)
@@ -145,10 +148,11 @@ impl Controller {
         memory: &mut M,
         backend: &mut B,
     ) -> Result<(), Status> {
-        let (offset, length, mut prp) = self.transfer(command)?;
-        let written = backend.write(offset, length, &mut |bytes| prp.read(memory, bytes));
+        let (extent, length, mut prp) = self.transfer(command)?;
+        let written = backend.write(extent.offset, length, &mut |bytes| prp.read(memory, bytes));
         self.health.count_data_written(prp.moved());
         written.map_err(|error| failure(error, &prp, Status::WRITE_FAULT))?;
+        self.unmark(extent, backend)?;
         self.persist(command, backend)
     }
 
@@ -158,8 +162,11 @@ impl Controller {
         memory: &mut M,
         backend: &mut B,
     ) -> Result<(), Status> {
-        let (offset, length, mut prp) = self.transfer(command)?;
-        let compared = backend.read(offset, length, &mut |bytes| prp.compare(memory, bytes));
+        let (extent, length, mut prp) = self.transfer(command)?;
+        self.check_unmarked(extent, backend)?;
+        let compared = backend.read(extent.offset, length, &mut |bytes| {
+            prp.compare(memory, bytes)
+        });
         self.health.count_data_read(prp.moved());
         compared.map_err(|error| failure(error, &prp, Status::READ_ERROR))
     }
@@ -174,7 +181,80 @@ impl Controller {
         backend
             .write_zeroes(extent.offset, extent.length, may_deallocate)
             .map_err(|error| backend_failure(error, Status::WRITE_FAULT))?;
+        self.unmark(extent, backend)?;
         self.persist(command, backend)
+    }
+
+    /// Verify: reads blocks as Read does, and transfers none. The maximum transfer size does not limit it.
+    fn verify<B: BlockBackend + ?Sized>(
+        &self,
+        command: &Command,
+        backend: &mut B,
+    ) -> Result<(), Status> {
+        let extent = self.extent(command.slba(), command.block_count())?;
+        self.prepare_read(command, extent, backend)?;
+        // It is at most 65536 blocks.
+        let length = extent.length as usize;
+        backend
+            .read(extent.offset, length, &mut |_| Ok(()))
+            .map_err(|error| backend_failure(error, Status::READ_ERROR))
+    }
+
+    /// Write Uncorrectable: the blocks cannot be read until they are written.
+    fn write_uncorrectable<B: BlockBackend + ?Sized>(
+        &mut self,
+        command: &Command,
+        backend: &mut B,
+    ) -> Result<(), Status> {
+        let extent = self.extent(command.slba(), command.block_count())?;
+        self.marked = true;
+        Marks::new(self.parameters.capacity, backend)
+            .set(extent, true)
+            .map_err(|error| backend_failure(error, Status::WRITE_FAULT))
+    }
+
+    /// Does what comes before the content is read: what a read of the medium asks for, and the check for marks.
+    fn prepare_read<B: BlockBackend + ?Sized>(
+        &self,
+        command: &Command,
+        extent: Extent,
+        backend: &mut B,
+    ) -> Result<(), Status> {
+        if command.cdw12() & FUA != 0 {
+            // A failed read does not tell the guest that a write was lost, so the error is kept for a flush.
+            backend.write_back().map_err(|_| Status::READ_ERROR)?;
+        }
+        self.check_unmarked(extent, backend)
+    }
+
+    /// Checks that no block has the mark of Write Uncorrectable.
+    fn check_unmarked<B: BlockBackend + ?Sized>(
+        &self,
+        extent: Extent,
+        backend: &mut B,
+    ) -> Result<(), Status> {
+        if self.marked
+            && Marks::new(self.parameters.capacity, backend)
+                .any(extent)
+                .map_err(|error| backend_failure(error, Status::READ_ERROR))?
+        {
+            return Err(Status::UNCORRECTABLE);
+        }
+        Ok(())
+    }
+
+    /// Removes the marks of blocks that were written.
+    fn unmark<B: BlockBackend + ?Sized>(
+        &self,
+        extent: Extent,
+        backend: &mut B,
+    ) -> Result<(), Status> {
+        if !self.marked {
+            return Ok(());
+        }
+        Marks::new(self.parameters.capacity, backend)
+            .set(extent, false)
+            .map_err(|error| backend_failure(error, Status::WRITE_FAULT))
     }
 
     /// Dataset Management. The attributes other than deallocation are hints, and ignored.
@@ -208,6 +288,8 @@ impl Controller {
                     backend
                         .deallocate(extent.offset, extent.length)
                         .map_err(|error| backend_failure(error, Status::WRITE_FAULT))?;
+                    // Deallocated blocks read as zeros.
+                    self.unmark(extent, backend)?;
                 }
             }
         }
@@ -236,13 +318,13 @@ impl Controller {
         self.extent(command.slba(), blocks)
     }
 
-    /// Returns offset and length of the data of a command in the backend, and its place in the guest.
-    fn transfer(&self, command: &Command) -> Result<(u64, usize, Prp), Status> {
+    /// Returns the blocks and the length of the data of a command in the backend, and its place in the guest.
+    fn transfer(&self, command: &Command) -> Result<(Extent, usize, Prp), Status> {
         let extent = self.transfer_extent(command)?;
         // It is at most the maximum transfer size.
         let length = extent.length as usize;
         let prp = Prp::new(command, length, self.registers.page_shift())?;
-        Ok((extent.offset, length, prp))
+        Ok((extent, length, prp))
     }
 
     /// Returns `blocks` logical blocks from `start` on, if the namespace has them.

@@ -43,6 +43,8 @@ pub enum LoadError {
         /// Name of the field.
         field: &'static str,
     },
+    /// Blocks are marked in a namespace whose store keeps no marks.
+    Marks,
     /// A submission queue cannot exist, or not like this.
     SubmissionQueue {
         /// Number of the queue.
@@ -83,6 +85,7 @@ impl fmt::Display for LoadError {
                     "{field} does not fit to what CSTS and the admin queue registers say"
                 )
             }
+            Self::Marks => f.write_str("blocks are marked, but the store keeps no marks"),
             Self::SubmissionQueue { index } => {
                 write!(f, "submission queue {index} is impossible")
             }

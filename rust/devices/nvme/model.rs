@@ -186,7 +186,7 @@ impl DeviceModel for Controller {
     }
 
     fn save(&self, out: &mut [u8]) -> Option<usize> {
-        saved_state::save(out, Self::STATE_SIZE, |state| self.save_parts(state))
+        saved_state::save(out, Self::STATE_SIZE, |state| self.save_state(state))
     }
 
     /// The serial number moves with the state.

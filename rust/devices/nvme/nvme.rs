@@ -47,6 +47,7 @@ mod health;
 mod identifiers;
 mod io;
 mod load_error;
+mod marks;
 mod model;
 mod msix_table;
 mod names;
@@ -77,6 +78,7 @@ pub use device_model::{
 };
 pub use doorbells::Doorbells;
 pub use load_error::LoadError;
+pub use marks::storage_size;
 pub use parameters::{
     capacity_max,
     ParameterError,

@@ -125,6 +125,12 @@ impl Parameters {
         }
     }
 
+    /// Returns whether the store keeps marks of Write Uncorrectable, for as long as the content: memory does. A file has no
+    /// place for them, and without them its old content would be read after the next open.
+    pub(crate) fn keeps_marks(&self) -> bool {
+        self.store == STORE_ZEROING
+    }
+
     /// Returns the number of logical blocks of the namespace.
     pub(crate) fn blocks(&self) -> u64 {
         self.capacity >> self.lba_shift

@@ -4,13 +4,13 @@
 //!
 //! Each part has its own `save` and `load` in its file.
 //!
-//! # Version 1
+//! # Version 2
 //!
 //! Numbers are little endian. Bytes that are not listed are 0.
 //!
 //! | offset | bytes | content                                                      |
 //! |-------:|------:|--------------------------------------------------------------|
-//! |      0 |     1 | version, 1                                                   |
+//! |      0 |     1 | version, 2                                                   |
 //! |      4 |   256 | configuration space; interrupt status is 0                   |
 //! |    260 |   272 | MSI-X table                                                  |
 //! |    532 |     4 | CC                                                           |
@@ -29,7 +29,10 @@
 //! |   1120 |    20 | shadow doorbells                                             |
 //! |   1140 |   544 | submission queues 0 to 16, 32 bytes each                     |
 //! |   1684 |   544 | completion queues 0 to 16, 32 bytes each                     |
-//! |   2228 |       | end                                                          |
+//! |   2228 |     8 | namespace                                                    |
+//! |   2236 |       | end                                                          |
+//!
+//! Version 1 ends at 2228. It is read as well; its namespace is as it was made.
 //!
 //! Features, with the values that dword 11 of Set Features gave:
 //!
@@ -92,6 +95,13 @@
 //! |     26 |     1 | bit 0: the queue exists; completion: bit 1: it has           |
 //! |        |       | interrupts, bit 2: phase of the next entry                   |
 //!
+//! The namespace:
+//!
+//! | offset | bytes | content                                                      |
+//! |-------:|------:|--------------------------------------------------------------|
+//! |      1 |     1 | 1 if blocks were marked by Write Uncorrectable since its     |
+//! |        |       | content began; the marks are a part of the content           |
+//!
 //! The state has no interrupts that are to be sent: after the move, each completion queue with interrupts
 //! and unconsumed completions interrupts. A guest can live with one interrupt too many. Doorbells have
 //! to be [drained](Controller::drain) before. A state that no controller would have written is refused.
@@ -121,17 +131,24 @@ use crate::registers::Registers;
 use crate::shadow::Shadows;
 use crate::spec::registers::Csts;
 
-/// The version that this code writes, and the only one that it reads.
-const VERSION: u8 = 1;
+/// The version that this code writes.
+const VERSION: u8 = 2;
+/// A version that this code reads as well: it has no namespace.
+const VERSION_1: u8 = 1;
 
 /// The version and three reserved bytes.
 const HEADER_SIZE: usize = 4;
+/// Bytes of the namespace.
+const NAMESPACE_SIZE: usize = 8;
 /// Two bytes of flags before the shadow doorbells, and two reserved ones.
 const SHADOWS_HEADER_SIZE: usize = 4;
 
 impl Controller {
     /// Number of bytes of the controller's state.
-    pub const STATE_SIZE: usize = HEADER_SIZE
+    pub const STATE_SIZE: usize = Self::STATE_1_SIZE + NAMESPACE_SIZE;
+
+    /// Number of bytes of a state of version 1.
+    const STATE_1_SIZE: usize = HEADER_SIZE
         + CONFIG_SPACE_SIZE
         + MsixTable::STATE_SIZE
         + Registers::STATE_SIZE
@@ -149,17 +166,26 @@ impl Controller {
     pub(crate) fn load_state(&mut self, state: &[u8]) -> Result<(), LoadError> {
         // The connection is no part of the state.
         self.msix_connected = false;
-        check_version(state, VERSION)?;
-        self.load_parts(&mut StateReader::new(state, Self::STATE_SIZE)?)?;
+        let (version, size) = match state.first() {
+            Some(&VERSION_1) => (VERSION_1, Self::STATE_1_SIZE),
+            _ => (VERSION, Self::STATE_SIZE),
+        };
+        check_version(state, version)?;
+        self.load_parts(version, &mut StateReader::new(state, size)?)?;
         self.check_readiness()?;
-        check_unused(state, |state| self.save_parts(state))?;
+        check_unused(state, |state| self.save_parts(version, state))?;
         self.raise_unconsumed();
         Ok(())
     }
 
-    /// Saves one part after the other.
-    pub(crate) fn save_parts(&self, state: &mut StateWriter<'_>) {
-        state.u8(VERSION);
+    /// Saves the state.
+    pub(crate) fn save_state(&self, state: &mut StateWriter<'_>) {
+        self.save_parts(VERSION, state);
+    }
+
+    /// Saves one part after the other, as `version` has them.
+    fn save_parts(&self, version: u8, state: &mut StateWriter<'_>) {
+        state.u8(version);
         state.reserved::<3>();
         state.bytes(self.config.image());
         self.msix_table.save(state);
@@ -176,10 +202,16 @@ impl Controller {
         state.reserved::<2>();
         Shadows::save(self.shadows, state);
         self.queues.save(state);
+        if version == VERSION_1 {
+            return;
+        }
+        state.reserved::<1>();
+        state.u8(self.marked.into());
+        state.reserved::<6>();
     }
 
     /// Loads what [`Self::save_parts`] saved, and checks each part by itself and against the registers.
-    fn load_parts(&mut self, state: &mut StateReader<'_>) -> Result<(), LoadError> {
+    fn load_parts(&mut self, version: u8, state: &mut StateReader<'_>) -> Result<(), LoadError> {
         state.reserved::<HEADER_SIZE>()?;
         self.config
             .restore(state.array()?)
@@ -203,7 +235,18 @@ impl Controller {
         }
         self.shadows = has_shadows.then_some(shadows);
 
-        self.queues.load(&self.parameters, &self.registers, state)
+        self.queues.load(&self.parameters, &self.registers, state)?;
+        self.marked = false;
+        if version == VERSION_1 {
+            return Ok(());
+        }
+        state.reserved::<1>()?;
+        self.marked = state.flag("marks")?;
+        state.reserved::<6>()?;
+        if self.marked && !self.parameters.keeps_marks() {
+            return Err(LoadError::Marks);
+        }
+        Ok(())
     }
 
     /// Checks that a ready controller has its admin queue, and that any other has no queues, no requests

@@ -21,6 +21,7 @@ use ferry_core::{
 };
 use file::FileBackend;
 use kernel::prelude::*;
+use nvme::storage_size;
 use ram::RamBackend;
 use vfio_uapi::Errno;
 
@@ -40,7 +41,7 @@ impl NvmeBackend {
     /// `ENOMEM`, `ENOENT` if no file has been chosen, or what [`FileBackend::open`] returns.
     pub(crate) fn open(settings: &NvmeSettings, log: Log<'_>) -> Result<Self> {
         match settings.store {
-            StoreKind::Ram => Ok(Self::Ram(RamBackend::new(settings.capacity)?)),
+            StoreKind::Ram => Ok(Self::Ram(RamBackend::new(storage_size(settings.capacity))?)),
             StoreKind::File => settings
                 .file
                 .as_ref()
@@ -51,10 +52,10 @@ impl NvmeBackend {
         }
     }
 
-    /// Capacity in bytes.
-    pub(crate) fn capacity(&self) -> u64 {
+    /// Capacity in bytes of a namespace with `settings`.
+    pub(crate) fn capacity(&self, settings: &NvmeSettings) -> u64 {
         match self {
-            Self::Ram(ram) => ram.capacity(),
+            Self::Ram(_) => settings.capacity,
             Self::File(file) => file.capacity(),
         }
     }

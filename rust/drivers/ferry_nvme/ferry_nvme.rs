@@ -102,7 +102,7 @@ impl Driver for NvmeDriver {
     fn open(settings: &NvmeSettings, log: Log<'_>) -> Result<(Parameters, NvmeBackend)> {
         let backend = NvmeBackend::open(settings, log)?;
         let parameters = Parameters {
-            capacity: backend.capacity(),
+            capacity: backend.capacity(settings),
             lba_shift: settings.lba_shift,
             queue_pairs: settings.queues,
             serial: settings.serial.0,

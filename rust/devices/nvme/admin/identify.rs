@@ -114,12 +114,18 @@ fn controller(window: &mut Window<'_>, parameters: &Parameters, names: &Names) {
     window.put_u8(id_ctrl::SQES, id_ctrl::entry_size(SQES));
     window.put_u8(id_ctrl::CQES, id_ctrl::entry_size(CQES));
     window.put_u32(id_ctrl::NN, NSID);
+    let uncorrectable = match parameters.keeps_marks() {
+        true => id_ctrl::ONCS_WRITE_UNCORRECTABLE,
+        false => 0,
+    };
     window.put_u16(
         id_ctrl::ONCS,
         id_ctrl::ONCS_COMPARE
+            | uncorrectable
             | id_ctrl::ONCS_DATASET_MANAGEMENT
             | id_ctrl::ONCS_WRITE_ZEROES
-            | id_ctrl::ONCS_SAVE_SELECT,
+            | id_ctrl::ONCS_SAVE_SELECT
+            | id_ctrl::ONCS_VERIFY,
     );
     window.put_u8(id_ctrl::VWC, id_ctrl::VWC_PRESENT | id_ctrl::VWC_FLUSH_ALL);
     // One command is executed after the other. AWUPF at 528 stays 0, as it is about every store; fused commands, and

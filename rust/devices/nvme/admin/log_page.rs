@@ -7,6 +7,7 @@ use device_model::GuestMemory;
 use super::Outcome;
 use crate::controller::Controller;
 use crate::error_log::ErrorLog;
+use crate::parameters::Parameters;
 use crate::prp::TRANSFER_MAX;
 use crate::spec::command::{
     high,
@@ -70,7 +71,7 @@ impl Controller {
                     self.health.describe(window, warnings, self.errors.count);
                 }
                 LogPage::FirmwareSlot => firmware_slots(window, &self.names.firmware),
-                LogPage::CommandsSupported => commands_supported(window),
+                LogPage::CommandsSupported => commands_supported(window, &self.parameters),
             },
         )?;
         if command.cdw10() & RAE == 0 {
@@ -100,13 +101,14 @@ fn firmware_slots(window: &mut Window<'_>, revision: &[u8; FR_SIZE]) {
 
 /// Describes the commands that the controller executes, and their effects, section 5.14.1.5. No admin
 /// command changes content.
-fn commands_supported(window: &mut Window<'_>) {
+fn commands_supported(window: &mut Window<'_>, parameters: &Parameters) {
     let offset = |table, opcode: u8| table + usize::from(opcode) * effects::ENTRY_SIZE;
 
     for &opcode in AdminOpcode::ALL {
         window.put_u32(offset(effects::ACS, opcode as u8), effects::CSUPP);
     }
-    for &opcode in NvmOpcode::ALL {
+    let executed = |opcode: &&NvmOpcode| opcode.is_executed(parameters.keeps_marks());
+    for &opcode in NvmOpcode::ALL.iter().filter(executed) {
         let changes = if opcode.changes_content() {
             effects::LBCC
         } else {

@@ -117,7 +117,7 @@ pub(crate) const QUEUE_IEN: u32 = 1 << 1;
 /// Dword 0 of Abort's completion: the command was not aborted.
 pub(crate) const NOT_ABORTED: u32 = 1 << 0;
 
-/// Dword 12 of Read, Write and Write Zeroes: Force Unit Access (`fua`).
+/// Dword 12 of Read, Write, Write Zeroes and Verify: Force Unit Access (`fua`).
 pub(crate) const FUA: u32 = 1 << 30;
 /// Dword 12 of Write Zeroes: Deallocate (`deac`).
 pub(crate) const WRITE_ZEROES_DEAC: u32 = 1 << 25;

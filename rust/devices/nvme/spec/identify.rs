@@ -103,6 +103,8 @@ pub(crate) mod controller {
     pub(crate) const LPA_EXTENDED_DATA: u8 = 1 << 2;
     /// ONCS: Compare.
     pub(crate) const ONCS_COMPARE: u16 = 1 << 0;
+    /// ONCS: Write Uncorrectable.
+    pub(crate) const ONCS_WRITE_UNCORRECTABLE: u16 = 1 << 1;
     /// ONCS: Dataset Management.
     pub(crate) const ONCS_DATASET_MANAGEMENT: u16 = 1 << 2;
     /// ONCS: Write Zeroes.
@@ -111,6 +113,8 @@ pub(crate) mod controller {
     pub(crate) const ONCS_SAVE_SELECT: u16 = 1 << 4;
     /// AWUN, and NAWUN of a namespace: commands are always atomic with respect to each other.
     pub(crate) const ALWAYS_ATOMIC: u16 = u16::MAX;
+    /// ONCS: Verify.
+    pub(crate) const ONCS_VERIFY: u16 = 1 << 7;
     /// VWC: a volatile write cache is present.
     pub(crate) const VWC_PRESENT: u8 = 1 << 0;
     /// VWC: Flush can name all namespaces.

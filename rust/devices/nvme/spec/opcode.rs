@@ -65,21 +65,30 @@ opcodes! {
         Write = 0x01,
         /// Section 6.9.
         Read = 0x02,
+        /// Section 6.16.
+        WriteUncorrectable = 0x04,
         /// Section 6.6.
         Compare = 0x05,
-        /// Section 6.16.
+        /// Section 6.17.
         WriteZeroes = 0x08,
         /// Section 6.7.
         DatasetManagement = 0x09,
+        /// Section 6.14.
+        Verify = 0x0c,
     }
 }
 
 impl NvmOpcode {
+    /// Returns whether a controller executes the command, whose store `keeps_marks` or does not.
+    pub(crate) fn is_executed(self, keeps_marks: bool) -> bool {
+        keeps_marks || self != Self::WriteUncorrectable
+    }
+
     /// Returns whether the command changes content of the namespace.
     pub(crate) fn changes_content(self) -> bool {
         matches!(
             self,
-            Self::Write | Self::WriteZeroes | Self::DatasetManagement
+            Self::Write | Self::WriteUncorrectable | Self::WriteZeroes | Self::DatasetManagement
         )
     }
 
@@ -87,7 +96,12 @@ impl NvmOpcode {
     pub(crate) fn has_slba(self) -> bool {
         matches!(
             self,
-            Self::Write | Self::Read | Self::Compare | Self::WriteZeroes
+            Self::Write
+                | Self::Read
+                | Self::WriteUncorrectable
+                | Self::Compare
+                | Self::WriteZeroes
+                | Self::Verify
         )
     }
 }

@@ -73,6 +73,8 @@ impl Status {
     pub(crate) const WRITE_FAULT: Self = Self::new(MEDIA, 0x80);
     /// Unrecovered Read Error.
     pub(crate) const READ_ERROR: Self = Self::new(MEDIA, 0x81);
+    /// Unrecovered Read Error of a block that Write Uncorrectable marked: the medium is not at fault.
+    pub(crate) const UNCORRECTABLE: Self = Self::permanent(MEDIA, 0x81);
     /// Compare Failure.
     pub(crate) const COMPARE_FAILURE: Self = Self::permanent(MEDIA, 0x85);
 

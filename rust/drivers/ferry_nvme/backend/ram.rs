@@ -233,7 +233,7 @@ impl RamBackend {
     }
 
     /// Capacity in bytes.
-    pub(crate) fn capacity(&self) -> u64 {
+    fn capacity(&self) -> u64 {
         self.blocks * BLOCK_SIZE as u64
     }
 

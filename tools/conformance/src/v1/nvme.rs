@@ -4,6 +4,7 @@
 
 mod attributes;
 mod block_device;
+mod commands;
 mod config;
 mod data;
 mod disk;
@@ -26,6 +27,7 @@ pub const CASES: [&[Case]; 12] = [
     power::CASES,
     registers::CASES,
     data::CASES,
+    commands::CASES,
     irq::CASES,
     hostile::CASES,
     dma::CASES,
@@ -35,4 +37,9 @@ pub const CASES: [&[Case]; 12] = [
 ];
 
 /// Those for which the size of a logical block makes a difference.
-pub const FORMAT: [&[Case]; 3] = [attributes::FORMAT, data::CASES, migration::FORMAT];
+pub const FORMAT: [&[Case]; 4] = [
+    attributes::FORMAT,
+    data::CASES,
+    commands::CASES,
+    migration::FORMAT,
+];

@@ -83,12 +83,16 @@ pub mod nvm {
     pub const WRITE: u8 = 0x01;
     /// Read.
     pub const READ: u8 = 0x02;
+    /// Write uncorrectable.
+    pub const WRITE_UNCORRECTABLE: u8 = 0x04;
     /// Compare.
     pub const COMPARE: u8 = 0x05;
     /// Write zeroes.
     pub const WRITE_ZEROES: u8 = 0x08;
     /// Dataset management.
     pub const DATASET: u8 = 0x09;
+    /// Verify.
+    pub const VERIFY: u8 = 0x0c;
 }
 
 /// Features (section 5.21).
@@ -142,6 +146,8 @@ impl Status {
     pub const INVALID_DELETION: Status = Status(0x10c);
     /// Compare failure.
     pub const COMPARE_FAILURE: Status = Status(0x285);
+    /// Unrecovered read error.
+    pub const READ_ERROR: Status = Status(0x281);
     /// Data could not be committed to the medium.
     pub const WRITE_FAULT: Status = Status(0x280);
 }

@@ -30,6 +30,8 @@ pub struct Disk {
     pub bytes: Vec<u8>,
     /// Where the content begins.
     pub start: u64,
+    /// What a store keeps behind its capacity: the marks of Write Uncorrectable.
+    pub marks: Vec<u8>,
     /// Bytes of a logical block: everything is asked for in units of it.
     pub block: usize,
     /// How often something was flushed.
@@ -61,6 +63,11 @@ impl Disk {
         Self {
             bytes: vec![0; (capacity - start) as usize],
             start,
+            // No larger disk keeps marks.
+            marks: match start {
+                0 => vec![0; (nvme::storage_size(capacity) - capacity) as usize],
+                _ => Vec::new(),
+            },
             block,
             flushes: 0,
             unflushed: 0,
@@ -77,9 +84,20 @@ impl Disk {
         self.start + self.bytes.len() as u64
     }
 
+    /// Where some bytes are among the marks, if they are there.
+    fn marks_at(&self, offset: u64, length: u64) -> Option<std::ops::Range<usize>> {
+        let at = offset.checked_sub(self.capacity())? as usize;
+        Some(at..at + length as usize)
+    }
+
     fn check_range(&self, offset: u64, length: u64) {
         let end = offset.checked_add(length).expect("a range ends");
         let capacity = self.capacity();
+        if let Some(marks) = self.marks_at(offset, length) {
+            let most = self.marks.len();
+            assert!(marks.end <= most, "marks {marks:?} are among {most}");
+            return;
+        }
         assert!(
             end <= capacity,
             "bytes {offset}..{end} are on a disk of {capacity}"
@@ -104,6 +122,10 @@ impl Disk {
 
     /// Zeroes the kept part of some bytes.
     fn zero(&mut self, offset: u64, length: u64) {
+        if let Some(marks) = self.marks_at(offset, length) {
+            self.marks[marks].fill(0);
+            return;
+        }
         let kept = |at: u64| at.saturating_sub(self.start) as usize;
         let (from, to) = (kept(offset), kept(offset + length));
         self.bytes[from..to].fill(0);
@@ -140,6 +162,9 @@ impl BlockBackend for Disk {
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
     ) -> Result<(), BackendError> {
         self.check(offset, len as u64)?;
+        if let Some(marks) = self.marks_at(offset, len as u64) {
+            return sink(&self.marks[marks]).map_err(BackendError::Memory);
+        }
         for piece in self.pieces(offset, len) {
             sink(&self.bytes[piece]).map_err(BackendError::Memory)?;
         }
@@ -153,6 +178,12 @@ impl BlockBackend for Disk {
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
     ) -> Result<(), BackendError> {
         self.check(offset, len as u64)?;
+        if let Some(marks) = self.marks_at(offset, len as u64) {
+            // A store may hand out other bytes than those that are there.
+            let into = &mut self.marks[marks];
+            into.fill(0xa5);
+            return source(into).map_err(BackendError::Memory);
+        }
         for piece in self.pieces(offset, len) {
             self.unflushed += piece.len() as u64;
             source(&mut self.bytes[piece]).map_err(BackendError::Memory)?;
@@ -177,7 +208,9 @@ impl BlockBackend for Disk {
 
     fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), BackendError> {
         self.check(offset, len)?;
-        self.deallocated += len;
+        if self.marks_at(offset, len).is_none() {
+            self.deallocated += len;
+        }
         self.zero(offset, len);
         Ok(())
     }

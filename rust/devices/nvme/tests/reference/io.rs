@@ -95,7 +95,14 @@ fn blocks_outside_of_the_namespace_are_refused() {
             ((u64::MAX >> shift) + 1, 1),
             (1 << (64 - u32::from(shift)), 1),
         ] {
-            for opcode in [CMD_READ, CMD_WRITE, CMD_COMPARE, CMD_WRITE_ZEROES] {
+            for opcode in [
+                CMD_READ,
+                CMD_WRITE,
+                CMD_WRITE_UNCOR,
+                CMD_COMPARE,
+                CMD_WRITE_ZEROES,
+                CMD_VERIFY,
+            ] {
                 let sqe = Sqe::new(opcode).nsid(1).data(&buffer).blocks(start, count);
                 driver.bad(1, sqe, &[LBA_RANGE]);
             }
@@ -116,7 +123,15 @@ fn a_namespace_that_is_not_there_is_refused() {
     let mut driver = ready(9);
     let buffer = driver.buffer(512, 0);
     for nsid in [0, 2, 0xffff_fffe, NSID_ALL] {
-        for opcode in [CMD_READ, CMD_WRITE, CMD_COMPARE, CMD_WRITE_ZEROES, CMD_DSM] {
+        for opcode in [
+            CMD_READ,
+            CMD_WRITE,
+            CMD_WRITE_UNCOR,
+            CMD_COMPARE,
+            CMD_WRITE_ZEROES,
+            CMD_DSM,
+            CMD_VERIFY,
+        ] {
             let sqe = Sqe::new(opcode).nsid(nsid).data(&buffer).blocks(0, 1);
             driver.bad(1, sqe, &[INVALID_NS]);
         }

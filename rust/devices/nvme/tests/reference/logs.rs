@@ -148,12 +148,15 @@ fn host_commands_count_whatever_their_status_is() {
             expect_counted(&mut driver, sqe, status, 2, counted);
         }
     }
-    // Commands that are neither: also an opcode that the controller lacks, Write Uncorrectable.
+    // Commands that are neither: also opcodes that the controller lacks.
     let dsm = Sqe::new(CMD_DSM).nsid(2).data(&buffer);
     for (sqe, status) in [
         (Sqe::new(CMD_FLUSH).nsid(2), INVALID_NS),
         (dsm, INVALID_NS),
-        (Sqe::new(0x04).nsid(1).blocks(0, 1), INVALID_OPCODE),
+        (Sqe::new(CMD_WRITE_UNCOR).nsid(2), INVALID_NS),
+        (Sqe::new(CMD_VERIFY).nsid(2), INVALID_NS),
+        (Sqe::new(CMD_VERIFY).nsid(1).blocks(0, 8), SUCCESS),
+        (Sqe::new(0x06).nsid(1).blocks(0, 1), INVALID_OPCODE),
         (Sqe::new(0x7f).nsid(1), INVALID_OPCODE),
     ] {
         expect_counted(&mut driver, sqe, status, 2, [0; 4]);
@@ -360,7 +363,8 @@ fn the_effects_log_names_what_is_not_an_invalid_opcode() {
             );
         }
     }
-    let writes = [CMD_WRITE, CMD_WRITE_ZEROES, CMD_DSM].map(|it| IO + usize::from(it) * 4);
+    let writes =
+        [CMD_WRITE, CMD_WRITE_UNCOR, CMD_WRITE_ZEROES, CMD_DSM].map(|it| IO + usize::from(it) * 4);
     for at in (0..IO * 2).step_by(4) {
         let changes = if writes.contains(&at) {
             CONTENT_CHANGES

@@ -29,3 +29,5 @@ mod registers;
 mod rig;
 mod spec;
 mod state;
+mod uncorrectable;
+mod verify;

@@ -538,8 +538,8 @@ fn unknown_commands_are_refused() {
         driver.bad(0, Sqe::new(opcode).nsid(1), &[INVALID_OPCODE]);
     }
     for opcode in [
-        CMD_WRITE_UNCOR,
-        CMD_VERIFY,
+        0x06,
+        0x0a,
         CMD_RESERVATION_REGISTER,
         0x0e,
         0x11,

@@ -396,3 +396,94 @@ fn survive(used: &Controller, state: &[u8], at: usize, attacks: &[crate::hostile
     }
     true
 }
+
+/// The state of a controller of version 1, see the file.
+const STATE_1: &str = include_str!("../golden/state-1.hex");
+
+/// Bytes of version 1, which the later versions begin with.
+const STATE_1_SIZE: usize = 2228;
+
+/// Returns the bytes of a file of hexadecimal numbers with comments.
+fn golden(text: &str) -> Vec<u8> {
+    let numbers = text.lines().flat_map(|line| {
+        let (numbers, _) = line.split_once('#').unwrap_or((line, ""));
+        numbers.split_whitespace()
+    });
+    let runs = numbers.flat_map(|number| {
+        let (byte, count) = number.split_once('*').unwrap_or((number, "1"));
+        let byte = u8::from_str_radix(byte, 16).expect("a hexadecimal number");
+        vec![byte; count.parse().expect("a count")]
+    });
+    runs.collect()
+}
+
+/// Returns a state as version 1 had it.
+fn as_version_1(mut state: Vec<u8>) -> Vec<u8> {
+    assert_eq!(state[0], 2, "the version that is saved");
+    state[0] = 1;
+    let behind = state.split_off(STATE_1_SIZE);
+    assert!(
+        behind.iter().all(|&byte| byte == 0),
+        "version 1 can say all of it"
+    );
+    state
+}
+
+#[test]
+fn a_state_of_version_1_is_loaded() {
+    let state = golden(STATE_1);
+    assert_eq!(state.len(), STATE_1_SIZE, "bytes of version 1");
+    let controller =
+        crate::bench::from_state(&parameters(9), &state).expect("it was saved by a release");
+    let mut again = vec![0; Controller::STATE_SIZE];
+    controller.save(&mut again).expect("there is room");
+    assert_eq!(as_version_1(again), state, "nothing is lost");
+
+    // Neither version has the length of the other one.
+    let mut longer = state.clone();
+    longer.resize(Controller::STATE_SIZE, 0);
+    assert!(
+        crate::bench::from_state(&parameters(9), &longer).is_err(),
+        "version 1 is as short as it was"
+    );
+    let mut shorter = state;
+    shorter[0] = 2;
+    assert!(
+        crate::bench::from_state(&parameters(9), &shorter).is_err(),
+        "version 2 is longer"
+    );
+}
+
+#[test]
+fn a_controller_goes_on_from_a_state_of_version_1() {
+    let (mut driver, commands) = rich(Setup::default());
+    let expected = finish(&mut driver, &commands);
+    for rounds in 0..12 {
+        let (mut driver, commands) = rich(Setup::default());
+        for _ in 0..rounds {
+            driver.bench.work(1);
+        }
+        let state = as_version_1(driver.bench.save());
+        driver.bench.load(&parameters(9), &state);
+        assert_eq!(
+            finish(&mut driver, &commands),
+            expected,
+            "moved after {rounds} rounds"
+        );
+    }
+}
+
+#[test]
+fn a_state_of_version_1_with_any_byte_changed_is_refused_or_survivable() {
+    let used = Guest::new().driver.bench.controller;
+    let attacks = some_attacks(6);
+    let state = golden(STATE_1);
+    let mut accepted = 0;
+    for at in 0..state.len() {
+        let mut state = state.clone();
+        state[at] ^= 0x81;
+        accepted += usize::from(survive(&used, &state, at, &attacks));
+    }
+    assert!(accepted > 0, "some numbers can have any value");
+    assert!(accepted < state.len(), "some numbers cannot");
+}

@@ -337,6 +337,8 @@ fn nvme_hostile_opcodes_all_get_a_status(target: &Target) -> Outcome {
                 nvm::COMPARE,
                 nvm::WRITE_ZEROES,
                 nvm::DATASET,
+                nvm::WRITE_UNCORRECTABLE,
+                nvm::VERIFY,
             ];
             if !known.contains(&opcode) {
                 same(
@@ -375,6 +377,8 @@ fn nvme_hostile_namespaces_are_refused(target: &Target) -> Outcome {
             nvm::COMPARE,
             nvm::WRITE_ZEROES,
             nvm::DATASET,
+            nvm::WRITE_UNCORRECTABLE,
+            nvm::VERIFY,
         ] {
             let command = Command::new(opcode)
                 .namespace(namespace)

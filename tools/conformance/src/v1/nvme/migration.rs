@@ -156,7 +156,7 @@ impl Expected {
 
 /// Takes the chunks of pre-copy until there are none.
 #[track_caller]
-fn pre_copy(disk: &Disk) -> Outcome<Vec<u8>> {
+pub fn pre_copy(disk: &Disk) -> Outcome<Vec<u8>> {
     disk.device.set(State::PRE_COPY)?;
     Ok(disk.device.migration.save()?)
 }
@@ -846,9 +846,11 @@ fn nvme_hostile_blocks_are_refused(target: &Target) -> Outcome {
         payload: payload.to_vec(),
     };
     let zeroes = |offset: u64, len: u64| record(ZEROES, offset, &len.to_le_bytes());
+    // The marks of Write Uncorrectable are behind the content: a bit for each 512 bytes, in whole blocks.
+    const END: u64 = MIB + PAGE;
     for (what, record) in [
-        ("a block behind the end", record(BLOCK, MIB, &[1; 4096])),
-        ("a block across the end", record(BLOCK, MIB - 1, &[1; 2])),
+        ("a block behind the end", record(BLOCK, END, &[1; 4096])),
+        ("a block across the end", record(BLOCK, END - 1, &[1; 2])),
         (
             "a block at the very end",
             record(BLOCK, u64::MAX, &[1; 4096]),
@@ -858,8 +860,8 @@ fn nvme_hostile_blocks_are_refused(target: &Target) -> Outcome {
             record(BLOCK, u64::MAX - 4095, &[1; 4097]),
         ),
         ("a huge block", record(BLOCK, 0, &vec![1; MIB as usize + 1])),
-        ("zeros behind the end", zeroes(MIB, 1)),
-        ("zeros across the end", zeroes(MIB - 4096, 8192)),
+        ("zeros behind the end", zeroes(END, 1)),
+        ("zeros across the end", zeroes(END - 4096, 8192)),
         ("zeros without an end", zeroes(0, u64::MAX)),
         ("zeros that wrap", zeroes(u64::MAX, 2)),
         ("zeros from the very end", zeroes(u64::MAX - 4095, 4096)),
