@@ -3,9 +3,12 @@
 //! Admin commands, section 5.
 
 mod features;
+mod format;
 mod identify;
 mod log_page;
 mod queues;
+
+pub(crate) use format::Formatting;
 
 use device_model::{
     BlockBackend,
@@ -57,6 +60,7 @@ impl Controller {
             AdminOpcode::GetFeatures => self.get_features(command),
             AdminOpcode::AsyncEventRequest => self.request_event(command),
             AdminOpcode::DoorbellBufferConfig => self.configure_doorbell_buffer(command, memory),
+            AdminOpcode::FormatNvm => self.format(command),
         }
     }
 

@@ -4,6 +4,7 @@
 
 use pci_config::ConfigSpace;
 
+use crate::admin::Formatting;
 use crate::doorbells::{
     position,
     Doorbell,
@@ -24,6 +25,7 @@ use crate::function::{
 use crate::health::Health;
 use crate::msix_table::MsixTable;
 use crate::names::Names;
+use crate::namespace::Namespace;
 use crate::parameters::{
     ParameterError,
     Parameters, //
@@ -56,7 +58,7 @@ pub(crate) const WORD_SIZE: usize = 4;
 ///
 /// - While the controller is ready, the admin queue exists.
 /// - I/O queues have numbers from 1 to the number of queue pairs.
-/// - Queues, requests for events and shadow doorbells exist only while the controller is ready.
+/// - Queues, requests for events, shadow doorbells and a format exist only while the controller is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {
     pub(crate) parameters: Parameters,
@@ -72,8 +74,9 @@ pub struct Controller {
     pub(crate) events: Events,
     pub(crate) errors: ErrorLog,
     pub(crate) health: Health,
-    /// Blocks of the namespace were marked by Write Uncorrectable since its content began, and may still be.
-    pub(crate) marked: bool,
+    pub(crate) namespace: Namespace,
+    /// A format that is under way.
+    pub(crate) formatting: Option<Formatting>,
     /// MSI-X vectors to send a message for.
     pub(crate) raised: u32,
     /// Messages are sent even if the enable bit is not set. This is a property of the connection, not a
@@ -105,7 +108,8 @@ impl Controller {
             events: Events::default(),
             errors: ErrorLog::default(),
             health: Health::default(),
-            marked: false,
+            namespace: Namespace::default(),
+            formatting: None,
             raised: 0,
             msix_connected: false,
         })
@@ -114,6 +118,16 @@ impl Controller {
     /// Returns the parameters of the controller; the serial number may have come from another host.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
+    }
+
+    /// Binary logarithm of the bytes of a logical block, as the namespace is formatted.
+    pub(crate) fn lba_shift(&self) -> u8 {
+        self.parameters.lba_shift_of(self.namespace.format)
+    }
+
+    /// Number of logical blocks of the namespace.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.parameters.capacity >> self.lba_shift()
     }
 
     /// Returns whether the controller may interrupt: the function is in D0, section 2.2.3.
@@ -280,6 +294,7 @@ impl Controller {
         self.registers.csts = self.registers.csts.only(Csts::NSSRO);
         self.queues.clear();
         self.shadows = None;
+        self.formatting = None;
         self.next_queue = ADMIN;
         self.features = Features::default();
         self.events = Events::default();

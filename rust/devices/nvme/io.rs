@@ -57,6 +57,9 @@ impl Controller {
         if command.nsid != NSID && !all_allowed {
             return Err(Status::INVALID_NAMESPACE);
         }
+        if self.formatting.is_some() {
+            return Err(Status::FORMAT_IN_PROGRESS);
+        }
 
         match opcode {
             NvmOpcode::Flush => flush(backend),
@@ -104,7 +107,7 @@ impl Controller {
         backend: &B,
     ) -> bool {
         let unit_access = command.cdw12() & FUA != 0;
-        let many = command.block_count() << self.parameters.lba_shift > TRANSFER_MAX as u64;
+        let many = command.block_count() << self.lba_shift() > TRANSFER_MAX as u64;
         let (flushes, large) = match NvmOpcode::decode(command.opcode) {
             Some(NvmOpcode::Flush) => (true, false),
             Some(NvmOpcode::Read) => (unit_access, false),
@@ -207,7 +210,7 @@ impl Controller {
         backend: &mut B,
     ) -> Result<(), Status> {
         let extent = self.extent(command.slba(), command.block_count())?;
-        self.marked = true;
+        self.namespace.marked = true;
         Marks::new(self.parameters.capacity, backend)
             .set(extent, true)
             .map_err(|error| backend_failure(error, Status::WRITE_FAULT))
@@ -233,7 +236,7 @@ impl Controller {
         extent: Extent,
         backend: &mut B,
     ) -> Result<(), Status> {
-        if self.marked
+        if self.namespace.marked
             && Marks::new(self.parameters.capacity, backend)
                 .any(extent)
                 .map_err(|error| backend_failure(error, Status::READ_ERROR))?
@@ -249,7 +252,7 @@ impl Controller {
         extent: Extent,
         backend: &mut B,
     ) -> Result<(), Status> {
-        if !self.marked {
+        if !self.namespace.marked {
             return Ok(());
         }
         Marks::new(self.parameters.capacity, backend)
@@ -311,7 +314,7 @@ impl Controller {
     /// Returns the blocks that a command transfers.
     fn transfer_extent(&self, command: &Command) -> Result<Extent, Status> {
         let blocks = command.block_count();
-        let most = TRANSFER_MAX as u64 >> self.parameters.lba_shift;
+        let most = TRANSFER_MAX as u64 >> self.lba_shift();
         if blocks > most {
             return Err(Status::INVALID_FIELD);
         }
@@ -330,9 +333,9 @@ impl Controller {
     /// Returns `blocks` logical blocks from `start` on, if the namespace has them.
     fn extent(&self, start: u64, blocks: u64) -> Result<Extent, Status> {
         match start.checked_add(blocks) {
-            Some(end) if end <= self.parameters.blocks() => Ok(Extent {
-                offset: start << self.parameters.lba_shift,
-                length: blocks << self.parameters.lba_shift,
+            Some(end) if end <= self.blocks() => Ok(Extent {
+                offset: start << self.lba_shift(),
+                length: blocks << self.lba_shift(),
             }),
             _ => Err(Status::LBA_OUT_OF_RANGE),
         }
@@ -355,7 +358,7 @@ fn failure(error: BackendError, prp: &Prp, medium: Status) -> Status {
 }
 
 /// Returns the status for an error of a backend that moved no data.
-fn backend_failure(error: BackendError, medium: Status) -> Status {
+pub(crate) fn backend_failure(error: BackendError, medium: Status) -> Status {
     match error {
         BackendError::Memory(_) => Status::INTERNAL,
         BackendError::Full => Status::CAPACITY_EXCEEDED,

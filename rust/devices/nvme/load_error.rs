@@ -45,6 +45,13 @@ pub enum LoadError {
     },
     /// Blocks are marked in a namespace whose store keeps no marks.
     Marks,
+    /// A format cannot be under way like this.
+    Format {
+        /// Bytes that were formatted.
+        done: u64,
+        /// The namespace that is formatted.
+        nsid: u32,
+    },
     /// A submission queue cannot exist, or not like this.
     SubmissionQueue {
         /// Number of the queue.
@@ -86,6 +93,10 @@ impl fmt::Display for LoadError {
                 )
             }
             Self::Marks => f.write_str("blocks are marked, but the store keeps no marks"),
+            Self::Format { done, nsid } => write!(
+                f,
+                "a format of namespace {nsid:#x} cannot be at byte {done:#x}"
+            ),
             Self::SubmissionQueue { index } => {
                 write!(f, "submission queue {index} is impossible")
             }

@@ -93,6 +93,16 @@ impl<'a, B: BlockBackend + ?Sized> Marks<'a, B> {
         Ok(())
     }
 
+    /// Removes the marks of all blocks.
+    ///
+    /// # Errors
+    ///
+    /// The store failed.
+    pub(crate) fn clear(&mut self) -> Result<(), BackendError> {
+        let length = storage_size(self.capacity) - self.capacity;
+        self.backend.deallocate(self.capacity, length)
+    }
+
     fn units(&self, extent: Extent) -> impl Iterator<Item = Unit> {
         let capacity = self.capacity;
         let end = (extent.offset + extent.length) >> SECTOR_SHIFT;

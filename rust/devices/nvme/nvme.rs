@@ -51,6 +51,7 @@ mod marks;
 mod model;
 mod msix_table;
 mod names;
+mod namespace;
 mod parameters;
 mod prp;
 mod queue;

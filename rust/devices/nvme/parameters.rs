@@ -47,7 +47,8 @@ pub struct Parameters {
     /// Bytes of the namespace: a multiple of 4096 from [`CAPACITY_MIN`] to [`capacity_max`] of the
     /// store.
     pub capacity: u64,
-    /// Binary logarithm of the bytes of a logical block: 9 or 12.
+    /// Binary logarithm of the bytes of a logical block: 9 or 12. A guest may choose the other one by Format
+    /// NVM.
     pub lba_shift: u8,
     /// Number of pairs of I/O queues: [`QUEUE_PAIRS_MIN`] to [`QUEUE_PAIRS_MAX`].
     pub queue_pairs: u16,
@@ -131,9 +132,23 @@ impl Parameters {
         self.store == STORE_ZEROING
     }
 
-    /// Returns the number of logical blocks of the namespace.
-    pub(crate) fn blocks(&self) -> u64 {
-        self.capacity >> self.lba_shift
+    /// Number of LBA formats. A file has no place to keep which one was chosen: the next open would cut the same content
+    /// into other blocks. Memory lasts as long as the choice.
+    pub(crate) fn lba_formats(&self) -> u8 {
+        match self.store {
+            STORE_ZEROING => 2,
+            _ => 1,
+        }
+    }
+
+    /// Binary logarithm of the bytes of a logical block of an LBA format: format 0 is the one that was asked for, format 1
+    /// the other one.
+    pub(crate) fn lba_shift_of(&self, format: u8) -> u8 {
+        match (format, self.lba_shift) {
+            (0, shift) => shift,
+            (_, LBA_SHIFT_512) => LBA_SHIFT_4096,
+            _ => LBA_SHIFT_512,
+        }
     }
 
     /// Writes the configuration, which source and destination of a migration must have in common, to the

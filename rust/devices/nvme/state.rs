@@ -29,8 +29,9 @@
 //! |   1120 |    20 | shadow doorbells                                             |
 //! |   1140 |   544 | submission queues 0 to 16, 32 bytes each                     |
 //! |   1684 |   544 | completion queues 0 to 16, 32 bytes each                     |
-//! |   2228 |     8 | namespace                                                    |
-//! |   2236 |       | end                                                          |
+//! |   2228 |    32 | namespaces 1 to 4, 8 bytes each                              |
+//! |   2260 |    24 | Format NVM                                                   |
+//! |   2284 |       | end                                                          |
 //!
 //! Version 1 ends at 2228. It is read as well; its namespace is as it was made.
 //!
@@ -95,12 +96,24 @@
 //! |     26 |     1 | bit 0: the queue exists; completion: bit 1: it has           |
 //! |        |       | interrupts, bit 2: phase of the next entry                   |
 //!
-//! The namespace:
+//! A namespace; one that does not exist has zeros, as all but the first one have:
 //!
 //! | offset | bytes | content                                                      |
 //! |-------:|------:|--------------------------------------------------------------|
+//! |      0 |     1 | LBA format in use                                            |
 //! |      1 |     1 | 1 if blocks were marked by Write Uncorrectable since its     |
 //! |        |       | content began; the marks are a part of the content           |
+//!
+//! Format NVM; if none is under way, zeros:
+//!
+//! | offset | bytes | content                                                      |
+//! |-------:|------:|--------------------------------------------------------------|
+//! |      0 |     1 | 1 if a format is under way                                   |
+//! |      1 |     1 | the LBA format to be                                         |
+//! |      2 |     2 | command identifier                                           |
+//! |      4 |     4 | namespace identifier of the command                          |
+//! |      8 |     8 | bytes that are formatted                                     |
+//! |     16 |     4 | the namespace that is formatted, 1                           |
 //!
 //! The state has no interrupts that are to be sent: after the move, each completion queue with interrupts
 //! and unconsumed completions interrupts. A guest can live with one interrupt too many. Doorbells have
@@ -114,6 +127,7 @@ use device_model::saved_state::{
 };
 use pci_config::CONFIG_SPACE_SIZE;
 
+use crate::admin::Formatting;
 use crate::controller::Controller;
 use crate::error_log::ErrorLog;
 use crate::events::Events;
@@ -122,6 +136,7 @@ use crate::health::Health;
 use crate::load_error::LoadError;
 use crate::msix_table::MsixTable;
 use crate::names::Names;
+use crate::namespace::Namespace;
 use crate::parameters::{
     PAIRS,
     SERIAL_SIZE, //
@@ -136,16 +151,17 @@ const VERSION: u8 = 2;
 /// A version that this code reads as well: it has no namespace.
 const VERSION_1: u8 = 1;
 
+/// Namespaces that the state has room for.
+const NAMESPACES_MAX: usize = 4;
 /// The version and three reserved bytes.
 const HEADER_SIZE: usize = 4;
-/// Bytes of the namespace.
-const NAMESPACE_SIZE: usize = 8;
 /// Two bytes of flags before the shadow doorbells, and two reserved ones.
 const SHADOWS_HEADER_SIZE: usize = 4;
 
 impl Controller {
     /// Number of bytes of the controller's state.
-    pub const STATE_SIZE: usize = Self::STATE_1_SIZE + NAMESPACE_SIZE;
+    pub const STATE_SIZE: usize =
+        Self::STATE_1_SIZE + NAMESPACES_MAX * Namespace::STATE_SIZE + Formatting::STATE_SIZE;
 
     /// Number of bytes of a state of version 1.
     const STATE_1_SIZE: usize = HEADER_SIZE
@@ -205,9 +221,9 @@ impl Controller {
         if version == VERSION_1 {
             return;
         }
-        state.reserved::<1>();
-        state.u8(self.marked.into());
-        state.reserved::<6>();
+        self.namespace.save(state);
+        state.reserved::<{ (NAMESPACES_MAX - 1) * Namespace::STATE_SIZE }>();
+        Formatting::save(self.formatting, state);
     }
 
     /// Loads what [`Self::save_parts`] saved, and checks each part by itself and against the registers.
@@ -236,16 +252,14 @@ impl Controller {
         self.shadows = has_shadows.then_some(shadows);
 
         self.queues.load(&self.parameters, &self.registers, state)?;
-        self.marked = false;
         if version == VERSION_1 {
+            self.namespace = Namespace::default();
+            self.formatting = None;
             return Ok(());
         }
-        state.reserved::<1>()?;
-        self.marked = state.flag("marks")?;
-        state.reserved::<6>()?;
-        if self.marked && !self.parameters.keeps_marks() {
-            return Err(LoadError::Marks);
-        }
+        self.namespace = Namespace::load(&self.parameters, state)?;
+        state.reserved::<{ (NAMESPACES_MAX - 1) * Namespace::STATE_SIZE }>()?;
+        self.formatting = Formatting::load(&self.parameters, state)?;
         Ok(())
     }
 
@@ -277,6 +291,7 @@ impl Controller {
             ),
             ("request for an event", !self.events.requests().is_empty()),
             ("shadow doorbells", self.shadows.is_some()),
+            ("format", self.formatting.is_some()),
         ] {
             if present {
                 return not_ready(field);

@@ -10,6 +10,7 @@ use device_model::{
     Work, //
 };
 
+use crate::admin::Formatting;
 use crate::controller::Controller;
 use crate::doorbells::Doorbells;
 use crate::error_log::ErrorEntry;
@@ -45,7 +46,63 @@ impl Controller {
     /// One thread at a time calls it, as [`Worker::work`](device_model::Worker::work) describes.
     ///
     /// Before [`Work::Idle`], event indexes tell a guest with shadow doorbells that it has to ring.
+    ///
+    /// A part of a format comes after the commands of each call.
     pub fn serve<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
+        &mut self,
+        doorbells: &Doorbells,
+        memory: &mut M,
+        backend: &mut B,
+        budget: u32,
+    ) -> Work {
+        let work = self.serve_queues(doorbells, memory, backend, budget);
+        match self.serve_format(memory, backend) {
+            Work::More => Work::More,
+            Work::Idle => work,
+        }
+    }
+
+    /// Does the next part of a format, if one is under way, and completes it after the last part.
+    fn serve_format<M: GuestMemory, B: BlockBackend + ?Sized>(
+        &mut self,
+        memory: &mut M,
+        backend: &mut B,
+    ) -> Work {
+        // Without room, the guest's next doorbell is waited for.
+        if !self.may_work() || !self.registers.running() || self.queues.admin_room() == 0 {
+            return Work::Idle;
+        }
+        let Some(Formatting { cid, nsid, .. }) = self.formatting else {
+            return Work::Idle;
+        };
+        let Some(outcome) = self.format_part(backend) else {
+            return Work::More;
+        };
+        let status = outcome.err();
+        if let Some(status) = status {
+            let entry = ErrorEntry {
+                queue: ADMIN as u16,
+                cid,
+                status: status.field(),
+                nsid,
+                lba: 0,
+            };
+            self.log_error(status, entry);
+        }
+        let mut posts = Posts::new();
+        self.complete(ADMIN, cid, 0, status, &mut posts, memory);
+        self.post(&mut posts, memory);
+        Work::Idle
+    }
+
+    /// Whether memory may be accessed: a function that is not a bus master or not in D0 leaves memory alone until it is
+    /// again. One that was shut down does so until a reset: the memory of its queues may have another owner.
+    fn may_work(&self) -> bool {
+        self.config.may_access_memory() && !self.registers.is_shut_down()
+    }
+
+    /// Does all of [`Self::serve`] but for formats.
+    fn serve_queues<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
         &mut self,
         doorbells: &Doorbells,
         memory: &mut M,
@@ -67,9 +124,7 @@ impl Controller {
             self.shut_down(backend);
         }
 
-        // A function that is not a bus master or not in D0 leaves memory alone until it is again. One that
-        // was shut down does so until a reset: the memory of its queues may have another owner.
-        if !self.config.may_access_memory() || self.registers.is_shut_down() {
+        if !self.may_work() {
             return Work::Idle;
         }
 
@@ -264,21 +319,26 @@ impl Controller {
 
     /// Adds a command that failed to the error log, if its status is logged.
     fn log_failure(&mut self, queue: usize, command: &Command, status: Status) {
-        if status.is_medium_error() {
-            self.health.count_media_error();
-        }
-        if !status.is_logged() {
-            return;
-        }
         let has_slba =
             queue != ADMIN && NvmOpcode::decode(command.opcode).is_some_and(NvmOpcode::has_slba);
-        self.errors.add(ErrorEntry {
+        let entry = ErrorEntry {
             queue: queue as u16,
             cid: command.cid,
             status: status.field(),
             nsid: command.nsid,
             lba: if has_slba { command.slba() } else { 0 },
-        });
+        };
+        self.log_error(status, entry);
+    }
+
+    /// Counts an error of the medium, and adds an error to the log if its status is logged.
+    fn log_error(&mut self, status: Status, entry: ErrorEntry) {
+        if status.is_medium_error() {
+            self.health.count_media_error();
+        }
+        if status.is_logged() {
+            self.errors.add(entry);
+        }
     }
 
     /// Completes requests for events with the events that wait, as far as the completions have room.

@@ -73,12 +73,51 @@ impl Controller {
             _ => {}
         }
         self.give(command, 0, SIZE, memory, |window| match cns {
-            Cns::Namespace => namespace(window, parameters),
+            Cns::Namespace => self.describe_namespace(window),
             Cns::Controller => controller(window, parameters, &self.names),
             Cns::ActiveNamespaces => active_namespaces(window, nsid),
             Cns::Descriptors => descriptors(window, parameters),
         })?;
         Ok(Some(0))
+    }
+
+    /// Describes the namespace, figure 245.
+    fn describe_namespace(&self, window: &mut Window<'_>) {
+        let parameters = &self.parameters;
+        let blocks = self.blocks();
+        // The guest is not told what the store has allocated.
+        for field in [id_ns::NSZE, id_ns::NCAP, id_ns::NUSE] {
+            window.put_u64(field, blocks);
+        }
+        let dlfeat = match parameters.store {
+            STORE_ZEROING => id_ns::DLFEAT_READ_ZEROES | id_ns::DLFEAT_WRITE_ZEROES,
+            // A file system may not be able to punch a hole.
+            _ => id_ns::DLFEAT_WRITE_ZEROES,
+        };
+        window.put_u8(id_ns::DLFEAT, dlfeat);
+        // A write to memory is done as a whole or not at all. What a file has after a loss of power is up to the host's
+        // file system and disk, of which nothing is known here. No boundary and no offset: NABSN, NABO and NABSPF
+        // stay 0.
+        if parameters.store == STORE_ZEROING {
+            let most = TRANSFER_MAX >> self.lba_shift();
+            window.put_u8(id_ns::NSFEAT, id_ns::NSFEAT_ATOMIC);
+            window.put_u16(id_ns::NAWUN, id_ctrl::ALWAYS_ATOMIC);
+            // It is at most 1024 blocks.
+            window.put_u16(id_ns::NAWUPF, (most - 1) as u16);
+        }
+        let left = self
+            .formatting
+            .map_or(0, |format| format.percent_left(parameters));
+        window.put_u8(id_ns::FPI, id_ns::FPI_SUPPORTED | left);
+        // NGUID at 104 and EUI64 at 120 stay 0, as both begin with an identifier that the IEEE assigns to
+        // a maker. The namespace has a UUID instead, among the descriptors.
+        // No format has metadata.
+        let formats = parameters.lba_formats();
+        window.put_u8(id_ns::NLBAF, formats - 1);
+        window.put_u8(id_ns::FLBAS, self.namespace.format);
+        for format in 0..formats {
+            window.put_u8(id_ns::lbads(format), parameters.lba_shift_of(format));
+        }
     }
 }
 
@@ -99,7 +138,11 @@ fn controller(window: &mut Window<'_>, parameters: &Parameters, names: &Names) {
     }
     window.put_u8(id_ctrl::CNTRLTYPE, id_ctrl::CNTRLTYPE_IO);
 
-    window.put_u16(id_ctrl::OACS, id_ctrl::OACS_DOORBELL_BUFFER);
+    // FNA at 524 stays 0: a format, and an erasure, is about one namespace, and is not cryptographic.
+    window.put_u16(
+        id_ctrl::OACS,
+        id_ctrl::OACS_FORMAT | id_ctrl::OACS_DOORBELL_BUFFER,
+    );
     window.put_u8(id_ctrl::ACL, ABORT_LIMIT);
     window.put_u8(id_ctrl::AERL, REQUESTS_MAX as u8 - 1);
     window.put_u8(id_ctrl::FRMW, id_ctrl::FRMW_ONE_READ_ONLY_SLOT);
@@ -133,34 +176,6 @@ fn controller(window: &mut Window<'_>, parameters: &Parameters, names: &Names) {
     window.put_u16(id_ctrl::AWUN, id_ctrl::ALWAYS_ATOMIC);
     window.put(id_ctrl::SUBNQN, &subsystem(&parameters.serial));
     // Power state 0 at 2048 claims nothing: no power, no latency.
-}
-
-/// Describes the namespace, figure 245.
-fn namespace(window: &mut Window<'_>, parameters: &Parameters) {
-    let blocks = parameters.blocks();
-    // The guest is not told what the store has allocated.
-    for field in [id_ns::NSZE, id_ns::NCAP, id_ns::NUSE] {
-        window.put_u64(field, blocks);
-    }
-    let dlfeat = match parameters.store {
-        STORE_ZEROING => id_ns::DLFEAT_READ_ZEROES | id_ns::DLFEAT_WRITE_ZEROES,
-        // A file system may not be able to punch a hole.
-        _ => id_ns::DLFEAT_WRITE_ZEROES,
-    };
-    window.put_u8(id_ns::DLFEAT, dlfeat);
-    // A write to memory is done as a whole or not at all. What a file has after a loss of power is up to the host's
-    // file system and disk, of which nothing is known here. No boundary and no offset: NABSN, NABO and NABSPF stay 0.
-    if parameters.store == STORE_ZEROING {
-        let most = TRANSFER_MAX >> parameters.lba_shift;
-        window.put_u8(id_ns::NSFEAT, id_ns::NSFEAT_ATOMIC);
-        window.put_u16(id_ns::NAWUN, id_ctrl::ALWAYS_ATOMIC);
-        // It is at most 1024 blocks.
-        window.put_u16(id_ns::NAWUPF, (most - 1) as u16);
-    }
-    // NGUID at 104 and EUI64 at 120 stay 0, as both begin with an identifier that the IEEE assigns to
-    // a maker. The namespace has a UUID instead, among the descriptors.
-    // The only format has no metadata.
-    window.put_u8(id_ns::LBAF0_LBADS, parameters.lba_shift);
 }
 
 /// Lists the namespaces that come after `nsid`, figure 241.

@@ -99,13 +99,16 @@ fn firmware_slots(window: &mut Window<'_>, revision: &[u8; FR_SIZE]) {
     window.put(firmware_slot::FRS1, revision);
 }
 
-/// Describes the commands that the controller executes, and their effects, section 5.14.1.5. No admin
-/// command changes content.
+/// Describes the commands that the controller executes, and their effects, section 5.14.1.5.
 fn commands_supported(window: &mut Window<'_>, parameters: &Parameters) {
     let offset = |table, opcode: u8| table + usize::from(opcode) * effects::ENTRY_SIZE;
 
     for &opcode in AdminOpcode::ALL {
-        window.put_u32(offset(effects::ACS, opcode as u8), effects::CSUPP);
+        let changes = match opcode {
+            AdminOpcode::FormatNvm => effects::LBCC | effects::NCC | effects::CSE_NAMESPACE,
+            _ => 0,
+        };
+        window.put_u32(offset(effects::ACS, opcode as u8), effects::CSUPP | changes);
     }
     let executed = |opcode: &&NvmOpcode| opcode.is_executed(parameters.keeps_marks());
     for &opcode in NvmOpcode::ALL.iter().filter(executed) {

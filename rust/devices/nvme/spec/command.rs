@@ -149,3 +149,31 @@ impl DatasetRange {
         }
     }
 }
+
+/// Dword 10 of Format NVM, figure 328.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    /// LBA Format (`lbaf`).
+    pub(crate) lba_format: u8,
+    /// Protection Information (`pi`): its type, 0 for none.
+    pub(crate) protection: u8,
+    /// Secure Erase Settings (`ses`).
+    pub(crate) erase: u8,
+}
+
+impl Format {
+    /// Secure Erase Settings: none.
+    pub(crate) const ERASE_NONE: u8 = 0;
+    /// Secure Erase Settings: user data erase.
+    pub(crate) const ERASE_USER_DATA: u8 = 1;
+
+    /// Returns the fields. Those about metadata (`mset`, `pil`) mean nothing without metadata.
+    pub(crate) fn decode(cdw10: u32) -> Self {
+        let field = |shift: u32, mask: u8| (cdw10 >> shift) as u8 & mask;
+        Self {
+            lba_format: field(0, 0xf),
+            protection: field(5, 0x7),
+            erase: field(9, 0x7),
+        }
+    }
+}

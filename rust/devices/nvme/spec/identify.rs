@@ -93,6 +93,8 @@ pub(crate) mod controller {
 
     /// CNTRLTYPE: an I/O controller.
     pub(crate) const CNTRLTYPE_IO: u8 = 1;
+    /// OACS: Format NVM.
+    pub(crate) const OACS_FORMAT: u16 = 1 << 1;
     /// OACS: Doorbell Buffer Config.
     pub(crate) const OACS_DOORBELL_BUFFER: u16 = 1 << 8;
     /// FRMW: the first slot is read-only, and the only one.
@@ -136,14 +138,32 @@ pub(crate) mod namespace {
     pub(crate) const NUSE: usize = 16;
     /// Namespace Features.
     pub(crate) const NSFEAT: usize = 24;
+    /// Number of LBA Formats, less one.
+    pub(crate) const NLBAF: usize = 25;
+    /// Formatted LBA Size: the format in use.
+    pub(crate) const FLBAS: usize = 26;
+    /// Format Progress Indicator.
+    pub(crate) const FPI: usize = 32;
     /// Deallocate Logical Block Features.
     pub(crate) const DLFEAT: usize = 33;
     /// Namespace Atomic Write Unit Normal, in logical blocks, less one.
     pub(crate) const NAWUN: usize = 34;
     /// Namespace Atomic Write Unit Power Fail, in logical blocks, less one.
     pub(crate) const NAWUPF: usize = 36;
-    /// LBA Format 0: LBA Data Size, as a binary logarithm.
-    pub(crate) const LBAF0_LBADS: usize = 128 + 2;
+    /// LBA Format 0.
+    const LBAF0: usize = 128;
+    /// Bytes of an LBA format.
+    const LBAF_SIZE: usize = 4;
+    /// LBA format: LBA Data Size, as a binary logarithm.
+    const LBADS: usize = 2;
+
+    /// LBA Data Size of an LBA format.
+    pub(crate) const fn lbads(format: u8) -> usize {
+        LBAF0 + format as usize * LBAF_SIZE + LBADS
+    }
+
+    /// FPI: the progress of a format is told, in percent that are left.
+    pub(crate) const FPI_SUPPORTED: u8 = 1 << 7;
 
     /// NSFEAT: the namespace has atomic write units of its own (NSABP).
     pub(crate) const NSFEAT_ATOMIC: u8 = 1 << 1;

@@ -121,4 +121,8 @@ pub(crate) mod effects {
     pub(crate) const CSUPP: u32 = 1 << 0;
     /// Logical Block Content Change.
     pub(crate) const LBCC: u32 = 1 << 1;
+    /// Namespace Capability Change.
+    pub(crate) const NCC: u32 = 1 << 2;
+    /// Command Submission and Execution: no other command of the namespace meanwhile.
+    pub(crate) const CSE_NAMESPACE: u32 = 1 << 16;
 }

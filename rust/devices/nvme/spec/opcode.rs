@@ -53,6 +53,8 @@ opcodes! {
         AsyncEventRequest = 0x0c,
         /// Section 5.7.
         DoorbellBufferConfig = 0x7c,
+        /// Section 5.23.
+        FormatNvm = 0x80,
     }
 }
 

@@ -50,6 +50,9 @@ impl Status {
     /// Capacity Exceeded.
     pub(crate) const CAPACITY_EXCEEDED: Self = Self::permanent(GENERIC, 0x81);
 
+    /// Format in Progress.
+    pub(crate) const FORMAT_IN_PROGRESS: Self = Self::new(GENERIC, 0x84);
+
     /// Completion Queue Invalid.
     pub(crate) const COMPLETION_QUEUE: Self = Self::permanent(COMMAND_SPECIFIC, 0x00);
     /// Invalid Queue Identifier.
@@ -62,6 +65,8 @@ impl Status {
     pub(crate) const INTERRUPT_VECTOR: Self = Self::permanent(COMMAND_SPECIFIC, 0x08);
     /// Invalid Log Page.
     pub(crate) const LOG_PAGE: Self = Self::permanent(COMMAND_SPECIFIC, 0x09);
+    /// Invalid Format.
+    pub(crate) const INVALID_FORMAT: Self = Self::permanent(COMMAND_SPECIFIC, 0x0a);
     /// Invalid Queue Deletion.
     pub(crate) const QUEUE_DELETION: Self = Self::permanent(COMMAND_SPECIFIC, 0x0c);
     /// Feature Identifier Not Saveable.

@@ -9,6 +9,7 @@ mod config;
 mod data;
 mod disk;
 pub mod dma;
+mod format;
 mod hostile;
 mod irq;
 mod migration;
@@ -20,7 +21,7 @@ mod worker;
 use crate::case::Case;
 
 /// All of them, in the order in which they run.
-pub const CASES: [&[Case]; 12] = [
+pub const CASES: [&[Case]; 13] = [
     attributes::CASES,
     block_device::CASES,
     config::CASES,
@@ -28,6 +29,7 @@ pub const CASES: [&[Case]; 12] = [
     registers::CASES,
     data::CASES,
     commands::CASES,
+    format::CASES,
     irq::CASES,
     hostile::CASES,
     dma::CASES,
@@ -37,9 +39,10 @@ pub const CASES: [&[Case]; 12] = [
 ];
 
 /// Those for which the size of a logical block makes a difference.
-pub const FORMAT: [&[Case]; 4] = [
+pub const FORMAT: [&[Case]; 5] = [
     attributes::FORMAT,
     data::CASES,
     commands::CASES,
+    format::CASES,
     migration::FORMAT,
 ];

@@ -142,6 +142,8 @@ impl Status {
     pub const EVENT_LIMIT: Status = Status(0x105);
     /// Invalid interrupt vector.
     pub const INVALID_VECTOR: Status = Status(0x108);
+    /// Invalid format.
+    pub const INVALID_FORMAT: Status = Status(0x10a);
     /// Invalid queue deletion.
     pub const INVALID_DELETION: Status = Status(0x10c);
     /// Compare failure.

@@ -55,9 +55,11 @@ fn the_controller_says_what_it_is() {
 
     let oacs = u16_at(&data, 256);
     assert_eq!(
-        oacs, OACS_DBBUF,
-        "the only optional admin command is Doorbell Buffer Config"
+        oacs,
+        OACS_FORMAT | OACS_DBBUF,
+        "the optional admin commands are Format NVM and Doorbell Buffer Config"
     );
+    assert_eq!(data[524], 0, "a format is about one namespace, FNA");
     assert_eq!(data[512], 0x66, "submission queue entries have 64 bytes");
     assert_eq!(data[513], 0x44, "completion queue entries have 16 bytes");
     assert_eq!(u32_at(&data, 516), 1, "one namespace");

@@ -258,7 +258,7 @@ fn asking_for_what_is_not_there_is_no_error() {
         asking.push((supported, INVALID_FIELD));
     }
     let opcodes = [
-        0x00, 0x01, 0x02, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x7c,
+        0x00, 0x01, 0x02, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x7c, 0x80,
     ];
     for opcode in (0..=u8::MAX).filter(|opcode| !opcodes.contains(opcode)) {
         asking.push((Sqe::new(opcode).nsid(1).data(&buffer), INVALID_OPCODE));
@@ -368,6 +368,9 @@ fn the_effects_log_names_what_is_not_an_invalid_opcode() {
     for at in (0..IO * 2).step_by(4) {
         let changes = if writes.contains(&at) {
             CONTENT_CHANGES
+        } else if at == usize::from(ADMIN_FORMAT) * 4 {
+            // What Linux knows of the command as well: no other command of the namespace, and another format.
+            CONTENT_CHANGES | 1 << 2 | 1 << 16
         } else {
             0
         };

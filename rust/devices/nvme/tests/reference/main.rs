@@ -13,6 +13,7 @@ mod disk;
 mod driver;
 mod events;
 mod features;
+mod format;
 mod hostile;
 mod identify;
 mod interrupts;

@@ -524,7 +524,6 @@ fn unknown_commands_are_refused() {
         0x1c,
         0x1d,
         0x1e,
-        ADMIN_FORMAT,
         ADMIN_SECURITY_SEND,
         0x82,
         0x84,

@@ -133,6 +133,7 @@ pub const CNS_NS_DESC_LIST: u32 = 0x03;
 /// NSFEAT of a namespace: it has atomic units of its own.
 pub const NSFEAT_NSABP: u8 = 1 << 1;
 
+pub const OACS_FORMAT: u16 = 1 << 1;
 pub const OACS_DBBUF: u16 = 1 << 8;
 pub const ONCS_COMPARE: u16 = 1 << 0;
 pub const ONCS_WRITE_UNCOR: u16 = 1 << 1;
@@ -240,6 +241,7 @@ pub const CMD_SEQ_ERROR: Status = generic(0x0c);
 pub const PRP_OFFSET_INVALID: Status = generic(0x13);
 pub const LBA_RANGE: Status = generic(0x80);
 pub const CAP_EXCEEDED: Status = generic(0x81);
+pub const FORMAT_IN_PROGRESS: Status = generic(0x84);
 
 pub const CQ_INVALID: Status = specific(0x00);
 pub const QID_INVALID: Status = specific(0x01);
@@ -247,6 +249,7 @@ pub const QUEUE_SIZE: Status = specific(0x02);
 pub const ASYNC_LIMIT: Status = specific(0x05);
 pub const INVALID_VECTOR: Status = specific(0x08);
 pub const INVALID_LOG_PAGE: Status = specific(0x09);
+pub const INVALID_FORMAT: Status = specific(0x0a);
 pub const INVALID_QUEUE_DELETION: Status = specific(0x0c);
 pub const FEATURE_NOT_SAVEABLE: Status = specific(0x0d);
 pub const FEATURE_NOT_CHANGEABLE: Status = specific(0x0e);

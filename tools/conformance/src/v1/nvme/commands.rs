@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Commands that few guests use: Verify and Write Uncorrectable.
+//! I/O commands that few guests use: Verify and Write Uncorrectable.
 
 use vfio_client::stream::Stream;
 use vfio_client::v1::State;

@@ -207,6 +207,15 @@ impl Disk {
         same("dataset management", seen.status, Status::SUCCESS)
     }
 
+    /// Takes over the size of a logical block from what the controller says.
+    #[track_caller]
+    pub fn identify_block(&mut self) -> Outcome {
+        let namespace = self.driver.identify(0, 1)?;
+        let format = usize::from(namespace[26] & 0xf);
+        self.shift = namespace[128 + 4 * format + 2];
+        Ok(())
+    }
+
     /// Returns the capacity in bytes, as the controller says it.
     #[track_caller]
     pub fn capacity(&mut self) -> Outcome<u64> {

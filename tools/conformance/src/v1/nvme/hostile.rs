@@ -349,15 +349,7 @@ fn nvme_hostile_opcodes_all_get_a_status(target: &Target) -> Outcome {
             }
         }
     }
-    for opcode in [
-        admin::KEEP_ALIVE,
-        admin::FORMAT,
-        0x10,
-        0x11,
-        0x0d,
-        0xc0,
-        0xff,
-    ] {
+    for opcode in [admin::KEEP_ALIVE, 0x10, 0x11, 0x0d, 0xc0, 0xff] {
         let seen = disk.driver.execute(0, Command::new(opcode).namespace(1))?;
         holds(
             seen.status != Status::SUCCESS,
