@@ -54,12 +54,21 @@ pub trait MigratedBlocks {
     /// Returns the content of a block; [`None`] if it is empty, or there is no such block.
     fn block(&self, index: u64) -> Option<&[u8; BLOCK_SIZE]>;
 
-    /// Writes `bytes` at `offset`, in bytes, which need not be at the border of a block.
+    /// Has `fill` write `len` bytes at `offset`, in bytes, which need not be at the border of a block. `fill`
+    /// is called with one piece after the other, from the first to the last, and writes all of it.
+    ///
+    /// The bytes come from a stream and go straight to their place: what `fill` has written there may turn
+    /// out to be wrong later. Nothing of it can be told from the outside before the blocks are the live ones.
     ///
     /// # Errors
     ///
     /// The bytes are not all within the blocks, or memory is short. A part may have been written.
-    fn put(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno>;
+    fn put(
+        &mut self,
+        offset: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Errno>;
 
     /// Makes `len` bytes at `offset` zeros.
     ///
@@ -122,7 +131,12 @@ impl MigratedBlocks for NoMigratedBlocks {
         match *self {}
     }
 
-    fn put(&mut self, _offset: u64, _bytes: &[u8]) -> Result<(), Errno> {
+    fn put(
+        &mut self,
+        _offset: u64,
+        _len: usize,
+        _fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Errno> {
         match *self {}
     }
 

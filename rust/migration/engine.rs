@@ -97,9 +97,7 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Engine<B> {
     /// session cannot begin if it is smaller.
     ///
     /// Where the device has blocks that migrate, pre-copy notes in `buffer` which blocks a chunk has, at
-    /// most 16 bytes for each 4 KiB of the chunk, and ends a chunk early if there is no room for that; and
-    /// a resume takes pieces of blocks through it, for which a few blocks
-    /// ([`BLOCK_SIZE`](crate::BLOCK_SIZE)) is a good size.
+    /// most 16 bytes for each 4 KiB of the chunk, and ends a chunk early if there is no room for that.
     pub fn new(buffer: B) -> Self {
         Self {
             state: State::Running,

@@ -125,7 +125,8 @@ pub trait Port {
 
     /// Calls `f` with the staged blocks, which are all zeros when they are first asked for
     /// since the device was opened, or since the last [`adopt`](Self::adopt),
-    /// [`unstage`](Self::unstage) or [`reset`](Self::reset). The live device must not change.
+    /// [`unstage`](Self::unstage) or [`reset`](Self::reset). The live device must not change. One call copies
+    /// no more than some 64 KiB.
     /// [`None`] exactly where [`with_blocks`](Self::with_blocks) has it.
     ///
     /// # Errors

@@ -46,14 +46,12 @@ use kernel_ext::{
 };
 use vfio::{
     log::DirtyLog,
+    migration::BUFFER_SIZE,
     Device, //
 };
 
-/// Bytes of the buffer through which a resume receives blocks.
-const BLOCK_BUFFER: usize = 16 * BLOCK_SIZE;
-
-/// Bytes of the data window for each byte of notes in that buffer, see `Engine`.
-const WINDOW_PER_NOTE: usize = BLOCK_SIZE / 16;
+/// Bytes of a chunk for each byte of notes in the state buffer, see `Engine`.
+const CHUNK_PER_NOTE: usize = BLOCK_SIZE / 16;
 
 /// Parts of an open device, made before the device is open to accesses.
 struct Opened<D: Driver> {
@@ -84,7 +82,7 @@ impl<D: Driver> Opened<D> {
             .transpose()?;
         // The engine notes there the blocks of a chunk that the user has not acknowledged, too.
         let least = match backend.blocks() {
-            Some(_) => BLOCK_BUFFER.max(window.unwrap_or(0) / WINDOW_PER_NOTE),
+            Some(_) => BUFFER_SIZE.max(window.unwrap_or(0)) / CHUNK_PER_NOTE,
             None => 0,
         };
         let buffer = KVVec::from_elem(0, model.state_size().max(least), GFP_KERNEL_ACCOUNT)?;

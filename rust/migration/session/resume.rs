@@ -144,14 +144,21 @@ impl Resume {
                 Event::Accepted => {
                     self.storage_size = with_blocks(port, |migrated| Ok(migrated.blocks()))?
                         .map(|blocks| blocks.saturating_mul(BLOCK_SIZE as u64));
-                    if self.storage_size.is_some() && buffer.is_empty() {
-                        return Err(Reason::BufferTooSmall { size: 0, least: 1 }.into());
-                    }
                 }
                 Event::Restarted => self.unstage(port),
                 Event::Block { offset, len } => {
-                    let piece = buffer.get(..len).unwrap_or(buffer);
-                    with_blocks(port, |migrated| migrated.put(offset, piece))?;
+                    let reader = &mut self.reader;
+                    let mut taken: usize = 0;
+                    with_blocks(port, |migrated| {
+                        migrated.put(offset, len, &mut |into| {
+                            taken = taken.saturating_add(reader.take(source, &mut span, into));
+                        })
+                    })?;
+                    // A device that takes less would be offered the rest for ever.
+                    if taken != len {
+                        let errno = Errno::EIO;
+                        return Err(Reason::StorageFailed { errno }.into());
+                    }
                 }
                 Event::Zeroes { offset, len } => {
                     with_blocks(port, |migrated| migrated.put_zeroes(offset, len))?;

@@ -4,10 +4,9 @@
 //!
 //! Everything in a stream is hostile. Bytes are copied out of the chunk once, and what is checked
 //! is the copy: the header of a record goes to a buffer of its own, a piece of device state
-//! straight to its place in the state buffer, and a piece of storage through that buffer, which is
-//! not in use yet, to the staged blocks. A record has no effect on anything else before its
-//! checksum was found right, and lengths are bounded before they are used. Statements 44, 46 and 47
-//! of the protocol.
+//! straight to its place in the state buffer, and a piece of storage to its place in the staged
+//! blocks. A record has no effect on anything else before its checksum was found right, and lengths
+//! are bounded before they are used. Statements 44, 46 and 47 of the protocol.
 
 use super::{
     crc32c::{
@@ -44,6 +43,10 @@ pub use super::order::Limits;
 /// Bytes of a payload that are skipped at a time.
 const SKIP_SIZE: usize = 64;
 
+/// The most bytes of storage that are taken at a time. The device may have to wait for as long as it takes to
+/// copy and sum them.
+const PIECE_MAX: usize = 16 * BLOCK_SIZE;
+
 /// The part of a chunk that has not been read.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
@@ -76,7 +79,8 @@ pub enum Event {
     Accepted,
     /// RESTART came: all that was read before is void.
     Restarted,
-    /// A piece of storage is at the start of the buffer. Its checksum is not known yet and may be wrong.
+    /// A piece of storage is next, and is to be taken with [`Reader::take`] before the rest can be read. Its
+    /// checksum is not known yet and may be wrong.
     Block {
         /// Offset of the piece in the storage, in bytes.
         offset: u64,
@@ -105,6 +109,42 @@ struct Current {
     /// Bytes of payload read.
     done: usize,
     crc: Crc32c,
+}
+
+impl Current {
+    /// Returns how many bytes of payload are to come.
+    fn left(&self) -> usize {
+        (self.header.length as usize).saturating_sub(self.done)
+    }
+
+    /// Copies the next bytes of payload to `into`, and returns their number: as many as there are of the
+    /// record in the chunk.
+    fn read<S: Source + ?Sized>(&mut self, source: &S, span: &mut Span, into: &mut [u8]) -> usize {
+        let len = into.len().min(self.left());
+        let Some(into) = into.get_mut(..len) else {
+            return 0;
+        };
+
+        let read = span.read(source, into);
+        self.crc.update(into.get(..read).unwrap_or(into));
+        self.done = self.done.saturating_add(read);
+        read
+    }
+
+    /// Returns the piece of storage that is next: whole blocks as far as possible.
+    fn next_piece(&self, span: &Span) -> Event {
+        let offset = self.header.argument.saturating_add(self.done as u64);
+        let left = self.left();
+        let len = left.min(PIECE_MAX).min(span.len);
+        // How much of the last block would be taken.
+        let over = offset.saturating_add(len as u64) & (BLOCK_SIZE as u64).wrapping_sub(1);
+
+        let len = match usize::try_from(over) {
+            Ok(over) if len < left && over < len => len.saturating_sub(over),
+            _ => len,
+        };
+        Event::Block { offset, len }
+    }
 }
 
 /// Reads a stream.
@@ -143,8 +183,7 @@ impl Reader {
     /// Reads on until `span` is used up, or until there is an event that the caller has to act upon before
     /// the rest can be read.
     ///
-    /// `buffer` takes the device state, and before that the pieces of storage on their way. It has room for
-    /// all of the state.
+    /// `buffer` takes the device state, and has room for all of it.
     /// `identity` is that of the device.
     ///
     /// # Errors
@@ -158,22 +197,46 @@ impl Reader {
         limits: Limits,
         buffer: &mut [u8],
     ) -> Result<Option<Event>, Refusal> {
-        while span.len > 0 {
-            let piece = match self.current {
-                None => {
-                    self.read_header(source, span, limits)?;
-                    None
-                }
-                Some(current) => self.read_payload(current, source, span, buffer),
-            };
+        loop {
             // A record without payload is complete with its header.
             let event = self.finish_if_complete(identity, limits, buffer)?;
-            if piece.is_some() || event.is_some() {
-                return Ok(piece.or(event));
+            if event.is_some() || span.len == 0 {
+                return Ok(event);
             }
+            let Some(current) = &mut self.current else {
+                self.read_header(source, span, limits)?;
+                continue;
+            };
+            let place = match current.known {
+                Known::Record(Kind::Block) => return Ok(Some(current.next_piece(span))),
+                Known::Record(Kind::State) => {
+                    let start = self.order.state_len().saturating_add(current.done);
+                    buffer.get_mut(start..)
+                }
+                Known::Record(_) => self.payload.get_mut(current.done..),
+                Known::Skipped => None,
+            };
+            let mut skipped = [0; SKIP_SIZE];
+            let place = match place {
+                Some(place) if !place.is_empty() => place,
+                _ => &mut skipped,
+            };
+            current.read(source, span, place);
         }
+    }
 
-        Ok(None)
+    /// Copies the next bytes of a piece of storage to `into`, and returns their number: as many as the chunk
+    /// has of the record.
+    pub fn take<S: Source + ?Sized>(
+        &mut self,
+        source: &S,
+        span: &mut Span,
+        into: &mut [u8],
+    ) -> usize {
+        match &mut self.current {
+            Some(current) => current.read(source, span, into),
+            None => 0,
+        }
     }
 
     /// Reads the rest of a header as far as it goes, and judges the record if it is there.
@@ -200,47 +263,6 @@ impl Reader {
             crc: Crc32c::new(),
         });
         Ok(())
-    }
-
-    /// Reads the rest of a payload as far as it goes. Returns a piece of storage that it finds.
-    fn read_payload<S: Source + ?Sized>(
-        &mut self,
-        mut current: Current,
-        source: &S,
-        span: &mut Span,
-        buffer: &mut [u8],
-    ) -> Option<Event> {
-        let left = (current.header.length as usize).saturating_sub(current.done);
-        let mut skipped = [0; SKIP_SIZE];
-
-        let offset = current.header.argument.saturating_add(current.done as u64);
-        let is_block = matches!(current.known, Known::Record(Kind::Block));
-        let place = match current.known {
-            Known::Record(Kind::Block) => {
-                let len = block_piece(offset, left, buffer.len());
-                buffer.get_mut(..len)
-            }
-            Known::Record(Kind::State) => {
-                let start = self.order.state_len().saturating_add(current.done);
-                buffer.get_mut(start..)
-            }
-            Known::Record(_) => self.payload.get_mut(current.done..),
-            Known::Skipped => None,
-        };
-        let place = match place {
-            Some(place) if !place.is_empty() => place,
-            _ => &mut skipped,
-        };
-        let len = left.min(place.len());
-        let mut read = 0;
-        if let Some(place) = place.get_mut(..len) {
-            read = span.read(source, place);
-            current.crc.update(place.get(..read).unwrap_or(place));
-            current.done = current.done.saturating_add(read);
-        }
-
-        self.current = Some(current);
-        is_block.then_some(Event::Block { offset, len: read })
     }
 
     /// Lets the record take effect if all of its payload is there.
@@ -331,19 +353,6 @@ impl Reader {
 
         self.order
             .end(header, Totals::decode(payload), crc32c(state))
-    }
-}
-
-/// Returns how many bytes of a piece of storage at `offset`, of which `left` are to come, to take at
-/// once through a buffer of `room` bytes: whole blocks as far as possible.
-fn block_piece(offset: u64, left: usize, room: usize) -> usize {
-    let len = left.min(room);
-    // How much of the last block would be taken.
-    let over = offset.saturating_add(len as u64) & (BLOCK_SIZE as u64).wrapping_sub(1);
-
-    match usize::try_from(over) {
-        Ok(over) if len < left && over < len => len.saturating_sub(over),
-        _ => len,
     }
 }
 

@@ -85,6 +85,8 @@ pub struct Faults {
     pub staged_storage: bool,
     /// Nothing can be put into the staged storage.
     pub put: bool,
+    /// The staged storage takes one byte less than it is offered.
+    pub short_put: bool,
     /// P2P can be neither set nor left.
     pub p2p: bool,
     /// The staged state cannot be adopted.
@@ -123,6 +125,7 @@ pub struct Disk {
     pub calls: Calls,
     fail_track: bool,
     fail_put: bool,
+    short_put: bool,
 }
 
 impl Disk {
@@ -134,6 +137,7 @@ impl Disk {
             calls: Calls::default(),
             fail_track: false,
             fail_put: false,
+            short_put: false,
         }
     }
 
@@ -236,11 +240,27 @@ impl MigratedBlocks for Disk {
         self.written.get(&index).map(|block| &**block)
     }
 
-    fn put(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+    fn put(
+        &mut self,
+        offset: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Errno> {
         if self.fail_put {
             return Err(FAIL_PUT);
         }
-        self.write(offset, bytes);
+        let mut bytes = vec![0; len - usize::from(self.short_put)];
+        // One piece after the other, no piece being more than the rest of a block.
+        let mut rest = &mut *bytes;
+        let mut at = offset;
+        while !rest.is_empty() {
+            let left = BLOCK_SIZE - (at % BLOCK_SIZE as u64) as usize;
+            let (here, later) = rest.split_at_mut(left.min(rest.len()));
+            at += here.len() as u64;
+            fill(here);
+            rest = later;
+        }
+        self.write(offset, &bytes);
         Ok(())
     }
 
@@ -445,6 +465,7 @@ impl Port for UnitPort<'_> {
         let staged = &mut self.unit.staged_disk;
         let staged = staged.get_or_insert_with(|| Disk::new(disk.blocks));
         staged.fail_put = self.unit.faults.put;
+        staged.short_put = self.unit.faults.short_put;
         Ok(Some(f(staged)))
     }
 

@@ -2,6 +2,7 @@
 
 //! Storage that migrates block by block while the device runs.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::common::errno;
@@ -23,8 +24,10 @@ use crate::common::FAIL_TRACK;
 use crate::common::PRE_COPY;
 use crate::common::RESUMING;
 use crate::common::RUNNING;
+use crate::common::STATE_SIZE;
 use crate::common::STOP;
 use crate::common::STOP_COPY;
+use migration::v1::DataSection;
 use migration::v1::MigrationRegion;
 use migration::Dirty;
 use migration::DirtyBlocks;
@@ -33,6 +36,8 @@ use migration::MigratedBlocks;
 use migration::Port;
 use migration::Reason;
 use migration::Refusal;
+use migration::Sink;
+use migration::Source;
 use migration::StepError;
 use migration::BLOCK_SIZE;
 use proptest::collection::vec;
@@ -696,6 +701,15 @@ fn a_storage_that_fails_refuses_the_stream() {
     let errno = FAIL_PUT;
     assert_eq!(refusal.reason, Reason::StorageFailed { errno });
     assert!(rig.unit.staged_disk.is_none(), "a staged storage is left");
+    rig.reset();
+
+    rig.unit.faults.put = false;
+    rig.unit.faults.short_put = true;
+    rig.go(&[RESUMING]);
+    let refusal = rig.give(&stream, 4096).expect_err("bytes that nobody took");
+    let errno = Errno::EIO;
+    assert_eq!(refusal.reason, Reason::StorageFailed { errno });
+    assert!(rig.unit.staged_disk.is_none(), "a staged storage is left");
 }
 
 /// Records of a good stream of version 1.1 that `change` has changed.
@@ -1124,7 +1138,7 @@ fn send_stateless(source_buffer: usize, destination_buffer: usize) -> Result<(),
     let (mut from, mut to) = (region(), region());
     let (mut saver, mut taker) = (engine(source_buffer), engine(destination_buffer));
     let mut one = Stateless(source(WINDOW, 9, [1, 2, 5, 8]).unit);
-    let mut other = Stateless(source(WINDOW, 9, [0]).unit);
+    let mut other = Stateless(source(4096, 9, [0]).unit);
 
     from.write_header(&mut saver, &mut one, 0, &PRE_COPY.to_ne_bytes())?;
     to.write_header(&mut taker, &mut other, 0, &RESUMING.to_ne_bytes())?;
@@ -1149,8 +1163,9 @@ fn send_stateless(source_buffer: usize, destination_buffer: usize) -> Result<(),
 }
 
 #[test]
-fn a_storage_moves_through_a_buffer_of_any_size_but_none() {
+fn a_storage_moves_with_a_buffer_of_any_size() {
     for (source, destination) in [
+        (0, 0),
         (0, 1),
         (1, 7),
         (15, 64),
@@ -1165,8 +1180,69 @@ fn a_storage_moves_through_a_buffer_of_any_size_but_none() {
             "buffers of {source} and {destination} bytes"
         );
     }
-    let expected = Reason::BufferTooSmall { size: 0, least: 1 };
-    assert_eq!(reason(send_stateless(0, 0)), Some(expected));
+}
+
+/// A data section that counts how often each byte of it is copied out.
+struct Counting {
+    bytes: Vec<u8>,
+    reads: RefCell<Vec<u32>>,
+}
+
+impl Sink for Counting {
+    fn room(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        panic!("{} bytes written at {offset} in RESUMING", bytes.len());
+    }
+}
+
+impl Source for Counting {
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        for count in &mut self.reads.borrow_mut()[offset..offset + into.len()] {
+            *count += 1;
+        }
+        into.copy_from_slice(&self.bytes[offset..offset + into.len()]);
+    }
+}
+
+impl DataSection for Counting {
+    fn clear(&mut self) {
+        self.bytes.fill(0);
+    }
+}
+
+#[test]
+fn v1_46_every_byte_of_a_chunk_is_copied_out_once() {
+    let stream = changed(|_| {});
+    for size in [33, 1000, 4096, 6000] {
+        let mut region = MigrationRegion::new(Counting {
+            bytes: vec![0; 6000],
+            reads: RefCell::new(vec![0; 6000]),
+        });
+        let mut rig = source(4096, 9, [0]);
+        let mut engine = Engine::new(vec![0; STATE_SIZE]);
+        let mut port = UnitPort {
+            unit: &mut rig.unit,
+            seen: &mut rig.seen,
+        };
+        region
+            .write_header(&mut engine, &mut port, 0, &RESUMING.to_ne_bytes())
+            .expect("RESUMING");
+        for chunk in stream.chunks(size) {
+            let data = region.data_mut();
+            data.bytes[..chunk.len()].copy_from_slice(chunk);
+            data.reads.borrow_mut().fill(0);
+            region
+                .write_header(&mut engine, &mut port, 24, &chunk.len().to_ne_bytes())
+                .expect("a part of a good stream");
+            let reads = region.data().reads.borrow();
+            let (read, rest) = reads.split_at(chunk.len());
+            assert_eq!(read, vec![1; chunk.len()], "chunks of {size} bytes");
+            assert_eq!(rest, vec![0; rest.len()], "chunks of {size} bytes");
+        }
+    }
 }
 
 /// An event on the way.

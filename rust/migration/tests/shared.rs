@@ -150,6 +150,24 @@ impl Disk {
         }
         self.mark_dirty(index as u64);
     }
+
+    /// Takes the next bytes of a stream, which come at `offset`.
+    fn take(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        for (at, byte) in (offset..).zip(bytes) {
+            let block = usize::try_from(at).unwrap_or(usize::MAX) / BLOCK_SIZE;
+            let start = usize::try_from(at).unwrap_or(usize::MAX) % BLOCK_SIZE;
+            let fill = self.fills.get_mut(block).ok_or(Errno::EINVAL)?;
+            if start == 0 {
+                *fill = *byte;
+                self.done = 0;
+            }
+            if self.done != start || fill != byte {
+                return Err(Errno::EINVAL);
+            }
+            self.done = self.done.saturating_add(1);
+        }
+        Ok(())
+    }
 }
 
 impl MigratedBlocks for Disk {
@@ -196,19 +214,20 @@ impl MigratedBlocks for Disk {
     }
 
     /// Takes the content of another such storage: one byte over and over, each block from its beginning on.
-    fn put(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
-        for (at, byte) in (offset..).zip(bytes) {
-            let block = usize::try_from(at).unwrap_or(usize::MAX) / BLOCK_SIZE;
-            let start = usize::try_from(at).unwrap_or(usize::MAX) % BLOCK_SIZE;
-            let fill = self.fills.get_mut(block).ok_or(Errno::EINVAL)?;
-            if start == 0 {
-                *fill = *byte;
-                self.done = 0;
-            }
-            if self.done != start || fill != byte {
-                return Err(Errno::EINVAL);
-            }
-            self.done = self.done.saturating_add(1);
+    fn put(
+        &mut self,
+        offset: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Errno> {
+        let mut piece = [0; 64];
+        let mut done = 0;
+        while done < len {
+            let here = piece.len().min(len.saturating_sub(done));
+            let bytes = piece.get_mut(..here).ok_or(Errno::EINVAL)?;
+            fill(bytes);
+            self.take(offset.saturating_add(done as u64), bytes)?;
+            done = done.saturating_add(here);
         }
         Ok(())
     }

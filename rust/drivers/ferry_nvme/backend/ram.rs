@@ -256,8 +256,12 @@ impl RamBackend {
         leaf.blocks.get(slot)?.as_deref()
     }
 
-    /// Puts `bytes`, as many as `piece` has, where it is.
-    fn put_piece(&mut self, piece: &Piece, bytes: &[u8]) -> Result<(), AllocError> {
+    /// Has `fill` write the bytes of `piece`.
+    fn put_piece(
+        &mut self,
+        piece: &Piece,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), AllocError> {
         let place = self.root.get_mut(piece.leaf).ok_or(AllocError)?;
         let leaf = match place {
             Some(leaf) => leaf,
@@ -265,12 +269,9 @@ impl RamBackend {
         };
         let was_present = leaf.is_present(piece.slot);
 
-        let put = leaf.block(piece.slot).map(|block| {
-            let into = block.get_mut(piece.range.clone()).unwrap_or_default();
-            if into.len() == bytes.len() {
-                into.copy_from_slice(bytes);
-            }
-        });
+        let put = leaf
+            .block(piece.slot)
+            .map(|block| fill(block.get_mut(piece.range.clone()).unwrap_or_default()));
         leaf.settle(piece);
         mark(
             &mut self.dirty,
@@ -514,19 +515,15 @@ impl MigratedBlocks for RamBackend {
         self.present(leaf, (index % LEAF_BLOCKS as u64) as usize)
     }
 
-    fn put(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
-        let mut rest = bytes;
-
-        for piece in self
-            .pieces(offset, bytes.len() as u64)
-            .ok_or(Errno::EINVAL)?
-        {
-            let (bytes, behind) = rest
-                .split_at_checked(piece.range.len())
-                .ok_or(Errno::EINVAL)?;
-            self.put_piece(&piece, bytes)
+    fn put(
+        &mut self,
+        offset: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Errno> {
+        for piece in self.pieces(offset, len as u64).ok_or(Errno::EINVAL)? {
+            self.put_piece(&piece, &mut *fill)
                 .map_err(|AllocError| Errno::ENOMEM)?;
-            rest = behind;
         }
 
         Ok(())
