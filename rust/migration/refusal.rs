@@ -259,6 +259,13 @@ pub enum Reason {
         /// Size of the device's storage, in bytes.
         size: u64,
     },
+    /// The stream has a record of more zeros than any source writes.
+    ZeroesLength {
+        /// Length of the part, in bytes.
+        len: u64,
+        /// The most bytes that a record has.
+        most: u64,
+    },
     /// The stream was refused at an earlier chunk, and the reason logged then.
     RefusedBefore {
         /// The error of that refusal.
@@ -381,6 +388,7 @@ impl Reason {
             | Self::StateOffset { .. }
             | Self::StateOverflow { .. }
             | Self::OutsideStorage { .. }
+            | Self::ZeroesLength { .. }
             | Self::TotalRecords { .. }
             | Self::TotalBytes { .. }
             | Self::TotalChecksum { .. } => Errno::EBADMSG,

@@ -154,6 +154,10 @@ impl fmt::Display for Reason {
                 f,
                 "record {sequence} has blocks of storage, and this device has no storage"
             ),
+            Self::ZeroesLength { len, most } => write!(
+                f,
+                "a record tells of {len} bytes of zeros, and may tell of {most} at most"
+            ),
             Self::OutsideStorage { offset, len, size } => write!(
                 f,
                 "{len} bytes of storage at offset {offset} do not lie within its {size} bytes"

@@ -12,6 +12,7 @@ use crate::{
     },
     stream::{
         format::{
+            self,
             HEADER_SIZE,
             PAYLOAD_MAX,
             ZEROES_SIZE, //
@@ -26,7 +27,7 @@ pub(super) const CHUNK_MAX: usize = i32::MAX as usize;
 
 /// The most blocks of zeros that one record tells of. The engine looks through them while the device may
 /// have to wait.
-pub(super) const ZEROES_MAX: u64 = 256;
+pub(super) const ZEROES_MAX: u64 = format::ZEROES_MAX / BLOCK_SIZE as u64;
 
 /// Returns the most bytes of device state that one record has in a chunk of up to `room` bytes. Pieces are as
 /// large in every chunk, whatever else is in it, so that what is pending does not depend on how it is taken.

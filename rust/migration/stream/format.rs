@@ -40,8 +40,8 @@
 //! before it, u64 bytes of payload in BLOCK, ZEROES and STATE records since the generation's RESEND
 //! or, if it has none, since its beginning; u32 CRC-32C of the whole device state.
 //!
-//! The storage of a device is its blocks that migrate. BLOCK and ZEROES are pieces of the storage, of any
-//! length and in any order; a later piece overwrites an earlier one. The storage is all zeros at the
+//! The storage of a device is its blocks that migrate. BLOCK and ZEROES are pieces of the storage, ZEROES of 1 MiB at
+//! most, and in any order; a later piece overwrites an earlier one. The storage is all zeros at the
 //! beginning of each generation.
 //!
 //! # Order
@@ -86,7 +86,10 @@
 //! is left with ENODATA. Nothing of a stream reaches the live device before END was found right and
 //! the device has accepted the state.
 
-use device_model::CONFIGURATION_MAX;
+use device_model::{
+    BLOCK_SIZE,
+    CONFIGURATION_MAX, //
+};
 
 /// Size of a record's header, in bytes.
 pub const HEADER_SIZE: usize = 32;
@@ -161,6 +164,9 @@ impl Kind {
 
 /// Size of the payload of ZEROES, in bytes.
 pub const ZEROES_SIZE: usize = 8;
+
+/// The most bytes of zeros that a ZEROES record tells of.
+pub const ZEROES_MAX: u64 = 256 * BLOCK_SIZE as u64;
 
 /// Major version of the stream. A reader refuses every other major version.
 pub const MAJOR: u16 = 1;

@@ -16,7 +16,8 @@ use super::{
     format::{
         Kind,
         HEADER_SIZE,
-        IDENTITY_MAX, //
+        IDENTITY_MAX,
+        ZEROES_MAX, //
     },
     identity::Identity,
     order::{
@@ -342,6 +343,14 @@ impl Reader {
         let len = u64::from_le_bytes(*len);
 
         check_within(offset, len, limits.storage.unwrap_or(0))?;
+        // A few bytes of the stream must not cost the time of all the storage.
+        if len > ZEROES_MAX {
+            return Err(Reason::ZeroesLength {
+                len,
+                most: ZEROES_MAX,
+            }
+            .into());
+        }
         Ok(Event::Zeroes { offset, len })
     }
 

@@ -944,6 +944,24 @@ fn v1_46_blocks_where_they_may_not_be_are_refused() {
 }
 
 #[test]
+fn v1_46_more_zeros_than_a_source_writes_are_refused() {
+    const BLOCKS: u64 = 1000;
+    const MOST: u64 = 256 * BLOCK;
+    let zeroes = |len: u64| {
+        changed(|records| records[2] = Record::new(wire::ZEROES, 2, 0, &len.to_le_bytes()))
+    };
+    assert_eq!(arrives(&zeroes(MOST), 4096, BLOCKS), Content::new());
+    for len in [MOST + 1, BLOCKS * BLOCK] {
+        refused_as(
+            &mut source(4096, BLOCKS, [0]),
+            &zeroes(len),
+            Errno::EBADMSG,
+            |reason| *reason == Reason::ZeroesLength { len, most: MOST },
+        );
+    }
+}
+
+#[test]
 fn v1_46_overlapping_blocks_are_taken_in_their_order() {
     let stream = changed(|records| {
         records[1] = Record::new(wire::BLOCK, 1, 100, &[1; 10_000]);
