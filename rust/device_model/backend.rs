@@ -38,6 +38,9 @@ pub trait Backend: Send + Unpin + 'static {
         Ok(())
     }
 
+    /// Writes back what [`Self::release`] would have to, which follows soon and gets the error. May sleep for long.
+    fn settle(&mut self) {}
+
     /// Returns the blocks that migrate, if any do.
     fn blocks(&mut self) -> Option<&mut Self::Blocks> {
         None

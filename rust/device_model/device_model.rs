@@ -8,7 +8,7 @@
 //! tested on the host.
 //!
 //! ```text
-//! model            a device model, and its worker
+//! model            a device model: its registers, its executor, and the link between them
 //! posted_writes    registers that are written without the lock of the device
 //! guest_memory     memory of the guest, as DMA reaches it
 //! backend          content of a device on the host
@@ -68,6 +68,7 @@ pub use migrated_blocks::{
 };
 pub use model::{
     DeviceModel,
+    Link,
     Vectors,
     Work,
     Worker,

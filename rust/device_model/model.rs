@@ -31,15 +31,19 @@ pub enum Work {
     More,
 }
 
-/// A PCI device as a value.
+/// A PCI device as a value, in two halves: the registers that accesses reach, which are this type, and the
+/// [executor](Self::Executor), which does the work.
 ///
 /// Nothing is in flight between two calls: what a call starts it ends, or makes a part of the state. So
 /// the device can be saved between any two calls.
 ///
-/// The methods are called with the lock of the device held. Offsets and lengths are the user's: an access
-/// that does not lie in the region is to be refused and to change nothing. An access is 1, 2, 4 or 8
-/// bytes at a multiple of its size.
+/// The methods are called with the lock of the registers held, which is held for the time of a memory access
+/// only. Offsets and lengths are the user's: an access that does not lie in the region is to be refused and to
+/// change nothing. An access is 1, 2, 4 or 8 bytes at a multiple of its size.
 pub trait DeviceModel: Sized + Send + 'static {
+    /// The half that does the work, which may wait for the guest's memory and for the backend: so it has a lock of its
+    /// own. `()` for a device that does everything in the accesses.
+    type Executor: Send + 'static;
     /// What distinguishes a device from others of its type before any guest uses it.
     type Parameters;
     /// Why parameters are refused.
@@ -64,6 +68,22 @@ pub trait DeviceModel: Sized + Send + 'static {
     ///
     /// A device cannot have the parameters.
     fn power_on(parameters: &Self::Parameters) -> Result<Self, Self::ParameterError>;
+
+    /// Returns the executor of this device after power-on.
+    fn executor(&self) -> Self::Executor;
+
+    /// Exchanges what the halves have to know of each other: what software wrote, what the executor answers in the
+    /// registers, and the messages that it raised. After a reset of the registers, resets the executor. Does not wait.
+    fn exchange(&mut self, _executor: &mut Self::Executor) {}
+
+    /// Makes posted writes a part of the state: the device is stopped.
+    fn take_posted(_executor: &mut Self::Executor, _posted: &Self::Posted) {}
+
+    /// Returns whether DMA that is under way has to end at once: since the last call, software reset the device or took
+    /// away its right to access memory.
+    fn take_dma_end(&mut self) -> bool {
+        false
+    }
 
     /// Writes the configuration, which must be the same on both ends of a migration, into `out`. Returns
     /// its length in bytes.
@@ -166,19 +186,20 @@ pub trait DeviceModel: Sized + Send + 'static {
 
     /// Resets the device as `VFIO_DEVICE_RESET` does, to the state after power-on. The part of
     /// configuration space that vfio-pci restores around a reset stays: the header, and of the PCI Express
-    /// capability device control, link control and device control 2. The content of the backend stays.
+    /// capability device control, link control and device control 2. The content of the backend stays. The executor
+    /// follows in the next [exchange](Self::exchange).
     fn reset(&mut self);
 
     /// Returns the most bytes that [`Self::save`] writes, which never changes.
     fn state_size(&self) -> usize;
 
-    /// Writes the complete state, with everything in flight, to the front of `out`. Posted writes have to
-    /// be [taken](Worker::stop) before.
+    /// Writes the complete state of both halves, with everything in flight, to the front of `out`. Posted writes have
+    /// to be [taken](Self::take_posted), and an [exchange](Self::exchange) to be made before.
     ///
     /// Returns the number of bytes written, or [`None`] if `out` is too small.
-    fn save(&self, out: &mut [u8]) -> Option<usize>;
+    fn save(&self, executor: &Self::Executor, out: &mut [u8]) -> Option<usize>;
 
-    /// Loads a state that [`Self::save`] wrote for a device of the same configuration. `state` is hostile:
+    /// Loads into both halves a state that [`Self::save`] wrote for a device of the same configuration. `state` is hostile:
     /// it leads to a device that works, or to an error. Nothing of the device before is left: messages
     /// are disconnected, as in a new device.
     ///
@@ -186,19 +207,32 @@ pub trait DeviceModel: Sized + Send + 'static {
     ///
     /// No device of the configuration can have the state. The device is good for nothing but another
     /// attempt then.
-    fn load(&mut self, state: &[u8]) -> Result<(), Self::LoadError>;
+    fn load(&mut self, executor: &mut Self::Executor, state: &[u8]) -> Result<(), Self::LoadError>;
 }
 
-/// A device model whose worker reaches memory `M` of the guest and the backend `B`.
+/// The way from an executor `E` to its registers, which software accesses meanwhile.
+pub trait Link<E: ?Sized> {
+    /// [Exchanges](DeviceModel::exchange) with the registers. Returns whether the device may go on.
+    ///
+    /// Accesses of memory are those of the device as it is now, from here on.
+    fn exchange(&mut self, executor: &mut E) -> bool;
+
+    /// Returns whether the executor may begin something else before the next exchange. If not, its accesses of memory
+    /// fail.
+    fn is_current(&self) -> bool;
+}
+
+/// A device model whose executor reaches memory `M` of the guest and the backend `B`.
 ///
 /// The defaults are a device without work, which does everything in the accesses.
 pub trait Worker<M: GuestMemory, B: ?Sized>: DeviceModel {
-    /// Does a part of the work, for a few milliseconds at most, as accesses of the device wait so long.
+    /// Does a part of the work. Waits as long as the memory and the backend do.
     ///
     /// Called in one thread while the device runs: after a posted write, when [`DeviceModel::has_work`] says so,
     /// when the device starts, and as long as it returns [`Work::More`].
     fn work(
-        &mut self,
+        _executor: &mut Self::Executor,
+        _link: &mut dyn Link<Self::Executor>,
         _posted: &Self::Posted,
         _memory: &mut M,
         _backend: &mut B,
@@ -207,27 +241,22 @@ pub trait Worker<M: GuestMemory, B: ?Sized>: DeviceModel {
         Work::Idle
     }
 
-    /// Prepares the device to run, for the first time or again.
+    /// Prepares the device to run, for the first time or again. An exchange has been made.
     ///
     /// # Errors
     ///
     /// The device cannot run: the transition to a running state fails.
-    fn start(&mut self, _backend: &mut B, _log: Log<'_>) -> Result<(), Errno> {
+    fn start(_executor: &mut Self::Executor, _backend: &mut B, _log: Log<'_>) -> Result<(), Errno> {
         Ok(())
     }
 
-    /// Prepares the device to be stopped. Posted writes become part of its state. [`Self::work`] is not
-    /// called after a successful return.
+    /// Prepares the device to be stopped. [`Self::work`] is not called after a successful return. An exchange has been
+    /// made.
     ///
     /// # Errors
     ///
     /// The device cannot be stopped, and goes on.
-    fn stop(
-        &mut self,
-        _posted: &Self::Posted,
-        _backend: &mut B,
-        _log: Log<'_>,
-    ) -> Result<(), Errno> {
+    fn stop(_executor: &mut Self::Executor, _backend: &mut B, _log: Log<'_>) -> Result<(), Errno> {
         Ok(())
     }
 }

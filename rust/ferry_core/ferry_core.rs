@@ -9,14 +9,17 @@
 //! # Lock order
 //!
 //! 1. `EmulatedDevice::migration`: the state mutex. Transitions and the header of the migration region.
-//! 2. `EmulatedDevice::live`: the model. The fast path takes only this one, a posted write not even that.
-//! 3. The interrupts' own locks, see `vfio::irq`.
+//! 2. `EmulatedDevice::execution`: the executor and the backend. The worker holds it while it waits for the user's
+//!    memory or for the backend.
+//! 3. `EmulatedDevice::live`: the registers. The fast path takes only this one, a posted write not even that. Nobody
+//!    waits with it held.
+//! 4. The interrupts' own locks, see `vfio::irq`.
 //!
 //! `EmulatedDevice::window` is a leaf, and so is `EmulatedDevice::dma_log`. The user's buffers are accessed and
 //! VMAs are made with none of these locks held, so that a page fault that hangs delays no other access and no
-//! reset. DMA is different: the worker waits for the page with `EmulatedDevice::live` held, and a transition
-//! that stops the device waits for the worker, until the device is closed or the worker's process is killed, of
-//! which it is a thread, see `vfio::emulated::Dma`. The lock under which that thread is made and ended, which
+//! reset. DMA is different: the worker waits for the page with `EmulatedDevice::execution` held. A transition that
+//! stops the device waits for the worker before it takes the state mutex, and a reset ends the wait, see
+//! `vfio::emulated::Dma`. The lock under which the worker's thread is made and ended, which
 //! waits for the worker, comes before all of these and is taken with none of them held, see
 //! `rust/helpers/work.c`. The locks of protocol v2's data files come before all of these, see `vfio::migration`.
 

@@ -8,6 +8,9 @@
  * for it, and so may a process that would have to end the fault: one that exits
  * may close the device before its userfaultfd. So a fault ends, as if the memory
  * was not there, when the device is closed.
+ *
+ * It also ends when software resets the device, which must not access memory after
+ * that: accesses belong to an epoch, which a reset ends.
  */
 
 #include <linux/export.h>
@@ -43,8 +46,10 @@ static void end_access(struct ferry_dma_gate *gate)
 void ferry_dma_gate_init(struct ferry_dma_gate *gate)
 {
 	spin_lock_init(&gate->lock);
+	mutex_init(&gate->access);
 	mutex_init(&gate->pins);
 	gate->worker = NULL;
+	gate->epoch = 0;
 	gate->closed = true;
 }
 EXPORT_SYMBOL_GPL(ferry_dma_gate_init);
@@ -64,6 +69,31 @@ void ferry_dma_gate_close(struct ferry_dma_gate *gate)
 	spin_unlock(&gate->lock);
 }
 EXPORT_SYMBOL_GPL(ferry_dma_gate_close);
+
+/* Makes every access of this epoch fail from here on, also one that is under way. */
+void ferry_dma_gate_end(struct ferry_dma_gate *gate)
+{
+	spin_lock(&gate->lock);
+	WRITE_ONCE(gate->epoch, gate->epoch + 1);
+	end_access(gate);
+	spin_unlock(&gate->lock);
+}
+EXPORT_SYMBOL_GPL(ferry_dma_gate_end);
+
+/* Waits until no access is under way that was under way before. */
+void ferry_dma_gate_await_access(struct ferry_dma_gate *gate)
+{
+	mutex_lock(&gate->access);
+	mutex_unlock(&gate->access);
+}
+EXPORT_SYMBOL_GPL(ferry_dma_gate_await_access);
+
+/* The epoch that accesses belong to which begin now. */
+unsigned int ferry_dma_gate_epoch(struct ferry_dma_gate *gate)
+{
+	return READ_ONCE(gate->epoch);
+}
+EXPORT_SYMBOL_GPL(ferry_dma_gate_epoch);
 
 /* Waits until no page is pinned that was pinned before. */
 void ferry_dma_gate_await_pins(struct ferry_dma_gate *gate)
@@ -128,16 +158,26 @@ static bool has_ioas(struct vfio_device *vdev)
 #endif
 }
 
-/* vfio_dma_rw(), or -EINTR once the gate is closed. */
-int ferry_dma_rw(struct ferry_dma_gate *gate, struct vfio_device *vdev,
-		 dma_addr_t iova, void *data, size_t len, bool write)
+static bool has_ended(struct ferry_dma_gate *gate, unsigned int epoch)
+{
+	lockdep_assert_held(&gate->lock);
+
+	return gate->closed || gate->epoch != epoch;
+}
+
+/* vfio_dma_rw(), or -EINTR once the gate is closed or the epoch has ended. */
+int ferry_dma_rw(struct ferry_dma_gate *gate, unsigned int epoch,
+		 struct vfio_device *vdev, dma_addr_t iova, void *data,
+		 size_t len, bool write)
 {
 	int ret;
 
+	mutex_lock(&gate->access);
 	spin_lock(&gate->lock);
-	if (gate->closed) {
+	if (has_ended(gate, epoch)) {
 		spin_unlock(&gate->lock);
-		return -EINTR;
+		ret = -EINTR;
+		goto out;
 	}
 	gate->worker = current;
 	spin_unlock(&gate->lock);
@@ -148,10 +188,12 @@ int ferry_dma_rw(struct ferry_dma_gate *gate, struct vfio_device *vdev,
 
 	spin_lock(&gate->lock);
 	gate->worker = NULL;
-	/* The close ended the access, whatever the error says. */
-	if (ret && gate->closed)
+	/* The close or the reset ended the access, whatever the error says. */
+	if (ret && has_ended(gate, epoch))
 		ret = -EINTR;
 	spin_unlock(&gate->lock);
+out:
+	mutex_unlock(&gate->access);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(ferry_dma_rw);

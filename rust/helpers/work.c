@@ -34,13 +34,26 @@ static bool ferry_worker_run(void *data)
 {
 	struct ferry_thread *thread = data;
 	struct ferry_worker *worker = thread->worker;
+	bool called;
 
 	WRITE_ONCE(thread->current_task, current);
-	if (!worker || !xchg(&worker->pending, false))
+	if (!worker)
 		return false;
 
-	__set_current_state(TASK_RUNNING);
-	worker->func(worker);
+	/* Paired with ferry_worker_pause(): either sees the other. */
+	smp_store_mb(worker->busy, true);
+	called = !atomic_read(&worker->pauses) && xchg(&worker->pending, false);
+	if (called) {
+		__set_current_state(TASK_RUNNING);
+		worker->func(worker);
+	}
+	/* The worker outlasts the thread, also if that has closed the device. */
+	smp_store_release(&worker->busy, false);
+	if (wq_has_sleeper(&worker->idle))
+		wake_up_all(&worker->idle);
+	if (!called)
+		return false;
+
 	/*
 	 * The last fput() of a user's thread comes when the thread returns to user
 	 * space. This one never does: it has the files closed by get_signal().
@@ -83,6 +96,9 @@ void ferry_worker_init(struct ferry_worker *worker,
 	worker->thread = NULL;
 	worker->dead = false;
 	worker->pending = false;
+	atomic_set(&worker->pauses, 0);
+	worker->busy = false;
+	init_waitqueue_head(&worker->idle);
 	worker->func = func;
 	INIT_WORK(&worker->reaper, ferry_worker_reap);
 	worker->orphan = NULL;
@@ -167,6 +183,32 @@ void ferry_worker_kick(struct ferry_worker *worker)
 }
 EXPORT_SYMBOL_GPL(ferry_worker_kick);
 
+/* Has no work begun until ferry_worker_resume(). */
+void ferry_worker_pause(struct ferry_worker *worker)
+{
+	atomic_inc(&worker->pauses);
+	/* Paired with ferry_worker_run(). */
+	smp_mb__after_atomic();
+}
+EXPORT_SYMBOL_GPL(ferry_worker_pause);
+
+/* Waits until no work is under way, unless the current process is killed. */
+int ferry_worker_await(struct ferry_worker *worker)
+{
+	int ret = wait_event_killable(worker->idle,
+				      !smp_load_acquire(&worker->busy));
+
+	return ret ? -EINTR : 0;
+}
+EXPORT_SYMBOL_GPL(ferry_worker_await);
+
+void ferry_worker_resume(struct ferry_worker *worker)
+{
+	if (atomic_dec_and_test(&worker->pauses))
+		ferry_worker_kick(worker);
+}
+EXPORT_SYMBOL_GPL(ferry_worker_resume);
+
 /*
  * Ends the thread, if there is one, and waits for it. Nobody makes another meanwhile.
  *
@@ -202,9 +244,9 @@ void ferry_worker_destroy(struct ferry_worker *worker)
 }
 EXPORT_SYMBOL_GPL(ferry_worker_destroy);
 
-/* Whether the thread has to freeze, stop or end before it goes on. */
-bool ferry_worker_is_interrupted(void)
+/* Whether the thread has to freeze, pause, stop or end before it goes on. */
+bool ferry_worker_is_interrupted(struct ferry_worker *worker)
 {
-	return signal_pending(current);
+	return signal_pending(current) || atomic_read(&worker->pauses);
 }
 EXPORT_SYMBOL_GPL(ferry_worker_is_interrupted);

@@ -6,9 +6,11 @@
 #ifndef _FERRY_WORK_H
 #define _FERRY_WORK_H
 
+#include <linux/atomic.h>
 #include <linux/mutex.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 
 struct ferry_thread;
@@ -20,6 +22,9 @@ struct ferry_thread;
  * @thread: the thread, or NULL
  * @dead: @thread was killed, and calls @func no more
  * @pending: @func is to be called
+ * @pauses: how many ask that @func is not called
+ * @busy: @func is being called, or it is being decided whether it is
+ * @idle: wakes those who wait for @busy to be false
  * @func: does the work
  * @reaper: ends @orphan
  * @orphan: a thread that closed the device itself, or NULL
@@ -30,6 +35,9 @@ struct ferry_worker {
 	struct ferry_thread *thread;
 	bool dead;
 	bool pending;
+	atomic_t pauses;
+	bool busy;
+	wait_queue_head_t idle;
 	void (*func)(struct ferry_worker *worker);
 	struct work_struct reaper;
 	struct ferry_thread *orphan;
@@ -39,8 +47,11 @@ void ferry_worker_init(struct ferry_worker *worker,
 		       void (*func)(struct ferry_worker *worker));
 int ferry_worker_make(struct ferry_worker *worker);
 void ferry_worker_kick(struct ferry_worker *worker);
+void ferry_worker_pause(struct ferry_worker *worker);
+int ferry_worker_await(struct ferry_worker *worker);
+void ferry_worker_resume(struct ferry_worker *worker);
 void ferry_worker_stop(struct ferry_worker *worker);
 void ferry_worker_destroy(struct ferry_worker *worker);
-bool ferry_worker_is_interrupted(void);
+bool ferry_worker_is_interrupted(struct ferry_worker *worker);
 
 #endif /* _FERRY_WORK_H */

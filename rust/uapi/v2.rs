@@ -52,6 +52,11 @@ impl MigState {
         self as u32
     }
 
+    /// Returns whether the device runs and initiates DMA.
+    pub const fn is_running(self) -> bool {
+        matches!(self, Self::Running | Self::PreCopy)
+    }
+
     /// Returns whether the device runs without initiating DMA.
     pub const fn is_p2p(self) -> bool {
         matches!(self, Self::RunningP2p | Self::PreCopyP2p)

@@ -14,6 +14,7 @@ mod state;
 mod work;
 
 pub use self::{
+    base::Paused,
     dma::{
         Access,
         Dma,

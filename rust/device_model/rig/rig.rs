@@ -22,6 +22,13 @@ use device_model::{
     CONFIGURATION_MAX, //
 };
 
+mod whole;
+
+pub use whole::{
+    Undisturbed,
+    Whole, //
+};
+
 /// Memory of a guest, from bus address 0 on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ram(pub Vec<u8>);
@@ -56,18 +63,23 @@ impl GuestMemory for Ram {
     }
 }
 
+/// A model that the checks can copy.
+pub trait Rigged: DeviceModel<Executor: Clone + PartialEq + Debug> + Clone {}
+
+impl<M: DeviceModel<Executor: Clone + PartialEq + Debug> + Clone> Rigged for M {}
+
 /// Returns a model after power-on.
-pub fn power_on<M: DeviceModel>(parameters: &M::Parameters) -> M {
-    match M::power_on(parameters) {
+pub fn power_on<M: DeviceModel>(parameters: &M::Parameters) -> Whole<M> {
+    match Whole::power_on(parameters) {
         Ok(model) => model,
         Err(error) => panic!("a {} has these parameters: {error}", M::TYPE),
     }
 }
 
 /// Returns the state of a model.
-pub fn save<M: DeviceModel>(model: &M) -> Vec<u8> {
+pub fn save<M: Rigged>(model: &Whole<M>) -> Vec<u8> {
     let mut state = vec![0xa5; model.state_size()];
-    let size = model.save(&mut state).expect("the state has room");
+    let size = model.clone().save(&mut state).expect("the state has room");
     state.truncate(size);
     state
 }
@@ -77,14 +89,17 @@ pub fn save<M: DeviceModel>(model: &M) -> Vec<u8> {
 /// # Errors
 ///
 /// The model's refusal.
-pub fn load<M: DeviceModel>(parameters: &M::Parameters, state: &[u8]) -> Result<M, M::LoadError> {
+pub fn load<M: DeviceModel>(
+    parameters: &M::Parameters,
+    state: &[u8],
+) -> Result<Whole<M>, M::LoadError> {
     let mut model = power_on::<M>(parameters);
     model.load(state)?;
     Ok(model)
 }
 
 /// Checks all that can be checked of `model`, which has `parameters`, as it is.
-pub fn check<M: DeviceModel>(parameters: &M::Parameters, model: &M) {
+pub fn check<M: Rigged>(parameters: &M::Parameters, model: &Whole<M>) {
     check_shape(model);
     check_round_trip(parameters, model);
     check_room(model);
@@ -92,7 +107,7 @@ pub fn check<M: DeviceModel>(parameters: &M::Parameters, model: &M) {
 }
 
 /// Checks what the framework takes for granted of a model's constants and of its configuration.
-pub fn check_shape<M: DeviceModel>(model: &M) {
+pub fn check_shape<M: Rigged>(model: &Whole<M>) {
     assert!(
         (1..=16).contains(&M::TYPE.len()) && M::TYPE.is_ascii(),
         "the type {:?} has 1 to 16 ASCII characters",
@@ -125,7 +140,7 @@ pub fn check_shape<M: DeviceModel>(model: &M) {
 /// Checks that a model that has loaded the state of `model` saves the same bytes, into a model after
 /// power-on and into one that has loaded a state before, and that nothing of `model` is left in a model
 /// that loads the state after power-on.
-pub fn check_round_trip<M: DeviceModel>(parameters: &M::Parameters, model: &M) {
+pub fn check_round_trip<M: Rigged>(parameters: &M::Parameters, model: &Whole<M>) {
     let state = save(model);
     assert_eq!(save(model), state, "a save changes nothing");
 
@@ -153,7 +168,7 @@ pub fn check_round_trip<M: DeviceModel>(parameters: &M::Parameters, model: &M) {
 }
 
 /// Checks that a save takes no more room than the state has, and leaves the rest alone.
-pub fn check_room<M: DeviceModel>(model: &M) {
+pub fn check_room<M: Rigged>(model: &Whole<M>) {
     let state = save(model);
     assert!(
         state.len() <= model.state_size(),
@@ -162,10 +177,18 @@ pub fn check_room<M: DeviceModel>(model: &M) {
         model.state_size()
     );
     let mut small = vec![0; state.len() - 1];
-    assert_eq!(model.save(&mut small), None, "a byte less is not enough");
+    assert_eq!(
+        model.clone().save(&mut small),
+        None,
+        "a byte less is not enough"
+    );
 
     let mut large = vec![0x5a; state.len() + 9];
-    assert_eq!(model.save(&mut large), Some(state.len()), "more is enough");
+    assert_eq!(
+        model.clone().save(&mut large),
+        Some(state.len()),
+        "more is enough"
+    );
     assert_eq!(large[..state.len()], state, "the state");
     assert_eq!(
         large[state.len()..],
@@ -175,7 +198,7 @@ pub fn check_room<M: DeviceModel>(model: &M) {
 }
 
 /// Checks that a state that was cut or extended is refused.
-pub fn check_lengths<M: DeviceModel>(parameters: &M::Parameters, model: &M) {
+pub fn check_lengths<M: Rigged>(parameters: &M::Parameters, model: &Whole<M>) {
     let mut state = save(model);
     let mut loaded = power_on::<M>(parameters);
     for length in 0..state.len() {
@@ -198,11 +221,11 @@ pub fn check_lengths<M: DeviceModel>(parameters: &M::Parameters, model: &M) {
 /// `survives` an accepted one. Returns how many states were accepted.
 ///
 /// A refused state must not spoil the model for the next one.
-pub fn check_hostile<M: DeviceModel>(
+pub fn check_hostile<M: Rigged>(
     parameters: &M::Parameters,
-    model: &M,
+    model: &Whole<M>,
     changes: &[u8],
-    mut survives: impl FnMut(M),
+    mut survives: impl FnMut(Whole<M>),
 ) -> usize {
     let good = save(model);
     let mut used = power_on::<M>(parameters);
@@ -243,10 +266,10 @@ pub fn check_hostile<M: DeviceModel>(
 /// Checks that a load leaves nothing of the model that it replaces: `used`, which has `parameters`, equals
 /// a model after power-on once both have loaded the state of `model`. The same holds after refused
 /// attempts, and while messages are connected.
-pub fn check_load_replaces<M: DeviceModel + Clone + PartialEq + Debug>(
+pub fn check_load_replaces<M: Rigged + PartialEq + Debug>(
     parameters: &M::Parameters,
-    used: &M,
-    model: &M,
+    used: &Whole<M>,
+    model: &Whole<M>,
 ) {
     let state = save(model);
     let fresh = expect(load::<M>(parameters, &state), "a saved state loads");
@@ -267,7 +290,7 @@ pub fn check_load_replaces<M: DeviceModel + Clone + PartialEq + Debug>(
 }
 
 /// Checks that a look at BAR `bar`, of `size` bytes, shows what a read would, and changes nothing.
-pub fn check_peek<M: DeviceModel + Clone + PartialEq + Debug>(model: &M, bar: u32, size: u64) {
+pub fn check_peek<M: Rigged + PartialEq + Debug>(model: &Whole<M>, bar: u32, size: u64) {
     for offset in 0..size {
         let (mut peeked, mut read) = ([0xa5], [0x5a]);
         let before = model.clone();
@@ -290,7 +313,7 @@ pub fn check_peek<M: DeviceModel + Clone + PartialEq + Debug>(model: &M, bar: u3
     );
 }
 
-fn configuration<M: DeviceModel>(model: &M) -> Vec<u8> {
+fn configuration<M: DeviceModel>(model: &Whole<M>) -> Vec<u8> {
     let mut configuration = [0; CONFIGURATION_MAX];
     let length = model.configuration(&mut configuration);
     configuration[..length].to_vec()

@@ -15,8 +15,8 @@ use device_model::{
     GuestMemory, //
 };
 
-use crate::controller::Controller;
 use crate::events::Request;
+use crate::executor::Executor;
 use crate::prp::Prp;
 use crate::queues::ADMIN;
 use crate::registers::is_aligned;
@@ -37,7 +37,7 @@ use crate::window::{
 /// The outcome of a command: dword 0 of its completion, or no completion for now, or a failure.
 pub(crate) type Outcome = Result<Option<u32>, Status>;
 
-impl Controller {
+impl Executor {
     /// Executes a command of the admin queue.
     pub(crate) fn execute_admin<M: GuestMemory, B: BlockBackend + ?Sized>(
         &mut self,

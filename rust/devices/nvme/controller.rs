@@ -1,87 +1,52 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The controller: its parts, the writes of registers, and its resets.
+//! The controller's registers: what software writes to them, interrupts, and resets.
 
 use pci_config::ConfigSpace;
 
-use crate::admin::Formatting;
-use crate::doorbells::{
-    position,
-    Doorbell,
-    Doorbells,
-    DOORBELLS_END, //
-};
-use crate::error_log::{
-    ErrorEntry,
-    ErrorLog, //
-};
-use crate::events::Events;
-use crate::features::Features;
 use crate::function::{
     BAR0_SIZE,
     LAYOUT,
     MSIX_TABLE, //
 };
-use crate::health::Health;
 use crate::msix_table::MsixTable;
-use crate::names::Names;
-use crate::namespace::Namespace;
 use crate::parameters::{
     ParameterError,
     Parameters, //
 };
-use crate::queue::InvalidValue;
-use crate::queues::{
-    Queues,
-    ADMIN, //
-};
 use crate::registers::Registers;
-use crate::shadow::Shadows;
-use crate::spec::event::Event;
 use crate::spec::registers::{
     Aqa,
     Cc,
     Csts,
     Register,
     ShutdownStatus,
-    DOORBELLS,
     NSSR_RESET, //
 };
-use crate::spec::status::Status;
 
 /// Bytes of the words that registers take.
 pub(crate) const WORD_SIZE: usize = 4;
 
-/// An NVMe controller with one namespace.
+/// The registers of an NVMe controller, and all else that software accesses: the half that answers at once.
 ///
-/// # Invariants
-///
-/// - While the controller is ready, the admin queue exists.
-/// - I/O queues have numbers from 1 to the number of queue pairs.
-/// - Queues, requests for events, shadow doorbells and a format exist only while the controller is ready.
+/// The other half is the [`Executor`](crate::Executor).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {
     pub(crate) parameters: Parameters,
-    pub(crate) names: Names,
     pub(crate) config: ConfigSpace,
     pub(crate) registers: Registers,
     pub(crate) msix_table: MsixTable,
-    pub(crate) queues: Queues,
-    pub(crate) shadows: Option<Shadows>,
-    /// The submission queue that is served next.
-    pub(crate) next_queue: usize,
-    pub(crate) features: Features,
-    pub(crate) events: Events,
-    pub(crate) errors: ErrorLog,
-    pub(crate) health: Health,
-    pub(crate) namespace: Namespace,
-    /// A format that is under way.
-    pub(crate) formatting: Option<Formatting>,
     /// MSI-X vectors to send a message for.
     pub(crate) raised: u32,
+    /// Vectors of completion queues with completions that the guest has not consumed, as of the last exchange.
+    pub(crate) unconsumed: u32,
     /// Messages are sent even if the enable bit is not set. This is a property of the connection, not a
     /// part of the state.
     pub(crate) msix_connected: bool,
+    /// The executor has to be reset in the next exchange.
+    pub(crate) owes_reset: bool,
+    /// DMA that is under way has to end.
+    pub(crate) ends_dma: bool,
 }
 
 impl Controller {
@@ -97,37 +62,20 @@ impl Controller {
         parameters.check()?;
         Ok(Self {
             parameters,
-            names: Names::default(),
             config: ConfigSpace::new(&LAYOUT),
             registers: Registers::default(),
             msix_table: MsixTable::new(),
-            queues: Queues::new(),
-            shadows: None,
-            next_queue: ADMIN,
-            features: Features::default(),
-            events: Events::default(),
-            errors: ErrorLog::default(),
-            health: Health::default(),
-            namespace: Namespace::default(),
-            formatting: None,
             raised: 0,
+            unconsumed: 0,
             msix_connected: false,
+            owes_reset: false,
+            ends_dma: false,
         })
     }
 
     /// Returns the parameters of the controller; the serial number may have come from another host.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
-    }
-
-    /// Binary logarithm of the bytes of a logical block, as the namespace is formatted.
-    pub(crate) fn lba_shift(&self) -> u8 {
-        self.parameters.lba_shift_of(self.namespace.format)
-    }
-
-    /// Number of logical blocks of the namespace.
-    pub(crate) fn blocks(&self) -> u64 {
-        self.parameters.capacity >> self.lba_shift()
     }
 
     /// Returns whether the controller may interrupt: the function is in D0, section 2.2.3.
@@ -162,54 +110,9 @@ impl Controller {
         self.registers.csts = self.registers.csts.set(Csts::CFS);
     }
 
-    /// Takes a doorbell. It does nothing while the controller is not ready.
-    pub(crate) fn ring(&mut self, doorbell: Doorbell) {
-        if !self.registers.running() {
-            return;
-        }
-        // With shadow doorbells, a doorbell only calls to look at them.
-        let is_shadowed = |queue| self.shadows.is_some() && queue != ADMIN;
-        let known = match doorbell {
-            Doorbell::SubmissionTail { queue, value } => {
-                match self.queues.submission.get_mut(queue) {
-                    Some(Some(_)) if is_shadowed(queue) => Ok(Ok(())),
-                    Some(Some(ring)) => Ok(ring.set_tail(position(value))),
-                    _ => Err(()),
-                }
-            }
-            Doorbell::CompletionHead { queue, value } => {
-                match self.queues.completion.get_mut(queue) {
-                    Some(Some(_)) if is_shadowed(queue) => Ok(Ok(())),
-                    Some(Some(ring)) => Ok(ring.set_head(position(value))),
-                    _ => Err(()),
-                }
-            }
-            Doorbell::Unknown => Err(()),
-        };
-        match known {
-            Ok(Ok(())) => {}
-            Ok(Err(InvalidValue)) => self.raise_doorbell_error(Event::InvalidDoorbellValue),
-            Err(()) => self.raise_doorbell_error(Event::InvalidDoorbell),
-        }
-    }
-
-    /// Makes doorbells that were written a part of the state, and executes nothing.
-    pub fn drain(&mut self, doorbells: &Doorbells) {
-        for doorbell in doorbells.take() {
-            self.ring(doorbell);
-        }
-    }
-
-    /// Reports a doorbell that was written wrong.
-    pub(crate) fn raise_doorbell_error(&mut self, event: Event) {
-        self.errors
-            .add(ErrorEntry::without_command(Status::INVALID_FIELD));
-        self.events.raise(event);
-    }
-
     /// Raises the vector of every completion queue with completions that the guest has not consumed.
     pub(crate) fn raise_unconsumed(&mut self) {
-        self.raised = self.queues.unconsumed();
+        self.raised = self.unconsumed;
     }
 
     /// Writes a little-endian word of 32 bits.
@@ -239,13 +142,9 @@ impl Controller {
         }
     }
 
-    /// Writes a word behind the registers: a doorbell or a part of the MSI-X table.
+    /// Writes a word behind the registers: a part of the MSI-X table. Doorbells are [posted](crate::Doorbells::post).
     fn write_word_beyond(&mut self, address: usize, word: [u8; WORD_SIZE]) {
-        let doorbells = DOORBELLS as usize..DOORBELLS_END as usize;
-        if doorbells.contains(&address) {
-            let index = (address - doorbells.start) / WORD_SIZE;
-            self.ring(Doorbell::decode(index, u32::from_le_bytes(word)));
-        } else if let Some(offset) = address.checked_sub(MSIX_TABLE as usize) {
+        if let Some(offset) = address.checked_sub(MSIX_TABLE as usize) {
             self.msix_table.write(offset, word);
         }
     }
@@ -292,23 +191,10 @@ impl Controller {
     fn reset_controller(&mut self) {
         self.registers.interrupt_mask = 0;
         self.registers.csts = self.registers.csts.only(Csts::NSSRO);
-        self.queues.clear();
-        self.shadows = None;
-        self.formatting = None;
-        self.next_queue = ADMIN;
-        self.features = Features::default();
-        self.events = Events::default();
         self.raised = 0;
-    }
-
-    /// Enables the controller with what software wrote to the registers.
-    pub(crate) fn enable(&mut self) {
-        if !self.registers.can_enable() {
-            self.fail();
-            return;
-        }
-        self.queues.create_admin(&self.registers);
-        self.registers.csts = self.registers.csts.set(Csts::RDY);
+        self.unconsumed = 0;
+        self.owes_reset = true;
+        self.ends_dma = true;
     }
 
     /// The interrupt status bit: the controller would assert its pin if the pin were not disabled.
@@ -319,11 +205,6 @@ impl Controller {
     /// Returns whether a completion that is not masked waits to be consumed.
     fn interrupt(&self) -> bool {
         // A controller that failed takes no doorbell: consumed completions would stay announced.
-        self.registers.running()
-            && self.queues.completion.iter().flatten().any(|completion| {
-                completion.vector.is_some_and(|vector| {
-                    !completion.is_empty() && self.registers.interrupt_mask & 1 << vector == 0
-                })
-            })
+        self.registers.running() && self.unconsumed & !self.registers.interrupt_mask != 0
     }
 }

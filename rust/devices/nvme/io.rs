@@ -9,7 +9,7 @@ use device_model::{
     ReadStraight, //
 };
 
-use crate::controller::Controller;
+use crate::executor::Executor;
 use crate::marks::Marks;
 use crate::parameters::NSID;
 use crate::prp::{
@@ -39,7 +39,7 @@ pub(crate) struct Extent {
     pub(crate) length: u64,
 }
 
-impl Controller {
+impl Executor {
     /// Executes a command of an I/O queue.
     pub(crate) fn execute_io<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
         &mut self,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The controller as a device model: accesses, interrupts, reset, state and worker.
+//! The controller as a device model: accesses, interrupts, reset, state and work.
 
 use device_model::saved_state;
 use device_model::{
@@ -8,6 +8,7 @@ use device_model::{
     DeviceModel,
     DiskBackend,
     GuestMemory,
+    Link,
     Log,
     Vectors,
     Work,
@@ -22,6 +23,7 @@ use crate::controller::{
     WORD_SIZE, //
 };
 use crate::doorbells::Doorbells;
+use crate::executor::Executor;
 use crate::function::{
     BAR0_SIZE,
     CONFIG_SIZE,
@@ -35,10 +37,11 @@ use crate::parameters::{
     Parameters, //
 };
 
-/// Commands that are executed in a call of the worker: accesses of registers wait for them.
+/// Commands that are executed between two exchanges, and so before their interrupts are sent.
 const COMMANDS_AT_ONCE: u32 = 16;
 
 impl DeviceModel for Controller {
+    type Executor = Executor;
     type Parameters = Parameters;
     type ParameterError = ParameterError;
     type AccessError = AccessError;
@@ -54,6 +57,22 @@ impl DeviceModel for Controller {
 
     fn power_on(parameters: &Parameters) -> Result<Self, ParameterError> {
         Self::new(*parameters)
+    }
+
+    fn executor(&self) -> Executor {
+        Executor::new(self.parameters)
+    }
+
+    fn exchange(&mut self, executor: &mut Executor) {
+        self.exchange_with(executor);
+    }
+
+    fn take_posted(executor: &mut Executor, doorbells: &Doorbells) {
+        executor.drain(doorbells);
+    }
+
+    fn take_dma_end(&mut self) -> bool {
+        core::mem::take(&mut self.ends_dma)
     }
 
     /// See [`Parameters::configuration`].
@@ -87,8 +106,8 @@ impl DeviceModel for Controller {
     }
 
     /// Registers take aligned words of 32 or 64 bits; of the latter, the lower half comes first.
-    /// Section 3.1 leaves other accesses undefined; they have no effect here. Doorbells are better
-    /// left to [`Doorbells::post`].
+    /// Section 3.1 leaves other accesses undefined; they have no effect here. Doorbells are for
+    /// [`Doorbells::post`], and have no effect here, either.
     fn write_bar(&mut self, _bar: u32, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
         let range = AccessError::check(offset, bytes.len(), BAR0_SIZE as usize)?;
 
@@ -125,7 +144,9 @@ impl DeviceModel for Controller {
     /// consumed are announced once more.
     fn write_config(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
         let enabled = self.msix_enabled();
+        let could_access_memory = self.config.may_access_memory();
         self.config.write(offset, bytes)?;
+        self.ends_dma |= could_access_memory && !self.config.may_access_memory();
         if !enabled && self.msix_enabled() {
             self.raise_unconsumed();
         }
@@ -185,45 +206,55 @@ impl DeviceModel for Controller {
         Self::STATE_SIZE
     }
 
-    fn save(&self, out: &mut [u8]) -> Option<usize> {
-        saved_state::save(out, Self::STATE_SIZE, |state| self.save_state(state))
+    fn save(&self, executor: &Executor, out: &mut [u8]) -> Option<usize> {
+        saved_state::save(out, Self::STATE_SIZE, |state| {
+            self.save_state(executor, state)
+        })
     }
 
     /// The serial number moves with the state.
-    fn load(&mut self, state: &[u8]) -> Result<(), LoadError> {
-        self.load_state(state)
+    fn load(&mut self, executor: &mut Executor, state: &[u8]) -> Result<(), LoadError> {
+        self.load_state(executor, state)
     }
 }
 
 impl<M: GuestMemory, B: DiskBackend<M>> Worker<M, B> for Controller {
     fn work(
-        &mut self,
+        executor: &mut Executor,
+        link: &mut dyn Link<Executor>,
         doorbells: &Doorbells,
         memory: &mut M,
         backend: &mut B,
         log: Log<'_>,
     ) -> Work {
-        if !self.has_failed() && self.claim(backend, log).is_err() {
-            self.fail();
+        if !link.exchange(executor) {
+            return Work::Idle;
         }
-        self.serve(doorbells, memory, backend.content(), COMMANDS_AT_ONCE)
+        if !executor.has_failed() && executor.claim(backend, log).is_err() {
+            executor.fail();
+        }
+        let work = executor.serve(link, doorbells, memory, backend.content(), COMMANDS_AT_ONCE);
+        if link.exchange(executor) {
+            work
+        } else {
+            Work::Idle
+        }
     }
 
-    fn start(&mut self, backend: &mut B, log: Log<'_>) -> Result<(), Errno> {
-        self.claim(backend, log)
+    fn start(executor: &mut Executor, backend: &mut B, log: Log<'_>) -> Result<(), Errno> {
+        executor.claim(backend, log)
     }
 
-    fn stop(&mut self, doorbells: &Doorbells, backend: &mut B, log: Log<'_>) -> Result<(), Errno> {
-        self.drain(doorbells);
+    fn stop(_executor: &mut Executor, backend: &mut B, log: Log<'_>) -> Result<(), Errno> {
         backend.release(log)
     }
 }
 
-impl Controller {
+impl Executor {
     /// Has the right to use the backend from the first enable on. Until the stop or the close it is not given up,
     /// not even by a reset: the guest's data is in the caches, and nobody else may use the content meanwhile.
     fn claim<B: Backend>(&self, backend: &mut B, log: Log<'_>) -> Result<(), Errno> {
-        if self.is_enabled() {
+        if self.registers.enabled() {
             backend.acquire(log)
         } else {
             Ok(())

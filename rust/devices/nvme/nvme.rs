@@ -2,22 +2,24 @@
 
 //! An NVMe controller with one namespace, as a pure value.
 //!
-//! [`Controller`] is the whole device but for the content of its namespace: configuration space,
-//! registers, queues, features and logs. It is a [`DeviceModel`], whose worker executes commands with
-//! access to the guest's memory ([`GuestMemory`]) and to the content of the namespace ([`BlockBackend`]).
+//! The controller has two halves. [`Controller`] is what software accesses: configuration space and registers. It is a
+//! [`DeviceModel`]. Its [`Executor`] has queues, features and logs, and executes commands with access to the guest's
+//! memory ([`GuestMemory`]) and to the content of the namespace ([`BlockBackend`]), which it may have to wait for.
 //! Nothing in here allocates, locks, sleeps or looks at a clock.
 //!
 //! It follows revision 1.4 of the NVM Express base specification; section numbers in this crate are
 //! those of that document.
 //!
-//! # Accesses and the worker
+//! # Accesses and the work
 //!
-//! A register access never touches the guest's memory or the namespace. The worker,
-//! [`Controller::serve`], enables the controller, completes a shutdown, and executes commands. So
-//! CSTS.RDY and CSTS.SHST follow CC in its next call, while a reset is done at once.
+//! A register access never touches the guest's memory or the namespace, and waits for neither.
+//! [`Executor::serve`] enables the controller, completes a shutdown, and executes commands. So
+//! CSTS.RDY and CSTS.SHST follow CC in its next call. A reset is done at once in the registers, also while a command is
+//! executed: the command's accesses of memory fail from then on, see [`DeviceModel::take_dma_end`], its completion is
+//! dropped, and the executor is reset when it next looks at the registers.
 //!
 //! Doorbells do not even reach the controller in the access that writes them: [`Doorbells`] takes
-//! them without a lock until the worker, or [`Controller::drain`], takes them from there.
+//! them without a lock until the worker, or [`Executor::drain`], takes them from there.
 //!
 //! While the function is no bus master, or is in D3hot, commands wait and memory is left alone. In
 //! D3hot, or without memory space, the registers do not answer either, see [`DeviceModel::decodes`].
@@ -41,6 +43,7 @@ mod controller;
 mod doorbells;
 mod error_log;
 mod events;
+mod executor;
 mod features;
 mod function;
 mod health;
@@ -69,6 +72,7 @@ pub use device_model::{
     BlockBackend,
     DeviceModel,
     GuestMemory,
+    Link,
     MemoryError,
     Place,
     PostedWrites,
@@ -78,6 +82,7 @@ pub use device_model::{
     CONFIGURATION_MAX,
 };
 pub use doorbells::Doorbells;
+pub use executor::Executor;
 pub use load_error::LoadError;
 pub use marks::storage_size;
 pub use parameters::{

@@ -117,7 +117,7 @@
 //!
 //! The state has no interrupts that are to be sent: after the move, each completion queue with interrupts
 //! and unconsumed completions interrupts. A guest can live with one interrupt too many. Doorbells have
-//! to be [drained](Controller::drain) before. A state that no controller would have written is refused.
+//! to be [drained](Executor::drain) before. A state that no controller would have written is refused.
 
 use device_model::saved_state::{
     check_unused,
@@ -131,6 +131,7 @@ use crate::admin::Formatting;
 use crate::controller::Controller;
 use crate::error_log::ErrorLog;
 use crate::events::Events;
+use crate::executor::Executor;
 use crate::features::Features;
 use crate::health::Health;
 use crate::load_error::LoadError;
@@ -179,7 +180,11 @@ impl Controller {
         + Queues::STATE_SIZE;
 
     /// Loads a state. Nothing in `state` is taken for granted.
-    pub(crate) fn load_state(&mut self, state: &[u8]) -> Result<(), LoadError> {
+    pub(crate) fn load_state(
+        &mut self,
+        executor: &mut Executor,
+        state: &[u8],
+    ) -> Result<(), LoadError> {
         // The connection is no part of the state.
         self.msix_connected = false;
         let (version, size) = match state.first() {
@@ -187,47 +192,61 @@ impl Controller {
             _ => (VERSION, Self::STATE_SIZE),
         };
         check_version(state, version)?;
-        self.load_parts(version, &mut StateReader::new(state, size)?)?;
-        self.check_readiness()?;
-        check_unused(state, |state| self.save_parts(version, state))?;
+        self.load_parts(executor, version, &mut StateReader::new(state, size)?)?;
+        self.check_readiness(executor)?;
+        check_unused(state, |state| self.save_parts(executor, version, state))?;
+
+        // Nothing is left of what the halves had to tell each other before.
+        self.owes_reset = false;
+        self.ends_dma = false;
+        executor.parameters = self.parameters;
+        executor.raised = 0;
+        executor.shut_down = false;
+        executor.registers = self.registers.clone();
+        self.exchange_with(executor);
         self.raise_unconsumed();
         Ok(())
     }
 
     /// Saves the state.
-    pub(crate) fn save_state(&self, state: &mut StateWriter<'_>) {
-        self.save_parts(VERSION, state);
+    pub(crate) fn save_state(&self, executor: &Executor, state: &mut StateWriter<'_>) {
+        self.save_parts(executor, VERSION, state);
     }
 
     /// Saves one part after the other, as `version` has them.
-    fn save_parts(&self, version: u8, state: &mut StateWriter<'_>) {
+    fn save_parts(&self, executor: &Executor, version: u8, state: &mut StateWriter<'_>) {
         state.u8(version);
         state.reserved::<3>();
         state.bytes(self.config.image());
         self.msix_table.save(state);
         self.registers.save(state);
         state.bytes(&self.parameters.serial);
-        self.names.save(state);
-        self.features.save(state);
-        self.events.save(state);
-        self.health.save(state);
-        self.errors.save(state);
-        state.u8(self.shadows.is_some().into());
+        executor.names.save(state);
+        executor.features.save(state);
+        executor.events.save(state);
+        executor.health.save(state);
+        executor.errors.save(state);
+        state.u8(executor.shadows.is_some().into());
         // There are 17 queues.
-        state.u8(self.next_queue as u8);
+        state.u8(executor.next_queue as u8);
         state.reserved::<2>();
-        Shadows::save(self.shadows, state);
-        self.queues.save(state);
+        Shadows::save(executor.shadows, state);
+        executor.queues.save(state);
         if version == VERSION_1 {
             return;
         }
-        self.namespace.save(state);
+        executor.namespace.save(state);
         state.reserved::<{ (NAMESPACES_MAX - 1) * Namespace::STATE_SIZE }>();
-        Formatting::save(self.formatting, state);
+        Formatting::save(executor.formatting, state);
     }
 
     /// Loads what [`Self::save_parts`] saved, and checks each part by itself and against the registers.
-    fn load_parts(&mut self, version: u8, state: &mut StateReader<'_>) -> Result<(), LoadError> {
+    fn load_parts(
+        &mut self,
+        executor: &mut Executor,
+        version: u8,
+        state: &mut StateReader<'_>,
+    ) -> Result<(), LoadError> {
         state.reserved::<HEADER_SIZE>()?;
         self.config
             .restore(state.array()?)
@@ -236,36 +255,38 @@ impl Controller {
         self.registers = Registers::load(state)?;
         self.parameters.serial = state.bytes()?;
         self.parameters.check().map_err(LoadError::Parameters)?;
-        self.names = Names::load(state)?;
-        self.features = Features::load(state)?;
-        self.events = Events::load(state)?;
-        self.health = Health::load(state)?;
-        self.errors.load(state)?;
+        executor.names = Names::load(state)?;
+        executor.features = Features::load(state)?;
+        executor.events = Events::load(state)?;
+        executor.health = Health::load(state)?;
+        executor.errors.load(state)?;
 
         let has_shadows = state.flag("shadow doorbells")?;
-        self.next_queue = state.at_most("next queue", PAIRS as u8 - 1)?.into();
+        executor.next_queue = state.at_most("next queue", PAIRS as u8 - 1)?.into();
         state.reserved::<2>()?;
         let shadows = Shadows::load(state)?;
         if has_shadows {
             shadows.check(self.registers.page_shift())?;
         }
-        self.shadows = has_shadows.then_some(shadows);
+        executor.shadows = has_shadows.then_some(shadows);
 
-        self.queues.load(&self.parameters, &self.registers, state)?;
+        executor
+            .queues
+            .load(&self.parameters, &self.registers, state)?;
         if version == VERSION_1 {
-            self.namespace = Namespace::default();
-            self.formatting = None;
+            executor.namespace = Namespace::default();
+            executor.formatting = None;
             return Ok(());
         }
-        self.namespace = Namespace::load(&self.parameters, state)?;
+        executor.namespace = Namespace::load(&self.parameters, state)?;
         state.reserved::<{ (NAMESPACES_MAX - 1) * Namespace::STATE_SIZE }>()?;
-        self.formatting = Formatting::load(&self.parameters, state)?;
+        executor.formatting = Formatting::load(&self.parameters, state)?;
         Ok(())
     }
 
     /// Checks that a ready controller has its admin queue, and that any other has no queues, no requests
     /// for events and no shadow doorbells.
-    fn check_readiness(&self) -> Result<(), LoadError> {
+    fn check_readiness(&self, executor: &Executor) -> Result<(), LoadError> {
         let registers = &self.registers;
         let not_ready = |field| Err(LoadError::NotReady { field });
 
@@ -275,7 +296,7 @@ impl Controller {
                     cc: registers.cc.bits(),
                 });
             }
-            if !self.queues.has_admin(registers) {
+            if !executor.queues.has_admin(registers) {
                 return not_ready("admin queue");
             }
             return Ok(());
@@ -283,15 +304,18 @@ impl Controller {
         for (field, present) in [
             (
                 "submission queue",
-                self.queues.submission.iter().any(Option::is_some),
+                executor.queues.submission.iter().any(Option::is_some),
             ),
             (
                 "completion queue",
-                self.queues.completion.iter().any(Option::is_some),
+                executor.queues.completion.iter().any(Option::is_some),
             ),
-            ("request for an event", !self.events.requests().is_empty()),
-            ("shadow doorbells", self.shadows.is_some()),
-            ("format", self.formatting.is_some()),
+            (
+                "request for an event",
+                !executor.events.requests().is_empty(),
+            ),
+            ("shadow doorbells", executor.shadows.is_some()),
+            ("format", executor.formatting.is_some()),
         ] {
             if present {
                 return not_ready(field);

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The worker: it takes doorbells, fetches commands, executes them, and posts completions.
+//! The work: the executor takes doorbells, fetches commands, executes them, and posts completions.
 
 use device_model::{
     BlockBackend,
     GuestMemory,
+    Link,
     MemoryError,
     ReadStraight,
     Work, //
 };
 
 use crate::admin::Formatting;
-use crate::controller::Controller;
 use crate::doorbells::Doorbells;
 use crate::error_log::ErrorEntry;
+use crate::executor::Executor;
 use crate::parameters::PAIRS;
 use crate::queues::ADMIN;
 use crate::spec::command::{
@@ -36,26 +37,31 @@ use crate::spec::status::Status;
 /// Commands that are fetched at once, if they are next to each other.
 const BURST: usize = 16;
 
-impl Controller {
+impl Executor {
     /// Does the work that software started: enables the controller, completes a shutdown, and executes at
     /// most `budget` commands.
     ///
     /// A command that may take long is executed only as the first of a call and ends the call, so that
     /// finished commands are not held back behind it.
     ///
-    /// One thread at a time calls it, as [`Worker::work`](device_model::Worker::work) describes.
+    /// One thread at a time calls it, as [`Worker::work`](device_model::Worker::work) describes, after an exchange,
+    /// and another exchange follows. Ends early when `link` says so.
     ///
     /// Before [`Work::Idle`], event indexes tell a guest with shadow doorbells that it has to ring.
     ///
     /// A part of a format comes after the commands of each call.
     pub fn serve<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
         &mut self,
+        link: &dyn Link<Self>,
         doorbells: &Doorbells,
         memory: &mut M,
         backend: &mut B,
         budget: u32,
     ) -> Work {
-        let work = self.serve_queues(doorbells, memory, backend, budget);
+        let work = self.serve_queues(link, doorbells, memory, backend, budget);
+        if !link.is_current() {
+            return Work::More;
+        }
         match self.serve_format(memory, backend) {
             Work::More => Work::More,
             Work::Idle => work,
@@ -98,12 +104,13 @@ impl Controller {
     /// Whether memory may be accessed: a function that is not a bus master or not in D0 leaves memory alone until it is
     /// again. One that was shut down does so until a reset: the memory of its queues may have another owner.
     fn may_work(&self) -> bool {
-        self.config.may_access_memory() && !self.registers.is_shut_down()
+        self.may_access_memory && !self.registers.is_shut_down()
     }
 
     /// Does all of [`Self::serve`] but for formats.
     fn serve_queues<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
         &mut self,
+        link: &dyn Link<Self>,
         doorbells: &Doorbells,
         memory: &mut M,
         backend: &mut B,
@@ -131,6 +138,9 @@ impl Controller {
         // Whether the event indexes are up to date, so that a guest rings for new commands.
         let mut published = false;
         loop {
+            if !link.is_current() {
+                return Work::More;
+            }
             self.drain(doorbells);
             let heard = self.take_shadows(memory);
             self.deliver_events(memory);
@@ -142,7 +152,7 @@ impl Controller {
                 if left == 0 {
                     return Work::More;
                 }
-                let executed = self.execute_round(memory, backend, left, left == budget);
+                let executed = self.execute_round(link, memory, backend, left, left == budget);
                 left = left.saturating_sub(executed);
                 // A guest with one command at a time gives no other command before this one completes.
                 // A busy guest is cheaper to look after once more than to have it ring.
@@ -172,6 +182,7 @@ impl Controller {
             self.health.count_media_error();
         }
         self.registers.csts = self.registers.csts.with_shutdown(ShutdownStatus::Complete);
+        self.shut_down = true;
     }
 
     /// Takes the shadow doorbells, unless the controller has failed. Returns whether any has changed
@@ -199,7 +210,7 @@ impl Controller {
         let Some(shadows) = self.shadows else {
             return;
         };
-        if let Err(MemoryError) = shadows.publish(&self.queues, !self.msix_enabled(), memory) {
+        if let Err(MemoryError) = shadows.publish(&self.queues, !self.msix_enabled, memory) {
             self.fail();
         }
     }
@@ -211,6 +222,7 @@ impl Controller {
     /// budget is. `first` says that no command was executed before in the call of the worker.
     fn execute_round<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
         &mut self,
+        link: &dyn Link<Self>,
         memory: &mut M,
         backend: &mut B,
         budget: u32,
@@ -218,13 +230,13 @@ impl Controller {
     ) -> u32 {
         let mut executed = 0;
         for _ in 0..PAIRS {
-            if executed == budget || !self.registers.running() {
+            if executed == budget || !self.registers.running() || !link.is_current() {
                 break;
             }
             let queue = self.next_queue;
             self.next_queue = (queue + 1) % PAIRS;
             let first = first && executed == 0;
-            executed += self.execute_burst(queue, memory, backend, budget - executed, first);
+            executed += self.execute_burst(queue, link, memory, backend, budget - executed, first);
         }
         executed
     }
@@ -234,6 +246,7 @@ impl Controller {
     fn execute_burst<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
         &mut self,
         queue: usize,
+        link: &dyn Link<Self>,
         memory: &mut M,
         backend: &mut B,
         budget: u32,
@@ -279,6 +292,10 @@ impl Controller {
             first = false;
             if long {
                 used = budget;
+                break;
+            }
+            // The commands behind it must not have an effect after a reset.
+            if !link.is_current() {
                 break;
             }
         }

@@ -33,6 +33,7 @@ use crate::state::{
 };
 
 impl DeviceModel for Card {
+    type Executor = ();
     type Parameters = PortCount;
     type ParameterError = Infallible;
     type AccessError = AccessError;
@@ -46,6 +47,8 @@ impl DeviceModel for Card {
     fn power_on(ports: &PortCount) -> Result<Self, Infallible> {
         Ok(Self::new(*ports))
     }
+
+    fn executor(&self) {}
 
     /// The configuration is the number of ports, in one byte.
     fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize {
@@ -119,13 +122,13 @@ impl DeviceModel for Card {
         state_size(self.ports())
     }
 
-    fn save(&self, out: &mut [u8]) -> Option<usize> {
+    fn save(&self, _executor: &(), out: &mut [u8]) -> Option<usize> {
         saved_state::save(out, state_size(self.ports()), |state| {
             self.save_parts(state)
         })
     }
 
-    fn load(&mut self, state: &[u8]) -> Result<(), LoadError> {
+    fn load(&mut self, _executor: &mut (), state: &[u8]) -> Result<(), LoadError> {
         self.load_state(state)
     }
 }

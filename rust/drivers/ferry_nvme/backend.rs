@@ -84,6 +84,12 @@ impl Backend for NvmeBackend {
         })
     }
 
+    fn settle(&mut self) {
+        if let Self::File(file) = self {
+            file.settle();
+        }
+    }
+
     fn blocks(&mut self) -> Option<&mut RamBackend> {
         match self {
             Self::Ram(ram) => Some(ram),

@@ -3,7 +3,10 @@
 //! An emulated device: the private data of an mdev and of its VFIO device.
 
 use crate::{
-    device::open_model::OpenModel,
+    device::{
+        execution::Execution,
+        open_model::OpenModel, //
+    },
     driver::{
         Driver,
         WindowSize, //
@@ -65,7 +68,11 @@ const BARS: usize = (pci::BAR5 - pci::BAR0 + 1) as usize;
 pub struct EmulatedDevice<D: Driver> {
     #[pin]
     pub(super) migration: Mutex<Migration<D::Settings>>,
-    /// The device model, present while the device is open.
+    /// The executor and the backend, present while the device is open. The worker holds the lock while it waits for
+    /// memory of the user and for the backend.
+    #[pin]
+    pub(super) execution: Mutex<Option<Execution<D::Model, D::Backend>>>,
+    /// The registers, present while the device is open.
     #[pin]
     pub(super) live: Mutex<Option<OpenModel<D::Model, D::Backend>>>,
     /// Posted writes, which are noted without the lock `live`.
@@ -110,6 +117,7 @@ impl<D: Driver> EmulatedDevice<D> {
                 c"EmulatedDevice::migration",
                 Migration::new(settings?, window_size?),
             ),
+            execution <- new_lock!(Mutex, c"EmulatedDevice::execution", None),
             live <- new_lock!(Mutex, c"EmulatedDevice::live", None),
             posted: Default::default(),
             takes_posted: Atomic::new(0),
@@ -133,7 +141,7 @@ impl<D: Driver> EmulatedDevice<D> {
         f(&mut self.migration.lock())
     }
 
-    /// Runs `f` on the open device, with its lock held.
+    /// Runs `f` on the registers of the open device, with their lock held.
     ///
     /// # Errors
     ///

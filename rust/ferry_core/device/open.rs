@@ -5,6 +5,10 @@
 use crate::{
     device::{
         emulated::EmulatedDevice,
+        execution::{
+            boxed_executor,
+            Execution, //
+        },
         open_model::OpenModel, //
     },
     driver::{
@@ -56,6 +60,7 @@ const CHUNK_PER_NOTE: usize = BLOCK_SIZE / 16;
 /// Parts of an open device, made before the device is open to accesses.
 struct Opened<D: Driver> {
     model: OpenModel<D::Model, D::Backend>,
+    execution: Execution<D::Model, D::Backend>,
     /// The data section of the migration region, where the device offers protocol v1.
     pages: Option<Arc<SharedPages>>,
     buffer: StateBuffer,
@@ -81,14 +86,21 @@ impl<D: Driver> Opened<D> {
             })
             .transpose()?;
         // The engine notes there the blocks of a chunk that the user has not acknowledged, too.
-        let least = match backend.blocks() {
-            Some(_) => BUFFER_SIZE.max(window.unwrap_or(0)) / CHUNK_PER_NOTE,
-            None => 0,
+        let has_blocks = backend.blocks().is_some();
+        let least = if has_blocks {
+            BUFFER_SIZE.max(window.unwrap_or(0)) / CHUNK_PER_NOTE
+        } else {
+            0
         };
+        let spare_executor = boxed_executor(&*spare)?;
         let buffer = KVVec::from_elem(0, model.state_size().max(least), GFP_KERNEL_ACCOUNT)?;
 
         Ok(Self {
-            model: OpenModel::new(model, spare, backend),
+            execution: Execution {
+                executor: boxed_executor(&*model)?,
+                backend,
+            },
+            model: OpenModel::new(model, spare, spare_executor, has_blocks),
             pages,
             buffer: StateBuffer(buffer),
         })
@@ -112,6 +124,7 @@ impl<D: Driver> EmulatedDevice<D> {
     fn take_over(device: &Device<Self>, opened: Opened<D>) {
         let Opened {
             mut model,
+            execution,
             pages,
             buffer,
         } = opened;
@@ -121,6 +134,7 @@ impl<D: Driver> EmulatedDevice<D> {
         device.drive_interrupts(&mut model.model);
         device.posted.clear();
         device.follow_config(&model);
+        *device.execution.lock() = Some(execution);
         *device.live.lock() = Some(model);
         migration.engine = Some(Engine::new(buffer));
         migration.region = pages.clone().map(|pages| Region::new(DataPages(pages)));
@@ -163,8 +177,9 @@ impl<D: Driver> EmulatedDevice<D> {
     pub(super) fn close(device: &Device<Self>) {
         device.takes_posted.store(0, Relaxed);
         let live = device.live.lock().take();
-        // A worker that runs now finds no model and returns.
+        // A worker that runs now finds no registers and returns.
         device.stop_work();
+        let execution = device.execution.lock().take();
         device.interrupts.disable();
         device.interrupts.forget();
         device.interrupts.release();
@@ -177,9 +192,10 @@ impl<D: Driver> EmulatedDevice<D> {
             (migration.engine.take(), migration.region.take())
         });
         // No lock is held while memory is freed and a file is flushed, for both may take long.
-        if let Some(mut live) = live {
+        drop(live);
+        if let Some(mut execution) = execution {
             // It logs the loss of data, which nobody else can be told any more.
-            let _ = live
+            let _ = execution
                 .backend
                 .release(&|what, reason, errno| Self::log(device, what, reason, errno));
         }

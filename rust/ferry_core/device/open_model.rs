@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The model and the backend of an open device, with the state that a resume has staged for them.
+//! The registers of an open device, and the state that a resume has staged for it.
 
+use crate::device::execution::Execution;
 use device_model::{
     Backend,
     DeviceModel, //
@@ -9,16 +10,18 @@ use device_model::{
 use kernel::prelude::*;
 use vfio_uapi::Errno;
 
-/// The model and the backend of an open device, and what a resume has staged for them.
+/// The registers of an open device, and what a resume has staged for it. Nobody waits with the lock held.
 ///
 /// Models are large and stay in their boxes, as they do not fit onto the stack.
 pub(crate) struct OpenModel<M: DeviceModel, B: Backend> {
     pub(crate) model: KBox<M>,
     /// Loads the state of a resume, for which nothing can be allocated.
     spare: KBox<M>,
+    spare_executor: KBox<M::Executor>,
     /// Whether `spare` has loaded a state, and becomes the model when the device leaves RESUMING.
     is_staged: bool,
-    pub(crate) backend: B,
+    /// Whether the backend has blocks that migrate.
+    pub(crate) has_blocks: bool,
     /// Blocks for the backend, kept apart until all of the state has arrived.
     staged_blocks: Option<B::Blocks>,
     /// Why the last state that arrived was refused.
@@ -31,12 +34,18 @@ pub(crate) struct OpenModel<M: DeviceModel, B: Backend> {
 
 impl<M: DeviceModel, B: Backend> OpenModel<M, B> {
     /// Returns the open device; `model` and `spare` have the same parameters.
-    pub(crate) fn new(model: KBox<M>, spare: KBox<M>, backend: B) -> Self {
+    pub(crate) fn new(
+        model: KBox<M>,
+        spare: KBox<M>,
+        spare_executor: KBox<M::Executor>,
+        has_blocks: bool,
+    ) -> Self {
         Self {
             model,
             spare,
+            spare_executor,
             is_staged: false,
-            backend,
+            has_blocks,
             staged_blocks: None,
             load_error: None,
             running: true,
@@ -44,14 +53,18 @@ impl<M: DeviceModel, B: Backend> OpenModel<M, B> {
         }
     }
 
-    /// Resets the device as `VFIO_DEVICE_RESET` does.
-    pub(crate) fn reset(&mut self) {
+    /// Returns whether the executor may work.
+    pub(crate) fn works(&self) -> bool {
+        self.running && !self.p2p
+    }
+
+    /// Resets the device as `VFIO_DEVICE_RESET` does. Returns the blocks that were staged.
+    pub(crate) fn reset(&mut self) -> Option<B::Blocks> {
         self.model.reset();
-        self.is_staged = false;
-        self.staged_blocks = None;
         self.load_error = None;
         self.running = true;
         self.p2p = false;
+        self.unstage()
     }
 
     /// Returns the staged model, if a state was staged.
@@ -64,40 +77,41 @@ impl<M: DeviceModel, B: Backend> OpenModel<M, B> {
     /// # Errors
     ///
     /// `EINVAL` if the model refuses the state, see [`Self::load_error`], or `ENOMEM`.
-    pub(crate) fn stage(&mut self, state: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn stage(&mut self, backend: &B, state: &[u8]) -> Result<(), Errno> {
         self.is_staged = false;
-        self.load_error = self.spare.load(state).err();
+        self.load_error = self.spare.load(&mut self.spare_executor, state).err();
         if self.load_error.is_some() {
             return Err(Errno::EINVAL);
         }
-        self.staged_blocks()?;
+        self.staged_blocks(backend)?;
         self.is_staged = true;
         Ok(())
     }
 
-    /// Returns the staged blocks, which begin as zeros; [`None`] if the device has no blocks.
+    /// Returns the staged blocks for `backend`, which begin as zeros; [`None`] if the device has no blocks.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn staged_blocks(&mut self) -> Result<Option<&mut B::Blocks>, Errno> {
+    pub(crate) fn staged_blocks(&mut self, backend: &B) -> Result<Option<&mut B::Blocks>, Errno> {
         if self.staged_blocks.is_none() {
-            self.staged_blocks = self.backend.new_blocks()?;
+            self.staged_blocks = backend.new_blocks()?;
         }
         Ok(self.staged_blocks.as_mut())
     }
 
-    /// Makes the staged model the model, and the staged blocks those of the backend. Returns the former
+    /// Makes the staged halves those of the device, and the staged blocks those of the backend. Returns the former
     /// blocks, or [`None`] without effect if no state was staged.
-    pub(crate) fn adopt(&mut self) -> Option<Option<B::Blocks>> {
+    pub(crate) fn adopt(&mut self, execution: &mut Execution<M, B>) -> Option<Option<B::Blocks>> {
         if !self.is_staged {
             return None;
         }
 
         self.is_staged = false;
         core::mem::swap(&mut self.model, &mut self.spare);
+        core::mem::swap(&mut execution.executor, &mut self.spare_executor);
         let blocks = self.staged_blocks.take();
-        Some(blocks.map(|blocks| self.backend.replace_blocks(blocks)))
+        Some(blocks.map(|blocks| execution.backend.replace_blocks(blocks)))
     }
 
     /// Drops the staged state, and returns the staged blocks.

@@ -29,7 +29,10 @@ use core::fmt::{
     self,
     Display, //
 };
-use device_model::DeviceModel;
+use device_model::{
+    Backend,
+    DeviceModel, //
+};
 use kernel::{
     dev_notice, dev_warn, device,
     mm::virt::VmaNew,
@@ -51,7 +54,8 @@ use vfio::{
         DeviceInfo,
         Dma,
         Emulated,
-        Failure, //
+        Failure,
+        Paused, //
     },
     irq,
     log::{
@@ -160,6 +164,17 @@ impl<D: Driver> EmulatedDevice<D> {
 impl<D: Driver> Migrating for EmulatedDevice<D> {
     type Settings = D::Settings;
     type Port<'a> = EnginePort<'a, D>;
+
+    type Pause<'a> = Paused<'a>;
+
+    fn before_stop(device: &Device<Self>) -> Result<Paused<'_>> {
+        let paused = device.pause_work();
+
+        paused.await_idle()?;
+        // What it cannot write back is told to the stop. A closed device has nothing to write back.
+        let _ = device.with_execution(|execution| execution.backend.settle());
+        Ok(paused)
+    }
 
     fn port(device: &Device<Self>) -> EnginePort<'_, D> {
         EnginePort(device)
@@ -271,11 +286,13 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
                 for done in (0..count).step_by(BLOCK) {
                     let bytes = &mut block[..BLOCK.min(count - done)];
                     reader.read_slice(bytes)?;
-                    let work = device
-                        .write_registers(&target, position.offset + done as u64, bytes)
-                        .map_err(|error| {
-                            device.refused(Subject::Access, "write", &error, EINVAL)
-                        })?;
+                    let work = Self::write_registers(
+                        device,
+                        &target,
+                        position.offset + done as u64,
+                        bytes,
+                    )
+                    .map_err(|error| device.refused(Subject::Access, "write", &error, EINVAL))?;
                     if work {
                         device.kick();
                     }
@@ -345,6 +362,10 @@ impl<D: Driver> emulated::Operations for EmulatedDevice<D> {
     }
 
     fn reset(device: &Device<Self>) -> Result {
+        // A transition under way may wait for the executor, and that for memory of the user.
+        let _paused = device.pause_work();
+        device.end_dma();
+        device.await_dma();
         with_migration(device, |migration| reset(device, migration))
     }
 

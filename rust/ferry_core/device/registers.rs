@@ -5,6 +5,7 @@
 use crate::{
     device::{
         emulated::EmulatedDevice,
+        open_model::OpenModel,
         target::Target, //
     },
     driver::Driver, //
@@ -17,6 +18,7 @@ use kernel::{
     prelude::*,
     sync::atomic::Relaxed, //
 };
+use vfio::Device;
 
 type AccessError<D> = <<D as Driver>::Model as DeviceModel>::AccessError;
 type RegisterResult<D> = Result<(), AccessError<D>>;
@@ -70,18 +72,15 @@ impl<D: Driver> EmulatedDevice<D> {
         Ok(())
     }
 
-    /// Notes `bytes` for the worker and returns `true`, if all of them are posted writes.
-    fn post(&self, target: &Target, offset: u64, bytes: &[u8]) -> bool {
+    /// Notes `bytes` for the worker and returns `true`, if they are a posted write.
+    fn post(&self, target: &Target, at: u64, bytes: &[u8]) -> bool {
         match target {
             Target::Bar(bar) if self.takes_posted.load(Relaxed) & 1 << (bar % u32::BITS) != 0 => {
-                pieces(offset, bytes.len()).all(|(at, piece)| {
-                    // A piece that was taken stays taken, even if the model refuses a later one.
-                    let posted = self.posted.post(*bar, at, &bytes[piece]);
-                    if posted {
-                        self.interrupts.mark_line_stale();
-                    }
-                    posted
-                })
+                let posted = self.posted.post(*bar, at, bytes);
+                if posted {
+                    self.interrupts.mark_line_stale();
+                }
+                posted
             }
             _ => false,
         }
@@ -89,22 +88,64 @@ impl<D: Driver> EmulatedDevice<D> {
 
     /// Writes `bytes` to a BAR or to configuration space at `offset`. Returns whether the model has work.
     pub(super) fn write_registers(
-        &self,
+        device: &Device<Self>,
         target: &Target,
         offset: u64,
         bytes: &[u8],
     ) -> Result<bool, AccessError<D>> {
-        if self.post(target, offset, bytes) {
+        let mut posted = 0;
+        for (at, piece) in pieces(offset, bytes.len()) {
+            if !device.post(target, at, &bytes[piece.clone()]) {
+                break;
+            }
+            posted = piece.end;
+        }
+        if posted == bytes.len() {
             return Ok(true);
         }
 
-        let mut live = self.live.lock();
+        let (result, ends_dma) = Self::write_live(device, target, offset, bytes, posted);
+        if ends_dma {
+            device.await_dma();
+        }
+        result
+    }
+
+    /// Writes what follows the first `posted` of `bytes`, which were posted. Returns whether the model has work, and
+    /// whether DMA that is under way was ended, which the caller has to await.
+    fn write_live(
+        device: &Device<Self>,
+        target: &Target,
+        offset: u64,
+        bytes: &[u8],
+        posted: usize,
+    ) -> (Result<bool, AccessError<D>>, bool) {
+        let mut live = device.live.lock();
         let Some(live) = Option::as_mut(&mut live) else {
-            return Ok(false);
+            return (Ok(false), false);
         };
 
-        for (at, piece) in pieces(offset, bytes.len()) {
+        let result = device.write_pieces(live, target, offset, bytes, posted);
+        let ends_dma = live.model.take_dma_end();
+        if ends_dma {
+            device.end_dma();
+        }
+        (result, ends_dma)
+    }
+
+    fn write_pieces(
+        &self,
+        live: &mut OpenModel<D::Model, D::Backend>,
+        target: &Target,
+        offset: u64,
+        bytes: &[u8],
+        posted: usize,
+    ) -> Result<bool, AccessError<D>> {
+        for (at, piece) in pieces(offset, bytes.len()).filter(|(_, piece)| piece.start >= posted) {
             let bytes = &bytes[piece];
+            if self.post(target, at, bytes) {
+                continue;
+            }
             match target {
                 Target::Bar(bar) if !live.running => {
                     if live.model.decodes(*bar) {

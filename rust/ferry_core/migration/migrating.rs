@@ -27,6 +27,19 @@ pub(crate) trait Migrating: MigrationOperations + AsRef<Refusals> {
     where
         Self: 'a;
 
+    /// Keeps the device from beginning something that a transition would have to wait for.
+    type Pause<'a>
+    where
+        Self: 'a;
+
+    /// Waits until a transition that stops the device has nothing left to wait for but what is short, until the return
+    /// value is dropped. No lock is held meanwhile, so that everything else about the device goes on.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the current process is killed.
+    fn before_stop(device: &Device<Self>) -> Result<Self::Pause<'_>>;
+
     /// Returns the port, which is used with the state mutex held.
     fn port(device: &Device<Self>) -> Self::Port<'_>;
 

@@ -5,6 +5,7 @@
 use crate::{
     device::{
         emulated::EmulatedDevice,
+        execution::Execution,
         open_model::OpenModel, //
     },
     driver::Driver,
@@ -24,10 +25,7 @@ use device_model::{
     Worker,
     CONFIGURATION_MAX, //
 };
-use kernel::{
-    prelude::*,
-    sync::atomic::Relaxed, //
-};
+use kernel::prelude::*;
 use vfio::Device;
 use vfio_uapi::{
     v1::State,
@@ -54,18 +52,27 @@ impl<D: Driver> Port for EnginePort<'_, D> {
     }
 
     fn stop(&mut self) -> Result<(), StepError<Errno>> {
-        self.0.takes_posted.store(0, Relaxed);
-        // An access or work that is under way has the model's lock, and is done when the lock is taken here.
-        let stopped = self.with_open_model(|live| {
-            live.model
-                .stop(&self.0.posted, &mut live.backend, &|what, reason, errno| {
-                    EmulatedDevice::log(self.0, what, reason, errno);
-                })?;
-            live.running = false;
-            // A write of configuration space may have set `takes_posted` again before the lock was taken.
-            self.0.follow_config(live);
-            self.0.drive_interrupts(&mut live.model);
-            Ok(())
+        // Work that is under way has the lock, and is done when the lock is taken here.
+        let stopped = self.with_execution(|execution| {
+            self.with_open_model(|live| {
+                live.model.exchange(&mut execution.executor);
+                Ok(())
+            })?;
+            D::Model::stop(
+                &mut execution.executor,
+                &mut execution.backend,
+                &|what, reason, errno| EmulatedDevice::log(self.0, what, reason, errno),
+            )?;
+            self.with_open_model(|live| {
+                live.running = false;
+                // No posted write is taken from here on.
+                self.0.follow_config(live);
+                live.model.exchange(&mut execution.executor);
+                D::Model::take_posted(&mut execution.executor, &self.0.posted);
+                live.model.exchange(&mut execution.executor);
+                self.0.drive_interrupts(&mut live.model);
+                Ok(())
+            })
         });
         match stopped {
             Ok(()) => {
@@ -73,7 +80,6 @@ impl<D: Driver> Port for EnginePort<'_, D> {
                 Ok(())
             }
             Err(errno) => {
-                let _ = self.0.with_open_model(|live| self.0.follow_config(live));
                 self.0.kick();
                 Err(errno.into())
             }
@@ -81,11 +87,18 @@ impl<D: Driver> Port for EnginePort<'_, D> {
     }
 
     fn start(&mut self) -> Result<(), StepError<Errno>> {
+        self.with_execution(|execution| {
+            self.with_open_model(|live| {
+                live.model.exchange(&mut execution.executor);
+                Ok(())
+            })?;
+            D::Model::start(
+                &mut execution.executor,
+                &mut execution.backend,
+                &|what, reason, errno| EmulatedDevice::log(self.0, what, reason, errno),
+            )
+        })?;
         self.with_open_model(|live| {
-            live.model
-                .start(&mut live.backend, &|what, reason, errno| {
-                    EmulatedDevice::log(self.0, what, reason, errno);
-                })?;
             live.running = true;
             self.take_posted(live);
             self.0.drive_interrupts(&mut live.model);
@@ -96,8 +109,8 @@ impl<D: Driver> Port for EnginePort<'_, D> {
     }
 
     fn set_p2p(&mut self, p2p: bool) -> Result<(), StepError<Errno>> {
-        // Work that is under way has the model's lock, and is done when the lock is taken here.
-        let set = self.0.with_open_model(|live| live.p2p = p2p);
+        // Work that is under way has the lock, and is done when the lock is taken here.
+        let set = self.0.with_both(|_, live| live.p2p = p2p);
 
         if set.is_ok() && !p2p {
             self.0.kick();
@@ -107,18 +120,18 @@ impl<D: Driver> Port for EnginePort<'_, D> {
 
     fn save(&mut self, out: &mut [u8]) -> Result<usize, StepError<Errno>> {
         self.0
-            .with_open_model(|live| live.model.save(out))
+            .with_both(|execution, live| live.model.save(&execution.executor, out))
             .map_err(errno)?
             .ok_or(Errno::EIO.into())
     }
 
     fn stage(&mut self, state: &[u8]) -> Result<(), Errno> {
-        self.with_open_model(|live| live.stage(state))
+        self.with_both(|execution, live| live.stage(&execution.backend, state))
     }
 
     fn adopt(&mut self) -> Result<(), StepError<Errno>> {
-        let former = self.0.with_open_model(|live| {
-            let former = live.adopt()?;
+        let former = self.0.with_both(|execution, live| {
+            let former = live.adopt(execution)?;
             // The VMM has set up the interrupts for the state that is adopted.
             self.0.tell_messages(&mut live.model);
             self.0.interrupts.forget();
@@ -140,30 +153,50 @@ impl<D: Driver> Port for EnginePort<'_, D> {
 
     fn reset(&mut self) {
         let reset = self.0.with_open_model(|live| {
-            live.reset();
+            let staged = live.reset();
             // Pending interrupts are dropped before the device, awake after the reset, may deliver them.
             self.0.interrupts.forget();
             self.take_posted(live);
             self.0.drive_interrupts(&mut live.model);
+            if live.model.take_dma_end() {
+                self.0.end_dma();
+            }
+            staged
         });
 
-        if reset.is_ok() {
+        // No lock but the state mutex is held while memory is freed.
+        if let Ok(staged) = reset {
+            drop(staged);
+            self.0.await_dma();
             self.run();
         }
     }
 
     fn with_blocks<R>(&mut self, f: impl FnOnce(&mut dyn MigratedBlocks) -> R) -> Option<R> {
+        // A device without blocks does not wait for its executor.
+        if !self.0.with_open_model(|live| live.has_blocks).ok()? {
+            return None;
+        }
         self.0
-            .with_open_model(|live| live.backend.blocks().map(|blocks| f(blocks)))
-            .ok()
-            .flatten()
+            .with_execution(|execution| execution.backend.blocks().map(|blocks| f(blocks)))
+            .ok()?
     }
 
     fn with_staged_blocks<R>(
         &mut self,
         f: impl FnOnce(&mut dyn MigratedBlocks) -> R,
     ) -> Result<Option<R>, Errno> {
-        self.with_open_model(|live| Ok(live.staged_blocks()?.map(|blocks| f(blocks))))
+        if !self
+            .0
+            .with_open_model(|live| live.has_blocks)
+            .map_err(errno)?
+        {
+            return Ok(None);
+        }
+        self.with_both(|execution, live| {
+            let blocks = live.staged_blocks(&execution.backend)?;
+            Ok(blocks.map(|blocks| f(blocks)))
+        })
     }
 
     fn on_transition(&mut self, from: State, to: State, result: Result<(), &Refusal>) {
@@ -184,7 +217,26 @@ impl<D: Driver> Port for EnginePort<'_, D> {
 }
 
 impl<D: Driver> EnginePort<'_, D> {
-    /// Runs `f` on the open device, with its lock held.
+    /// Runs `f` on the executor and the backend of the open device, with their lock held.
+    fn with_execution<R>(
+        &self,
+        f: impl FnOnce(&mut Execution<D::Model, D::Backend>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        self.0.with_execution(f).map_err(errno)?
+    }
+
+    /// Runs `f` on all of the open device, between two exchanges of the halves.
+    fn with_both<R>(
+        &self,
+        f: impl FnOnce(
+            &mut Execution<D::Model, D::Backend>,
+            &mut OpenModel<D::Model, D::Backend>,
+        ) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        self.0.with_both(f).map_err(errno)?
+    }
+
+    /// Runs `f` on the registers of the open device, with their lock held.
     fn with_open_model<R>(
         &self,
         f: impl FnOnce(&mut OpenModel<D::Model, D::Backend>) -> Result<R, Errno>,

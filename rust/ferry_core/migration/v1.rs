@@ -17,12 +17,23 @@ use crate::{
 use ::migration::Refusal;
 use kernel::prelude::*;
 use vfio::Device;
-use vfio_uapi::v1::Field;
+use vfio_uapi::v1::{
+    Field,
+    RUNNING, //
+};
 
 /// Returns whether a read of the header at `offset` uses protocol v1. A read of `device_state` does not: it
 /// shows the state whichever protocol is in use.
 fn uses_protocol(offset: u64) -> bool {
     offset >= Field::DeviceState.offset() + Field::DeviceState.width() as u64
+}
+
+/// Returns whether a write of `bytes` to the header at `offset` asks the device to stop.
+fn stops(offset: u64, bytes: &[u8]) -> bool {
+    offset == Field::DeviceState.offset()
+        && bytes
+            .try_into()
+            .is_ok_and(|bytes| u32::from_ne_bytes(bytes) & RUNNING == 0)
 }
 
 /// Serves a read of `bytes.len()` bytes of the header at `offset`.
@@ -46,6 +57,9 @@ pub(crate) fn read_header<T: Migrating>(
 ///
 /// What the user's `write()` gets.
 pub(crate) fn write_header<T: Migrating>(device: &Device<T>, offset: u64, bytes: &[u8]) -> Result {
+    let _paused = stops(offset, bytes)
+        .then(|| T::before_stop(device))
+        .transpose()?;
     with_region(device, true, |region, engine, port| {
         region.write_header(engine, port, offset, bytes)
     })

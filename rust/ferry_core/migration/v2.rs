@@ -162,6 +162,9 @@ pub(crate) fn set_state<T: Migrating>(
     device: &Device<T>,
     new: MigState,
 ) -> Result<Option<DataFile>> {
+    let _paused = (!new.is_running())
+        .then(|| T::before_stop(device))
+        .transpose()?;
     with_migration(device, |migration| {
         migration
             .may_use(Protocol::V2)

@@ -80,6 +80,12 @@ impl<D: Driver> Migrating for Variant<D> {
     type Settings = ();
     type Port<'a> = VariantPort<'a, D>;
 
+    type Pause<'a> = ();
+
+    fn before_stop(_device: &Device<Self>) -> Result {
+        Ok(())
+    }
+
     fn port(device: &Device<Self>) -> VariantPort<'_, D> {
         VariantPort(device)
     }

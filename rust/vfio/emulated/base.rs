@@ -108,10 +108,51 @@ impl<T: Operations> Device<T> {
         self.base().worker.kick();
     }
 
+    /// Makes the memory accesses fail that [`Operations::work`] has yet to make, or is making, before it
+    /// [renews](Dma::renew) them. Can be called with any lock held; [`Self::await_dma`] has to follow.
+    pub fn end_dma(&self) {
+        self.base().gate.end();
+    }
+
+    /// Waits until the memory access that [`Self::end_dma`] ended is over. May sleep, though not for a page fault of
+    /// the user.
+    pub fn await_dma(&self) {
+        self.base().gate.await_access();
+    }
+
+    /// Has no work begun until the return value is dropped. What is under way goes on.
+    pub fn pause_work(&self) -> Paused<'_> {
+        let worker = &self.base().worker;
+
+        worker.pause();
+        Paused(worker)
+    }
+
     /// Waits until [`Operations::work`] is neither called nor going to be called. The device is being closed.
     /// May sleep; must not be called by that, nor with a lock held that it takes.
     pub fn stop_work(&self) {
         self.base().worker.stop();
+    }
+}
+
+/// As long as this exists, no work of a device begins.
+#[must_use]
+pub struct Paused<'a>(&'a Worker);
+
+impl Paused<'_> {
+    /// Waits until no work is under way. May sleep for as long as [`Operations::work`] takes.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the current process is killed.
+    pub fn await_idle(&self) -> Result {
+        self.0.await_idle()
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.0.resume();
     }
 }
 
@@ -135,7 +176,7 @@ impl<T: Operations> Trampolines<T> {
         T::work(device, &unsafe {
             Dma::new(
                 device.as_vfio_device(),
-                &this.gate,
+                this,
                 T::dma_log(device).filter(|_| T::LOG.is_offered()),
                 &|failure| T::dma_failed(device, failure),
             )

@@ -12,12 +12,10 @@
 //!
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h), `vfio_dma_rw()`
 
-use super::{
-    gate::Gate,
-    work::is_interrupted, //
-};
+use super::state::Emulated;
 use crate::log::DmaLog;
 use core::{
+    cell::Cell,
     fmt::Display,
     marker::PhantomData, //
 };
@@ -69,10 +67,12 @@ impl Display for Failure {
 ///
 /// # Invariants
 ///
-/// `vdev` is open during the lifetime, and `gate` is its own. The current thread is the device's worker.
+/// `vdev` is open during the lifetime, and `base` is its own. The current thread is the device's worker.
 pub struct Dma<'a> {
     vdev: *mut vfio_bindings::vfio_device,
-    gate: &'a Gate,
+    base: &'a Emulated,
+    /// The epoch that accesses belong to.
+    epoch: Cell<u32>,
     /// The log in which writes are marked.
     log: Option<&'a DmaLog>,
     /// Called with each access that fails.
@@ -85,26 +85,38 @@ impl<'a> Dma<'a> {
     ///
     /// # Safety
     ///
-    /// `vdev`, whose gate is `gate`, must be open during the lifetime, and this be the thread of its worker.
+    /// `vdev`, whose base is `base`, must be open during the lifetime, and this be the thread of its worker.
     pub(super) unsafe fn new(
         vdev: *mut vfio_bindings::vfio_device,
-        gate: &'a Gate,
+        base: &'a Emulated,
         log: Option<&'a DmaLog>,
         failed: &'a dyn Fn(&Failure),
     ) -> Self {
         // INVARIANT: By the function's requirement.
         Self {
             vdev,
-            gate,
+            base,
+            epoch: Cell::new(base.gate.epoch()),
             log,
             failed,
             _open: PhantomData,
         }
     }
 
-    /// Returns whether the worker has to freeze, stop or end before it goes on.
+    /// Returns whether the worker has to freeze, pause, stop or end before it goes on.
     pub fn is_interrupted(&self) -> bool {
-        is_interrupted()
+        self.base.worker.is_interrupted()
+    }
+
+    /// Returns whether accesses are possible: [`Device::end_dma`](crate::Device::end_dma) has not ended them.
+    pub fn is_current(&self) -> bool {
+        self.epoch.get() == self.base.gate.epoch()
+    }
+
+    /// Makes accesses possible again that [`Device::end_dma`](crate::Device::end_dma) ended. Called with the lock
+    /// held that protects what led to that.
+    pub fn renew(&self) {
+        self.epoch.set(self.base.gate.epoch());
     }
 
     /// Reads memory at `iova`. May sleep for as long as a page fault of the user takes.
@@ -113,7 +125,7 @@ impl<'a> Dma<'a> {
     ///
     /// `EINVAL` or, in an IOAS, `ENOENT` if a part of the range is not mapped, `EPERM` if the mapping is
     /// write-only, `EFAULT` if the user has no memory there or is being killed, `EINTR` once the device is
-    /// being closed. The content of `into` is unspecified then.
+    /// being closed, or accesses were [ended](crate::Device::end_dma). The content of `into` is unspecified then.
     pub fn read(&self, iova: u64, into: &mut [u8]) -> Result {
         if into.is_empty() {
             return Ok(());
@@ -122,11 +134,12 @@ impl<'a> Dma<'a> {
         let (data, len) = (into.as_mut_ptr(), into.len());
         check_range(iova, len)
             .and_then(|()| {
-                // SAFETY: By the type invariants the device is open and has the gate; `into` is ours and
+                // SAFETY: By the type invariants the device is open and has the base; `into` is ours and
                 // has `len` bytes.
                 to_result(unsafe {
                     vfio_bindings::ferry_dma_rw(
-                        self.gate.as_ptr(),
+                        self.base.gate.as_ptr(),
+                        self.epoch.get(),
                         self.vdev,
                         iova,
                         data.cast(),
@@ -138,7 +151,7 @@ impl<'a> Dma<'a> {
             .inspect_err(|error| self.tell(iova, len, Access::Read, *error))
     }
 
-    /// Reports an access that failed, unless the close of the device ended it.
+    /// Reports an access that failed, unless the device ended it.
     fn tell(&self, iova: u64, len: usize, access: Access, error: Error) {
         if error != EINTR {
             (self.failed)(&Failure {
@@ -181,11 +194,12 @@ impl<'a> Dma<'a> {
     /// `len` bytes at `data` must be mapped during the call, and `len` not be 0. They may change.
     unsafe fn write_raw(&self, iova: u64, data: *const u8, len: usize) -> Result {
         let result = check_range(iova, len).and_then(|()| {
-            // SAFETY: By the type invariants the device is open and has the gate; with `write` set the
+            // SAFETY: By the type invariants the device is open and has the base; with `write` set the
             // function only reads the data, which is there by the requirement.
             to_result(unsafe {
                 vfio_bindings::ferry_dma_rw(
-                    self.gate.as_ptr(),
+                    self.base.gate.as_ptr(),
+                    self.epoch.get(),
                     self.vdev,
                     iova,
                     data.cast_mut().cast(),

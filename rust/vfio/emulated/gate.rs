@@ -55,6 +55,24 @@ impl Gate {
         unsafe { vfio_bindings::ferry_dma_gate_close(self.as_ptr()) };
     }
 
+    /// Makes every access of this epoch fail from here on, also one that is under way. Does not sleep.
+    pub(super) fn end(&self) {
+        // SAFETY: By the type invariants the gate is initialised.
+        unsafe { vfio_bindings::ferry_dma_gate_end(self.as_ptr()) };
+    }
+
+    /// Waits until no access is under way that was under way before. May sleep.
+    pub(super) fn await_access(&self) {
+        // SAFETY: By the type invariants the gate is initialised.
+        unsafe { vfio_bindings::ferry_dma_gate_await_access(self.as_ptr()) };
+    }
+
+    /// Returns the epoch that accesses belong to which begin now.
+    pub(super) fn epoch(&self) -> u32 {
+        // SAFETY: By the type invariants the gate is initialised.
+        unsafe { vfio_bindings::ferry_dma_gate_epoch(self.as_ptr()) }
+    }
+
     /// Waits until no page is pinned that was pinned before. May sleep.
     pub(super) fn await_pins(&self) {
         // SAFETY: By the type invariants the gate is initialised.

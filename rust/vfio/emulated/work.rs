@@ -60,6 +60,34 @@ impl Worker {
         unsafe { vfio_bindings::ferry_worker_kick(self.inner.get()) };
     }
 
+    /// Has no work begun until [`Self::resume`].
+    pub(super) fn pause(&self) {
+        // SAFETY: By the type invariants the worker is initialised.
+        unsafe { vfio_bindings::ferry_worker_pause(self.inner.get()) };
+    }
+
+    /// Waits until no work is under way. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the current process is killed.
+    pub(super) fn await_idle(&self) -> Result {
+        // SAFETY: By the type invariants the worker is initialised.
+        to_result(unsafe { vfio_bindings::ferry_worker_await(self.inner.get()) })
+    }
+
+    /// Undoes one [`Self::pause`].
+    pub(super) fn resume(&self) {
+        // SAFETY: By the type invariants the worker is initialised.
+        unsafe { vfio_bindings::ferry_worker_resume(self.inner.get()) };
+    }
+
+    /// Returns whether the worker, which calls this, has to freeze, pause, stop or end before it goes on.
+    pub(super) fn is_interrupted(&self) -> bool {
+        // SAFETY: By the type invariants the worker is initialised.
+        unsafe { vfio_bindings::ferry_worker_is_interrupted(self.inner.get()) }
+    }
+
     /// Ends the thread, and waits for it. May sleep.
     pub(super) fn stop(&self) {
         // SAFETY: By the type invariants the worker is initialised.
@@ -73,10 +101,4 @@ impl PinnedDrop for Worker {
         // SAFETY: By the type invariants the worker is initialised; nobody else uses it any more.
         unsafe { vfio_bindings::ferry_worker_destroy(self.inner.get()) };
     }
-}
-
-/// Returns whether the worker, which calls this, has to freeze, stop or end before it goes on.
-pub(super) fn is_interrupted() -> bool {
-    // SAFETY: The function looks at the current thread only.
-    unsafe { vfio_bindings::ferry_worker_is_interrupted() }
 }

@@ -5,7 +5,7 @@
 use device_model::BlockBackend;
 
 use super::Outcome;
-use crate::controller::Controller;
+use crate::executor::Executor;
 use crate::features::{
     capabilities,
     Features, //
@@ -24,7 +24,7 @@ use crate::spec::feature::{
 };
 use crate::spec::status::Status;
 
-impl Controller {
+impl Executor {
     /// Set Features, section 5.21.
     pub(super) fn set_features<B: BlockBackend + ?Sized>(
         &mut self,

@@ -16,7 +16,7 @@ use device_model::saved_state::{
 use device_model::BlockBackend;
 
 use super::Outcome;
-use crate::controller::Controller;
+use crate::executor::Executor;
 use crate::io::{
     backend_failure,
     flush, //
@@ -52,7 +52,7 @@ pub(crate) struct Formatting {
     done: u64,
 }
 
-impl Controller {
+impl Executor {
     /// Format NVM. Both secure erases that the controller has are those of any format: the content is zeros afterwards.
     pub(super) fn format(&mut self, command: &Command) -> Outcome {
         if ![NSID, NSID_ALL].contains(&command.nsid) {

@@ -5,9 +5,9 @@
 use device_model::GuestMemory;
 
 use super::Outcome;
-use crate::controller::Controller;
 use crate::error_log;
 use crate::events::REQUESTS_MAX;
+use crate::executor::Executor;
 use crate::features::{
     TEMPERATURE_CRITICAL,
     TEMPERATURE_WARNING, //
@@ -55,7 +55,7 @@ const NSID_LAST: u32 = 0xffff_fffd;
 /// store may need for all that was written, in microseconds. It is as long as enabling may take.
 const FLUSH_TIME_US: u32 = READY_TIMEOUT as u32 * 500_000;
 
-impl Controller {
+impl Executor {
     /// Identify.
     pub(super) fn identify<M: GuestMemory>(
         &mut self,

@@ -5,8 +5,8 @@
 use device_model::GuestMemory;
 
 use super::Outcome;
-use crate::controller::Controller;
 use crate::error_log::ErrorLog;
+use crate::executor::Executor;
 use crate::parameters::Parameters;
 use crate::prp::TRANSFER_MAX;
 use crate::spec::command::{
@@ -33,7 +33,7 @@ use crate::window::Window;
 /// Bytes of a dword.
 const DWORD_SIZE: u64 = 4;
 
-impl Controller {
+impl Executor {
     /// Get Log Page.
     pub(super) fn get_log_page<M: GuestMemory>(
         &mut self,

@@ -5,7 +5,7 @@
 use device_model::GuestMemory;
 
 use super::Outcome;
-use crate::controller::Controller;
+use crate::executor::Executor;
 use crate::parameters::PAIRS;
 use crate::queue::{
     CompletionQueue,
@@ -25,7 +25,7 @@ use crate::spec::command::{
 };
 use crate::spec::status::Status;
 
-impl Controller {
+impl Executor {
     /// Create I/O Completion Queue, section 5.3.
     pub(super) fn create_completion<M: GuestMemory>(
         &mut self,
@@ -40,7 +40,7 @@ impl Controller {
         // Interrupt Vector (`iv`).
         let vector = high(command.cdw11());
         // The pin stands for vector 0 alone.
-        let vectors = if self.msix_enabled() { PAIRS } else { 1 };
+        let vectors = if self.msix_enabled { PAIRS } else { 1 };
         if usize::from(vector) >= vectors {
             return Err(Status::INTERRUPT_VECTOR);
         }

@@ -2,10 +2,13 @@
 
 //! The cost of the worker, and the events that stop it: accesses of memory, large pages, bus mastering, resets.
 
+use device_model_rig::{
+    Undisturbed,
+    Whole, //
+};
 use nvme::{
     BackendError,
     BlockBackend,
-    Controller,
     DeviceModel,
     Doorbells,
     GuestMemory,
@@ -17,6 +20,9 @@ use nvme::{
     ReadStraight,
     Work, //
 };
+
+/// A controller with its executor.
+type Controller = Whole<nvme::Controller>;
 
 const CAPACITY: usize = 4 << 20;
 const MEMORY_SIZE: usize = 8 << 20;
@@ -48,7 +54,7 @@ const FUNCTION_RESET: u16 = 1 << 15;
 
 /// A controller with `parameters` that has loaded `state`.
 fn from_state(parameters: &Parameters, state: &[u8]) -> Result<Controller, LoadError> {
-    let mut controller = Controller::new(*parameters).expect("the parameters are good");
+    let mut controller = Controller::power_on(parameters).expect("the parameters are good");
     controller.load(state)?;
     Ok(controller)
 }
@@ -211,7 +217,7 @@ impl Machine {
             store: 0,
         };
         let mut machine = Self {
-            controller: Controller::new(parameters).expect("the parameters are good"),
+            controller: Controller::power_on(&parameters).expect("the parameters are good"),
             doorbells: Doorbells::new(),
             memory: Memory {
                 bytes: vec![0; MEMORY_SIZE],
@@ -270,9 +276,15 @@ impl Machine {
 
     fn settle(&mut self) {
         for _ in 0..1000 {
-            let work = self
-                .controller
-                .serve(&self.doorbells, &mut self.memory, &mut self.disk, 64);
+            let work = self.controller.work(|executor| {
+                executor.serve(
+                    &Undisturbed,
+                    &self.doorbells,
+                    &mut self.memory,
+                    &mut self.disk,
+                    64,
+                )
+            });
             if work == Work::Idle {
                 return;
             }
@@ -636,7 +648,7 @@ fn vectors_of_the_msix_table_are_kept_and_masked_at_first() {
     assert_eq!(entry(&machine.controller, 16), filled, "the last vector");
     assert_eq!(entry(&machine.controller, 17), [0; 16], "not a vector");
 
-    let mut state = vec![0; Controller::STATE_SIZE];
+    let mut state = vec![0; nvme::Controller::STATE_SIZE];
     machine.controller.save(&mut state).expect("there is room");
     let loaded = from_state(machine.controller.parameters(), &state);
     let loaded = loaded.expect("what was saved can be loaded");

@@ -14,7 +14,7 @@ use crate::serial_reg::*;
 /// A card with `ports` ports that has loaded `state`.
 pub fn from_state(ports: PortCount, state: &[u8]) -> Result<Card, LoadError> {
     let mut card = Card::new(ports);
-    card.load(state)?;
+    card.load(&mut (), state)?;
     Ok(card)
 }
 
@@ -143,7 +143,7 @@ impl Serial {
 pub fn save(card: &Card) -> Vec<u8> {
     let mut state = vec![0; Card::STATE_SIZE];
     let size = card
-        .save(&mut state)
+        .save(&(), &mut state)
         .expect("a card fits into STATE_SIZE bytes");
     state.truncate(size);
     state

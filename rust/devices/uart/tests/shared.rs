@@ -48,7 +48,7 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
 /// A card with `ports` ports that has loaded `state`.
 fn from_state(ports: PortCount, state: &[u8]) -> Result<Card, LoadError> {
     let mut card = Card::new(ports);
-    card.load(state)?;
+    card.load(&mut (), state)?;
     Ok(card)
 }
 
@@ -147,7 +147,7 @@ fn save<'a>(
     state: &'a mut [u8; Card::STATE_SIZE],
 ) -> Result<&'a mut [u8], &'static str> {
     let size = card
-        .save(state)
+        .save(&(), state)
         .ok_or("a card's state fits into STATE_SIZE bytes")?;
     state.get_mut(..size).ok_or("a size within the buffer")
 }

@@ -127,12 +127,16 @@ fn the_size_goes_with_the_number_of_ports() {
         let card = Card::new(count);
         assert_eq!(save(&card).len(), expected, "size for {count:?}");
         assert_eq!(
-            card.save(&mut vec![0; expected]),
+            card.save(&(), &mut vec![0; expected]),
             Some(expected),
             "a buffer that just fits"
         );
         let mut small = vec![0xa5; expected - 1];
-        assert_eq!(card.save(&mut small), None, "a buffer too small by one");
+        assert_eq!(
+            card.save(&(), &mut small),
+            None,
+            "a buffer too small by one"
+        );
         assert!(
             small.iter().all(|&byte| byte == 0xa5),
             "nothing is written to it"
@@ -144,7 +148,7 @@ fn the_size_goes_with_the_number_of_ports() {
 #[test]
 fn saving_overwrites_whatever_the_buffer_had() {
     let mut dirty = vec![0xff; Card::STATE_SIZE];
-    let size = rich().card.save(&mut dirty);
+    let size = rich().card.save(&(), &mut dirty);
     assert_eq!(size, Some(324), "size");
     assert_eq!(dirty[..324], save(&rich().card), "the state");
 }

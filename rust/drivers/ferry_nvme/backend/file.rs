@@ -82,6 +82,8 @@ pub(crate) struct FileBackend {
     acquired: bool,
     /// The exclusive use of a block device, while the lock is held: its nodes have locks of their own.
     claim: Option<Claim>,
+    /// Something may have been written since everything was written back.
+    dirty: bool,
     /// Written data that was lost.
     untold: Untold<Error>,
     /// The file system has not said that it cannot punch holes.
@@ -107,6 +109,7 @@ impl FileBackend {
             file,
             acquired: false,
             claim: None,
+            dirty: false,
             untold: Untold::default(),
             punches_holes: true,
             zeroes_ranges: true,
@@ -158,11 +161,32 @@ impl FileBackend {
             return Ok(());
         }
 
-        self.untold.keep(self.file.sync())?;
+        self.write_dirty()?;
         self.file.unlock();
         self.claim = None;
         self.acquired = false;
 
+        Ok(())
+    }
+
+    /// Writes back what [`Self::release`] would have to. May sleep for long.
+    pub(crate) fn settle(&mut self) {
+        if self.acquired {
+            // The release says that data was lost.
+            let _ = self.write_dirty();
+        }
+    }
+
+    /// Writes everything back, where the guest cannot be told of an error, which is kept.
+    fn write_dirty(&mut self) -> Result {
+        let synced = if self.dirty { self.sync() } else { Ok(()) };
+        self.untold.keep(synced)
+    }
+
+    /// Writes everything back.
+    fn sync(&mut self) -> Result {
+        self.file.sync()?;
+        self.dirty = false;
         Ok(())
     }
 
@@ -176,11 +200,13 @@ impl FileBackend {
 
     /// Tries to make `[offset, offset + len)` a hole. Returns whether that worked.
     fn punch_hole(&mut self, offset: u64, len: u64) -> bool {
+        self.dirty = true;
         self.punches_holes && try_once(&mut self.punches_holes, self.file.punch_hole(offset, len))
     }
 
     /// Tries to have the file system write zeros. Returns whether that worked.
     fn zero_range(&mut self, offset: u64, len: u64) -> bool {
+        self.dirty = true;
         self.zeroes_ranges && try_once(&mut self.zeroes_ranges, self.file.zero_range(offset, len))
     }
 }
@@ -250,6 +276,7 @@ impl BlockBackend for FileBackend {
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
     ) -> Result<(), BackendError> {
         self.check_acquired()?;
+        self.dirty = true;
 
         for (at, len) in parts(offset, len as u64) {
             let bytes = self.buffer.get_mut(..len).ok_or(BackendError::Medium)?;
@@ -271,6 +298,7 @@ impl BlockBackend for FileBackend {
             return Ok(());
         }
 
+        self.dirty = true;
         self.buffer.fill(0);
         for (at, len) in parts(offset, len) {
             let zeroes = self.buffer.get(..len).ok_or(BackendError::Medium)?;
@@ -295,7 +323,8 @@ impl BlockBackend for FileBackend {
             return Ok(());
         }
 
-        self.untold.tell(self.file.sync()).map_err(store_error)
+        let synced = self.sync();
+        self.untold.tell(synced).map_err(store_error)
     }
 
     fn write_back(&mut self) -> Result<(), BackendError> {
@@ -303,7 +332,7 @@ impl BlockBackend for FileBackend {
             return Ok(());
         }
 
-        self.untold.keep(self.file.sync()).map_err(store_error)
+        self.write_dirty().map_err(store_error)
     }
 }
 

@@ -5,7 +5,6 @@
 use std::rc::Rc;
 
 use nvme::{
-    Controller,
     DeviceModel,
     Doorbells,
     LoadError,
@@ -16,6 +15,10 @@ use nvme::{
 
 use crate::disk::Disk;
 use crate::memory::Memory;
+use crate::whole::{
+    Controller,
+    Execute, //
+};
 
 /// Serial number of the controllers under test.
 pub const SERIAL: &[u8; 20] = b"FERRY-TEST-000000001";
@@ -46,7 +49,7 @@ pub fn parameters(lba_shift: u8) -> Parameters {
 
 /// A controller with `parameters` that has loaded `state`.
 pub fn from_state(parameters: &Parameters, state: &[u8]) -> Result<Controller, LoadError> {
-    let mut controller = Controller::new(*parameters).expect("the parameters are good");
+    let mut controller = Controller::power_on(parameters).expect("the parameters are good");
     controller.load(state)?;
     Ok(controller)
 }
@@ -75,7 +78,7 @@ impl Bench {
     pub fn new(parameters: Parameters) -> Self {
         let doorbells = Rc::new(Doorbells::new());
         let disk = Disk::new(parameters.capacity, 1 << parameters.lba_shift);
-        let mut controller = Controller::new(parameters).expect("the parameters are good");
+        let mut controller = Controller::power_on(&parameters).expect("the parameters are good");
         // A user who opens a function finds memory space enabled.
         controller
             .write_config(0x04, &[0x02])
@@ -104,7 +107,7 @@ impl Bench {
     /// The source's part of a migration: stops the controller and saves it.
     pub fn save(&mut self) -> Vec<u8> {
         self.controller.drain(&self.doorbells);
-        let mut state = vec![0; Controller::STATE_SIZE];
+        let mut state = vec![0; nvme::Controller::STATE_SIZE];
         let size = self
             .controller
             .save(&mut state)

@@ -10,7 +10,6 @@
 use std::cell::Cell;
 
 use nvme::{
-    Controller,
     DeviceModel,
     Doorbells,
     GuestMemory,
@@ -31,6 +30,10 @@ use crate::bench::{
 use crate::disk::Disk;
 use crate::driver::Sqe;
 use crate::spec::*;
+use crate::whole::{
+    Controller,
+    Execute, //
+};
 
 /// Entries of each queue, more than any test completes.
 const ENTRIES: u16 = 32;
@@ -148,7 +151,7 @@ impl Machine {
         let mut disk = Disk::new(1 << 20, 512);
         disk.bytes = Vec::new();
         let mut machine = Self {
-            controller: Controller::new(parameters(9)).expect("the parameters are good"),
+            controller: Controller::power_on(&parameters(9)).expect("the parameters are good"),
             routing: Routing::new(vec![Vector::default(); 17]),
             memory: Memory(vec![0; usize::from(QUEUES) * 2 * PAGE]),
             disk,
@@ -353,7 +356,7 @@ impl Machine {
                 true
             }
             Move => {
-                let mut state = vec![0; Controller::STATE_SIZE];
+                let mut state = vec![0; nvme::Controller::STATE_SIZE];
                 assert!(self.controller.save(&mut state).is_some(), "it is saved");
                 self.controller = crate::bench::from_state(self.controller.parameters(), &state)
                     .expect("what was saved can be loaded");

@@ -122,7 +122,7 @@ fn the_namespace_has_its_size_and_format() {
                 ..parameters(shift)
             },
         );
-        driver.bench.controller = nvme::Controller::new(Parameters {
+        driver.bench.controller = crate::whole::Controller::power_on(&Parameters {
             capacity,
             ..parameters(shift)
         })

@@ -10,6 +10,7 @@ use crate::driver::{
     Sqe, //
 };
 use crate::spec::*;
+use crate::whole::Execute;
 
 fn flush() -> Sqe {
     Sqe::new(CMD_FLUSH).nsid(1)

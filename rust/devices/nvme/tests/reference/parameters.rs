@@ -3,7 +3,6 @@
 //! The parameters of a controller: the possible ones work, and the others are refused.
 
 use nvme::{
-    Controller,
     Parameters,
     STORE_ZEROING, //
 };
@@ -16,6 +15,7 @@ use crate::driver::{
     Sqe, //
 };
 use crate::spec::*;
+use crate::whole::Controller;
 
 const GIB: u64 = 1 << 30;
 /// The most that a namespace has outside of memory.
@@ -26,7 +26,7 @@ const ELSEWHERE: u8 = STORE_ZEROING + 1;
 /// Checks whether a controller can be made, and the refusal if not.
 #[track_caller]
 fn expect(parameters: Parameters, refusal: Option<&str>) {
-    let seen = Controller::new(parameters).map(drop);
+    let seen = Controller::power_on(&parameters).map(drop);
     let seen = seen.map_err(|error| error.to_string());
     assert_eq!(seen.err().as_deref(), refusal, "{parameters:?}");
 }

@@ -14,6 +14,7 @@ use crate::driver::{
     Sqe, //
 };
 use crate::spec::*;
+use crate::whole::Execute;
 
 /// Capability numbers.
 const POWER_MANAGEMENT: u8 = 0x01;

@@ -18,6 +18,7 @@ use crate::reference::{
     Reference, //
 };
 use crate::spec::*;
+use crate::whole::Execute;
 
 /// Most I/O queue pairs of a run.
 const PAIRS: u16 = 4;

@@ -27,6 +27,7 @@ use crate::memory::{
     Moment, //
 };
 use crate::spec::*;
+use crate::whole::Execute;
 
 fn create_cq(base: u64, id: u32, entries: u32, dword11: u32) -> Sqe {
     Sqe::new(ADMIN_CREATE_CQ)

@@ -3,7 +3,6 @@
 //! Controller registers: their values, enable, reset and shutdown. Sections 3.1, 7.3 and 7.6.
 
 use nvme::{
-    Controller,
     DeviceModel,
     PostedWrites, //
 };
@@ -143,7 +142,7 @@ fn peeking_is_reading_without_effect() {
 #[test]
 fn accesses_past_the_end_are_refused_and_others_are_not() {
     let mut bench = Bench::new(parameters(9));
-    let end = Controller::BAR0_SIZE;
+    let end = nvme::Controller::BAR0_SIZE;
     for (offset, length) in [
         (end, 1),
         (end - 1, 2),

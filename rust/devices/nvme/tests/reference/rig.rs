@@ -3,7 +3,6 @@
 //! The checks that every device model has to pass, on controllers that are new, in use, and stopped.
 
 use device_model_rig as rig;
-use nvme::Controller;
 
 use crate::bench::parameters;
 use crate::driver::{
@@ -11,13 +10,14 @@ use crate::driver::{
     Setup, //
 };
 use crate::state::rich;
+use crate::whole::Controller;
 
 #[test]
 fn a_new_controller_passes() {
     let parameters = parameters(9);
-    let controller = Controller::new(parameters).expect("the parameters are good");
+    let controller = Controller::power_on(&parameters).expect("the parameters are good");
     rig::check(&parameters, &controller);
-    rig::check_peek(&controller, 0, Controller::BAR0_SIZE);
+    rig::check_peek(&controller, 0, nvme::Controller::BAR0_SIZE);
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn a_controller_in_use_passes() {
         driver.bench.save();
         let controller = &driver.bench.controller;
         rig::check(controller.parameters(), controller);
-        rig::check_peek(controller, 0, Controller::BAR0_SIZE);
+        rig::check_peek(controller, 0, nvme::Controller::BAR0_SIZE);
         driver.bench.work(1);
     }
 }
@@ -46,7 +46,7 @@ fn a_load_leaves_nothing_of_the_controller_that_it_replaces() {
     driver.bench.save();
     let used = driver.bench.controller.clone();
     let parameters = *used.parameters();
-    let new = Controller::new(parameters).expect("the parameters are good");
+    let new = Controller::power_on(&parameters).expect("the parameters are good");
     for model in [&new, &used] {
         rig::check_load_replaces(&parameters, &used, model);
         rig::check_load_replaces(&parameters, &new, model);

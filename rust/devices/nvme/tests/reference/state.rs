@@ -3,7 +3,6 @@
 //! The saved state: a move at every point of a command's life, and what hostile states do.
 
 use nvme::{
-    Controller,
     DeviceModel,
     Parameters, //
 };
@@ -20,6 +19,7 @@ use crate::hostile::{
     Guest, //
 };
 use crate::spec::*;
+use crate::whole::Controller;
 
 /// A driver with something in every part of its controller's state: commands in several queues, a
 /// full completion queue, requests for events, an event, features, errors, shadow doorbells.
@@ -167,7 +167,7 @@ fn a_loaded_state_saves_as_the_same_bytes() {
             // Vectors that are raised once more are not a part of the state.
             let mut loaded = loaded;
             let raised = loaded.take_raised();
-            let mut again = vec![0; Controller::STATE_SIZE];
+            let mut again = vec![0; nvme::Controller::STATE_SIZE];
             let size = loaded.save(&mut again).expect("there is room");
             again.truncate(size);
             assert!(again == state, "round {round}, with raised {raised:#x}");
@@ -180,20 +180,28 @@ fn a_loaded_state_saves_as_the_same_bytes() {
 fn the_state_fits_and_needs_its_room() {
     let (mut driver, _) = rich(Setup::default());
     let state = driver.bench.save();
-    assert_eq!(state.len(), Controller::STATE_SIZE, "all of it is used");
-    let mut small = vec![0; Controller::STATE_SIZE - 1];
+    assert_eq!(
+        state.len(),
+        nvme::Controller::STATE_SIZE,
+        "all of it is used"
+    );
+    let mut small = vec![0; nvme::Controller::STATE_SIZE - 1];
     assert_eq!(
         driver.bench.controller.save(&mut small),
         None,
         "a byte less is not enough"
     );
-    let mut large = vec![0x5a; Controller::STATE_SIZE + 9];
+    let mut large = vec![0x5a; nvme::Controller::STATE_SIZE + 9];
     assert_eq!(
         driver.bench.controller.save(&mut large),
-        Some(Controller::STATE_SIZE),
+        Some(nvme::Controller::STATE_SIZE),
         "more is more than enough"
     );
-    assert_eq!(large[Controller::STATE_SIZE..], [0x5a; 9], "and untouched");
+    assert_eq!(
+        large[nvme::Controller::STATE_SIZE..],
+        [0x5a; 9],
+        "and untouched"
+    );
 }
 
 #[test]
@@ -226,7 +234,7 @@ fn a_refused_state_does_not_spoil_the_next_one() {
     let mut broken = state.clone();
     let last = broken.len() - 1;
     broken[last] ^= 0xff;
-    let mut spoiled = Controller::new(parameters(9)).expect("the parameters are good");
+    let mut spoiled = Controller::power_on(&parameters(9)).expect("the parameters are good");
     assert!(spoiled.load(&broken).is_err(), "it is refused");
     assert_eq!(spoiled.load(&state), Ok(()));
     driver.bench.controller = spoiled;
@@ -380,8 +388,8 @@ fn survive(used: &Controller, state: &[u8], at: usize, attacks: &[crate::hostile
 
     let check = std::panic::AssertUnwindSafe(|| {
         // An accepted state can be saved and loaded.
-        let mut saved = vec![0; Controller::STATE_SIZE];
-        controller.save(&mut saved).expect("there is room");
+        let mut saved = vec![0; nvme::Controller::STATE_SIZE];
+        controller.clone().save(&mut saved).expect("there is room");
         crate::bench::from_state(&parameters(9), &saved).expect("what was saved can be loaded");
 
         let mut guest = Guest::new();
@@ -433,15 +441,15 @@ fn as_version_1(mut state: Vec<u8>) -> Vec<u8> {
 fn a_state_of_version_1_is_loaded() {
     let state = golden(STATE_1);
     assert_eq!(state.len(), STATE_1_SIZE, "bytes of version 1");
-    let controller =
+    let mut controller =
         crate::bench::from_state(&parameters(9), &state).expect("it was saved by a release");
-    let mut again = vec![0; Controller::STATE_SIZE];
+    let mut again = vec![0; nvme::Controller::STATE_SIZE];
     controller.save(&mut again).expect("there is room");
     assert_eq!(as_version_1(again), state, "nothing is lost");
 
     // Neither version has the length of the other one.
     let mut longer = state.clone();
-    longer.resize(Controller::STATE_SIZE, 0);
+    longer.resize(nvme::Controller::STATE_SIZE, 0);
     assert!(
         crate::bench::from_state(&parameters(9), &longer).is_err(),
         "version 1 is as short as it was"
