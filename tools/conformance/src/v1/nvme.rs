@@ -15,13 +15,14 @@ mod irq;
 mod migration;
 mod power;
 mod registers;
+mod stalled;
 mod suspend;
 mod worker;
 
 use crate::case::Case;
 
 /// All of them, in the order in which they run.
-pub const CASES: [&[Case]; 13] = [
+pub const CASES: [&[Case]; 15] = [
     attributes::CASES,
     block_device::CASES,
     config::CASES,
@@ -34,6 +35,7 @@ pub const CASES: [&[Case]; 13] = [
     hostile::CASES,
     dma::CASES,
     migration::CASES,
+    stalled::CASES,
     suspend::CASES,
     worker::CASES,
 ];

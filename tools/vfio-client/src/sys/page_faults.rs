@@ -55,6 +55,22 @@ impl PageFaults {
         answer(unsafe { libc::ioctl(self.0.as_raw_fd(), REGISTER, register.as_mut_ptr()) })?;
         Ok(())
     }
+
+    /// Provides zeros for all of a mapping that nobody has touched yet: accesses that wait go on.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers; `EEXIST` if a page is there already.
+    pub fn provide_zeroes(&self, mapping: &Mapping) -> Result<(), Errno> {
+        /// `UFFDIO_ZEROPAGE`, with a `struct uffdio_zeropage`.
+        const ZEROPAGE: libc::c_ulong = 0xc020_aa04;
+        let start = mapping.start() as u64;
+        let mut zeropage = [start, mapping.len() as u64, 0, 0];
+
+        // SAFETY: As in `of()`: the bytes of the mapping are the zeros that they would be without this.
+        answer(unsafe { libc::ioctl(self.0.as_raw_fd(), ZEROPAGE, zeropage.as_mut_ptr()) })?;
+        Ok(())
+    }
 }
 
 impl AsFd for PageFaults {

@@ -441,12 +441,15 @@ fn nvme_dma_nothing_is_dirty_while_stopped(target: &Target) -> Outcome {
 /// The word that a process prints once it [`stall`]s a device.
 pub const STALLED: &str = "stalled";
 /// How a process ends that [`stall`]s a device, and whether it is killed: it exits; closes the device; unmasks
-/// an interrupt first, which does not wait; or is killed while it waits for the device or for the core.
-const ENDS: [(&str, bool); 5] = [
+/// an interrupt, looks at a register or resets the device first, which do not wait; or is killed while it waits for the
+/// device or for the core.
+const ENDS: [(&str, bool); 7] = [
     ("exit", false),
     ("close", false),
     ("unmask", false),
-    ("access", true),
+    ("access", false),
+    ("reset", false),
+    ("stop", true),
     ("unmap", true),
 ];
 
@@ -530,6 +533,8 @@ pub fn stall(uuid: &str, end: &str) -> Outcome {
         "exit" => process::exit(0),
         "unmask" => device.vfio().unmask(Index::Intx)?,
         "access" => driver.status().map(drop)?,
+        "reset" => device.vfio().reset()?,
+        "stop" => device.set(State::STOP)?,
         "unmap" => device.session.container.unmap(ELSEWHERE, MIB).map(drop)?,
         _ => {}
     }
