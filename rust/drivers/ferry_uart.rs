@@ -8,7 +8,7 @@
 
 use device_model::Log;
 use ferry_core::{
-    attributes::SettingDirectory,
+    attributes::SettingDirectories,
     driver::{
         Driver,
         Type, //
@@ -30,7 +30,7 @@ ferry_core::module_driver!(UartDriver, {
 struct UartDriver;
 
 // The type of a card is all there is to choose.
-impl SettingDirectory for UartDriver {}
+impl SettingDirectories for UartDriver {}
 
 impl Driver for UartDriver {
     type Model = Card;

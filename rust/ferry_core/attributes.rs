@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sysfs attributes of an mdev: its directory `migration`, and the directory of the driver's settings.
+//! Sysfs attributes of an mdev: its directory `migration`, and the directories of the driver's settings.
 //!
 //! Described in `Documentation/ABI/testing/sysfs-bus-mdev-ferry`.
 
@@ -40,23 +40,22 @@ impl<D: Driver> Group for MigrationAttributes<D> {
     ];
 }
 
-/// The settings of a driver's devices, as files of a directory of each mdev.
-pub trait SettingDirectory: Driver {
-    /// Name of the directory.
-    const DIRECTORY: &'static CStr = c"";
-    /// The [`setting`]s, with [`Entry::END`](sysfs::Entry::END) at the end. Without a setting there is no
-    /// directory.
-    const SETTINGS: &'static [Entry<Self>] = &[sysfs::Entry::END];
+/// A directory of settings of the driver `D`: [`setting`]s, with [`Entry::END`](sysfs::Entry::END) at the end.
+pub type Directory<D> = sysfs::Directory<Instance<EmulatedDevice<D>>>;
+
+/// The settings of a driver's devices, as files of directories of each mdev.
+pub trait SettingDirectories: Driver {
+    /// The directories.
+    const DIRECTORIES: &'static [Directory<Self>] = &[];
 }
 
-/// The directory of the driver's settings.
+/// The directories of the driver's settings.
 pub(crate) struct SettingAttributes<D>(PhantomData<D>);
 
-impl<D: SettingDirectory> Group for SettingAttributes<D> {
+impl<D: SettingDirectories> sysfs::Directories for SettingAttributes<D> {
     type Data = Instance<EmulatedDevice<D>>;
 
-    const NAME: &'static CStr = D::DIRECTORY;
-    const ATTRIBUTES: &'static [Entry<D>] = D::SETTINGS;
+    const DIRECTORIES: &'static [Directory<D>] = D::DIRECTORIES;
 }
 
 /// The attribute of `S`, a setting of the driver `D`, which an open device refuses to change with `EBUSY`.

@@ -6,7 +6,7 @@ use crate::{
     attributes::{
         MigrationAttributes,
         SettingAttributes,
-        SettingDirectory, //
+        SettingDirectories, //
     },
     device::emulated::EmulatedDevice,
     driver::{
@@ -25,7 +25,7 @@ use vfio::{
 /// The mdev core's view of a driver.
 struct Glue<D>(PhantomData<D>);
 
-impl<D: SettingDirectory> mdev::Driver for Glue<D> {
+impl<D: SettingDirectories> mdev::Driver for Glue<D> {
     type OwnerModule = D::OwnerModule;
     type Data = EmulatedDevice<D>;
     type Attributes = MigrationAttributes<D>;
@@ -47,9 +47,9 @@ impl<D: SettingDirectory> mdev::Driver for Glue<D> {
 }
 
 /// A registered driver. Dropping it removes its mdevs.
-pub struct Registration<D: SettingDirectory>(#[expect(dead_code)] mdev::Registration<Glue<D>>);
+pub struct Registration<D: SettingDirectories>(#[expect(dead_code)] mdev::Registration<Glue<D>>);
 
-impl<D: SettingDirectory> Registration<D> {
+impl<D: SettingDirectories> Registration<D> {
     /// Registers the driver.
     ///
     /// # Errors

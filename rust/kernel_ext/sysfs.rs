@@ -93,15 +93,44 @@ pub trait Group: 'static {
     const ATTRIBUTES: &'static [Entry<Self::Data>];
 }
 
-/// The directories of a device: `A`, which is the framework's, and `B`, which is the driver's.
+/// A directory of attributes among others.
+pub struct Directory<D: 'static> {
+    /// Name of the directory.
+    pub name: &'static CStr,
+    /// As [`Group::ATTRIBUTES`].
+    pub attributes: &'static [Entry<D>],
+}
+
+/// Directories of attributes. Sysfs does not nest those of a driver.
+pub trait Directories: 'static {
+    /// The driver data of the devices that have the directories.
+    type Data: Refuse + 'static;
+
+    /// The directories, at most [`DIRECTORIES_MAX`], of which one without files is the last one.
+    const DIRECTORIES: &'static [Directory<Self::Data>];
+}
+
+/// The most [`Directories`] of a device.
+pub const DIRECTORIES_MAX: usize = 4;
+
+/// The directories of a device: `A`, which is the framework's, and `B`, which are the driver's.
 pub struct Groups<A, B>(PhantomData<(A, B)>);
 
-impl<A: Group, B: Group<Data = A::Data>> Groups<A, B> {
-    const LIST: &'static [*const bindings::attribute_group; 3] = &[
-        GroupTable::<A>::POINTER,
-        GroupTable::<B>::POINTER,
-        core::ptr::null(),
-    ];
+impl<A: Group, B: Directories<Data = A::Data>> Groups<A, B> {
+    const LIST: &'static [*const bindings::attribute_group; 2 + DIRECTORIES_MAX] = {
+        assert!(
+            B::DIRECTORIES.len() <= DIRECTORIES_MAX,
+            "there are more directories than places for them"
+        );
+        &[
+            GroupTable::<A>::POINTER,
+            DirectoryTable::<B, 0>::POINTER,
+            DirectoryTable::<B, 1>::POINTER,
+            DirectoryTable::<B, 2>::POINTER,
+            DirectoryTable::<B, 3>::POINTER,
+            core::ptr::null(),
+        ]
+    };
 
     /// The NULL-terminated list for `dev_groups` of a `struct device_driver`.
     ///
@@ -114,28 +143,61 @@ impl<A: Group, B: Group<Data = A::Data>> Groups<A, B> {
     }
 }
 
+/// The C structure of a directory.
+const fn group<D: Refuse + 'static>(
+    name: &'static CStr,
+    attributes: &'static [Entry<D>],
+) -> bindings::attribute_group {
+    assert!(
+        match attributes.last() {
+            Some(entry) => entry.0.is_null(),
+            None => false,
+        },
+        "a list of attributes ends with Entry::END"
+    );
+
+    let mut group: bindings::attribute_group = pin_init::zeroed();
+    group.name = as_char_ptr_in_const_context(name);
+    group.__bindgen_anon_2.attrs = attributes.as_ptr().cast_mut().cast();
+    group
+}
+
 /// The C structures of group `G`.
 struct GroupTable<G>(PhantomData<G>);
 
 impl<G: Group> GroupTable<G> {
-    const GROUP: bindings::attribute_group = {
-        assert!(
-            match G::ATTRIBUTES.last() {
-                Some(entry) => entry.0.is_null(),
-                None => false,
-            },
-            "a list of attributes ends with Entry::END"
-        );
-
-        let mut group: bindings::attribute_group = pin_init::zeroed();
-        group.name = as_char_ptr_in_const_context(G::NAME);
-        group.__bindgen_anon_2.attrs = G::ATTRIBUTES.as_ptr().cast_mut().cast();
-        group
-    };
-    const GROUP_REF: &'static bindings::attribute_group = &Self::GROUP;
+    const GROUP_REF: &'static bindings::attribute_group = &group(G::NAME, G::ATTRIBUTES);
 
     /// NULL if it has no files.
     const POINTER: *const bindings::attribute_group = if G::ATTRIBUTES.len() > 1 {
+        Self::GROUP_REF
+    } else {
+        core::ptr::null()
+    };
+}
+
+/// The C structures of directory number `N` of `B`.
+struct DirectoryTable<B, const N: usize>(PhantomData<B>);
+
+impl<B: Directories, const N: usize> DirectoryTable<B, N> {
+    /// One without files if there is no such directory.
+    const DIRECTORY: Directory<B::Data> = if N < B::DIRECTORIES.len() {
+        let directory = &B::DIRECTORIES[N];
+        Directory {
+            name: directory.name,
+            attributes: directory.attributes,
+        }
+    } else {
+        Directory {
+            name: c"",
+            attributes: &[Entry::END],
+        }
+    };
+    const GROUP_REF: &'static bindings::attribute_group =
+        &group(Self::DIRECTORY.name, Self::DIRECTORY.attributes);
+
+    /// NULL if it has no files.
+    const POINTER: *const bindings::attribute_group = if Self::DIRECTORY.attributes.len() > 1 {
         Self::GROUP_REF
     } else {
         core::ptr::null()

@@ -27,8 +27,9 @@ use device_model::Log;
 use ferry_core::{
     attributes::{
         setting,
+        Directory,
         Entry,
-        SettingDirectory, //
+        SettingDirectories, //
     },
     driver::{
         Driver,
@@ -53,16 +54,18 @@ const LBA_SHIFTS: [u8; 2] = [9, 12];
 
 struct NvmeDriver;
 
-impl SettingDirectory for NvmeDriver {
-    const DIRECTORY: &'static CStr = c"nvme";
-    const SETTINGS: &'static [Entry<Self>] = &[
-        setting::<Self, Capacity>(),
-        setting::<Self, FilePath>(),
-        setting::<Self, Queues>(),
-        setting::<Self, Serial>(),
-        setting::<Self, StoreAttribute>(),
-        Entry::<Self>::END,
-    ];
+impl SettingDirectories for NvmeDriver {
+    const DIRECTORIES: &'static [Directory<Self>] = &[Directory::<Self> {
+        name: c"nvme",
+        attributes: &[
+            setting::<Self, Capacity>(),
+            setting::<Self, FilePath>(),
+            setting::<Self, Queues>(),
+            setting::<Self, Serial>(),
+            setting::<Self, StoreAttribute>(),
+            Entry::<Self>::END,
+        ],
+    }];
 }
 
 impl Driver for NvmeDriver {

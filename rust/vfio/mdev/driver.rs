@@ -37,8 +37,8 @@ pub trait Driver: Sized + 'static {
     type Data: Operations + AsRef<Refusals>;
     /// Sysfs attributes of a device.
     type Attributes: sysfs::Group<Data = Instance<Self::Data>>;
-    /// Sysfs attributes in a second directory.
-    type MoreAttributes: sysfs::Group<Data = Instance<Self::Data>>;
+    /// Sysfs attributes in other directories.
+    type MoreAttributes: sysfs::Directories<Data = Instance<Self::Data>>;
 
     /// Name of the driver, and of the class and the parent device.
     const NAME: &'static CStr;

@@ -74,11 +74,10 @@ pub trait Driver: Sized + 'static {
 /// A driver has no attributes but [`Driver::Attributes`].
 struct NoAttributes<T>(PhantomData<T>);
 
-impl<T: Driver> sysfs::Group for NoAttributes<T> {
+impl<T: Driver> sysfs::Directories for NoAttributes<T> {
     type Data = Device<T::Data>;
 
-    const NAME: &'static CStr = c"";
-    const ATTRIBUTES: &'static [sysfs::Entry<Self::Data>] = &[sysfs::Entry::END];
+    const DIRECTORIES: &'static [sysfs::Directory<Self::Data>] = &[];
 }
 
 /// A registered driver.
