@@ -2,7 +2,6 @@
 
 //! The backend of a device: its content on the host, outside of the device model.
 
-use crate::block_backend::ReadStraight;
 use crate::log::Log;
 use crate::migrated_blocks::{
     MigratedBlocks,
@@ -66,10 +65,4 @@ impl Backend for () {
     fn replace_blocks(&mut self, blocks: NoMigratedBlocks) -> NoMigratedBlocks {
         blocks
     }
-}
-
-/// The backend of a disk whose guest has the memory `M`.
-pub trait DiskBackend<M: ?Sized>: Backend {
-    /// Returns the content as commands access it.
-    fn content(&mut self) -> &mut dyn ReadStraight<M>;
 }

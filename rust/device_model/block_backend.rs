@@ -124,6 +124,22 @@ pub trait ReadStraight<M: ?Sized>: BlockBackend {
     }
 }
 
+/// The contents of a device that has several disks, such as the namespaces of a controller, each with a store of its own. A
+/// single backend is that of disk 0.
+pub trait Stores<M: ?Sized> {
+    /// Returns the content of disk `index`, from 0, if the device has one.
+    fn store(&mut self, index: usize) -> Option<&mut dyn ReadStraight<M>>;
+}
+
+impl<M: ?Sized, B: ReadStraight<M>> Stores<M> for B {
+    fn store(&mut self, index: usize) -> Option<&mut dyn ReadStraight<M>> {
+        match index {
+            0 => Some(self),
+            _ => None,
+        }
+    }
+}
+
 impl From<MemoryError> for BackendError {
     fn from(error: MemoryError) -> Self {
         Self::Memory(error)

@@ -44,15 +44,13 @@ mod posted_writes;
 pub mod saved_state;
 mod untold;
 
-pub use backend::{
-    Backend,
-    DiskBackend, //
-};
+pub use backend::Backend;
 pub use block_backend::{
     BackendError,
     BlockBackend,
     Place,
-    ReadStraight, //
+    ReadStraight,
+    Stores, //
 };
 pub use dirty_blocks::DirtyBlocks;
 pub use guest_memory::{

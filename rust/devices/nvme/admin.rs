@@ -11,8 +11,8 @@ mod queues;
 pub(crate) use format::Formatting;
 
 use device_model::{
-    BlockBackend,
-    GuestMemory, //
+    GuestMemory,
+    Stores, //
 };
 
 use crate::events::Request;
@@ -39,11 +39,11 @@ pub(crate) type Outcome = Result<Option<u32>, Status>;
 
 impl Executor {
     /// Executes a command of the admin queue.
-    pub(crate) fn execute_admin<M: GuestMemory, B: BlockBackend + ?Sized>(
+    pub(crate) fn execute_admin<M: GuestMemory, S: Stores<M> + ?Sized>(
         &mut self,
         command: &Command,
         memory: &mut M,
-        backend: &mut B,
+        stores: &mut S,
     ) -> Outcome {
         let opcode =
             AdminOpcode::decode(command.opcode).ok_or(Status::INVALID_OPCODE.unlogged())?;
@@ -56,7 +56,7 @@ impl Executor {
             AdminOpcode::CreateCompletionQueue => self.create_completion(command, memory),
             AdminOpcode::Identify => self.identify(command, memory),
             AdminOpcode::Abort => self.abort(command),
-            AdminOpcode::SetFeatures => self.set_features(command, backend),
+            AdminOpcode::SetFeatures => self.set_features(command, stores),
             AdminOpcode::GetFeatures => self.get_features(command),
             AdminOpcode::AsyncEventRequest => self.request_event(command),
             AdminOpcode::DoorbellBufferConfig => self.configure_doorbell_buffer(command, memory),

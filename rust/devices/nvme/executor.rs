@@ -21,8 +21,14 @@ use crate::events::Events;
 use crate::features::Features;
 use crate::health::Health;
 use crate::names::Names;
-use crate::namespace::Namespace;
-use crate::parameters::Parameters;
+use crate::namespace::{
+    Namespace,
+    Selected, //
+};
+use crate::parameters::{
+    Parameters,
+    NAMESPACES_MAX, //
+};
 use crate::queue::InvalidValue;
 use crate::queues::{
     Queues,
@@ -37,7 +43,7 @@ use crate::spec::registers::{
 };
 use crate::spec::status::Status;
 
-/// The half of an NVMe controller with one namespace that executes commands.
+/// The half of an NVMe controller that executes commands.
 ///
 /// # Invariants
 ///
@@ -62,7 +68,8 @@ pub struct Executor {
     pub(crate) events: Events,
     pub(crate) errors: ErrorLog,
     pub(crate) health: Health,
-    pub(crate) namespace: Namespace,
+    /// Those that the parameters have; the others are as they were made.
+    pub(crate) namespaces: [Namespace; NAMESPACES_MAX],
     /// A format that is under way.
     pub(crate) formatting: Option<Formatting>,
     /// MSI-X vectors to send a message for, since the last exchange.
@@ -87,21 +94,21 @@ impl Executor {
             events: Events::default(),
             errors: ErrorLog::default(),
             health: Health::default(),
-            namespace: Namespace::default(),
+            namespaces: [Namespace::default(); NAMESPACES_MAX],
             formatting: None,
             raised: 0,
             shut_down: false,
         }
     }
 
-    /// Binary logarithm of the bytes of a logical block, as the namespace is formatted.
-    pub(crate) fn lba_shift(&self) -> u8 {
-        self.parameters.lba_shift_of(self.namespace.format)
-    }
-
-    /// Number of logical blocks of the namespace.
-    pub(crate) fn blocks(&self) -> u64 {
-        self.parameters.capacity >> self.lba_shift()
+    /// Returns the namespace that has the identifier `nsid`, if there is one.
+    pub(crate) fn namespace(&self, nsid: u32) -> Option<Selected> {
+        let index = usize::try_from(nsid).ok()?.checked_sub(1)?;
+        Some(Selected {
+            index,
+            parameters: self.parameters.namespace(index)?,
+            state: *self.namespaces.get(index)?,
+        })
     }
 
     /// The part of every reset of the controller, section 7.3.2, other than the registers. The logs stay, as they

@@ -2,13 +2,19 @@
 
 //! The values of features, section 5.21.1.
 
+use core::ops::Range;
+
 use device_model::saved_state::{
+    check_bits,
     StateError,
     StateReader,
     StateWriter, //
 };
 
-use crate::parameters::PAIRS;
+use crate::parameters::{
+    NAMESPACES_MAX,
+    PAIRS, //
+};
 use crate::spec::command::{
     high,
     low, //
@@ -51,7 +57,8 @@ pub(crate) struct Features {
     over_temperature: u16,
     /// The controller is too cold from here down, in kelvins.
     under_temperature: u16,
-    error_recovery: u32,
+    /// Of each namespace.
+    error_recovery: [u32; NAMESPACES_MAX],
     pub(crate) write_cache: bool,
     coalescing: u32,
     /// Vectors without coalescing, as a set of bits.
@@ -68,7 +75,7 @@ impl Default for Features {
             power_management: 0,
             over_temperature: TEMPERATURE_WARNING,
             under_temperature: 0,
-            error_recovery: 0,
+            error_recovery: [0; NAMESPACES_MAX],
             write_cache: true,
             coalescing: 0,
             uncoalesced: 0,
@@ -82,10 +89,12 @@ impl Features {
     /// Bytes of the saved values.
     pub(crate) const STATE_SIZE: usize = 36;
 
-    /// Returns a value, as it goes into dword 0 of the completion.
+    /// Returns a value, as it goes into dword 0 of the completion. That of a feature of namespaces is the value of the
+    /// `namespace` with this number.
     pub(crate) fn get(
         &self,
         feature: Feature,
+        namespace: usize,
         cdw11: u32,
         queue_pairs: u16,
     ) -> Result<u32, Status> {
@@ -100,7 +109,7 @@ impl Features {
                 // All sensors together have no value.
                 Sensor::All => return Err(Status::INVALID_FIELD),
             },
-            Feature::ErrorRecovery => self.error_recovery,
+            Feature::ErrorRecovery => self.error_recovery_of(namespace),
             Feature::WriteCache => self.write_cache.into(),
             Feature::QueueCount => queue_count(queue_pairs),
             Feature::Coalescing => self.coalescing,
@@ -113,13 +122,15 @@ impl Features {
         })
     }
 
-    /// Changes a value and returns dword 0 of the completion.
+    /// Changes a value and returns dword 0 of the completion. A feature of namespaces is changed for `namespaces` with these
+    /// numbers.
     ///
     /// Reserved bits are ignored. Coalescing is a permission that the controller does not use: the worker
     /// posts the completions of a call before interrupts are sent.
     pub(crate) fn set(
         &mut self,
         feature: Feature,
+        namespaces: Range<usize>,
         cdw11: u32,
         queue_pairs: u16,
     ) -> Result<u32, Status> {
@@ -144,7 +155,8 @@ impl Features {
                 if cdw11 & ERROR_RECOVERY_DULBE != 0 {
                     return Err(Status::INVALID_FIELD);
                 }
-                self.error_recovery = cdw11 & ERROR_RECOVERY_TLER;
+                let values = self.error_recovery.get_mut(namespaces).unwrap_or_default();
+                values.fill(cdw11 & ERROR_RECOVERY_TLER);
             }
             Feature::WriteCache => self.write_cache = cdw11 & WRITE_CACHE_WCE != 0,
             Feature::QueueCount => {
@@ -180,11 +192,29 @@ impl Features {
         self.async_events & u32::from(warnings) != 0
     }
 
-    /// Saves the values.
+    /// Error recovery of a namespace.
+    pub(crate) fn error_recovery_of(&self, namespace: usize) -> u32 {
+        self.error_recovery.get(namespace).copied().unwrap_or(0)
+    }
+
+    /// Takes over a loaded error recovery of a namespace.
+    pub(crate) fn set_error_recovery(
+        &mut self,
+        namespace: usize,
+        value: u32,
+    ) -> Result<(), StateError> {
+        check_bits("error recovery", value.into(), ERROR_RECOVERY_TLER.into())?;
+        if let Some(error_recovery) = self.error_recovery.get_mut(namespace) {
+            *error_recovery = value;
+        }
+        Ok(())
+    }
+
+    /// Saves the values, of the namespaces those of the first one.
     pub(crate) fn save(&self, state: &mut StateWriter<'_>) {
         state.u32(self.arbitration);
         state.u32(self.power_management);
-        state.u32(self.error_recovery);
+        state.u32(self.error_recovery_of(0));
         state.u32(self.coalescing);
         state.u32(self.uncoalesced);
         state.u32(self.write_atomicity);
@@ -200,7 +230,11 @@ impl Features {
         let features = Self {
             arbitration: state.u32_of("arbitration", ARBITRATION)?,
             power_management: state.u32_of("power management", POWER_WORKLOAD)?,
-            error_recovery: state.u32_of("error recovery", ERROR_RECOVERY_TLER)?,
+            error_recovery: {
+                let mut error_recovery = [0; NAMESPACES_MAX];
+                error_recovery[0] = state.u32_of("error recovery", ERROR_RECOVERY_TLER)?;
+                error_recovery
+            },
             coalescing: state.u32_of("interrupt coalescing", COALESCING)?,
             uncoalesced: state.u32_of("vector configuration", (1 << PAIRS) - 1)?,
             write_atomicity: state.u32_of("write atomicity", WRITE_ATOMICITY_DN)?,

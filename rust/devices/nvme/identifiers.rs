@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The identifiers of the subsystem and of the namespace, which follow from the serial number.
+//! The identifiers of the subsystem and of namespaces, which follow from the serial number.
 
 use crate::parameters::SERIAL_SIZE;
 
 /// Bytes of a UUID.
 pub(crate) const UUID_SIZE: usize = 16;
 
-/// Returns the UUID of the namespace of a controller.
-pub(crate) fn namespace_uuid(serial: &[u8; SERIAL_SIZE]) -> [u8; UUID_SIZE] {
-    uuid(digest(b"namespace", serial))
+/// Returns the UUID of namespace `nsid` of a controller. Controllers had one namespace at first, whose UUID stays.
+pub(crate) fn namespace_uuid(serial: &[u8; SERIAL_SIZE], nsid: u32) -> [u8; UUID_SIZE] {
+    const PURPOSE: &[u8; 9] = b"namespace";
+
+    let mut purpose = [0; PURPOSE.len() + size_of::<u32>()];
+    purpose[..PURPOSE.len()].copy_from_slice(PURPOSE);
+    purpose[PURPOSE.len()..].copy_from_slice(&nsid.to_be_bytes());
+    match nsid {
+        0 | 1 => uuid(digest(PURPOSE, serial)),
+        _ => uuid(digest(&purpose, serial)),
+    }
 }
 
 /// Returns the NVMe qualified name of the subsystem, section 7.9, with a UUID as text.

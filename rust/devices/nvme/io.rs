@@ -6,12 +6,14 @@ use device_model::{
     BackendError,
     BlockBackend,
     GuestMemory,
-    ReadStraight, //
+    ReadStraight,
+    Stores, //
 };
 
 use crate::executor::Executor;
 use crate::marks::Marks;
-use crate::parameters::NSID;
+use crate::namespace::Selected;
+use crate::parameters::NAMESPACES_MAX;
 use crate::prp::{
     Prp,
     TRANSFER_MAX, //
@@ -41,11 +43,11 @@ pub(crate) struct Extent {
 
 impl Executor {
     /// Executes a command of an I/O queue.
-    pub(crate) fn execute_io<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
+    pub(crate) fn execute_io<M: GuestMemory, S: Stores<M> + ?Sized>(
         &mut self,
         command: &Command,
         memory: &mut M,
-        backend: &mut B,
+        stores: &mut S,
     ) -> Result<(), Status> {
         let keeps_marks = self.parameters.keeps_marks();
         let opcode = NvmOpcode::decode(command.opcode)
@@ -53,23 +55,35 @@ impl Executor {
             .ok_or(Status::INVALID_OPCODE)?;
         self.count(opcode);
         command.check_flags()?;
-        let all_allowed = opcode == NvmOpcode::Flush && command.nsid == NSID_ALL;
-        if command.nsid != NSID && !all_allowed {
-            return Err(Status::INVALID_NAMESPACE);
+        if opcode == NvmOpcode::Flush && command.nsid == NSID_ALL {
+            self.check_not_formatting(NSID_ALL)?;
+            return flush_all(stores);
         }
-        if self.formatting.is_some() {
-            return Err(Status::FORMAT_IN_PROGRESS);
-        }
+        let namespace = self
+            .namespace(command.nsid)
+            .ok_or(Status::INVALID_NAMESPACE)?;
+        self.check_not_formatting(command.nsid)?;
+        let backend = stores.store(namespace.index).ok_or(Status::INTERNAL)?;
 
         match opcode {
             NvmOpcode::Flush => flush(backend),
-            NvmOpcode::Write => self.write(command, memory, backend),
-            NvmOpcode::Read => self.read(command, memory, backend),
-            NvmOpcode::WriteUncorrectable => self.write_uncorrectable(command, backend),
-            NvmOpcode::Compare => self.compare(command, memory, backend),
-            NvmOpcode::WriteZeroes => self.write_zeroes(command, backend),
-            NvmOpcode::DatasetManagement => self.manage_dataset(command, memory, backend),
-            NvmOpcode::Verify => self.verify(command, backend),
+            NvmOpcode::Write => self.write(command, &namespace, memory, backend),
+            NvmOpcode::Read => self.read(command, &namespace, memory, backend),
+            NvmOpcode::WriteUncorrectable => self.write_uncorrectable(command, &namespace, backend),
+            NvmOpcode::Compare => self.compare(command, &namespace, memory, backend),
+            NvmOpcode::WriteZeroes => self.write_zeroes(command, &namespace, backend),
+            NvmOpcode::DatasetManagement => {
+                self.manage_dataset(command, &namespace, memory, backend)
+            }
+            NvmOpcode::Verify => verify(command, &namespace, backend),
+        }
+    }
+
+    /// Checks that no format of a namespace, or of any with [`NSID_ALL`], is under way.
+    fn check_not_formatting(&self, nsid: u32) -> Result<(), Status> {
+        match self.formatting {
+            Some(formatting) if formatting.concerns(nsid) => Err(Status::FORMAT_IN_PROGRESS),
+            _ => Ok(()),
         }
     }
 
@@ -83,31 +97,42 @@ impl Executor {
         }
     }
 
-    /// Announces to the backend the blocks that a command of an I/O queue will read.
-    pub(crate) fn announce_read<B: BlockBackend + ?Sized>(
+    /// Announces to the store the blocks that a command of an I/O queue will read.
+    pub(crate) fn announce_read<M, S: Stores<M> + ?Sized>(
         &self,
         command: &Command,
-        backend: &mut B,
+        stores: &mut S,
     ) {
         let (Some(NvmOpcode::Read) | Some(NvmOpcode::Compare)) = NvmOpcode::decode(command.opcode)
         else {
             return;
         };
         // A command that cannot be executed announces nothing.
-        if let Ok(extent) = self.transfer_extent(command) {
-            backend.expect_read(extent.offset, extent.length);
+        let Some(namespace) = self.namespace(command.nsid) else {
+            return;
+        };
+        if let (Ok(extent), Some(backend)) = (
+            transfer_extent(command, &namespace),
+            stores.store(namespace.index),
+        ) {
+            if backend.has_to_wait() {
+                backend.expect_read(extent.offset, extent.length);
+            }
         }
     }
 
     /// Returns whether a command of an I/O queue can take much longer than the largest transfer: it
     /// concerns more bytes, or the medium has to have everything before it completes.
-    pub(crate) fn takes_long<B: BlockBackend + ?Sized>(
+    pub(crate) fn takes_long<M, S: Stores<M> + ?Sized>(
         &self,
         command: &Command,
-        backend: &B,
+        stores: &mut S,
     ) -> bool {
         let unit_access = command.cdw12() & FUA != 0;
-        let many = command.block_count() << self.lba_shift() > TRANSFER_MAX as u64;
+        let namespace = self.namespace(command.nsid);
+        let many = namespace.is_some_and(|namespace| {
+            command.block_count() << namespace.lba_shift() > TRANSFER_MAX as u64
+        });
         let (flushes, large) = match NvmOpcode::decode(command.opcode) {
             Some(NvmOpcode::Flush) => (true, false),
             Some(NvmOpcode::Read) => (unit_access, false),
@@ -117,18 +142,24 @@ impl Executor {
             Some(NvmOpcode::DatasetManagement) => (false, command.cdw11() & DATASET_AD != 0),
             Some(NvmOpcode::Compare | NvmOpcode::WriteUncorrectable) | None => (false, false),
         };
-        large || flushes && backend.has_to_wait()
+        // A flush of all namespaces has none of its own.
+        let mut concerned = match namespace {
+            Some(namespace) => namespace.index..namespace.index + 1,
+            None => 0..NAMESPACES_MAX,
+        };
+        large || flushes && concerned.any(|index| has_to_wait(stores, index))
     }
 
     fn read<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
         &mut self,
         command: &Command,
+        namespace: &Selected,
         memory: &mut M,
         backend: &mut B,
     ) -> Result<(), Status> {
-        let (extent, length, mut prp) = self.transfer(command)?;
+        let (extent, length, mut prp) = self.transfer(command, namespace)?;
         let offset = extent.offset;
-        self.prepare_read(command, extent, backend)?;
+        prepare_read(command, namespace, extent, backend)?;
         let straight = backend
             .read_straight(offset, length, memory, &mut |memory, most| {
                 prp.take(memory, most)
@@ -148,25 +179,27 @@ impl Executor {
     fn write<M: GuestMemory, B: BlockBackend + ?Sized>(
         &mut self,
         command: &Command,
+        namespace: &Selected,
         memory: &mut M,
         backend: &mut B,
     ) -> Result<(), Status> {
-        let (extent, length, mut prp) = self.transfer(command)?;
+        let (extent, length, mut prp) = self.transfer(command, namespace)?;
         let written = backend.write(extent.offset, length, &mut |bytes| prp.read(memory, bytes));
         self.health.count_data_written(prp.moved());
         written.map_err(|error| failure(error, &prp, Status::WRITE_FAULT))?;
-        self.unmark(extent, backend)?;
+        unmark(namespace, extent, backend)?;
         self.persist(command, backend)
     }
 
     fn compare<M: GuestMemory, B: BlockBackend + ?Sized>(
         &mut self,
         command: &Command,
+        namespace: &Selected,
         memory: &mut M,
         backend: &mut B,
     ) -> Result<(), Status> {
-        let (extent, length, mut prp) = self.transfer(command)?;
-        self.check_unmarked(extent, backend)?;
+        let (extent, length, mut prp) = self.transfer(command, namespace)?;
+        check_unmarked(namespace, extent, backend)?;
         let compared = backend.read(extent.offset, length, &mut |bytes| {
             prp.compare(memory, bytes)
         });
@@ -177,86 +210,31 @@ impl Executor {
     fn write_zeroes<B: BlockBackend + ?Sized>(
         &mut self,
         command: &Command,
+        namespace: &Selected,
         backend: &mut B,
     ) -> Result<(), Status> {
-        let extent = self.extent(command.slba(), command.block_count())?;
+        let extent = namespace.extent(command.slba(), command.block_count())?;
         let may_deallocate = command.cdw12() & WRITE_ZEROES_DEAC != 0;
         backend
             .write_zeroes(extent.offset, extent.length, may_deallocate)
             .map_err(|error| backend_failure(error, Status::WRITE_FAULT))?;
-        self.unmark(extent, backend)?;
+        unmark(namespace, extent, backend)?;
         self.persist(command, backend)
-    }
-
-    /// Verify: reads blocks as Read does, and transfers none. The maximum transfer size does not limit it.
-    fn verify<B: BlockBackend + ?Sized>(
-        &self,
-        command: &Command,
-        backend: &mut B,
-    ) -> Result<(), Status> {
-        let extent = self.extent(command.slba(), command.block_count())?;
-        self.prepare_read(command, extent, backend)?;
-        // It is at most 65536 blocks.
-        let length = extent.length as usize;
-        backend
-            .read(extent.offset, length, &mut |_| Ok(()))
-            .map_err(|error| backend_failure(error, Status::READ_ERROR))
     }
 
     /// Write Uncorrectable: the blocks cannot be read until they are written.
     fn write_uncorrectable<B: BlockBackend + ?Sized>(
         &mut self,
         command: &Command,
+        namespace: &Selected,
         backend: &mut B,
     ) -> Result<(), Status> {
-        let extent = self.extent(command.slba(), command.block_count())?;
-        self.namespace.marked = true;
-        Marks::new(self.parameters.capacity, backend)
+        let extent = namespace.extent(command.slba(), command.block_count())?;
+        if let Some(state) = self.namespaces.get_mut(namespace.index) {
+            state.marked = true;
+        }
+        Marks::new(namespace.parameters.capacity, backend)
             .set(extent, true)
-            .map_err(|error| backend_failure(error, Status::WRITE_FAULT))
-    }
-
-    /// Does what comes before the content is read: what a read of the medium asks for, and the check for marks.
-    fn prepare_read<B: BlockBackend + ?Sized>(
-        &self,
-        command: &Command,
-        extent: Extent,
-        backend: &mut B,
-    ) -> Result<(), Status> {
-        if command.cdw12() & FUA != 0 {
-            // A failed read does not tell the guest that a write was lost, so the error is kept for a flush.
-            backend.write_back().map_err(|_| Status::READ_ERROR)?;
-        }
-        self.check_unmarked(extent, backend)
-    }
-
-    /// Checks that no block has the mark of Write Uncorrectable.
-    fn check_unmarked<B: BlockBackend + ?Sized>(
-        &self,
-        extent: Extent,
-        backend: &mut B,
-    ) -> Result<(), Status> {
-        if self.namespace.marked
-            && Marks::new(self.parameters.capacity, backend)
-                .any(extent)
-                .map_err(|error| backend_failure(error, Status::READ_ERROR))?
-        {
-            return Err(Status::UNCORRECTABLE);
-        }
-        Ok(())
-    }
-
-    /// Removes the marks of blocks that were written.
-    fn unmark<B: BlockBackend + ?Sized>(
-        &self,
-        extent: Extent,
-        backend: &mut B,
-    ) -> Result<(), Status> {
-        if !self.namespace.marked {
-            return Ok(());
-        }
-        Marks::new(self.parameters.capacity, backend)
-            .set(extent, false)
             .map_err(|error| backend_failure(error, Status::WRITE_FAULT))
     }
 
@@ -264,6 +242,7 @@ impl Executor {
     fn manage_dataset<M: GuestMemory, B: BlockBackend + ?Sized>(
         &mut self,
         command: &Command,
+        namespace: &Selected,
         memory: &mut M,
         backend: &mut B,
     ) -> Result<(), Status> {
@@ -277,7 +256,7 @@ impl Executor {
         let mut left = count;
         // Ranges may overlap. As deallocation is a hint, the namespace is not gone over 256 times for
         // that.
-        let mut allowed = self.parameters.capacity;
+        let mut allowed = namespace.parameters.capacity;
         while left > 0 {
             let ranges = &mut batch[..left.min(RANGES_BATCH)];
             left -= ranges.len();
@@ -285,14 +264,14 @@ impl Executor {
                 .map_err(|_| prp.failure())?;
             for range in ranges.iter() {
                 let DatasetRange { slba, blocks } = DatasetRange::decode(range);
-                let extent = self.extent(slba, blocks.into())?;
+                let extent = namespace.extent(slba, blocks.into())?;
                 if extent.length > 0 && extent.length <= allowed {
                     allowed -= extent.length;
                     backend
                         .deallocate(extent.offset, extent.length)
                         .map_err(|error| backend_failure(error, Status::WRITE_FAULT))?;
                     // Deallocated blocks read as zeros.
-                    self.unmark(extent, backend)?;
+                    unmark(namespace, extent, backend)?;
                 }
             }
         }
@@ -311,35 +290,107 @@ impl Executor {
         Ok(())
     }
 
-    /// Returns the blocks that a command transfers.
-    fn transfer_extent(&self, command: &Command) -> Result<Extent, Status> {
-        let blocks = command.block_count();
-        let most = TRANSFER_MAX as u64 >> self.lba_shift();
-        if blocks > most {
-            return Err(Status::INVALID_FIELD);
-        }
-        self.extent(command.slba(), blocks)
-    }
-
     /// Returns the blocks and the length of the data of a command in the backend, and its place in the guest.
-    fn transfer(&self, command: &Command) -> Result<(Extent, usize, Prp), Status> {
-        let extent = self.transfer_extent(command)?;
+    fn transfer(
+        &self,
+        command: &Command,
+        namespace: &Selected,
+    ) -> Result<(Extent, usize, Prp), Status> {
+        let extent = transfer_extent(command, namespace)?;
         // It is at most the maximum transfer size.
         let length = extent.length as usize;
         let prp = Prp::new(command, length, self.registers.page_shift())?;
         Ok((extent, length, prp))
     }
+}
 
-    /// Returns `blocks` logical blocks from `start` on, if the namespace has them.
-    fn extent(&self, start: u64, blocks: u64) -> Result<Extent, Status> {
-        match start.checked_add(blocks) {
-            Some(end) if end <= self.blocks() => Ok(Extent {
-                offset: start << self.lba_shift(),
-                length: blocks << self.lba_shift(),
-            }),
-            _ => Err(Status::LBA_OUT_OF_RANGE),
+/// Verify: reads blocks as Read does, and transfers none. The maximum transfer size does not limit it.
+fn verify<B: BlockBackend + ?Sized>(
+    command: &Command,
+    namespace: &Selected,
+    backend: &mut B,
+) -> Result<(), Status> {
+    let extent = namespace.extent(command.slba(), command.block_count())?;
+    prepare_read(command, namespace, extent, backend)?;
+    // It is at most 65536 blocks.
+    let length = extent.length as usize;
+    backend
+        .read(extent.offset, length, &mut |_| Ok(()))
+        .map_err(|error| backend_failure(error, Status::READ_ERROR))
+}
+
+/// Does what comes before the content is read: what a read of the medium asks for, and the check for marks.
+fn prepare_read<B: BlockBackend + ?Sized>(
+    command: &Command,
+    namespace: &Selected,
+    extent: Extent,
+    backend: &mut B,
+) -> Result<(), Status> {
+    if command.cdw12() & FUA != 0 {
+        // A failed read does not tell the guest that a write was lost, so the error is kept for a flush.
+        backend.write_back().map_err(|_| Status::READ_ERROR)?;
+    }
+    check_unmarked(namespace, extent, backend)
+}
+
+/// Checks that no block has the mark of Write Uncorrectable.
+fn check_unmarked<B: BlockBackend + ?Sized>(
+    namespace: &Selected,
+    extent: Extent,
+    backend: &mut B,
+) -> Result<(), Status> {
+    if namespace.state.marked
+        && Marks::new(namespace.parameters.capacity, backend)
+            .any(extent)
+            .map_err(|error| backend_failure(error, Status::READ_ERROR))?
+    {
+        return Err(Status::UNCORRECTABLE);
+    }
+    Ok(())
+}
+
+/// Removes the marks of blocks that were written.
+fn unmark<B: BlockBackend + ?Sized>(
+    namespace: &Selected,
+    extent: Extent,
+    backend: &mut B,
+) -> Result<(), Status> {
+    if !namespace.state.marked {
+        return Ok(());
+    }
+    Marks::new(namespace.parameters.capacity, backend)
+        .set(extent, false)
+        .map_err(|error| backend_failure(error, Status::WRITE_FAULT))
+}
+
+/// Returns the blocks that a command transfers.
+fn transfer_extent(command: &Command, namespace: &Selected) -> Result<Extent, Status> {
+    let blocks = command.block_count();
+    let most = TRANSFER_MAX as u64 >> namespace.lba_shift();
+    if blocks > most {
+        return Err(Status::INVALID_FIELD);
+    }
+    namespace.extent(command.slba(), blocks)
+}
+
+/// Returns whether a store exists whose requests wait for a medium.
+pub(crate) fn has_to_wait<M, S: Stores<M> + ?Sized>(stores: &mut S, index: usize) -> bool {
+    stores.store(index).is_some_and(|store| store.has_to_wait())
+}
+
+/// Flushes the stores of all namespaces.
+///
+/// # Errors
+///
+/// The first one; the other stores are flushed all the same.
+pub(crate) fn flush_all<M, S: Stores<M> + ?Sized>(stores: &mut S) -> Result<(), Status> {
+    let mut result = Ok(());
+    for index in 0..NAMESPACES_MAX {
+        if let Some(store) = stores.store(index) {
+            result = result.and(flush(store));
         }
     }
+    result
 }
 
 /// Flushes the backend.

@@ -47,10 +47,12 @@ pub enum LoadError {
     Marks,
     /// A format cannot be under way like this.
     Format {
-        /// Bytes that were formatted.
-        done: u64,
-        /// The namespace that is formatted.
+        /// The command's namespace.
         nsid: u32,
+        /// The namespace that is formatted.
+        current: u32,
+        /// Bytes of it that were formatted.
+        done: u64,
     },
     /// A submission queue cannot exist, or not like this.
     SubmissionQueue {
@@ -93,9 +95,13 @@ impl fmt::Display for LoadError {
                 )
             }
             Self::Marks => f.write_str("blocks are marked, but the store keeps no marks"),
-            Self::Format { done, nsid } => write!(
+            Self::Format {
+                nsid,
+                current,
+                done,
+            } => write!(
                 f,
-                "a format of namespace {nsid:#x} cannot be at byte {done:#x}"
+                "a format of namespace {nsid:#x} cannot be at byte {done:#x} of namespace {current:#x}"
             ),
             Self::SubmissionQueue { index } => {
                 write!(f, "submission queue {index} is impossible")

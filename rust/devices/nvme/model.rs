@@ -6,10 +6,10 @@ use device_model::saved_state;
 use device_model::{
     Backend,
     DeviceModel,
-    DiskBackend,
     GuestMemory,
     Link,
     Log,
+    Stores,
     Vectors,
     Work,
     Worker,
@@ -218,7 +218,7 @@ impl DeviceModel for Controller {
     }
 }
 
-impl<M: GuestMemory, B: DiskBackend<M>> Worker<M, B> for Controller {
+impl<M: GuestMemory, B: Backend + Stores<M>> Worker<M, B> for Controller {
     fn work(
         executor: &mut Executor,
         link: &mut dyn Link<Executor>,
@@ -233,7 +233,7 @@ impl<M: GuestMemory, B: DiskBackend<M>> Worker<M, B> for Controller {
         if !executor.has_failed() && executor.claim(backend, log).is_err() {
             executor.fail();
         }
-        let work = executor.serve(link, doorbells, memory, backend.content(), COMMANDS_AT_ONCE);
+        let work = executor.serve(link, doorbells, memory, backend, COMMANDS_AT_ONCE);
         if link.exchange(executor) {
             work
         } else {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An NVMe controller with one namespace, as a pure value.
+//! An NVMe controller with up to four namespaces, as a pure value.
 //!
 //! The controller has two halves. [`Controller`] is what software accesses: configuration space and registers. It is a
 //! [`DeviceModel`]. Its [`Executor`] has queues, features and logs, and executes commands with access to the guest's
-//! memory ([`GuestMemory`]) and to the content of the namespace ([`BlockBackend`]), which it may have to wait for.
+//! memory ([`GuestMemory`]) and to the contents of the namespaces ([`Stores`]), which it may have to wait for.
 //! Nothing in here allocates, locks, sleeps or looks at a clock.
 //!
 //! It follows revision 1.4 of the NVM Express base specification; section numbers in this crate are
@@ -77,6 +77,7 @@ pub use device_model::{
     Place,
     PostedWrites,
     ReadStraight,
+    Stores,
     Untold,
     Work, //
     CONFIGURATION_MAX,
@@ -87,11 +88,13 @@ pub use load_error::LoadError;
 pub use marks::storage_size;
 pub use parameters::{
     capacity_max,
+    NamespaceParameters,
     ParameterError,
     Parameters,
     CAPACITY_MAX,
     CAPACITY_MIN,
     CAPACITY_UNIT,
+    NAMESPACES_MAX,
     QUEUE_PAIRS_MAX,
     QUEUE_PAIRS_MIN,
     SERIAL_SIZE,

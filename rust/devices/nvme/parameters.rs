@@ -24,8 +24,8 @@ pub const QUEUE_PAIRS_MIN: u16 = 2;
 pub const QUEUE_PAIRS_MAX: u16 = 16;
 /// Pairs of queues that a controller can have: the admin queue's, and one for each pair of I/O queues.
 pub(crate) const PAIRS: usize = QUEUE_PAIRS_MAX as usize + 1;
-/// NSID of the only namespace.
-pub(crate) const NSID: u32 = 1;
+/// The most namespaces of a controller. Namespaces have the identifiers from 1 on.
+pub const NAMESPACES_MAX: usize = 4;
 /// The kind of store whose deallocated blocks always read as zeros.
 pub const STORE_ZEROING: u8 = 0;
 /// Bytes of a serial number.
@@ -36,10 +36,23 @@ const LBA_SHIFT_512: u8 = 9;
 /// Logical blocks of 4096 bytes.
 const LBA_SHIFT_4096: u8 = 12;
 
-/// The version of [`Parameters::configuration`].
-const VERSION: u8 = 1;
+/// The most LBA formats of a namespace.
+pub(crate) const LBA_FORMATS_MAX: u8 = 2;
+
+/// The version of [`Parameters::configuration`] of a controller with one namespace.
+const VERSION_1: u8 = 1;
 /// Bytes of version 1.
-const CONFIGURATION_SIZE: usize = 16;
+const CONFIGURATION_1_SIZE: usize = 16;
+/// The version of the configuration of a controller with more.
+const VERSION_2: u8 = 2;
+/// Bytes of version 2 before its namespaces.
+const CONFIGURATION_2_HEADER: usize = 8;
+/// Bytes of a namespace of version 2.
+const CONFIGURATION_2_NAMESPACE: usize = 12;
+const _: () = assert!(
+    CONFIGURATION_2_HEADER + NAMESPACES_MAX * CONFIGURATION_2_NAMESPACE <= CONFIGURATION_MAX,
+    "the configuration has room for all namespaces"
+);
 
 /// What distinguishes one controller from another before any guest uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +73,19 @@ pub struct Parameters {
     /// Kind of store that keeps the namespace. The guest is told that deallocated blocks read as zeros
     /// if it is [`STORE_ZEROING`], and nothing if it is any other.
     pub store: u8,
+    /// The namespaces from 2 on, without a gap; capacity, block size and store above are those of namespace 1.
+    pub others: [Option<NamespaceParameters>; NAMESPACES_MAX - 1],
+}
+
+/// What distinguishes a namespace from others, see [`Parameters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceParameters {
+    /// Bytes.
+    pub capacity: u64,
+    /// Binary logarithm of the bytes of a logical block.
+    pub lba_shift: u8,
+    /// Kind of store.
+    pub store: u8,
 }
 
 /// Parameters that a controller cannot have.
@@ -77,6 +103,11 @@ pub enum ParameterError {
         /// Binary logarithm of the block size.
         found: u8,
     },
+    /// A namespace exists, and the one before does not.
+    Gap {
+        /// Identifier of the one that exists.
+        nsid: u32,
+    },
     /// The number of queue pairs is out of range.
     QueuePairs {
         /// The number.
@@ -91,13 +122,8 @@ pub enum ParameterError {
     },
 }
 
-impl Parameters {
-    /// Checks that a controller can have these parameters.
-    ///
-    /// # Errors
-    ///
-    /// The first parameter that is out of range.
-    pub fn check(&self) -> Result<(), ParameterError> {
+impl NamespaceParameters {
+    fn check(&self) -> Result<(), ParameterError> {
         let most = capacity_max(self.store);
         let capacities = CAPACITY_MIN..=most;
         let whole = is_aligned(self.capacity, CAPACITY_UNIT.trailing_zeros());
@@ -110,6 +136,52 @@ impl Parameters {
         if ![LBA_SHIFT_512, LBA_SHIFT_4096].contains(&self.lba_shift) {
             return Err(ParameterError::LbaShift {
                 found: self.lba_shift,
+            });
+        }
+        Ok(())
+    }
+
+    /// Returns whether the store keeps marks of Write Uncorrectable, for as long as the content: memory does. A file has no
+    /// place for them, and without them its old content would be read after the next open.
+    pub(crate) fn keeps_marks(&self) -> bool {
+        self.store == STORE_ZEROING
+    }
+
+    /// Number of LBA formats. A file has no place to keep which one was chosen: the next open would cut the same content
+    /// into other blocks. Memory lasts as long as the choice.
+    pub(crate) fn lba_formats(&self) -> u8 {
+        match self.store {
+            STORE_ZEROING => LBA_FORMATS_MAX,
+            _ => 1,
+        }
+    }
+
+    /// Binary logarithm of the bytes of a logical block of an LBA format: format 0 is the one that was asked for, format 1
+    /// the other one.
+    pub(crate) fn lba_shift_of(&self, format: u8) -> u8 {
+        match (format, self.lba_shift) {
+            (0, shift) => shift,
+            (_, LBA_SHIFT_512) => LBA_SHIFT_4096,
+            _ => LBA_SHIFT_512,
+        }
+    }
+}
+
+impl Parameters {
+    /// Checks that a controller can have these parameters.
+    ///
+    /// # Errors
+    ///
+    /// The first parameter that is out of range.
+    pub fn check(&self) -> Result<(), ParameterError> {
+        for namespace in self.namespaces() {
+            namespace.check()?;
+        }
+        let behind = self.others.iter().skip(self.count() - 1);
+        if let Some(at) = behind.clone().position(Option::is_some) {
+            return Err(ParameterError::Gap {
+                // There are few.
+                nsid: (self.count() + at + 1) as u32,
             });
         }
         if !(QUEUE_PAIRS_MIN..=QUEUE_PAIRS_MAX).contains(&self.queue_pairs) {
@@ -126,35 +198,36 @@ impl Parameters {
         }
     }
 
-    /// Returns whether the store keeps marks of Write Uncorrectable, for as long as the content: memory does. A file has no
-    /// place for them, and without them its old content would be read after the next open.
+    /// Returns the namespaces, in the order of their identifiers.
+    pub fn namespaces(&self) -> impl Iterator<Item = NamespaceParameters> + '_ {
+        let first = NamespaceParameters {
+            capacity: self.capacity,
+            lba_shift: self.lba_shift,
+            store: self.store,
+        };
+        let others = self.others.iter().map_while(|other| *other);
+        core::iter::once(first).chain(others)
+    }
+
+    /// Returns the namespace with number `index`, from 0, if there is one.
+    pub(crate) fn namespace(&self, index: usize) -> Option<NamespaceParameters> {
+        self.namespaces().nth(index)
+    }
+
+    /// Number of namespaces.
+    pub(crate) fn count(&self) -> usize {
+        self.namespaces().count()
+    }
+
+    /// Returns whether the stores of all namespaces keep marks, as commands are those of the controller.
     pub(crate) fn keeps_marks(&self) -> bool {
-        self.store == STORE_ZEROING
-    }
-
-    /// Number of LBA formats. A file has no place to keep which one was chosen: the next open would cut the same content
-    /// into other blocks. Memory lasts as long as the choice.
-    pub(crate) fn lba_formats(&self) -> u8 {
-        match self.store {
-            STORE_ZEROING => 2,
-            _ => 1,
-        }
-    }
-
-    /// Binary logarithm of the bytes of a logical block of an LBA format: format 0 is the one that was asked for, format 1
-    /// the other one.
-    pub(crate) fn lba_shift_of(&self, format: u8) -> u8 {
-        match (format, self.lba_shift) {
-            (0, shift) => shift,
-            (_, LBA_SHIFT_512) => LBA_SHIFT_4096,
-            _ => LBA_SHIFT_512,
-        }
+        self.namespaces().all(|namespace| namespace.keeps_marks())
     }
 
     /// Writes the configuration, which source and destination of a migration must have in common, to the
     /// front of `out`.
     ///
-    /// Returns the number of bytes written. Numbers are little endian:
+    /// Returns the number of bytes written. Numbers are little endian. With one namespace:
     ///
     /// | offset | bytes | content                                            |
     /// |-------:|------:|----------------------------------------------------|
@@ -165,15 +238,41 @@ impl Parameters {
     /// |      4 |     2 | number of I/O queue pairs                          |
     /// |      6 |     2 | 0                                                  |
     /// |      8 |     8 | capacity in bytes                                  |
+    ///
+    /// With more:
+    ///
+    /// | offset | bytes | content                                            |
+    /// |-------:|------:|----------------------------------------------------|
+    /// |      0 |     1 | version, 2                                         |
+    /// |      1 |     1 | number of namespaces                               |
+    /// |      2 |     2 | 0                                                  |
+    /// |      4 |     2 | number of I/O queue pairs                          |
+    /// |      6 |     2 | 0                                                  |
+    /// |      8 |    12 | of each namespace, in the order of their           |
+    /// |        |       | identifiers: binary logarithm of the bytes of a    |
+    /// |        |       | logical block (1 byte), kind of the store (1), 0   |
+    /// |        |       | (2), capacity in bytes (8)                         |
     pub fn configuration(&self, out: &mut [u8; CONFIGURATION_MAX]) -> usize {
-        let mut record = [0; CONFIGURATION_SIZE];
-        record[0] = VERSION;
-        record[1] = self.lba_shift;
-        record[2] = self.store;
-        record[4..6].copy_from_slice(&self.queue_pairs.to_le_bytes());
-        record[8..16].copy_from_slice(&self.capacity.to_le_bytes());
-        out[..CONFIGURATION_SIZE].copy_from_slice(&record);
-        CONFIGURATION_SIZE
+        let count = self.count();
+        out.fill(0);
+        out[4..6].copy_from_slice(&self.queue_pairs.to_le_bytes());
+        if count == 1 {
+            out[0] = VERSION_1;
+            out[1] = self.lba_shift;
+            out[2] = self.store;
+            out[8..16].copy_from_slice(&self.capacity.to_le_bytes());
+            return CONFIGURATION_1_SIZE;
+        }
+        out[0] = VERSION_2;
+        // There are few.
+        out[1] = count as u8;
+        let records = out[CONFIGURATION_2_HEADER..].chunks_exact_mut(CONFIGURATION_2_NAMESPACE);
+        for (record, namespace) in records.zip(self.namespaces()) {
+            record[0] = namespace.lba_shift;
+            record[1] = namespace.store;
+            record[4..12].copy_from_slice(&namespace.capacity.to_le_bytes());
+        }
+        CONFIGURATION_2_HEADER + count * CONFIGURATION_2_NAMESPACE
     }
 }
 
@@ -202,6 +301,7 @@ impl fmt::Display for ParameterError {
                 f,
                 "logical blocks have 2^{found} bytes instead of 2^{LBA_SHIFT_512} or 2^{LBA_SHIFT_4096}"
             ),
+            Self::Gap { nsid } => write!(f, "there is a namespace {nsid}, but none before it"),
             Self::QueuePairs { found } => write!(
                 f,
                 "there are {found} queue pairs instead of {QUEUE_PAIRS_MIN} to {QUEUE_PAIRS_MAX}: UEFI firmware makes two"

@@ -96,13 +96,15 @@
 //! |     26 |     1 | bit 0: the queue exists; completion: bit 1: it has           |
 //! |        |       | interrupts, bit 2: phase of the next entry                   |
 //!
-//! A namespace; one that does not exist has zeros, as all but the first one have:
+//! A namespace; one that does not exist has zeros:
 //!
 //! | offset | bytes | content                                                      |
 //! |-------:|------:|--------------------------------------------------------------|
 //! |      0 |     1 | LBA format in use                                            |
 //! |      1 |     1 | 1 if blocks were marked by Write Uncorrectable since its     |
 //! |        |       | content began; the marks are a part of the content           |
+//! |      4 |     4 | error recovery; of namespace 1 it is among the features, and |
+//! |        |       | 0 here                                                       |
 //!
 //! Format NVM; if none is under way, zeros:
 //!
@@ -113,7 +115,7 @@
 //! |      2 |     2 | command identifier                                           |
 //! |      4 |     4 | namespace identifier of the command                          |
 //! |      8 |     8 | bytes that are formatted                                     |
-//! |     16 |     4 | the namespace that is formatted, 1                           |
+//! |     16 |     4 | the namespace that is formatted                              |
 //!
 //! The state has no interrupts that are to be sent: after the move, each completion queue with interrupts
 //! and unconsumed completions interrupts. A guest can live with one interrupt too many. Doorbells have
@@ -139,6 +141,7 @@ use crate::msix_table::MsixTable;
 use crate::names::Names;
 use crate::namespace::Namespace;
 use crate::parameters::{
+    NAMESPACES_MAX,
     PAIRS,
     SERIAL_SIZE, //
 };
@@ -152,8 +155,6 @@ const VERSION: u8 = 2;
 /// A version that this code reads as well: it has no namespace.
 const VERSION_1: u8 = 1;
 
-/// Namespaces that the state has room for.
-const NAMESPACES_MAX: usize = 4;
 /// The version and three reserved bytes.
 const HEADER_SIZE: usize = 4;
 /// Two bytes of flags before the shadow doorbells, and two reserved ones.
@@ -235,8 +236,13 @@ impl Controller {
         if version == VERSION_1 {
             return;
         }
-        executor.namespace.save(state);
-        state.reserved::<{ (NAMESPACES_MAX - 1) * Namespace::STATE_SIZE }>();
+        for (index, namespace) in executor.namespaces.iter().enumerate() {
+            let error_recovery = match index {
+                0 => 0,
+                _ => executor.features.error_recovery_of(index),
+            };
+            namespace.save(error_recovery, state);
+        }
         Formatting::save(executor.formatting, state);
     }
 
@@ -274,12 +280,24 @@ impl Controller {
             .queues
             .load(&self.parameters, &self.registers, state)?;
         if version == VERSION_1 {
-            executor.namespace = Namespace::default();
+            executor.namespaces = [Namespace::default(); NAMESPACES_MAX];
             executor.formatting = None;
             return Ok(());
         }
-        executor.namespace = Namespace::load(&self.parameters, state)?;
-        state.reserved::<{ (NAMESPACES_MAX - 1) * Namespace::STATE_SIZE }>()?;
+        for (index, namespace) in executor.namespaces.iter_mut().enumerate() {
+            let Some(parameters) = self.parameters.namespace(index) else {
+                *namespace = Namespace::default();
+                state.reserved::<{ Namespace::STATE_SIZE }>()?;
+                continue;
+            };
+            *namespace = Namespace::load(&parameters, state)?;
+            let error_recovery = state.u32()?;
+            if index > 0 {
+                executor
+                    .features
+                    .set_error_recovery(index, error_recovery)?;
+            }
+        }
         executor.formatting = Formatting::load(&self.parameters, state)?;
         Ok(())
     }

@@ -3,11 +3,10 @@
 //! The work: the executor takes doorbells, fetches commands, executes them, and posts completions.
 
 use device_model::{
-    BlockBackend,
     GuestMemory,
     Link,
     MemoryError,
-    ReadStraight,
+    Stores,
     Work, //
 };
 
@@ -15,7 +14,10 @@ use crate::admin::Formatting;
 use crate::doorbells::Doorbells;
 use crate::error_log::ErrorEntry;
 use crate::executor::Executor;
-use crate::parameters::PAIRS;
+use crate::parameters::{
+    NAMESPACES_MAX,
+    PAIRS, //
+};
 use crate::queues::ADMIN;
 use crate::spec::command::{
     Command,
@@ -50,29 +52,29 @@ impl Executor {
     /// Before [`Work::Idle`], event indexes tell a guest with shadow doorbells that it has to ring.
     ///
     /// A part of a format comes after the commands of each call.
-    pub fn serve<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
+    pub fn serve<M: GuestMemory, S: Stores<M> + ?Sized>(
         &mut self,
         link: &dyn Link<Self>,
         doorbells: &Doorbells,
         memory: &mut M,
-        backend: &mut B,
+        stores: &mut S,
         budget: u32,
     ) -> Work {
-        let work = self.serve_queues(link, doorbells, memory, backend, budget);
+        let work = self.serve_queues(link, doorbells, memory, stores, budget);
         if !link.is_current() {
             return Work::More;
         }
-        match self.serve_format(memory, backend) {
+        match self.serve_format(memory, stores) {
             Work::More => Work::More,
             Work::Idle => work,
         }
     }
 
     /// Does the next part of a format, if one is under way, and completes it after the last part.
-    fn serve_format<M: GuestMemory, B: BlockBackend + ?Sized>(
+    fn serve_format<M: GuestMemory, S: Stores<M> + ?Sized>(
         &mut self,
         memory: &mut M,
-        backend: &mut B,
+        stores: &mut S,
     ) -> Work {
         // Without room, the guest's next doorbell is waited for.
         if !self.may_work() || !self.registers.running() || self.queues.admin_room() == 0 {
@@ -81,7 +83,7 @@ impl Executor {
         let Some(Formatting { cid, nsid, .. }) = self.formatting else {
             return Work::Idle;
         };
-        let Some(outcome) = self.format_part(backend) else {
+        let Some(outcome) = self.format_part(stores) else {
             return Work::More;
         };
         let status = outcome.err();
@@ -108,12 +110,12 @@ impl Executor {
     }
 
     /// Does all of [`Self::serve`] but for formats.
-    fn serve_queues<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
+    fn serve_queues<M: GuestMemory, S: Stores<M> + ?Sized>(
         &mut self,
         link: &dyn Link<Self>,
         doorbells: &Doorbells,
         memory: &mut M,
-        backend: &mut B,
+        stores: &mut S,
         budget: u32,
     ) -> Work {
         let mut left = budget;
@@ -128,7 +130,7 @@ impl Executor {
                 return Work::More;
             }
             left -= 1;
-            self.shut_down(backend);
+            self.shut_down(stores);
         }
 
         if !self.may_work() {
@@ -152,7 +154,7 @@ impl Executor {
                 if left == 0 {
                     return Work::More;
                 }
-                let executed = self.execute_round(link, memory, backend, left, left == budget);
+                let executed = self.execute_round(link, memory, stores, left, left == budget);
                 left = left.saturating_sub(executed);
                 // A guest with one command at a time gives no other command before this one completes.
                 // A busy guest is cheaper to look after once more than to have it ring.
@@ -177,9 +179,12 @@ impl Executor {
     }
 
     /// Completes a shutdown. Software waits for the end, and is told that the medium failed when it flushes next.
-    fn shut_down<B: BlockBackend + ?Sized>(&mut self, backend: &mut B) {
-        if backend.write_back().is_err() {
-            self.health.count_media_error();
+    fn shut_down<M, S: Stores<M> + ?Sized>(&mut self, stores: &mut S) {
+        for index in 0..NAMESPACES_MAX {
+            let store = stores.store(index);
+            if store.is_some_and(|store| store.write_back().is_err()) {
+                self.health.count_media_error();
+            }
         }
         self.registers.csts = self.registers.csts.with_shutdown(ShutdownStatus::Complete);
         self.shut_down = true;
@@ -220,11 +225,11 @@ impl Executor {
     ///
     /// The round goes on after the queue that was served last, so that no queue starves whatever the
     /// budget is. `first` says that no command was executed before in the call of the worker.
-    fn execute_round<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
+    fn execute_round<M: GuestMemory, S: Stores<M> + ?Sized>(
         &mut self,
         link: &dyn Link<Self>,
         memory: &mut M,
-        backend: &mut B,
+        stores: &mut S,
         budget: u32,
         first: bool,
     ) -> u32 {
@@ -236,19 +241,19 @@ impl Executor {
             let queue = self.next_queue;
             self.next_queue = (queue + 1) % PAIRS;
             let first = first && executed == 0;
-            executed += self.execute_burst(queue, link, memory, backend, budget - executed, first);
+            executed += self.execute_burst(queue, link, memory, stores, budget - executed, first);
         }
         executed
     }
 
     /// Executes commands of one queue, at most `budget`, and returns how much of the budget they used up.
     /// A command that can take long uses up all of it, and is executed only as the `first` one.
-    fn execute_burst<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
+    fn execute_burst<M: GuestMemory, S: Stores<M> + ?Sized>(
         &mut self,
         queue: usize,
         link: &dyn Link<Self>,
         memory: &mut M,
-        backend: &mut B,
+        stores: &mut S,
         budget: u32,
         mut first: bool,
     ) -> u32 {
@@ -272,23 +277,23 @@ impl Executor {
             return 0;
         }
         let commands = entries.iter().map(Command::decode);
-        if queue != ADMIN && backend.has_to_wait() {
+        if queue != ADMIN {
             // The first command is executed next anyway.
             for command in commands.clone().skip(1) {
-                self.announce_read(&command, backend);
+                self.announce_read(&command, stores);
             }
         }
         let mut posts = Posts::new();
         let mut used = count as u32;
         // Commands that were fetched and not executed stay in their queue and are fetched anew.
         for command in commands {
-            let long = queue != ADMIN && self.takes_long(&command, backend);
+            let long = queue != ADMIN && self.takes_long(&command, stores);
             if long && !first {
                 self.next_queue = queue;
                 used = budget;
                 break;
             }
-            self.execute(queue, &command, memory, backend, &mut posts);
+            self.execute(queue, &command, memory, stores, &mut posts);
             first = false;
             if long {
                 used = budget;
@@ -304,12 +309,12 @@ impl Executor {
     }
 
     /// Executes a command and completes it.
-    fn execute<M: GuestMemory, B: ReadStraight<M> + ?Sized>(
+    fn execute<M: GuestMemory, S: Stores<M> + ?Sized>(
         &mut self,
         queue: usize,
         command: &Command,
         memory: &mut M,
-        backend: &mut B,
+        stores: &mut S,
         posts: &mut Posts,
     ) {
         if let Some(Some(submission)) = self.queues.submission.get_mut(queue) {
@@ -317,12 +322,12 @@ impl Executor {
         }
 
         let outcome = if queue == ADMIN {
-            let outcome = self.execute_admin(command, memory, backend);
+            let outcome = self.execute_admin(command, memory, stores);
             // A host that sees an abort complete looks for the aborted command.
             self.complete_aborted(1, memory);
             outcome
         } else {
-            self.execute_io(command, memory, backend).map(|()| Some(0))
+            self.execute_io(command, memory, stores).map(|()| Some(0))
         };
         match outcome {
             Ok(None) => {}

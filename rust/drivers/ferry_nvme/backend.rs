@@ -1,19 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The content of a namespace: in the host's memory, or in a file.
+//! The contents of a controller's namespaces: in the host's memory, or in files.
 
+mod blocks;
 pub(crate) mod file;
 mod ram;
 
 use crate::settings::{
+    NamespaceSettings,
     NvmeSettings,
     StoreKind, //
 };
+use blocks::RamBlocks;
+use core::fmt::{
+    self,
+    Display, //
+};
 use device_model::{
     Backend,
-    DiskBackend,
     Log,
-    ReadStraight, //
+    ReadStraight,
+    Stores, //
 };
 use ferry_core::{
     dma_memory::DmaMemory,
@@ -21,103 +28,158 @@ use ferry_core::{
 };
 use file::FileBackend;
 use kernel::prelude::*;
-use nvme::storage_size;
+use nvme::{
+    storage_size,
+    NamespaceParameters,
+    NAMESPACES_MAX, //
+};
 use ram::RamBackend;
 use vfio_uapi::Errno;
 
-/// The content of a namespace.
-pub(crate) enum NvmeBackend {
+/// The contents of a controller's namespaces. Each namespace that exists is in one of both.
+pub(crate) struct NvmeBackend {
     /// Memory of the host, which migrates.
-    Ram(RamBackend),
-    /// A file, which both hosts of a migration reach.
-    File(FileBackend),
+    ram: RamBlocks,
+    /// Files, which both hosts of a migration reach.
+    files: [Option<FileBackend>; NAMESPACES_MAX],
+    namespaces: [Option<NamespaceParameters>; NAMESPACES_MAX],
 }
 
 impl NvmeBackend {
-    /// Makes or opens the backend that `settings` choose, for the current process.
+    /// Makes or opens the stores that `settings` choose, for the current process.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, `ENOENT` if no file has been chosen, or what [`FileBackend::open`] returns.
     pub(crate) fn open(settings: &NvmeSettings, log: Log<'_>) -> Result<Self> {
-        match settings.store {
-            StoreKind::Ram => Ok(Self::Ram(RamBackend::new(storage_size(settings.capacity))?)),
-            StoreKind::File => settings
-                .file
-                .as_ref()
-                .ok_or(ENOENT)
-                .and_then(FileBackend::open)
-                .map(Self::File)
-                .inspect_err(|error| log("open", &"the file cannot be used", errno(*error))),
+        let mut backend = Self {
+            ram: RamBlocks::default(),
+            files: [const { None }; NAMESPACES_MAX],
+            namespaces: [None; NAMESPACES_MAX],
+        };
+
+        for (index, namespace) in settings.namespaces.iter().enumerate() {
+            backend.add(index, namespace).inspect_err(|error| {
+                if namespace.store == StoreKind::File {
+                    log("open", &Failed(index, "used"), errno(*error));
+                }
+            })?;
         }
+        Ok(backend)
     }
 
-    /// Capacity in bytes of a namespace with `settings`.
-    pub(crate) fn capacity(&self, settings: &NvmeSettings) -> u64 {
-        match self {
-            Self::Ram(_) => settings.capacity,
-            Self::File(file) => file.capacity(),
+    fn add(&mut self, index: usize, settings: &NamespaceSettings) -> Result {
+        let capacity = match settings.store {
+            StoreKind::None => return Ok(()),
+            StoreKind::Ram => {
+                let ram = RamBackend::new(storage_size(settings.capacity))?;
+                self.ram.put_store(index, ram);
+                settings.capacity
+            }
+            StoreKind::File => {
+                let name = settings.file.as_ref().ok_or(ENOENT)?;
+                let file = FileBackend::open(name)?;
+                let capacity = file.capacity();
+                *self.files.get_mut(index).ok_or(EINVAL)? = Some(file);
+                capacity
+            }
+        };
+        *self.namespaces.get_mut(index).ok_or(EINVAL)? = Some(NamespaceParameters {
+            capacity,
+            lba_shift: settings.lba_shift,
+            store: settings.store as u8,
+        });
+        Ok(())
+    }
+
+    /// Returns what the model has to know of the namespaces.
+    pub(crate) fn namespaces(&self) -> &[Option<NamespaceParameters>; NAMESPACES_MAX] {
+        &self.namespaces
+    }
+
+    /// Does `f` to each file, also after an error, of which it returns the first one.
+    fn for_each_file(
+        &mut self,
+        log: Log<'_>,
+        failure: &'static str,
+        mut f: impl FnMut(&mut FileBackend) -> Result,
+    ) -> Result<(), Errno> {
+        let mut result = Ok(());
+
+        for (index, file) in self.files.iter_mut().enumerate() {
+            let Some(file) = file else {
+                continue;
+            };
+            if let Err(error) = f(file) {
+                log("store", &Failed(index, failure), errno(error));
+                result = result.and(Err(errno(error)));
+            }
+        }
+        result
+    }
+}
+
+/// The file of namespace number `.0`, from 0, cannot be `.1`.
+struct Failed(usize, &'static str);
+
+impl Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(index, failure) = self;
+        match index {
+            0 => write!(f, "the file cannot be {failure}"),
+            _ => write!(f, "the file of namespace {} cannot be {failure}", index + 1),
         }
     }
 }
 
 impl Backend for NvmeBackend {
-    type Blocks = RamBackend;
+    type Blocks = RamBlocks;
 
     fn acquire(&mut self, log: Log<'_>) -> Result<(), Errno> {
-        let Self::File(file) = self else {
-            return Ok(());
-        };
-        file.acquire().map_err(|error| {
-            log("store", &"the file cannot be locked", errno(error));
-            errno(error)
-        })
+        // Files that cannot be used all are used by nobody, so that the other end of a migration can go on.
+        self.for_each_file(log, "locked", FileBackend::acquire)
+            .inspect_err(|_| {
+                let _ = self.for_each_file(log, "flushed", FileBackend::release);
+            })
     }
 
     fn release(&mut self, log: Log<'_>) -> Result<(), Errno> {
-        let Self::File(file) = self else {
-            return Ok(());
-        };
-        file.release().map_err(|error| {
-            log("store", &"the file cannot be flushed", errno(error));
-            errno(error)
-        })
+        // If one cannot be written back, the device goes on, with all of them.
+        self.for_each_file(log, "flushed", FileBackend::write_dirty)?;
+        self.for_each_file(log, "flushed", FileBackend::release)
     }
 
     fn settle(&mut self) {
-        if let Self::File(file) = self {
-            file.settle();
-        }
+        self.files
+            .iter_mut()
+            .flatten()
+            .for_each(FileBackend::settle);
     }
 
-    fn blocks(&mut self) -> Option<&mut RamBackend> {
-        match self {
-            Self::Ram(ram) => Some(ram),
-            Self::File(_) => None,
-        }
+    fn blocks(&mut self) -> Option<&mut RamBlocks> {
+        (!self.ram.is_empty()).then_some(&mut self.ram)
     }
 
-    fn new_blocks(&self) -> Result<Option<RamBackend>, Errno> {
-        match self {
-            Self::Ram(ram) => ram.new_alike().map(Some).map_err(errno),
-            Self::File(_) => Ok(None),
+    fn new_blocks(&self) -> Result<Option<RamBlocks>, Errno> {
+        if self.ram.is_empty() {
+            return Ok(None);
         }
+        self.ram.new_alike().map(Some).map_err(errno)
     }
 
-    fn replace_blocks(&mut self, blocks: RamBackend) -> RamBackend {
-        match self {
-            Self::Ram(ram) => core::mem::replace(ram, blocks),
-            // A file has no blocks to be replaced.
-            Self::File(_) => blocks,
-        }
+    fn replace_blocks(&mut self, blocks: RamBlocks) -> RamBlocks {
+        core::mem::replace(&mut self.ram, blocks)
     }
 }
 
-impl<'a> DiskBackend<DmaMemory<'a>> for NvmeBackend {
-    fn content(&mut self) -> &mut dyn ReadStraight<DmaMemory<'a>> {
-        match self {
-            Self::Ram(ram) => ram,
-            Self::File(file) => file,
+impl<'a> Stores<DmaMemory<'a>> for NvmeBackend {
+    fn store(&mut self, index: usize) -> Option<&mut dyn ReadStraight<DmaMemory<'a>>> {
+        if let Some(ram) = self.ram.store(index) {
+            return Some(ram);
+        }
+        match self.files.get_mut(index) {
+            Some(Some(file)) => Some(file),
+            _ => None,
         }
     }
 }

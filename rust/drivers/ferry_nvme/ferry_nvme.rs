@@ -14,10 +14,13 @@ use crate::{
     backend::NvmeBackend,
     settings::{
         attributes::{
+            Queues,
+            Serial, //
+        },
+        namespace::{
+            BlockSize,
             Capacity,
             FilePath,
-            Queues,
-            Serial,
             StoreAttribute, //
         },
         NvmeSettings, //
@@ -55,17 +58,42 @@ const LBA_SHIFTS: [u8; 2] = [9, 12];
 struct NvmeDriver;
 
 impl SettingDirectories for NvmeDriver {
-    const DIRECTORIES: &'static [Directory<Self>] = &[Directory::<Self> {
-        name: c"nvme",
-        attributes: &[
-            setting::<Self, Capacity>(),
-            setting::<Self, FilePath>(),
-            setting::<Self, Queues>(),
-            setting::<Self, Serial>(),
-            setting::<Self, StoreAttribute>(),
-            Entry::<Self>::END,
-        ],
-    }];
+    const DIRECTORIES: &'static [Directory<Self>] = &[
+        Directory::<Self> {
+            name: c"nvme",
+            attributes: &[
+                setting::<Self, Capacity<1>>(),
+                setting::<Self, FilePath<1>>(),
+                setting::<Self, Queues>(),
+                setting::<Self, Serial>(),
+                setting::<Self, StoreAttribute<1>>(),
+                Entry::<Self>::END,
+            ],
+        },
+        namespace_directory::<2>(c"nvme-ns2"),
+        namespace_directory::<3>(c"nvme-ns3"),
+        namespace_directory::<4>(c"nvme-ns4"),
+    ];
+}
+
+/// The attributes of a namespace other than the first one.
+struct Namespace<const NSID: usize>;
+
+impl<const NSID: usize> Namespace<NSID> {
+    const SETTINGS: &'static [Entry<NvmeDriver>] = &[
+        setting::<NvmeDriver, BlockSize<NSID>>(),
+        setting::<NvmeDriver, Capacity<NSID>>(),
+        setting::<NvmeDriver, FilePath<NSID>>(),
+        setting::<NvmeDriver, StoreAttribute<NSID>>(),
+        Entry::<NvmeDriver>::END,
+    ];
+}
+
+const fn namespace_directory<const NSID: usize>(name: &'static CStr) -> Directory<NvmeDriver> {
+    Directory::<NvmeDriver> {
+        name,
+        attributes: Namespace::<NSID>::SETTINGS,
+    }
 }
 
 impl Driver for NvmeDriver {
@@ -79,14 +107,12 @@ impl Driver for NvmeDriver {
         Type {
             sysfs_name: c"512",
             pretty_name: c"Ferry NVMe controller, 512-byte blocks",
-            description:
-                c"NVMe 1.4 controller with one namespace of 512-byte logical blocks; live-migrates",
+            description: c"NVMe 1.4 controller with logical blocks of 512 bytes; live-migrates",
         },
         Type {
             sysfs_name: c"4096",
             pretty_name: c"Ferry NVMe controller, 4096-byte blocks",
-            description:
-                c"NVMe 1.4 controller with one namespace of 4096-byte logical blocks; live-migrates",
+            description: c"NVMe 1.4 controller with logical blocks of 4096 bytes; live-migrates",
         },
     ];
     const MAX_INSTANCES: u32 = 1024;
@@ -104,12 +130,15 @@ impl Driver for NvmeDriver {
 
     fn open(settings: &NvmeSettings, log: Log<'_>) -> Result<(Parameters, NvmeBackend)> {
         let backend = NvmeBackend::open(settings, log)?;
+        let [first, others @ ..] = *backend.namespaces();
+        let first = first.ok_or(EINVAL)?;
         let parameters = Parameters {
-            capacity: backend.capacity(settings),
-            lba_shift: settings.lba_shift,
+            capacity: first.capacity,
+            lba_shift: first.lba_shift,
             queue_pairs: settings.queues,
             serial: settings.serial.0,
-            store: settings.store as u8,
+            store: first.store,
+            others,
         };
         Ok((parameters, backend))
     }

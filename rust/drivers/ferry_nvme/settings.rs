@@ -3,6 +3,7 @@
 //! The settings of a controller, which an administrator chooses while it is closed.
 
 pub(crate) mod attributes;
+pub(crate) mod namespace;
 mod serial;
 
 use core::fmt::{
@@ -14,13 +15,16 @@ use kernel::{
     sync::Arc, //
 };
 use kernel_ext::file::FileName;
-use nvme::QUEUE_PAIRS_MAX;
+use nvme::{
+    NAMESPACES_MAX,
+    QUEUE_PAIRS_MAX, //
+};
 use serial::SerialNumber;
 
-/// Default capacity in bytes.
+/// Default capacity of a namespace in bytes.
 const CAPACITY_DEFAULT: u64 = 64 << 20;
 
-/// The kind of backend that keeps the content of the namespace.
+/// The kind of backend that keeps the content of a namespace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub(crate) enum StoreKind {
@@ -28,6 +32,8 @@ pub(crate) enum StoreKind {
     Ram = nvme::STORE_ZEROING,
     /// A regular file or block device of the host.
     File = 1,
+    /// There is no namespace.
+    None = u8::MAX,
 }
 
 impl Display for StoreKind {
@@ -35,31 +41,44 @@ impl Display for StoreKind {
         f.write_str(match self {
             Self::Ram => "ram",
             Self::File => "file",
+            Self::None => "none",
         })
     }
 }
 
-/// The settings of one mdev.
+/// The settings of a namespace.
 #[derive(Clone)]
-pub(crate) struct NvmeSettings {
-    /// Binary logarithm of the bytes of a logical block, which its type fixes.
+pub(crate) struct NamespaceSettings {
+    /// Binary logarithm of the bytes of a logical block.
     pub(crate) lba_shift: u8,
     pub(crate) store: StoreKind,
     /// Bytes of a namespace in memory.
     pub(crate) capacity: u64,
     pub(crate) file: Option<Arc<FileName>>,
+}
+
+/// The settings of one mdev.
+#[derive(Clone)]
+pub(crate) struct NvmeSettings {
+    /// The namespaces, in the order of their identifiers, of which the first one has a store.
+    pub(crate) namespaces: [NamespaceSettings; NAMESPACES_MAX],
     pub(crate) queues: u16,
     pub(crate) serial: SerialNumber,
 }
 
 impl NvmeSettings {
-    /// Returns the settings of a new mdev called `name`.
+    /// Returns the settings of a new mdev called `name`: one namespace in memory.
     pub(crate) fn new(lba_shift: u8, name: &CStr) -> Self {
         Self {
-            lba_shift,
-            store: StoreKind::Ram,
-            capacity: CAPACITY_DEFAULT,
-            file: None,
+            namespaces: core::array::from_fn(|index| NamespaceSettings {
+                lba_shift,
+                store: match index {
+                    0 => StoreKind::Ram,
+                    _ => StoreKind::None,
+                },
+                capacity: CAPACITY_DEFAULT,
+                file: None,
+            }),
             queues: QUEUE_PAIRS_MAX,
             serial: SerialNumber::of(name),
         }

@@ -19,9 +19,9 @@ use crate::identifiers::{
     UUID_SIZE, //
 };
 use crate::names::Names;
+use crate::namespace::Selected;
 use crate::parameters::{
     Parameters,
-    NSID,
     STORE_ZEROING, //
 };
 use crate::prp::{
@@ -39,6 +39,7 @@ use crate::spec::command::{
 use crate::spec::completion::CQES;
 use crate::spec::identify::{
     controller as id_ctrl,
+    controller::SN_SIZE,
     descriptor as id_descriptor,
     namespace as id_ns,
     Cns,
@@ -65,26 +66,27 @@ impl Executor {
         let nsid = command.nsid;
         let parameters = &self.parameters;
         let cns = Cns::decode(command.cdw10()).ok_or(Status::INVALID_FIELD.unlogged())?;
-        match cns {
-            Cns::Namespace | Cns::Descriptors if nsid != NSID => {
-                return Err(Status::INVALID_NAMESPACE);
-            }
+        let namespace = self.namespace(nsid);
+        let namespace = match cns {
+            Cns::Namespace | Cns::Descriptors => Some(namespace.ok_or(Status::INVALID_NAMESPACE)?),
             Cns::ActiveNamespaces if nsid > NSID_LAST => return Err(Status::INVALID_NAMESPACE),
-            _ => {}
-        }
-        self.give(command, 0, SIZE, memory, |window| match cns {
-            Cns::Namespace => self.describe_namespace(window),
-            Cns::Controller => controller(window, parameters, &self.names),
-            Cns::ActiveNamespaces => active_namespaces(window, nsid),
-            Cns::Descriptors => descriptors(window, parameters),
+            Cns::ActiveNamespaces | Cns::Controller => None,
+        };
+        self.give(command, 0, SIZE, memory, |window| match (cns, &namespace) {
+            (Cns::Controller, _) => controller(window, parameters, &self.names),
+            (Cns::ActiveNamespaces, _) => active_namespaces(window, nsid, parameters.count()),
+            (Cns::Namespace, Some(namespace)) => self.describe_namespace(window, nsid, namespace),
+            (Cns::Descriptors, Some(_)) => descriptors(window, &parameters.serial, nsid),
+            // They name one.
+            (Cns::Namespace | Cns::Descriptors, None) => {}
         })?;
         Ok(Some(0))
     }
 
-    /// Describes the namespace, figure 245.
-    fn describe_namespace(&self, window: &mut Window<'_>) {
-        let parameters = &self.parameters;
-        let blocks = self.blocks();
+    /// Describes a namespace, figure 245.
+    fn describe_namespace(&self, window: &mut Window<'_>, nsid: u32, namespace: &Selected) {
+        let parameters = &namespace.parameters;
+        let blocks = namespace.blocks();
         // The guest is not told what the store has allocated.
         for field in [id_ns::NSZE, id_ns::NCAP, id_ns::NUSE] {
             window.put_u64(field, blocks);
@@ -99,7 +101,7 @@ impl Executor {
         // file system and disk, of which nothing is known here. No boundary and no offset: NABSN, NABO and NABSPF
         // stay 0.
         if parameters.store == STORE_ZEROING {
-            let most = TRANSFER_MAX >> self.lba_shift();
+            let most = TRANSFER_MAX >> namespace.lba_shift();
             window.put_u8(id_ns::NSFEAT, id_ns::NSFEAT_ATOMIC);
             window.put_u16(id_ns::NAWUN, id_ctrl::ALWAYS_ATOMIC);
             // It is at most 1024 blocks.
@@ -107,14 +109,14 @@ impl Executor {
         }
         let left = self
             .formatting
-            .map_or(0, |format| format.percent_left(parameters));
+            .map_or(0, |formatting| formatting.percent_left(nsid, parameters));
         window.put_u8(id_ns::FPI, id_ns::FPI_SUPPORTED | left);
         // NGUID at 104 and EUI64 at 120 stay 0, as both begin with an identifier that the IEEE assigns to
         // a maker. The namespace has a UUID instead, among the descriptors.
         // No format has metadata.
         let formats = parameters.lba_formats();
         window.put_u8(id_ns::NLBAF, formats - 1);
-        window.put_u8(id_ns::FLBAS, self.namespace.format);
+        window.put_u8(id_ns::FLBAS, namespace.state.format);
         for format in 0..formats {
             window.put_u8(id_ns::lbads(format), parameters.lba_shift_of(format));
         }
@@ -132,7 +134,10 @@ fn controller(window: &mut Window<'_>, parameters: &Parameters, names: &Names) {
     window.put_u8(id_ctrl::MDTS, TRANSFER_SHIFT as u8);
     window.put_u32(id_ctrl::VER, VERSION);
     // A shutdown waits until the medium has everything.
-    if parameters.store != STORE_ZEROING {
+    let all_in_memory = parameters
+        .namespaces()
+        .all(|namespace| namespace.store == STORE_ZEROING);
+    if !all_in_memory {
         window.put_u32(id_ctrl::RTD3R, FLUSH_TIME_US);
         window.put_u32(id_ctrl::RTD3E, FLUSH_TIME_US);
     }
@@ -156,7 +161,8 @@ fn controller(window: &mut Window<'_>, parameters: &Parameters, names: &Names) {
 
     window.put_u8(id_ctrl::SQES, id_ctrl::entry_size(SQES));
     window.put_u8(id_ctrl::CQES, id_ctrl::entry_size(CQES));
-    window.put_u32(id_ctrl::NN, NSID);
+    // There are few.
+    window.put_u32(id_ctrl::NN, parameters.count() as u32);
     let uncorrectable = match parameters.keeps_marks() {
         true => id_ctrl::ONCS_WRITE_UNCORRECTABLE,
         false => 0,
@@ -178,16 +184,17 @@ fn controller(window: &mut Window<'_>, parameters: &Parameters, names: &Names) {
     // Power state 0 at 2048 claims nothing: no power, no latency.
 }
 
-/// Lists the namespaces that come after `nsid`, figure 241.
-fn active_namespaces(window: &mut Window<'_>, nsid: u32) {
-    if nsid < NSID {
-        window.put_u32(0, NSID);
+/// Lists the namespaces of `count` that come after `nsid`, figure 241.
+fn active_namespaces(window: &mut Window<'_>, nsid: u32, count: usize) {
+    let last = count as u32;
+    for (index, active) in (nsid.saturating_add(1)..=last).enumerate() {
+        window.put_u32(index * size_of::<u32>(), active);
     }
 }
 
-/// Lists the identifiers of the namespace, figure 244: its UUID.
-fn descriptors(window: &mut Window<'_>, parameters: &Parameters) {
+/// Lists the identifiers of a namespace, figure 244: its UUID.
+fn descriptors(window: &mut Window<'_>, serial: &[u8; SN_SIZE], nsid: u32) {
     window.put_u8(id_descriptor::NIDT, id_descriptor::NIDT_UUID);
     window.put_u8(id_descriptor::NIDL, UUID_SIZE as u8);
-    window.put(id_descriptor::NID, &namespace_uuid(&parameters.serial));
+    window.put(id_descriptor::NID, &namespace_uuid(serial, nsid));
 }

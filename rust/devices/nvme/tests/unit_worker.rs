@@ -215,6 +215,7 @@ impl Machine {
             queue_pairs: 2,
             serial: *b"UNIT                ",
             store: 0,
+            others: [None; nvme::NAMESPACES_MAX - 1],
         };
         let mut machine = Self {
             controller: Controller::power_on(&parameters).expect("the parameters are good"),

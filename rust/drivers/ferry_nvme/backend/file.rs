@@ -177,8 +177,12 @@ impl FileBackend {
         }
     }
 
-    /// Writes everything back, where the guest cannot be told of an error, which is kept.
-    fn write_dirty(&mut self) -> Result {
+    /// Writes everything back, where the guest cannot be told of an error, which is kept. May sleep for long.
+    ///
+    /// # Errors
+    ///
+    /// Written data may not be in the file, and the guest has not been told.
+    pub(crate) fn write_dirty(&mut self) -> Result {
         let synced = if self.dirty { self.sync() } else { Ok(()) };
         self.untold.keep(synced)
     }

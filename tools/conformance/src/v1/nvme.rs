@@ -13,6 +13,7 @@ mod format;
 mod hostile;
 mod irq;
 mod migration;
+mod namespaces;
 mod power;
 mod registers;
 mod stalled;
@@ -22,7 +23,7 @@ mod worker;
 use crate::case::Case;
 
 /// All of them, in the order in which they run.
-pub const CASES: [&[Case]; 15] = [
+pub const CASES: [&[Case]; 16] = [
     attributes::CASES,
     block_device::CASES,
     config::CASES,
@@ -31,6 +32,7 @@ pub const CASES: [&[Case]; 15] = [
     data::CASES,
     commands::CASES,
     format::CASES,
+    namespaces::CASES,
     irq::CASES,
     hostile::CASES,
     dma::CASES,
@@ -41,10 +43,11 @@ pub const CASES: [&[Case]; 15] = [
 ];
 
 /// Those for which the size of a logical block makes a difference.
-pub const FORMAT: [&[Case]; 5] = [
+pub const FORMAT: [&[Case]; 6] = [
     attributes::FORMAT,
     data::CASES,
     commands::CASES,
     format::CASES,
+    namespaces::CASES,
     migration::FORMAT,
 ];

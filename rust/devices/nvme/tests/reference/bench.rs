@@ -10,6 +10,8 @@ use nvme::{
     LoadError,
     Parameters,
     PostedWrites,
+    ReadStraight,
+    Stores,
     Work, //
 };
 
@@ -44,6 +46,7 @@ pub fn parameters(lba_shift: u8) -> Parameters {
         queue_pairs: 16,
         serial: *SERIAL,
         store: 0,
+        others: [None; nvme::NAMESPACES_MAX - 1],
     }
 }
 
@@ -54,12 +57,31 @@ pub fn from_state(parameters: &Parameters, state: &[u8]) -> Result<Controller, L
     Ok(controller)
 }
 
+/// The stores of a controller.
+struct Disks<'a> {
+    first: &'a mut Disk,
+    more: &'a mut [Disk],
+}
+
+impl Stores<Memory> for Disks<'_> {
+    fn store(&mut self, index: usize) -> Option<&mut dyn ReadStraight<Memory>> {
+        let disk = match index {
+            0 => &mut *self.first,
+            _ => self.more.get_mut(index - 1)?,
+        };
+        Some(disk)
+    }
+}
+
 /// A controller with all that it works with.
 pub struct Bench {
     pub controller: Controller,
     pub doorbells: Rc<Doorbells>,
     pub memory: Memory,
+    /// The store of namespace 1.
     pub disk: Disk,
+    /// Those of the others.
+    pub more: Vec<Disk>,
     /// MSI-X vectors that were raised and not looked at yet.
     pub raised: u32,
     /// Save and load the controller before each round of work.
@@ -77,7 +99,13 @@ pub struct Bench {
 impl Bench {
     pub fn new(parameters: Parameters) -> Self {
         let doorbells = Rc::new(Doorbells::new());
-        let disk = Disk::new(parameters.capacity, 1 << parameters.lba_shift);
+        let mut disks = parameters.namespaces();
+        let mut disk = || {
+            let namespace = disks.next()?;
+            Some(Disk::new(namespace.capacity, 1 << namespace.lba_shift))
+        };
+        let first = disk().expect("there is a namespace 1");
+        let more = std::iter::from_fn(disk).collect();
         let mut controller = Controller::power_on(&parameters).expect("the parameters are good");
         // A user who opens a function finds memory space enabled.
         controller
@@ -87,7 +115,8 @@ impl Bench {
             controller,
             memory: Memory::new(&doorbells),
             doorbells,
-            disk,
+            disk: first,
+            more,
             raised: 0,
             moving: false,
             budget: 7,
@@ -212,9 +241,13 @@ impl Bench {
         }
 
         let before = self.memory.log().len();
+        let mut disks = Disks {
+            first: &mut self.disk,
+            more: &mut self.more,
+        };
         let work = self
             .controller
-            .serve(&self.doorbells, &mut self.memory, &mut self.disk, budget);
+            .serve(&self.doorbells, &mut self.memory, &mut disks, budget);
         let log = &self.memory.log()[before..];
         let commands = budget as usize;
         let most = commands * ACCESSES_PER_COMMAND + ACCESSES_PER_ROUND;

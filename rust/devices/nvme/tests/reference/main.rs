@@ -21,6 +21,7 @@ mod interrupts;
 mod io;
 mod logs;
 mod memory;
+mod namespaces;
 mod parameters;
 mod power;
 mod properties;

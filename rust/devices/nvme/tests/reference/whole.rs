@@ -9,7 +9,7 @@ use device_model_rig::{
 use nvme::{
     Doorbells,
     GuestMemory,
-    ReadStraight,
+    Stores,
     Work, //
 };
 
@@ -22,11 +22,11 @@ pub trait Execute {
     fn drain(&mut self, doorbells: &Doorbells);
 
     /// Does a part of the work.
-    fn serve<M: GuestMemory, B: ReadStraight<M>>(
+    fn serve<M: GuestMemory, S: Stores<M>>(
         &mut self,
         doorbells: &Doorbells,
         memory: &mut M,
-        backend: &mut B,
+        stores: &mut S,
         budget: u32,
     ) -> Work;
 }
@@ -36,13 +36,13 @@ impl Execute for Controller {
         self.work(|executor| executor.drain(doorbells));
     }
 
-    fn serve<M: GuestMemory, B: ReadStraight<M>>(
+    fn serve<M: GuestMemory, S: Stores<M>>(
         &mut self,
         doorbells: &Doorbells,
         memory: &mut M,
-        backend: &mut B,
+        stores: &mut S,
         budget: u32,
     ) -> Work {
-        self.work(|executor| executor.serve(&Undisturbed, doorbells, memory, backend, budget))
+        self.work(|executor| executor.serve(&Undisturbed, doorbells, memory, stores, budget))
     }
 }
