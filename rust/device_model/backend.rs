@@ -9,6 +9,17 @@ use crate::migrated_blocks::{
 };
 use vfio_uapi::Errno;
 
+/// Writes the content of a device back while the device goes on, so that a stop has less to write.
+pub trait WriteBack: Send + Sync + Unpin + 'static {
+    /// Begins to write back what is written. Does not sleep. An error is that of the next command or release that
+    /// writes back.
+    fn begin(&self);
+}
+
+impl WriteBack for () {
+    fn begin(&self) {}
+}
+
 /// The content of a device on the host. `()` is the backend of a device without content.
 ///
 /// The content of some backends migrates as blocks; the others are reachable from both hosts, such as a
@@ -16,6 +27,12 @@ use vfio_uapi::Errno;
 pub trait Backend: Send + Unpin + 'static {
     /// The blocks that migrate, [`NoMigratedBlocks`] if none do.
     type Blocks: MigratedBlocks + Send + Unpin + 'static;
+
+    /// Writes content back while the device goes on, `()` if nothing has to be.
+    type WriteBack: WriteBack;
+
+    /// Returns what writes this content back.
+    fn write_back(&self) -> Self::WriteBack;
 
     /// Gets the right to use the content, if it is not there already. May sleep for long.
     ///
@@ -61,6 +78,9 @@ pub trait Backend: Send + Unpin + 'static {
 
 impl Backend for () {
     type Blocks = NoMigratedBlocks;
+    type WriteBack = ();
+
+    fn write_back(&self) {}
 
     fn replace_blocks(&mut self, blocks: NoMigratedBlocks) -> NoMigratedBlocks {
         blocks

@@ -44,7 +44,10 @@ mod posted_writes;
 pub mod saved_state;
 mod untold;
 
-pub use backend::Backend;
+pub use backend::{
+    Backend,
+    WriteBack, //
+};
 pub use block_backend::{
     BackendError,
     BlockBackend,

@@ -151,6 +151,39 @@ int ferry_file_drop_cache(struct file *file)
 }
 EXPORT_SYMBOL_GPL(ferry_file_drop_cache);
 
+static void ferry_write_back_work(struct work_struct *work)
+{
+	struct ferry_write_back *back = container_of(work,
+						     struct ferry_write_back,
+						     work);
+
+	/* Whoever syncs the file next is told of an error. */
+	filemap_flush(back->file->f_mapping);
+}
+
+void ferry_write_back_init(struct ferry_write_back *back, struct file *file)
+{
+	INIT_WORK(&back->work, ferry_write_back_work);
+	back->file = get_file(file);
+}
+EXPORT_SYMBOL_GPL(ferry_write_back_init);
+
+/* Has dirty pages written soon. */
+void ferry_write_back_begin(struct ferry_write_back *back)
+{
+	/* It waits for the disk, so it may keep no other work waiting. */
+	queue_work(system_dfl_long_wq, &back->work);
+}
+EXPORT_SYMBOL_GPL(ferry_write_back_begin);
+
+/* Nobody asks for a write-back any more. */
+void ferry_write_back_end(struct ferry_write_back *back)
+{
+	cancel_work_sync(&back->work);
+	fput(back->file);
+}
+EXPORT_SYMBOL_GPL(ferry_write_back_end);
+
 /*
  * Begins to read @len bytes at @pos into the page cache. posix_fadvise() takes a
  * length of 0 for all of the file.

@@ -8,6 +8,7 @@
 #include <linux/fs.h>
 #include <linux/path.h>
 #include <linux/types.h>
+#include <linux/workqueue.h>
 
 struct cred;
 
@@ -22,6 +23,20 @@ u64 ferry_file_size(struct file *file);
 int ferry_file_lock(struct file *file);
 void ferry_file_unlock(struct file *file);
 int ferry_file_drop_cache(struct file *file);
+
+/**
+ * struct ferry_write_back - Writing a file back while nobody waits for it
+ * @work: writes @file back
+ * @file: the file
+ */
+struct ferry_write_back {
+	struct work_struct work;
+	struct file *file;
+};
+
+void ferry_write_back_init(struct ferry_write_back *back, struct file *file);
+void ferry_write_back_begin(struct ferry_write_back *back);
+void ferry_write_back_end(struct ferry_write_back *back);
 
 void ferry_file_read_ahead(struct file *file, loff_t pos, loff_t len);
 ssize_t ferry_file_lend(struct file *file, loff_t pos, size_t len,

@@ -8,11 +8,13 @@
 mod cached;
 mod claim;
 mod name;
+mod write_back;
 
 pub use self::{
     cached::Cached,
     claim::Claim,
-    name::FileName, //
+    name::FileName,
+    write_back::WriteBack, //
 };
 
 use self::cached::Loan;

@@ -27,7 +27,11 @@ use ferry_core::{
     errno, //
 };
 use file::FileBackend;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use kernel_ext::file::WriteBack;
 use nvme::{
     storage_size,
     NamespaceParameters,
@@ -132,8 +136,26 @@ impl Display for Failed {
     }
 }
 
+/// Writes files back while the device goes on.
+pub(crate) struct FilesWriteBack([Option<Arc<WriteBack>>; NAMESPACES_MAX]);
+
+impl device_model::WriteBack for FilesWriteBack {
+    fn begin(&self) {
+        self.0.iter().flatten().for_each(|file| file.begin());
+    }
+}
+
 impl Backend for NvmeBackend {
     type Blocks = RamBlocks;
+    type WriteBack = FilesWriteBack;
+
+    fn write_back(&self) -> FilesWriteBack {
+        FilesWriteBack(
+            self.files
+                .each_ref()
+                .map(|file| file.as_ref().map(FileBackend::write_back)),
+        )
+    }
 
     fn acquire(&mut self, log: Log<'_>) -> Result<(), Errno> {
         // Files that cannot be used all are used by nobody, so that the other end of a migration can go on.

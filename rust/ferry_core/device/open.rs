@@ -95,12 +95,13 @@ impl<D: Driver> Opened<D> {
         let spare_executor = boxed_executor(&*spare)?;
         let buffer = KVVec::from_elem(0, model.state_size().max(least), GFP_KERNEL_ACCOUNT)?;
 
+        let write_back = backend.write_back();
         Ok(Self {
             execution: Execution {
                 executor: boxed_executor(&*model)?,
                 backend,
             },
-            model: OpenModel::new(model, spare, spare_executor, has_blocks),
+            model: OpenModel::new(model, spare, spare_executor, has_blocks, write_back),
             pages,
             buffer: StateBuffer(buffer),
         })

@@ -22,6 +22,8 @@ pub(crate) struct OpenModel<M: DeviceModel, B: Backend> {
     is_staged: bool,
     /// Whether the backend has blocks that migrate.
     pub(crate) has_blocks: bool,
+    /// Writes the backend back while the device goes on.
+    pub(crate) write_back: B::WriteBack,
     /// Blocks for the backend, kept apart until all of the state has arrived.
     staged_blocks: Option<B::Blocks>,
     /// Why the last state that arrived was refused.
@@ -39,6 +41,7 @@ impl<M: DeviceModel, B: Backend> OpenModel<M, B> {
         spare: KBox<M>,
         spare_executor: KBox<M::Executor>,
         has_blocks: bool,
+        write_back: B::WriteBack,
     ) -> Self {
         Self {
             model,
@@ -46,6 +49,7 @@ impl<M: DeviceModel, B: Backend> OpenModel<M, B> {
             spare_executor,
             is_staged: false,
             has_blocks,
+            write_back,
             staged_blocks: None,
             load_error: None,
             running: true,

@@ -23,6 +23,7 @@ use device_model::{
     MigratedBlocks,
     PostedWrites,
     Worker,
+    WriteBack,
     CONFIGURATION_MAX, //
 };
 use kernel::prelude::*;
@@ -200,10 +201,14 @@ impl<D: Driver> Port for EnginePort<'_, D> {
     }
 
     fn on_transition(&mut self, from: State, to: State, result: Result<(), &Refusal>) {
+        if result.is_ok() {
+            self.begin_write_back(to);
+        }
         report::transition(self.0, from, to, result);
     }
 
     fn on_pending(&mut self, state: State, pending: u64) {
+        self.begin_write_back(state);
         report::pending(self.0, state, pending);
     }
 
@@ -217,6 +222,14 @@ impl<D: Driver> Port for EnginePort<'_, D> {
 }
 
 impl<D: Driver> EnginePort<'_, D> {
+    /// Begins to write back what the stop would have to, while the device is saved and goes on.
+    fn begin_write_back(&self, state: State) {
+        if state == State::PreCopy {
+            // A closed device has nothing to write back.
+            let _ = self.0.with_open_model(|live| live.write_back.begin());
+        }
+    }
+
     /// Runs `f` on the executor and the backend of the open device, with their lock held.
     fn with_execution<R>(
         &self,

@@ -40,7 +40,8 @@ use kernel_ext::file::{
     Access,
     Claim,
     File,
-    FileName, //
+    FileName,
+    WriteBack, //
 };
 use nvme::{
     CAPACITY_MIN,
@@ -77,6 +78,7 @@ pub(crate) fn measure(name: &FileName) -> Result<u64> {
 pub(crate) struct FileBackend {
     name: Arc<FileName>,
     file: File,
+    write_back: Arc<WriteBack>,
     capacity: u64,
     /// The lock is held.
     acquired: bool,
@@ -106,6 +108,7 @@ impl FileBackend {
         Ok(Self {
             name: name.clone(),
             capacity: capacity(&file)?,
+            write_back: Arc::pin_init(WriteBack::new(&file), GFP_KERNEL_ACCOUNT)?,
             file,
             acquired: false,
             claim: None,
@@ -120,6 +123,11 @@ impl FileBackend {
     /// Capacity in bytes.
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    /// Returns what writes the file back while the guest goes on.
+    pub(crate) fn write_back(&self) -> Arc<WriteBack> {
+        self.write_back.clone()
     }
 
     /// Locks the file, and claims a block device, unless that is done already. May sleep for long.

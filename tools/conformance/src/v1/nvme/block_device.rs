@@ -13,6 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command as Process;
 use std::process::Output;
+use std::thread;
+use std::time::Instant;
 
 use rustix::fs::fcntl_lock;
 use rustix::fs::mknodat;
@@ -39,6 +41,7 @@ use crate::check::Stop;
 use crate::kmsg::expect_line;
 use crate::requirement::Requirement;
 use crate::target::Target;
+use crate::v1::device::PATIENCE;
 use crate::v1::nvme::disk::create;
 use crate::v1::nvme::disk::expect_fails_to_start;
 use crate::v1::nvme::disk::refuses_two_writers;
@@ -56,6 +59,7 @@ pub const CASES: &[Case] = cases![
     nvme_block_device_is_read_from_one_end_to_the_other [Mdev],
     nvme_block_device_refuses_two_writers [Mdev],
     nvme_block_device_is_claimed [Mdev],
+    nvme_block_device_is_written_back_while_saving [Mdev],
     nvme_block_device_that_is_locked_leaves_no_files_open [Mdev],
     nvme_block_device_is_handed_over_to_another_host [Mdev],
     nvme_block_device_is_discarded [Mdev],
@@ -278,6 +282,42 @@ fn claim(path: &str) -> io::Result<fs::File> {
         .read(true)
         .custom_flags(OFlags::EXCL.bits() as i32)
         .open(path)
+}
+
+/// Returns how many bytes were written to the block device `path` so far.
+fn written(path: &str) -> Outcome<u64> {
+    /// Sectors that were written, as a field of a block device's statistics.
+    const SECTORS: usize = 6;
+    const SECTOR: u64 = 512;
+    let path = format!("/sys/block/{}/stat", path.trim_start_matches("/dev/"));
+    let text = fs::read_to_string(&path).map_err(Stop::failed)?;
+    let field = text.split_whitespace().nth(SECTORS);
+    let sectors: u64 = field
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| Stop::failed(format_args!("{path} has no such field: {text:?}")))?;
+    Ok(sectors * SECTOR)
+}
+
+/// A stop would have to write all of it.
+fn nvme_block_device_is_written_back_while_saving(target: &Target) -> Outcome {
+    const LEN: u64 = 4 * MIB;
+    let shared = Shared::find()?;
+    let mut disk = Disk::with(target, &shared.here())?;
+    let before = written(&shared.here)?;
+    for page in 0..LEN / PAGE {
+        disk.write(MIB + page * PAGE, &content(page, 21))?;
+    }
+    disk.device.set(State::PRE_COPY)?;
+    // The kernel's own time for it is longer than the test's patience.
+    let start = Instant::now();
+    while written(&shared.here)? - before < LEN {
+        holds(
+            start.elapsed() < PATIENCE,
+            "expected the disk to be written while it is saved",
+        )?;
+        thread::yield_now();
+    }
+    disk.device.set(State::RUNNING)
 }
 
 fn nvme_block_device_is_claimed(target: &Target) -> Outcome {
