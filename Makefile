@@ -56,7 +56,7 @@ demo: ## live-migrate a guest with a Ferry device from one QEMU to another and b
 	scripts/lab demo $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
 
 .PHONY: bench
-bench: ## compare a Ferry disk with disks that QEMU emulates, and measure the cost of moving one
+bench: ## compare a Ferry disk with disks that QEMU emulates, and measure the cost of moving one and the engine
 	scripts/lab bench $(ARGS)
 
 .PHONY: test

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `lab bench`: a Ferry disk beside disks that QEMU emulates, and what it costs to move each, and to move a network card.
+//! `lab bench`: a Ferry disk beside disks that QEMU emulates, and what it costs to move each, and to move a network card;
+//! and the migration engine, without a virtual machine.
 //!
 //! One run on one machine measures everything several times. The tables have medians with their spread, and ratios: on
 //! emulated processors the numbers themselves mean nothing.
+
+mod engine;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,6 +23,7 @@ use lab_host::job::Stage;
 use lab_host::job::MEASURED_QEMU;
 
 use crate::components::Components;
+use crate::interrupt;
 use crate::machine::Accelerator;
 use crate::machine::Machine;
 use crate::machine::Plan;
@@ -58,8 +62,9 @@ pub struct Options {
     #[arg(long, value_name = "TYPE", default_value = DISK)]
     device: String,
 
-    /// Measure only the speed, only that on a slow disk, or only the cost of a migration with a disk or with a network card
-    #[arg(long, value_name = "WHAT", value_parser = ["speed", "slow-disk", "cost", "card"])]
+    /// Measure only the speed, only that on a slow disk, only the cost of a migration with a disk or with a network card,
+    /// or only the migration engine, on this machine itself
+    #[arg(long, value_name = "WHAT", value_parser = ["speed", "slow-disk", "cost", "card", "engine"])]
     only: Option<String>,
 
     /// How many times everything is measured
@@ -85,6 +90,7 @@ struct Results {
     slow_speeds: Vec<Speed>,
     costs: Vec<Cost>,
     card_costs: Vec<Cost>,
+    engine: Vec<engine::Passage>,
     troubles: Vec<String>,
 }
 
@@ -94,6 +100,7 @@ impl Results {
         self.slow_speeds.extend(other.slow_speeds);
         self.costs.extend(other.costs);
         self.card_costs.extend(other.card_costs);
+        self.engine.extend(other.engine);
         self.troubles.extend(other.troubles);
     }
 }
@@ -336,6 +343,45 @@ fn card_stages(memory_mib: u64, followed: bool, round: usize) -> Vec<Stage> {
         .to_vec()
 }
 
+/// Measures each of `runs` in a host VM of its own. Returns what the VMs ran with.
+fn measure_in_vms(
+    workplace: &Workplace,
+    options: &Options,
+    runs: Vec<Vec<Stage>>,
+    progress: &Progress,
+    results: &mut Results,
+) -> Result<Accelerator> {
+    let components = &prepare::components(workplace, &runs.concat(), false)?;
+    let accelerator = Accelerator::probe(components, components.kernel(false)?)?;
+    progress.doing(&format!("starting host VMs ({})", accelerator.name()));
+    for stages in runs {
+        let mut again = matches!(accelerator, Accelerator::Tcg);
+        loop {
+            let mut these = Results::default();
+            let ran = measure(
+                components,
+                options,
+                accelerator,
+                stages.clone(),
+                progress,
+                &mut these,
+            );
+            // Emulated nested virtualisation breaks down once in a while. Numbers of two VMs are not
+            // comparable, so those of the first VM are dropped.
+            if ran.is_err() && std::mem::take(&mut again) {
+                progress.doing("NOTE: the emulated host VM broke down; once more from the start");
+                continue;
+            }
+            if let Err(error) = ran {
+                these.troubles.push(format!("{error:#}"));
+            }
+            results.add(these);
+            break;
+        }
+    }
+    Ok(accelerator)
+}
+
 /// Measures and prints the tables. The exit status is 1 when something could not be measured.
 pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
     let wanted = |what: &str| options.only.as_ref().is_none_or(|only| only == what);
@@ -369,39 +415,30 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
             }
         }
     }
-    let components = &prepare::components(workplace, &runs.concat(), false)?;
     let progress = Progress::new()?;
-    let accelerator = Accelerator::probe(components, components.kernel(false)?)?;
-    progress.doing(&format!("starting host VMs ({})", accelerator.name()));
-    for stages in runs {
-        let mut again = matches!(accelerator, Accelerator::Tcg);
-        loop {
-            let mut these = Results::default();
-            let ran = measure(
-                components,
-                options,
-                accelerator,
-                stages.clone(),
-                &progress,
-                &mut these,
-            );
-            // Emulated nested virtualisation breaks down once in a while. Numbers of two VMs are not
-            // comparable, so those of the first VM are dropped.
-            if ran.is_err() && std::mem::take(&mut again) {
-                progress.doing("NOTE: the emulated host VM broke down; once more from the start");
-                continue;
-            }
-            if let Err(error) = ran {
-                these.troubles.push(format!("{error:#}"));
-            }
-            results.add(these);
-            break;
+    if wanted("engine") {
+        // The rest is measured, too, where the commit that the engine is compared with is missing.
+        match engine::measure(workplace, options.rounds, &progress) {
+            Ok(passages) => results.engine = passages,
+            Err(error) => results.troubles.push(format!("engine: {error:#}")),
         }
+        interrupt::check()?;
     }
+    let accelerator = if runs.is_empty() {
+        None
+    } else {
+        Some(measure_in_vms(
+            workplace,
+            options,
+            runs,
+            &progress,
+            &mut results,
+        )?)
+    };
     progress.finish();
     if options.json {
         let value = serde_json::json!({
-            "accelerator": accelerator.name(),
+            "accelerator": accelerator.map(|accelerator| accelerator.name()),
             "device": options.device,
             "qemu": MEASURED_QEMU,
             "rounds": options.rounds,
@@ -409,17 +446,24 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
             "speed_on_slow_disk": results.slow_speeds,
             "cost": results.costs,
             "card_cost": results.card_costs,
+            "engine": results.engine,
             "troubles": results.troubles,
         });
         println!("{value}");
     } else {
-        println!(
-            "Host VM with {}; {}; guests in QEMU {}; {} rounds\n",
-            accelerator.name(),
-            options.device,
-            MEASURED_QEMU.version(),
-            options.rounds
-        );
+        if !results.engine.is_empty() {
+            println!("{}", engine::describe(options.rounds));
+            println!("{}\n", engine::table(&results.engine));
+        }
+        if let Some(accelerator) = accelerator {
+            println!(
+                "Host VM with {}; {}; guests in QEMU {}; {} rounds\n",
+                accelerator.name(),
+                options.device,
+                MEASURED_QEMU.version(),
+                options.rounds
+            );
+        }
         if wanted("speed") {
             println!("{}\n", speed_table(&results.speeds));
         }

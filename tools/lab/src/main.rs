@@ -102,7 +102,7 @@ fn host_qemu(name: &str) -> Result<Component, String> {
 enum Action {
     /// Live-migrate a guest with a busy device to another QEMU and back, and show how it went
     Demo(demo::Options),
-    /// Measure a disk beside others in the same guest, and what it costs to move one
+    /// Measure a disk beside others in the same guest, what it costs to move one, and the migration engine
     Bench(bench::Options),
     /// Run a shell command in the host VM, with Ferry's modules loaded
     Run(run::Options),

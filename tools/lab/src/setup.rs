@@ -31,6 +31,7 @@ pub use self::clean::clean_cache;
 pub use self::component::Component;
 use self::component::Recipe;
 use self::download::Fetched;
+pub use self::machine_needs::cargo;
 pub use self::machine_needs::check as check_machine;
 pub use self::machine_needs::check_lint;
 use self::packages::Packages;

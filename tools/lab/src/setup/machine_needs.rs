@@ -82,7 +82,7 @@ pub fn check_lint() -> Result<()> {
 }
 
 /// Cargo, or what `CARGO` names instead.
-fn cargo() -> Command {
+pub fn cargo() -> Command {
     let cargo = env::var_os("CARGO").filter(|it| !it.is_empty());
     Command::new(cargo.unwrap_or_else(|| "cargo".into()))
 }
