@@ -6,7 +6,7 @@
 //! asks for its verdict on the data: nothing lost, doubled, reordered or changed.
 //!
 //! [`running`] is a guest in a QEMU, [`load`] keeps its disks busy, [`traffic`] its network card. [`migration`] has the scenarios of all devices, [`disk`]
-//! those of disks, [`card`] those of the network card, [`newer`] those of QEMUs with protocol v2, and [`client`] the one in which the client library moves the
+//! those of disks, [`card`] those of the network card, with [`pings`], [`newer`] those of QEMUs with protocol v2, and [`client`] the one in which the client library moves the
 //! state.
 
 mod card;
@@ -16,6 +16,7 @@ mod load;
 mod machine;
 mod migration;
 mod newer;
+mod pings;
 mod running;
 mod traffic;
 

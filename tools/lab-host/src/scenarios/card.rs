@@ -10,6 +10,7 @@ use lab_guest::network::GUEST;
 use lab_guest::network::HOST;
 use lab_guest::network::PREFIX;
 
+use super::pings::Pings;
 use super::running::Running;
 use super::Bench;
 use crate::network;
@@ -145,7 +146,9 @@ pub fn features(bench: &mut Bench<'_>) -> Result<Running> {
     running.script(&set_up_filters())?;
     running.script(REMEMBER)?;
     expect_filters(&running, "before a migration")?;
+    let pings = Pings::begin()?;
     let running = move_on(running)?;
+    pings.end(1)?;
     running.script(EXPECT_NO_LESS)?;
     expect_filters(&running, "after a migration")?;
 
