@@ -41,8 +41,9 @@ use crate::vm_directory::DIRECTORY;
 use crate::vm_directory::PROCESS;
 
 /// The guest's kernel command line. The card's ports come after the four that a PC has. [`crate::endless_wait`] needs
-/// `nokaslr`.
-const COMMAND_LINE: &str = "console=hvc0 quiet panic=-1 mitigations=off nokaslr 8250.nr_uarts=12";
+/// `nokaslr`. With `iomem=relaxed` a script reads the registers of a device that has a driver.
+const COMMAND_LINE: &str =
+    "console=hvc0 quiet panic=-1 mitigations=off nokaslr iomem=relaxed 8250.nr_uarts=12";
 
 /// The memory that a guest boots with, usually.
 pub const MEMORY: &str = "256M";

@@ -129,6 +129,46 @@ const EXPECT_NO_LESS: &str = "
         exit 1
     done < /tmp/statistics";
 
+/// Reads the registers of RSS into a file: MRQC, RETA and RSSRK.
+fn read_rss(file: &str) -> String {
+    format!(
+        "base=$(head -n 1 /sys/class/net/eth0/device/resource | cut -d ' ' -f 1)
+         for register in $((0x5818)) $(seq $((0x5c00)) 4 $((0x5ca4))); do
+             busybox devmem $((base + register)) 32
+         done > {file}"
+    )
+}
+
+/// Writes to entries of RETA and remembers the registers of RSS. The driver has a random key in RSSRK, sends all to queue 0, and
+/// has the card hash without sending to queues by the hash, so RETA may have any value.
+fn remember_rss() -> String {
+    format!(
+        "base=$(head -n 1 /sys/class/net/eth0/device/resource | cut -d ' ' -f 1)
+         busybox devmem $((base + 0x5c00)) 32 0x83828180
+         busybox devmem $((base + 0x5c7c)) 32 0x07060504
+         {}
+         [ $(wc -l < /tmp/rss) = 43 ] && grep -q 83828180 /tmp/rss && grep -q 07060504 /tmp/rss && exit 0
+         echo 'RSS: expected the written entries of RETA, saw:'
+         cat /tmp/rss
+         exit 1",
+        read_rss("/tmp/rss")
+    )
+}
+
+/// Checks that the registers of RSS are as before.
+fn expect_rss() -> String {
+    format!(
+        "{}
+         cmp /tmp/rss /tmp/rss-now && exit 0
+         echo 'RSS: expected MRQC, RETA and RSSRK, and saw:'
+         cat /tmp/rss
+         echo and
+         cat /tmp/rss-now
+         exit 1",
+        read_rss("/tmp/rss-now")
+    )
+}
+
 /// Has the driver test the card, and the card negotiate its link anew.
 const TEST: &str = "
     ethtool -t eth0 online > /tmp/tested || { cat /tmp/tested; exit 1; }
@@ -145,11 +185,13 @@ pub fn features(bench: &mut Bench<'_>) -> Result<Running> {
     let running = bench.guest()?;
     running.script(&set_up_filters())?;
     running.script(REMEMBER)?;
+    running.script(&remember_rss())?;
     expect_filters(&running, "before a migration")?;
     let pings = Pings::begin()?;
     let running = move_on(running)?;
     pings.end(1)?;
     running.script(EXPECT_NO_LESS)?;
+    running.script(&expect_rss())?;
     expect_filters(&running, "after a migration")?;
 
     doing("checking that the card still receives all frames");
