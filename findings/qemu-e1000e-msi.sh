@@ -38,7 +38,7 @@ packages=(
 	ethtool=1:6.14.2-1
 )
 directory=$(mktemp -d)
-trap 'rm -rf "$directory"' EXIT
+trap 'kill $(jobs -p) 2> /dev/null || true; rm -rf "$directory"' EXIT
 
 cannot() {
 	echo "cannot be tried: $*" >&2
@@ -79,8 +79,9 @@ for package in "$directory"/archives/*.deb; do
 done
 
 libraries=$root/usr/lib/x86_64-linux-gnu
+# Takes the place of the subshell that it is called in, so that no QEMU outlives the script.
 qemu() {
-	"$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" "$root/usr/bin/qemu-system-x86_64" \
+	exec "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" "$root/usr/bin/qemu-system-x86_64" \
 		-L "$root/usr/share/qemu" -L "$root/usr/share/seabios" -accel tcg -machine q35 -nodefaults -no-user-config \
 		-display none "$@" 2>> "$directory/log"
 }
