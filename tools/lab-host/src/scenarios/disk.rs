@@ -158,6 +158,21 @@ const COMMANDS: &str = r#"
     [ $(zeros $((first + 4)) 4) != 0 ] || fail "write-zeroes: more zeroes than wanted"
     nvme dsm $disk -n 1 --ad --slbs=$((first + 4)) --blocks=4 || fail dsm
     ! nvme read $disk -s $blocks -c 0 -z $block -d back 2> /dev/null || fail "read: past the end"
+    oncs=$(( $(sed -n 's/^oncs *: *//p' id) ))
+    [ $((oncs & 128)) = 0 ] || nvme verify $disk -n 1 -s $first -c 7 || fail verify
+    if [ $((oncs & 2)) != 0 ]; then
+        nvme write-uncor $disk -s $first -c 0 || fail write-uncor
+        ! nvme read $disk -s $first -c 0 -z $block -d back 2> /dev/null || fail "write-uncor: can be read"
+        ! nvme verify $disk -n 1 -s $first -c 0 2> /dev/null || fail "write-uncor: can be verified"
+        nvme write-zeroes $disk -s $first -c 0 || fail "write-zeroes after write-uncor"
+        [ $(zeros $first 1) = 0 ] || fail "write-uncor: no zeroes"
+    fi
+    # NAWUPF is what Linux takes for the largest write with RWF_ATOMIC; without NSABP it is a logical block.
+    atomic=$block
+    [ $(( $(sed -n 's/^nsfeat *: *//p' ns) & 2 )) = 0 ] || atomic=$(( ($(sed -n 's/^nawupf *: *//p' ns) + 1) * block ))
+    linux=$(cat /sys/block/nvme0n1/queue/atomic_write_max_bytes)
+    [ $linux = $atomic ] || fail "atomic writes: Linux has $linux bytes, NAWUPF $atomic"
+    echo "atomic writes of $linux bytes"
     nvme error-log $ctrl -e 1 > errors || fail error-log
     grep -q '^error_count[[:space:]]*: [1-9]' errors || fail "error-log: $(cat errors)"
     formats=$(( $(sed -n 's/^oacs *: *//p' id) & 2 ))
