@@ -176,6 +176,20 @@ impl<D: Driver> Migrating for EmulatedDevice<D> {
         Ok(paused)
     }
 
+    fn before_use(device: &Device<Self>) -> Result<Option<Paused<'_>>> {
+        // A closed device has none.
+        if !device
+            .with_open_model(|live| live.has_blocks)
+            .unwrap_or(false)
+        {
+            return Ok(None);
+        }
+        let paused = device.pause_work();
+
+        paused.await_idle()?;
+        Ok(Some(paused))
+    }
+
     fn port(device: &Device<Self>) -> EnginePort<'_, D> {
         EnginePort(device)
     }

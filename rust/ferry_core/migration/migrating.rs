@@ -40,6 +40,14 @@ pub(crate) trait Migrating: MigrationOperations + AsRef<Refusals> {
     /// `EINTR` if the current process is killed.
     fn before_stop(device: &Device<Self>) -> Result<Self::Pause<'_>>;
 
+    /// Waits until a use of the engine that is no transition has nothing left to wait for but what is short, as
+    /// [`Self::before_stop`] does: the device gives its blocks to one user at a time.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the current process is killed.
+    fn before_use(device: &Device<Self>) -> Result<Option<Self::Pause<'_>>>;
+
     /// Returns the port, which is used with the state mutex held.
     fn port(device: &Device<Self>) -> Self::Port<'_>;
 

@@ -46,7 +46,13 @@ pub(crate) fn read_header<T: Migrating>(
     offset: u64,
     bytes: &mut [u8],
 ) -> Result {
-    with_region(device, uses_protocol(offset), |region, engine, port| {
+    let uses_protocol = uses_protocol(offset);
+    let _paused = if uses_protocol {
+        T::before_use(device)?
+    } else {
+        None
+    };
+    with_region(device, uses_protocol, |region, engine, port| {
         region.read_header(engine, port, offset, bytes)
     })
 }
@@ -57,9 +63,11 @@ pub(crate) fn read_header<T: Migrating>(
 ///
 /// What the user's `write()` gets.
 pub(crate) fn write_header<T: Migrating>(device: &Device<T>, offset: u64, bytes: &[u8]) -> Result {
-    let _paused = stops(offset, bytes)
-        .then(|| T::before_stop(device))
-        .transpose()?;
+    let _paused = if stops(offset, bytes) {
+        Some(T::before_stop(device)?)
+    } else {
+        T::before_use(device)?
+    };
     with_region(device, true, |region, engine, port| {
         region.write_header(engine, port, offset, bytes)
     })

@@ -69,12 +69,13 @@ fn file_of(session: &mut Option<FileSession>, id: u64) -> Result<&mut File> {
 ///
 /// # Errors
 ///
-/// `ENODEV` if that session is over, or what `f` returns.
+/// `ENODEV` if that session is over, `EINTR` if the current process is killed, or what `f` returns.
 fn with_session<T: Migrating, R>(
     device: &Device<T>,
     id: u64,
     f: impl FnOnce(&mut Engine, &mut T::Port<'_>, &mut File) -> Result<R, Refusal>,
 ) -> Result<R> {
+    let _paused = T::before_use(device)?;
     with_migration(device, |migration| {
         let file = file_of(&mut migration.session, id)?;
         let engine = migration.engine.as_mut().ok_or(ENODEV)?;
@@ -162,9 +163,11 @@ pub(crate) fn set_state<T: Migrating>(
     device: &Device<T>,
     new: MigState,
 ) -> Result<Option<DataFile>> {
-    let _paused = (!new.is_running())
-        .then(|| T::before_stop(device))
-        .transpose()?;
+    let _paused = if new.is_running() {
+        T::before_use(device)?
+    } else {
+        Some(T::before_stop(device)?)
+    };
     with_migration(device, |migration| {
         migration
             .may_use(Protocol::V2)
@@ -199,6 +202,7 @@ pub(crate) fn state<T: Migrating>(data: &T) -> MigState {
 
 /// Serves [`data_size`](vfio::migration::MigrationOperations::data_size).
 pub(crate) fn data_size<T: Migrating>(device: &Device<T>) -> Result<u64> {
+    let _paused = T::before_use(device)?;
     with_migration(device, |migration| {
         let session = migration.session.as_ref();
         let unread = session.map_or(0, |session| session.file.unread());
@@ -250,6 +254,7 @@ pub(crate) fn precopy_info<T: Migrating>(
     session: u64,
     may_reinit: bool,
 ) -> Result<PrecopyInfo> {
+    let _paused = T::before_use(device)?;
     with_migration(device, |migration| {
         let engine = migration.engine.as_mut().ok_or(ENODEV)?;
         // The state comes first: outside of pre-copy the answer is the same for every file.

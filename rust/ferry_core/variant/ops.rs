@@ -86,6 +86,10 @@ impl<D: Driver> Migrating for Variant<D> {
         Ok(())
     }
 
+    fn before_use(_device: &Device<Self>) -> Result<Option<()>> {
+        Ok(None)
+    }
+
     fn port(device: &Device<Self>) -> VariantPort<'_, D> {
         VariantPort(device)
     }

@@ -3,6 +3,7 @@
 //! A command that waits for memory of its user, who is in no hurry: all else about the device goes on.
 
 use std::fs;
+use std::sync::mpsc;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -10,6 +11,7 @@ use std::time::Instant;
 use rustix::event::poll;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
+use rustix::process::Pid;
 use rustix::thread::gettid;
 use vfio_bindings::bindings::vfio;
 use vfio_client::irq::Index;
@@ -33,6 +35,7 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::requirement::Requirement;
 use crate::target::Target;
+use crate::v1::device::TestDevice;
 use crate::v1::device::PATIENCE;
 use crate::v1::nvme::disk::Disk;
 use crate::v1::region::joined;
@@ -53,6 +56,7 @@ pub const CASES: &[Case] = cases![
     nvme_stalled_command_ends_with_a_controller_reset,
     nvme_stalled_command_ends_with_a_function_reset,
     nvme_stalled_command_ends_with_bus_mastering,
+    nvme_stalled_save_waits_alone,
     nvme_stalled_stop_waits_alone,
 ];
 
@@ -179,8 +183,8 @@ fn nvme_stalled_command_ends_with_bus_mastering(target: &Target) -> Outcome {
 }
 
 /// Waits until thread `id` waits in a system call.
-fn await_blocked(id: u32) -> Outcome {
-    let path = format!("/proc/self/task/{id}/syscall");
+fn await_blocked(id: Pid) -> Outcome {
+    let path = format!("/proc/self/task/{}/syscall", id.as_raw_nonzero());
     let start = Instant::now();
     while fs::read_to_string(&path).map_err(Stop::failed)?.trim() == "running" {
         holds(
@@ -192,28 +196,49 @@ fn await_blocked(id: u32) -> Outcome {
     Ok(())
 }
 
-fn nvme_stalled_stop_waits_alone(target: &Target) -> Outcome {
-    let mut stalled = Stalled::new(Disk::new(target)?)?;
-    let (tell, told) = std::sync::mpsc::channel();
+/// Checks that nothing but `wait` waits for a command that waits, in state `during`, and that both end with the memory.
+fn expect_waits_alone(
+    stalled: &Stalled,
+    during: State,
+    wait: impl FnOnce(&TestDevice) -> Outcome + Send,
+) -> Outcome {
+    let (tell, told) = mpsc::channel();
     thread::scope(|scope| {
-        let stop = {
-            let device = &stalled.disk.device;
-            scope.spawn(move || -> Outcome {
-                tell.send(gettid()).map_err(Stop::failed)?;
-                device.set(State::STOP_COPY)?;
-                Ok(())
-            })
-        };
+        let device = &stalled.disk.device;
+        let waits = scope.spawn(move || -> Outcome {
+            tell.send(gettid()).map_err(Stop::failed)?;
+            wait(device)
+        });
         let seen = (|| {
             let id = told.recv().map_err(Stop::failed)?;
-            await_blocked(id.as_raw_nonzero().get() as u32)?;
+            await_blocked(id)?;
             use_registers(&stalled.disk)?;
-            look_at_state(&stalled.disk, State::RUNNING)
+            look_at_state(&stalled.disk, during)
         })();
         // Without it, the thread would wait for ever.
         let provided = stalled.provide();
-        let stopped = joined(stop);
-        seen.and(provided).and(stopped)
+        let waited = joined(waits);
+        seen.and(provided).and(waited)
+    })
+}
+
+/// The storage of a disk in memory is one that a save and a command share.
+fn nvme_stalled_save_waits_alone(target: &Target) -> Outcome {
+    let disk = Disk::new(target)?;
+    disk.device.set(State::PRE_COPY)?;
+    let mut stalled = Stalled::new(disk)?;
+    expect_waits_alone(&stalled, State::PRE_COPY, |device| {
+        Ok(device.migration.pending().map(drop)?)
+    })?;
+    let seen = stalled.disk.driver.wait(stalled.queue)?;
+    same("status", seen.status, Status::SUCCESS)?;
+    stalled.end()?.expect_recovers()
+}
+
+fn nvme_stalled_stop_waits_alone(target: &Target) -> Outcome {
+    let mut stalled = Stalled::new(Disk::new(target)?)?;
+    expect_waits_alone(&stalled, State::RUNNING, |device| {
+        device.set(State::STOP_COPY)
     })?;
     look_at_state(&stalled.disk, State::STOP_COPY)?;
     stalled.disk.device.set(State::RUNNING)?;
