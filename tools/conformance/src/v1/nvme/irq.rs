@@ -74,9 +74,13 @@ fn connected(target: &Target, pairs: u16) -> Outcome<Disk> {
     Ok(disk)
 }
 
-/// Takes the counters of the vectors' eventfds.
+/// Takes the counters of the vectors' eventfds. The interrupt of a completion follows it, and a stop waits for both.
 #[track_caller]
 fn quiet(disk: &Disk) -> Outcome<Vec<usize>> {
+    if disk.device.migration.state()? == State::RUNNING {
+        disk.device.set(State::STOP)?;
+        disk.device.set(State::RUNNING)?;
+    }
     let mut signalled = Vec::new();
     for vector in 0..VECTORS as usize {
         if disk.driver.event(vector).take()? > 0 {
