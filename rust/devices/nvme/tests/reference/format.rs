@@ -80,8 +80,11 @@ fn a_format_leaves_zeros_and_no_marks() {
                     driver.bench.disk.unflushed, 0,
                     "the zeros are on the medium"
                 );
+                // As no block is marked, no mark is looked at.
+                let before = driver.bench.disk.requests;
                 driver.write(1, 3, &pattern(3, 512));
                 assert_eq!(driver.read(1, 3, 1), pattern(3, 512));
+                assert_eq!(driver.bench.disk.requests - before, 2, "a write and a read");
             }
         }
     }
