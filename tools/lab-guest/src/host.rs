@@ -6,15 +6,36 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 
+use anyhow::Context;
+use anyhow::Result;
+use lab_guest::init;
 use lab_guest::report::Report;
+use lab_guest::report::PORT;
+
+/// How long the port may take to appear.
+const APPEAR_LIMIT: Duration = Duration::from_secs(60);
 
 /// The connection to the host.
 pub struct Host(Mutex<File>);
 
 impl Host {
-    pub fn new(port: File) -> Self {
-        Self(Mutex::new(port))
+    /// Opens the port to the host. Returns it with the end from which requests are read.
+    pub fn open() -> Result<(Self, File)> {
+        let port = init::open_virtio_port(PORT, APPEAR_LIMIT)?;
+        let requests = port.try_clone().context("duplicating the report port")?;
+        Ok((Self(Mutex::new(port)), requests))
+    }
+
+    /// Calls `work`, which may take the port's driver away. Nothing is reported meanwhile. Opens the port anew, and returns what
+    /// `work` returned, with the end from which requests are read.
+    pub fn reopen_after<T>(&self, work: impl FnOnce() -> T) -> Result<(T, File)> {
+        let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = work();
+        let (host, requests) = Self::open()?;
+        *port = host.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok((done, requests))
     }
 
     /// Reports a problem.

@@ -5,7 +5,7 @@
 //! It keeps the guest's devices busy: it streams numbered lines through every port of the serial
 //! card and through its network card ([`stream`], [`lab_guest::flow`]), and runs the loads that the host asks for on its
 //! disks ([`load`]). It runs the
-//! scripts that the host sends ([`shell`]), watches its kernel's log ([`watch`]), and reports over a
+//! scripts that the host sends ([`shell`]), suspends its devices ([`suspend`]), watches its kernel's log ([`watch`]), and reports over a
 //! virtio-serial port. It knows nothing of migration: its data has to stay whole in any case.
 //!
 //! Locks: each stream and each load has its own, and the report port has one, which is taken last
@@ -22,6 +22,7 @@ mod pci;
 mod serial;
 mod shell;
 mod stream;
+mod suspend;
 mod watch;
 
 use std::fs;
@@ -42,7 +43,6 @@ use lab_guest::flow::Flow;
 use lab_guest::init;
 use lab_guest::report::Report;
 use lab_guest::report::Request;
-use lab_guest::report::PORT;
 use load::Running;
 use stream::Stream;
 
@@ -136,6 +136,8 @@ impl Guest {
                 self.host.say(&Report::FlowEnded { tally });
             }
             Request::Run { id, script } => shell::begin(id, script, &self.host),
+            // The reader of requests does this itself.
+            Request::Suspend { .. } => {}
         }
     }
 }
@@ -143,9 +145,9 @@ impl Guest {
 fn run() -> Result<()> {
     init::mount_all()?;
     init::mount_at("tmpfs", "/tmp")?;
-    let port = init::open_virtio_port(PORT, Duration::from_secs(60))?;
-    let requests = BufReader::new(port.try_clone().context("duplicating the report port")?);
-    let host = Arc::new(Host::new(port));
+    let (host, requests) = Host::open()?;
+    let host = Arc::new(host);
+    let mut requests = BufReader::new(requests).lines();
     watch::begin(&host)?;
 
     let mut ports = serial::find_ports()?;
@@ -176,12 +178,21 @@ fn run() -> Result<()> {
         loads: Vec::new(),
         flow,
     };
-    for request in requests.lines() {
+    while let Some(request) = requests.next() {
         let request = request.context("reading requests")?;
         if request.is_empty() {
             continue;
         }
         match serde_json::from_str(&request) {
+            Ok(Request::Suspend { id }) => {
+                let (suspended, port) = host.reopen_after(suspend::run)?;
+                requests = BufReader::new(port).lines();
+                let (status, output) = match suspended {
+                    Ok(()) => (0, String::new()),
+                    Err(error) => (1, format!("{error:#}")),
+                };
+                host.say(&Report::Ran { id, status, output });
+            }
             Ok(request) => guest.answer(request),
             Err(error) => host.say(&Report::Problem {
                 text: format!(

@@ -41,6 +41,11 @@ pub enum Request {
         /// For `sh -c`.
         script: String,
     },
+    /// Suspend the devices and resume them, and answer with [`Report::Ran`]. Until then, the guest reads and says nothing.
+    Suspend {
+        /// The number of the script in whose place this is.
+        id: u64,
+    },
 }
 
 /// A run of fio, which is one load of several that go on side by side.

@@ -314,14 +314,26 @@ impl Guest {
 
     /// Starts a script and returns its number. The guest may move to another QEMU before the script ends.
     pub fn begin_script(&self, link: &Link, script: &str) -> Result<u64> {
-        let id = {
-            let mut state = self.lock();
-            state.last_script += 1;
-            state.last_script
-        };
+        let id = self.next_script();
         let script = script.to_owned();
         link.ask(&Request::Run { id, script })?;
         Ok(id)
+    }
+
+    /// The number of the next script.
+    fn next_script(&self) -> u64 {
+        let mut state = self.lock();
+        state.last_script += 1;
+        state.last_script
+    }
+
+    /// Has the guest suspend its devices and resume them.
+    pub fn suspend(&self, link: &Link) -> Result<()> {
+        let id = self.next_script();
+        link.ask(&Request::Suspend { id })?;
+        self.end_script(id)
+            .context("suspending the guest's devices")?;
+        Ok(())
     }
 
     /// Waits for a script, whose exit status has to be 0, and returns its output.

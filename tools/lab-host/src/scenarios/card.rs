@@ -174,6 +174,21 @@ const TEST: &str = "
     ethtool -t eth0 online > /tmp/tested || { cat /tmp/tested; exit 1; }
     ethtool -r eth0 || exit 1";
 
+/// Has the guest suspend its devices and resume them.
+fn suspend(running: &Running) -> Result<()> {
+    doing("suspending the guest's devices");
+    let before = running.link_changes()?;
+    running.guest.suspend(&running.vm.link)?;
+    running.script(WAIT_LINK)?;
+    // A suspended card has no link.
+    let after = running.link_changes()?;
+    ensure!(
+        after != before,
+        "expected other than {before} changes of the link of a card that was suspended, saw {after}"
+    );
+    Ok(())
+}
+
 /// Moves a guest to another card.
 fn move_on(mut from: Running) -> Result<Running> {
     let (mut to, uri) = from.destination(from.twins()?)?;
@@ -210,6 +225,7 @@ pub fn features(bench: &mut Bench<'_>) -> Result<Running> {
         "a card that is not promiscuous: expected fewer than {STRANGERS} frames, saw {seen}"
     );
 
+    suspend(&running)?;
     doing("moving a guest that uses jumbo frames");
     running.script(&format!(
         "ip link set second down && ip link set eth0 mtu 9000 || exit 1\n{WAIT_LINK}"

@@ -308,7 +308,7 @@ impl Running {
     }
 
     /// How often the link of the guest's network card has changed. Empty without a card, or without its driver.
-    fn link_changes(&self) -> Result<String> {
+    pub fn link_changes(&self) -> Result<String> {
         if !self.hardware.has_card() {
             return Ok(String::new());
         }
