@@ -43,6 +43,7 @@ use crate::trace::Tracer;
 use crate::vm::Hardware;
 use crate::vm_directory;
 pub use running::Running;
+pub use running::DOWNTIME_LIMIT;
 
 /// The state that scenarios share.
 pub struct Bench<'a> {
