@@ -4,7 +4,7 @@
 //!
 //! The port to the host is such a device, and does not stand it: when Linux 7.3.4 resumes it, the kernel tells QEMU that the port is
 //! ready before it has given a buffer for the answer. The answer is lost, and each write to the port waits for ever. So the
-//! port has no driver meanwhile.
+//! port has no driver meanwhile (`findings/linux-virtio-console-suspend.sh`).
 
 use std::fs;
 
