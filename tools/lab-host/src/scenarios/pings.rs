@@ -17,17 +17,19 @@ use std::sync::PoisonError;
 use std::thread;
 use std::thread::JoinHandle;
 
+use anyhow::bail;
 use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
 use lab_guest::network::GUEST;
 
 use super::running::STEP_LIMIT;
+use crate::diagnosis;
 use crate::program::SEARCH_PATH;
 use crate::report::doing;
 
 /// The time between two pings in seconds.
-const PAUSE: &str = "0.1";
+const PAUSE: &str = "0.2";
 
 /// Answers that have to come before and after a move.
 const ENOUGH: usize = 10;
@@ -82,11 +84,15 @@ impl Pings {
                 numbers.len() < before + ENOUGH
             })
             .unwrap_or_else(PoisonError::into_inner);
-        ensure!(
-            !waited.timed_out(),
-            "pings of the guest: expected {ENOUGH} answers within {STEP_LIMIT:?}, saw {}",
-            numbers.len() - before
-        );
+        let seen = numbers.len() - before;
+        // The reader of answers goes on meanwhile.
+        drop(numbers);
+        if waited.timed_out() {
+            diagnosis::look("answers to pings");
+            bail!(
+                "pings of the guest: expected {ENOUGH} answers within {STEP_LIMIT:?}, saw {seen}"
+            );
+        }
         Ok(())
     }
 
