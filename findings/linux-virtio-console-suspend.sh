@@ -3,6 +3,8 @@
 #
 # Linux 7.3.4 (Debian 7.3.4-1~bpo13+1, amd64): a virtio-serial port does not work after the guest has slept.
 #
+# Versions: Linux 7.3.4-1~bpo13+1, QEMU 1:11.1.3+ds-1~bpo13+1, of Debian.
+#
 # When the device is resumed, virtcons_restore() tells QEMU that each port is ready, and QEMU answers whether the host has the port
 # open. The queue for the answer gets its buffers only after that, so QEMU (11.1.3) drops the answer. The port counts as not
 # connected from then on: a read returns 0 bytes, and a write waits until the driver is unbound. "devices" in /sys/power/pm_test is
@@ -29,7 +31,7 @@ packages=(
 	busybox-static=1:1.37.0-6+b9
 )
 directory=$(mktemp -d)
-trap 'rm -rf "$directory"' EXIT
+trap 'kill $(jobs -p) 2> /dev/null || true; rm -rf "$directory"' EXIT
 
 cannot() {
 	echo "cannot be tried: $*" >&2
@@ -106,8 +108,9 @@ chmod +x "$guest/init"
 (cd "$guest" && find . | "$root/usr/bin/busybox" cpio -o -H newc 2> /dev/null) > "$directory/initrd"
 
 libraries=$root/usr/lib/x86_64-linux-gnu
+# Takes the place of the subshell that it is called in, so that no QEMU outlives the script.
 qemu() {
-	"$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" "$root/usr/bin/qemu-system-x86_64" \
+	exec "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" "$root/usr/bin/qemu-system-x86_64" \
 		-L "$root/usr/share/qemu" -L "$root/usr/share/seabios" -accel tcg -machine q35 -nodefaults -no-user-config \
 		-display none "$@" 2>> "$directory/log"
 }

@@ -4,6 +4,8 @@
 # QEMU 11.1.3 (Debian 1:11.1.3+ds-1~bpo13+1, amd64): Linux's e1000e driver does not use MSI on the emulated 82574L (-device e1000e),
 # and "ethtool -t offline" fails on it.
 #
+# Versions: QEMU 1:11.1.3+ds-1~bpo13+1, Linux 7.3.4-1~bpo13+1, ethtool 1:6.14.2-1, of Debian.
+#
 # The driver (Linux 7.3.4, parameter IntMode=1) tests MSI with the cause RXSEQ, bit 3: it unmasks the cause in IMS and writes it to
 # ICS. QEMU's IMS has no such bit, so no interrupt is sent, and the driver takes INTx. MSI itself works: LSC, bit 2, is sent. The
 # offline test wants an interrupt of each of the causes 0 to 9 in turn, and QEMU's IMS lacks 3, 5 and 8. It also wants register 0x178

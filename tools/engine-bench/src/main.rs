@@ -2,7 +2,7 @@
 
 //! Measures the migration engine once, on this machine's own processor, beside copies of as many bytes.
 //!
-//! `engine-bench MIB` saves and resumes a full disk of so many MiB in memory. Each line of the output has nanoseconds of
+//! `engine-bench MIB` saves and resumes a full disk of `MIB` MiB in memory. Each line of the output has nanoseconds of
 //! the save, nanoseconds of the resume, and the name of the way that the content took. `lab bench` runs the program several
 //! times, in alternation with one that has the engine of an earlier commit: `engine.rs` is all that differs.
 
