@@ -88,16 +88,6 @@ impl Controller {
         self.msix_connected || self.config.msix_enabled()
     }
 
-    /// Returns whether software has enabled the controller, CC.EN.
-    pub fn is_enabled(&self) -> bool {
-        self.registers.enabled()
-    }
-
-    /// Returns whether the controller has failed for good, CSTS.CFS.
-    pub fn has_failed(&self) -> bool {
-        self.registers.csts.intersects(Csts::CFS)
-    }
-
     /// The part of every reset of the function other than configuration space.
     pub(crate) fn reset_function(&mut self) {
         self.msix_table = MsixTable::new();
