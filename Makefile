@@ -69,7 +69,7 @@ test-debug: ## run the kselftests and a live migration on the debug kernel; any 
 
 .PHONY: host-test
 host-test: ## run the tests that need no virtual machine
-	$(cargo) test $(cargo_jobs) --workspace
+	$(cargo) test $(cargo_jobs) --workspace --no-fail-fast
 
 .PHONY: fmt
 fmt: ## format all Rust code as the kernel does

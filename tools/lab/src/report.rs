@@ -13,6 +13,7 @@ use crate::matrix;
 use crate::progress::Progress;
 use crate::setup::How;
 use crate::setup::SetupTime;
+use crate::stage::Failure;
 use crate::stage::StageResult;
 
 /// The number of slow tests that the table lists.
@@ -56,6 +57,7 @@ impl From<StageResult> for Row {
             seconds,
             passed,
             failed,
+            failures: _,
         } = stage;
         Self {
             name,
@@ -82,18 +84,26 @@ pub struct RowId(usize);
 impl Report {
     /// A report that begins with the results of `stages`.
     pub fn new(stages: Vec<StageResult>, json: bool) -> Result<Self> {
-        let rows: Vec<Row> = stages.into_iter().map(Row::from).collect();
-        // Failed stages are listed with the failed tests.
-        let failed = rows.iter().filter(|row| row.failed > 0);
-        let results = failed.map(|row| TestResult {
-            part: row.name.clone(),
-            name: row.name.clone(),
-            outcome: Outcome::Failed("see its output above".to_owned()),
-            seconds: row.seconds,
+        // Failed stages are listed with the failed tests, by the tests of theirs that failed if these have names.
+        let results = stages.iter().filter(|stage| stage.failed > 0);
+        let results = results.flat_map(|stage| {
+            let result = |name: String, why: &str| TestResult {
+                part: stage.name.clone(),
+                name,
+                outcome: Outcome::Failed(why.to_owned()),
+                seconds: stage.seconds,
+            };
+            if stage.failures.is_empty() {
+                return vec![result(stage.name.clone(), "see its output above")];
+            }
+            let of_test = |failure: &Failure| {
+                result(format!("{}: {}", stage.name, failure.name), &failure.why)
+            };
+            stage.failures.iter().map(of_test).collect()
         });
         Ok(Self {
             results: results.collect(),
-            rows,
+            rows: stages.into_iter().map(Row::from).collect(),
             progress: Progress::new()?,
             json,
         })

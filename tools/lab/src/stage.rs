@@ -24,6 +24,14 @@ pub struct StageResult {
     pub seconds: f64,
     pub passed: usize,
     pub failed: usize,
+    pub failures: Vec<Failure>,
+}
+
+/// A test of cargo that failed, and what it said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    pub name: String,
+    pub why: String,
 }
 
 /// Runs `commands` one after the other, as long as they succeed, with `lock` if they need one.
@@ -61,13 +69,38 @@ pub fn run(
     if success {
         task.say(&format!("passed in {} s", task.elapsed().as_secs()));
     }
-    let (passed, failed) = count_tests(&log.text(), success);
+    let text = log.text();
+    let (passed, failed) = count_tests(&text, success);
     Ok(StageResult {
         name: slug,
         seconds: began.elapsed().as_secs_f64(),
         passed,
         failed,
+        failures: failed_tests(&text),
     })
+}
+
+/// The tests that failed by cargo's "... FAILED" lines, each with the first lines of its panic.
+fn failed_tests(log: &str) -> Vec<Failure> {
+    let lines: Vec<&str> = log.lines().collect();
+    let names = lines.iter().filter_map(|line| {
+        let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
+        Some(name.to_owned())
+    });
+    let why = |name: &str| {
+        let header = format!("---- {name} stdout ----");
+        let section = lines.iter().position(|line| **line == header)?;
+        let mut said = lines.iter().skip(section + 1);
+        let place = said.find_map(|line| line.split_once("panicked at "))?.1;
+        let message = said.next().unwrap_or(&"");
+        Some(format!("{place} {message}"))
+    };
+    names
+        .map(|name| Failure {
+            why: why(&name).unwrap_or_else(|| "see its output above".to_owned()),
+            name,
+        })
+        .collect()
 }
 
 /// Adds up the numbers of cargo's "test result" lines, as passed and failed; without any, the stage itself is the test.
@@ -115,6 +148,23 @@ mod tests {
         ] {
             assert_eq!(count_tests(log, success), expected, "{log}");
         }
+    }
+
+    #[test]
+    fn a_test_that_fails_is_named_with_the_place_and_the_message_of_its_panic() {
+        let log = "test a::b ... ok\ntest a::c ... FAILED\ntest d ... FAILED\n\nfailures:\n\n---- a::c stdout ----\n\n\
+                   thread 'a::c' (7) panicked at rust/x.rs:3:5:\nnot so\nnote: more\n\n\nfailures:\n    a::c\n    d\n";
+        let failure = |name: &str, why: &str| Failure {
+            name: name.to_owned(),
+            why: why.to_owned(),
+        };
+        assert_eq!(
+            failed_tests(log),
+            [
+                failure("a::c", "rust/x.rs:3:5: not so"),
+                failure("d", "see its output above"),
+            ]
+        );
     }
 
     #[test]
