@@ -5,7 +5,8 @@
 use std::cell::Cell;
 use std::collections::{
     BTreeMap,
-    BTreeSet, //
+    BTreeSet,
+    VecDeque, //
 };
 use std::rc::Rc;
 
@@ -261,6 +262,25 @@ pub struct TxRing {
     pub base: u64,
     pub units: u32,
     next: u32,
+    /// The oldest descriptor that the driver has not taken back.
+    clean: u32,
+    /// The last descriptor of each packet that it has not taken back.
+    last: VecDeque<u32>,
+}
+
+impl TxRing {
+    /// Takes back the descriptors of packets whose last one was written back. The head may be ahead of that: a descriptor
+    /// that is written over before the card writes it back is lost.
+    fn reap(&mut self, memory: &Memory) {
+        while let Some(&last) = self.last.front() {
+            let status = memory.get(self.base + 16 * u64::from(last) + 12, 1);
+            if status.expect("a ring is in memory")[0] & TX_DONE == 0 {
+                return;
+            }
+            self.last.pop_front();
+            self.clean = (last + 1) % self.units;
+        }
+    }
 }
 
 /// The driver of the guest.
@@ -297,6 +317,8 @@ impl Guest {
                 base,
                 units: 16,
                 next: 0,
+                clean: 0,
+                last: VecDeque::new(),
             }),
             free: Vec::new(),
             received: [Vec::new(), Vec::new()],
@@ -339,6 +361,8 @@ impl Guest {
             ring.base = 0x4_0000 + 0x8000 * index as u64 + shift;
             ring.units = units;
             ring.next = 0;
+            ring.clean = 0;
+            ring.last.clear();
         }
         let rings = self.rx.iter().map(|ring| (RDBAL, ring.base, ring.units));
         let rings: Vec<_> = rings
@@ -478,8 +502,8 @@ impl Guest {
     /// Sends a packet of `len` bytes in `parts` descriptors, behind a context descriptor if `context`.
     pub fn send(&mut self, host: &mut Host, queue: usize, len: usize, parts: u32, context: bool) {
         let ring = &mut self.tx[queue];
-        let head = host.model.peek(TDH + QUEUE * queue as u32);
-        let used = (ring.next + ring.units - head) % ring.units;
+        ring.reap(&self.memory);
+        let used = (ring.next + ring.units - ring.clean) % ring.units;
         let needed = parts + u32::from(context);
         if used + needed >= ring.units {
             return;
@@ -520,6 +544,9 @@ impl Guest {
             self.memory.put64(at, buffer + done as u64);
             self.memory.put64(at + 8, command.into());
             done += size;
+            if last {
+                ring.last.push_back(ring.next);
+            }
             ring.next = (ring.next + 1) % ring.units;
         }
         host.write(TDT + QUEUE * queue as u32, ring.next);
