@@ -5,6 +5,12 @@
 use core::fmt;
 
 use crate::guest_memory::MemoryError;
+use crate::request::{
+    Begun,
+    Done,
+    Request,
+    Tag, //
+};
 
 /// Why a backend did not execute a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +100,35 @@ pub trait BlockBackend {
     ///
     /// The medium failed, and the guest has not been told.
     fn write_back(&mut self) -> Result<(), BackendError>;
+
+    /// Returns whether the store executes requests of [`Self::begin`] while the device goes on. The other methods
+    /// execute theirs at once, and concern no request that is under way.
+    fn is_concurrent(&self) -> bool {
+        false
+    }
+
+    /// Begins a request, which `tag` names until [`Self::take_done`] has handed it out. Does not wait for the medium,
+    /// if it can be helped. The device is called to work when a request is done.
+    ///
+    /// # Errors
+    ///
+    /// The request did not begin: the medium failed, or the closure of a write did.
+    fn begin(&mut self, _tag: Tag, _request: Request<'_>) -> Result<Begun, BackendError> {
+        Err(BackendError::Medium)
+    }
+
+    /// Hands a request that is done to `take`, each once and in any order. Returns whether there was one.
+    ///
+    /// `take` returns whether the guest is told the result: the error of a write that it is not told is kept for a flush.
+    fn take_done(&mut self, _take: &mut dyn FnMut(Done<'_>) -> bool) -> bool {
+        false
+    }
+
+    /// Waits until a request that is under way is done and not taken. Returns whether one is: none is if none was under
+    /// way, or if the current thread has to end.
+    fn await_done(&mut self) -> bool {
+        false
+    }
 }
 
 /// Says where the next bytes belong in the memory `M`: gets the most bytes that the backend has next, at

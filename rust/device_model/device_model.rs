@@ -41,6 +41,7 @@ mod log;
 pub mod migrated_blocks;
 mod model;
 mod posted_writes;
+mod request;
 pub mod saved_state;
 mod untold;
 
@@ -76,4 +77,11 @@ pub use model::{
     CONFIGURATION_MAX, //
 };
 pub use posted_writes::PostedWrites;
+pub use request::{
+    Begun,
+    Done,
+    Request,
+    Source,
+    Tag, //
+};
 pub use untold::Untold;

@@ -241,6 +241,23 @@ pub trait Worker<M: GuestMemory, B: ?Sized>: DeviceModel {
         Work::Idle
     }
 
+    /// Waits until nothing is under way that [`Self::work`] began and that goes on without it, and does what follows
+    /// from that. Called between two calls of [`Self::work`], in its thread, before the device stops or the thread
+    /// pauses. Returns whether nothing is under way: something may be left if the thread has to end.
+    fn drain(
+        _executor: &mut Self::Executor,
+        _link: &mut dyn Link<Self::Executor>,
+        _memory: &mut M,
+        _backend: &mut B,
+    ) -> bool {
+        true
+    }
+
+    /// Returns whether something is under way that [`Self::work`] began and that goes on without it.
+    fn is_under_way(_executor: &Self::Executor) -> bool {
+        false
+    }
+
     /// Prepares the device to run, for the first time or again. An exchange has been made.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use crate::error_log::{
 use crate::events::Events;
 use crate::features::Features;
 use crate::health::Health;
+use crate::in_flight::InFlight;
 use crate::names::Names;
 use crate::namespace::{
     Namespace,
@@ -72,6 +73,12 @@ pub struct Executor {
     pub(crate) namespaces: [Namespace; NAMESPACES_MAX],
     /// A format that is under way.
     pub(crate) formatting: Option<Formatting>,
+    /// Commands that stores execute.
+    pub(crate) in_flight: InFlight,
+    /// No I/O command begins until none is in flight, which an admin command or a shutdown waits for.
+    pub(crate) waiting: bool,
+    /// Submission queues, as a set of bits, whose next command waits until another command is done.
+    pub(crate) no_room: u32,
     /// MSI-X vectors to send a message for, since the last exchange.
     pub(crate) raised: u32,
     /// A shutdown was completed since the last exchange.
@@ -96,6 +103,9 @@ impl Executor {
             health: Health::default(),
             namespaces: [Namespace::default(); NAMESPACES_MAX],
             formatting: None,
+            in_flight: InFlight::new(),
+            waiting: false,
+            no_room: 0,
             raised: 0,
             shut_down: false,
         }
@@ -117,6 +127,9 @@ impl Executor {
         self.queues.clear();
         self.shadows = None;
         self.formatting = None;
+        self.in_flight.forget();
+        self.waiting = false;
+        self.no_room = 0;
         self.next_queue = ADMIN;
         self.features = Features::default();
         self.events = Events::default();

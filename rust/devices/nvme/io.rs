@@ -80,7 +80,7 @@ impl Executor {
     }
 
     /// Checks that no format of a namespace, or of any with [`NSID_ALL`], is under way.
-    fn check_not_formatting(&self, nsid: u32) -> Result<(), Status> {
+    pub(crate) fn check_not_formatting(&self, nsid: u32) -> Result<(), Status> {
         match self.formatting {
             Some(formatting) if formatting.concerns(nsid) => Err(Status::FORMAT_IN_PROGRESS),
             _ => Ok(()),
@@ -89,7 +89,7 @@ impl Executor {
 
     /// Counts a command that is going to be completed, whatever its status, as figure 196 demands:
     /// Compare and Read commands as reads, and Write commands as writes.
-    fn count(&mut self, opcode: NvmOpcode) {
+    pub(crate) fn count(&mut self, opcode: NvmOpcode) {
         match opcode {
             NvmOpcode::Read | NvmOpcode::Compare => self.health.count_read(),
             NvmOpcode::Write => self.health.count_write(),
@@ -164,7 +164,7 @@ impl Executor {
             .read_straight(offset, length, memory, &mut |memory, most| {
                 prp.take(memory, most)
             })
-            .map_err(|error| failure(error, &prp, Status::READ_ERROR))?;
+            .map_err(|error| failure(error, Some(&prp), Status::READ_ERROR))?;
         let left = length.checked_sub(straight).ok_or(Status::INTERNAL)?;
         let read = match left {
             0 => Ok(()),
@@ -173,7 +173,7 @@ impl Executor {
             }),
         };
         self.health.count_data_read(straight + prp.moved());
-        read.map_err(|error| failure(error, &prp, Status::READ_ERROR))
+        read.map_err(|error| failure(error, Some(&prp), Status::READ_ERROR))
     }
 
     fn write<M: GuestMemory, B: BlockBackend + ?Sized>(
@@ -186,7 +186,7 @@ impl Executor {
         let (extent, length, mut prp) = self.transfer(command, namespace)?;
         let written = backend.write(extent.offset, length, &mut |bytes| prp.read(memory, bytes));
         self.health.count_data_written(prp.moved());
-        written.map_err(|error| failure(error, &prp, Status::WRITE_FAULT))?;
+        written.map_err(|error| failure(error, Some(&prp), Status::WRITE_FAULT))?;
         unmark(namespace, extent, backend)?;
         self.persist(command, backend)
     }
@@ -204,7 +204,7 @@ impl Executor {
             prp.compare(memory, bytes)
         });
         self.health.count_data_read(prp.moved());
-        compared.map_err(|error| failure(error, &prp, Status::READ_ERROR))
+        compared.map_err(|error| failure(error, Some(&prp), Status::READ_ERROR))
     }
 
     fn write_zeroes<B: BlockBackend + ?Sized>(
@@ -291,7 +291,7 @@ impl Executor {
     }
 
     /// Returns the blocks and the length of the data of a command in the backend, and its place in the guest.
-    fn transfer(
+    pub(crate) fn transfer(
         &self,
         command: &Command,
         namespace: &Selected,
@@ -400,10 +400,10 @@ pub(crate) fn flush<B: BlockBackend + ?Sized>(backend: &mut B) -> Result<(), Sta
         .map_err(|error| backend_failure(error, Status::WRITE_FAULT))
 }
 
-/// Returns the status for an error of a backend that moved data.
-fn failure(error: BackendError, prp: &Prp, medium: Status) -> Status {
-    match error {
-        BackendError::Memory(_) => prp.failure(),
+/// Returns the status for an error of a backend, which moved the data that `prp` describes.
+pub(crate) fn failure(error: BackendError, prp: Option<&Prp>, medium: Status) -> Status {
+    match (error, prp) {
+        (BackendError::Memory(_), Some(prp)) => prp.failure(),
         _ => backend_failure(error, medium),
     }
 }

@@ -241,11 +241,36 @@ impl<M: GuestMemory, B: Backend + Stores<M>> Worker<M, B> for Controller {
         }
     }
 
+    fn drain(
+        executor: &mut Executor,
+        link: &mut dyn Link<Executor>,
+        memory: &mut M,
+        backend: &mut B,
+    ) -> bool {
+        if executor.in_flight.is_empty() {
+            return true;
+        }
+        if !link.exchange(executor) {
+            return false;
+        }
+        let drained = executor.drain_commands(memory, backend);
+        link.exchange(executor);
+        drained
+    }
+
+    fn is_under_way(executor: &Executor) -> bool {
+        !executor.in_flight.is_empty()
+    }
+
     fn start(executor: &mut Executor, backend: &mut B, log: Log<'_>) -> Result<(), Errno> {
         executor.claim(backend, log)
     }
 
-    fn stop(_executor: &mut Executor, backend: &mut B, log: Log<'_>) -> Result<(), Errno> {
+    fn stop(executor: &mut Executor, backend: &mut B, log: Log<'_>) -> Result<(), Errno> {
+        if !executor.in_flight.is_empty() {
+            // The thread that waits for the commands was killed: the next access makes another.
+            return Err(Errno::EBUSY);
+        }
         backend.release(log)
     }
 }

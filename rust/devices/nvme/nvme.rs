@@ -39,6 +39,7 @@
 #![warn(missing_docs)]
 
 mod admin;
+mod concurrent;
 mod controller;
 mod doorbells;
 mod error_log;
@@ -48,6 +49,7 @@ mod features;
 mod function;
 mod health;
 mod identifiers;
+mod in_flight;
 mod io;
 mod load_error;
 mod marks;
@@ -69,15 +71,19 @@ mod worker;
 pub use controller::Controller;
 pub use device_model::{
     BackendError,
+    Begun,
     BlockBackend,
     DeviceModel,
+    Done,
     GuestMemory,
     Link,
     MemoryError,
     Place,
     PostedWrites,
     ReadStraight,
+    Request,
     Stores,
+    Tag,
     Untold,
     Work, //
     CONFIGURATION_MAX,

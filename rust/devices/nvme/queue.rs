@@ -97,6 +97,8 @@ pub(crate) struct CompletionQueue {
     pub(crate) vector: Option<u16>,
     /// The value of the shadow doorbell when it was read last.
     pub(crate) shadow: u32,
+    /// Entries that commands in flight will take.
+    reserved: u32,
 }
 
 /// A doorbell was written with a value that its queue cannot have.
@@ -218,12 +220,23 @@ impl CompletionQueue {
             phase: true,
             vector,
             shadow: 0,
+            reserved: 0,
         }
     }
 
-    /// Number of completions that fit.
+    /// Number of completions that fit, besides those of the commands in flight.
     pub(crate) fn room(&self) -> u32 {
-        self.ring.free()
+        self.ring.free().saturating_sub(self.reserved)
+    }
+
+    /// Keeps room for the completion of a command in flight.
+    pub(crate) fn reserve(&mut self) {
+        self.reserved += 1;
+    }
+
+    /// Undoes one [`Self::reserve`]: the command completes.
+    pub(crate) fn release(&mut self) {
+        self.reserved = self.reserved.saturating_sub(1);
     }
 
     /// Whether the guest has consumed every completion.
@@ -366,6 +379,7 @@ impl SavedCompletion {
             phase: self.phase,
             vector: self.interrupts.then_some(self.vector),
             shadow: self.shadow,
+            reserved: 0,
         })
     }
 }

@@ -107,11 +107,6 @@ impl Queues {
         self.submission[queue].is_some() || self.completion[queue].is_some()
     }
 
-    /// Returns whether a command can be executed: the queue of its completion has room.
-    pub(crate) fn any_runnable(&self) -> bool {
-        (0..PAIRS).any(|queue| self.runnable(queue) > 0)
-    }
-
     /// Number of commands of a queue that can be executed one after the other.
     pub(crate) fn runnable(&self, queue: usize) -> u32 {
         let Some(Some(submission)) = self.submission.get(queue) else {
@@ -121,6 +116,28 @@ impl Queues {
             Some(Some(completion)) => submission.contiguous().min(completion.room()),
             _ => 0,
         }
+    }
+
+    /// Keeps room for the completion of a command of submission queue `queue` that is in flight.
+    pub(crate) fn reserve(&mut self, queue: usize) {
+        if let Some(completion) = self.completion_of(queue) {
+            completion.reserve();
+        }
+    }
+
+    /// Undoes one [`Self::reserve`]: the command completes.
+    pub(crate) fn release(&mut self, queue: usize) {
+        if let Some(completion) = self.completion_of(queue) {
+            completion.release();
+        }
+    }
+
+    /// The completion queue of submission queue `queue`.
+    fn completion_of(&mut self, queue: usize) -> Option<&mut CompletionQueue> {
+        let submission = self.submission.get(queue)?.as_ref()?;
+        self.completion
+            .get_mut(submission.completion_queue)?
+            .as_mut()
     }
 
     /// Number of admin commands whose completions have room.

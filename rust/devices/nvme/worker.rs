@@ -11,6 +11,7 @@ use device_model::{
 };
 
 use crate::admin::Formatting;
+use crate::concurrent::Beginning;
 use crate::doorbells::Doorbells;
 use crate::error_log::ErrorEntry;
 use crate::executor::Executor;
@@ -105,7 +106,7 @@ impl Executor {
 
     /// Whether memory may be accessed: a function that is not a bus master or not in D0 leaves memory alone until it is
     /// again. One that was shut down does so until a reset: the memory of its queues may have another owner.
-    fn may_work(&self) -> bool {
+    pub(crate) fn may_work(&self) -> bool {
         self.may_access_memory && !self.registers.is_shut_down()
     }
 
@@ -122,10 +123,17 @@ impl Executor {
 
         // Doorbells that were written before the controller is ready are not for the queues to come.
         self.drain(doorbells);
-        if self.registers.enabling() {
+        if self.in_flight.is_forgotten() {
+            // What comes of commands that a reset has ended concerns nobody.
+            self.take_done(memory, stores, u32::MAX);
+        }
+        // A command before the reset must not change what one after it has written.
+        if self.registers.enabling() && self.in_flight.is_empty() {
             self.enable();
         }
-        if self.registers.shutting_down() {
+        if self.registers.shutting_down() && !self.in_flight.is_empty() {
+            self.waiting = true;
+        } else if self.registers.shutting_down() {
             if left == 0 {
                 return Work::More;
             }
@@ -149,8 +157,12 @@ impl Executor {
             if !self.registers.running() {
                 return Work::Idle;
             }
+            left -= self.take_done(memory, stores, left);
+            if self.registers.shutting_down() && self.in_flight.is_empty() {
+                return Work::More;
+            }
 
-            if self.queues.any_runnable() {
+            if self.any_executable() {
                 if left == 0 {
                     return Work::More;
                 }
@@ -158,12 +170,16 @@ impl Executor {
                 left = left.saturating_sub(executed);
                 // A guest with one command at a time gives no other command before this one completes.
                 // A busy guest is cheaper to look after once more than to have it ring.
-                published = executed <= 1 && !self.queues.any_runnable();
+                published = executed <= 1 && !self.any_executable();
                 if published {
                     self.publish_event_indexes(memory);
                 }
             } else if self.shadows.is_none() || published && !heard {
-                return Work::Idle;
+                // Stores may be done with more commands than the budget had room for.
+                return match left {
+                    0 if !self.in_flight.is_empty() => Work::More,
+                    _ => Work::Idle,
+                };
             } else {
                 if published {
                     // Without this, a guest could keep the loop going by ringing without commands.
@@ -176,6 +192,21 @@ impl Executor {
                 published = true;
             }
         }
+    }
+
+    /// Number of commands of a queue that can be executed one after the other: their completions have room, and none
+    /// has to wait for commands in flight.
+    fn executable(&self, queue: usize) -> u32 {
+        if queue != ADMIN && (self.waiting || self.no_room & 1 << queue != 0)
+            || queue == ADMIN && self.waiting
+        {
+            return 0;
+        }
+        self.queues.runnable(queue)
+    }
+
+    fn any_executable(&self) -> bool {
+        (0..PAIRS).any(|queue| self.executable(queue) > 0)
     }
 
     /// Completes a shutdown. Software waits for the end, and is told that the medium failed when it flushes next.
@@ -259,7 +290,7 @@ impl Executor {
     ) -> u32 {
         // An admin command can take the room of the next one's completion for an event.
         let burst = if queue == ADMIN { 1 } else { BURST };
-        let count = (self.queues.runnable(queue).min(budget) as usize).min(burst);
+        let count = (self.executable(queue).min(budget) as usize).min(burst);
         let Some(Some(submission)) = self.queues.submission.get(queue) else {
             return 0;
         };
@@ -287,6 +318,38 @@ impl Executor {
         let mut used = count as u32;
         // Commands that were fetched and not executed stay in their queue and are fetched anew.
         for command in commands {
+            if queue == ADMIN && Self::waits_for_commands(&command) && !self.in_flight.is_empty() {
+                self.waiting = true;
+                break;
+            }
+            if queue != ADMIN {
+                match self.begin(queue, &command, memory, stores) {
+                    Beginning::AtOnce => {}
+                    Beginning::NoRoom => {
+                        self.no_room |= 1 << queue;
+                        break;
+                    }
+                    Beginning::UnderWay => {
+                        self.advance(queue);
+                        first = false;
+                        // The commands behind it must not have an effect after a reset.
+                        if !link.is_current() {
+                            break;
+                        }
+                        continue;
+                    }
+                    Beginning::Failed(status) => {
+                        self.advance(queue);
+                        self.log_failure(queue, &command, status);
+                        self.complete(queue, command.cid, 0, Some(status), &mut posts, memory);
+                        first = false;
+                        if !link.is_current() {
+                            break;
+                        }
+                        continue;
+                    }
+                }
+            }
             let long = queue != ADMIN && self.takes_long(&command, stores);
             if long && !first {
                 self.next_queue = queue;
@@ -317,9 +380,7 @@ impl Executor {
         stores: &mut S,
         posts: &mut Posts,
     ) {
-        if let Some(Some(submission)) = self.queues.submission.get_mut(queue) {
-            submission.advance();
-        }
+        self.advance(queue);
 
         let outcome = if queue == ADMIN {
             let outcome = self.execute_admin(command, memory, stores);
@@ -339,8 +400,15 @@ impl Executor {
         }
     }
 
+    /// Takes the oldest command of a queue away.
+    fn advance(&mut self, queue: usize) {
+        if let Some(Some(submission)) = self.queues.submission.get_mut(queue) {
+            submission.advance();
+        }
+    }
+
     /// Adds a command that failed to the error log, if its status is logged.
-    fn log_failure(&mut self, queue: usize, command: &Command, status: Status) {
+    pub(crate) fn log_failure(&mut self, queue: usize, command: &Command, status: Status) {
         let has_slba =
             queue != ADMIN && NvmOpcode::decode(command.opcode).is_some_and(NvmOpcode::has_slba);
         let entry = ErrorEntry {
@@ -390,9 +458,8 @@ impl Executor {
         }
     }
 
-    /// Completes a command of submission queue `queue`. The completion queue has room, and `posts` have
-    /// completions of this queue only.
-    fn complete<M: GuestMemory>(
+    /// Completes a command of submission queue `queue`. The completion queue has room.
+    pub(crate) fn complete<M: GuestMemory>(
         &mut self,
         queue: usize,
         cid: u16,
@@ -418,12 +485,16 @@ impl Executor {
             phase: completion.phase(),
             status: status.map_or(0, Status::field),
         };
-        posts.add(completion.address(), entry.encode());
+        let address = completion.address();
         completion.advance();
         let wrapped = completion.at_start();
         if let Some(vector) = completion.vector {
             self.raised |= 1 << vector;
         }
+        if !posts.is_followed_by(address) {
+            self.post(posts, memory);
+        }
+        posts.add(address, entry.encode());
         if wrapped {
             self.post(posts, memory);
         }
@@ -434,7 +505,7 @@ impl Executor {
     /// A guest may see the bytes of one write in any order, and takes a completion for valid as soon as it
     /// sees the phase tag. The guest takes completions in order. So the first completion is written with
     /// the wrong phase tag, together with those behind it, and its phase tag is written last.
-    fn post<M: GuestMemory>(&mut self, posts: &mut Posts, memory: &mut M) {
+    pub(crate) fn post<M: GuestMemory>(&mut self, posts: &mut Posts, memory: &mut M) {
         let entries = &mut posts.entries[..posts.count];
         let Some(first) = entries.first_mut() else {
             return;
@@ -456,7 +527,7 @@ impl Executor {
 
 /// Completions that follow each other in their queue. They are written at once, as an access of the
 /// guest's memory costs much more than its bytes.
-struct Posts {
+pub(crate) struct Posts {
     /// Bus address of the first entry.
     address: u64,
     entries: [[u8; completion::ENTRY_SIZE]; BURST],
@@ -464,7 +535,7 @@ struct Posts {
 }
 
 impl Posts {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             address: 0,
             entries: [[0; completion::ENTRY_SIZE]; BURST],
@@ -472,7 +543,14 @@ impl Posts {
         }
     }
 
-    /// Adds a completion; no more come together than commands are fetched at once.
+    /// Whether a completion at `address` can be added.
+    fn is_followed_by(&self, address: u64) -> bool {
+        let behind = (self.count * completion::ENTRY_SIZE) as u64;
+        self.count == 0
+            || self.count < self.entries.len() && self.address.wrapping_add(behind) == address
+    }
+
+    /// Adds a completion, which [follows](Self::is_followed_by) the others.
     fn add(&mut self, address: u64, entry: [u8; completion::ENTRY_SIZE]) {
         if self.count == 0 {
             self.address = address;

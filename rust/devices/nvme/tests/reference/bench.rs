@@ -135,7 +135,15 @@ impl Bench {
 
     /// The source's part of a migration: stops the controller and saves it.
     pub fn save(&mut self) -> Vec<u8> {
+        let mut disks = Disks {
+            first: &mut self.disk,
+            more: &mut self.more,
+        };
+        let memory = &mut self.memory;
+        self.controller
+            .work(|executor| assert!(executor.drain_commands(memory, &mut disks), "all are done"));
         self.controller.drain(&self.doorbells);
+        self.raised |= self.controller.take_raised();
         let mut state = vec![0; nvme::Controller::STATE_SIZE];
         let size = self
             .controller
@@ -268,11 +276,23 @@ impl Bench {
         work
     }
 
+    /// Has a request be done that a disk executes, which kicks the worker. Returns whether there was one.
+    pub fn advance(&mut self) -> bool {
+        let mut disks = std::iter::once(&mut self.disk).chain(&mut self.more);
+        let advanced = disks.any(|disk| {
+            disk.concurrent
+                .as_mut()
+                .is_some_and(|concurrent| concurrent.advance())
+        });
+        self.kicked |= advanced;
+        advanced
+    }
+
     /// Lets the controller work until it has nothing left to do. Without a reason to, it does not
     /// work at all: what the controller is not told of is lost.
     pub fn settle(&mut self) {
         for _ in 0..ROUNDS {
-            if !self.kicked {
+            if !self.kicked && !self.advance() {
                 return;
             }
             self.work(self.budget);

@@ -3,11 +3,15 @@
 //! A store in a `Vec`, which checks what the controller asks of it.
 
 use nvme::{
-    BackendError, //
+    BackendError,
+    Begun,
     BlockBackend,
+    Done,
     MemoryError,
     ReadStraight,
-    Untold,
+    Request,
+    Tag,
+    Untold, //
 };
 
 use crate::spec::PAGE;
@@ -50,6 +54,49 @@ pub struct Disk {
     pub expected: Vec<(u64, u64, usize)>,
     /// It has a medium to wait for.
     pub has_to_wait: bool,
+    /// It executes requests while the controller goes on.
+    pub concurrent: Option<Concurrent>,
+}
+
+/// The requests that a disk executes while the controller goes on. Each has its effect as it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Concurrent {
+    /// The most requests under way.
+    pub room: usize,
+    /// Those under way, with their results.
+    pub under_way: Vec<(Tag, Result<Vec<u8>, BackendError>)>,
+    /// Those that are done.
+    done: Vec<(Tag, Result<Vec<u8>, BackendError>)>,
+    /// Decides which is done next.
+    seed: u64,
+    /// Results of writes that the guest was not told.
+    pub untold: usize,
+}
+
+impl Concurrent {
+    pub fn new(room: usize, seed: u64) -> Self {
+        Self {
+            room,
+            under_way: Vec::new(),
+            done: Vec::new(),
+            seed,
+            untold: 0,
+        }
+    }
+
+    /// Has one of the requests under way be done. Returns whether there was one.
+    pub fn advance(&mut self) -> bool {
+        if self.under_way.is_empty() {
+            return false;
+        }
+        self.seed = self
+            .seed
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(1);
+        let index = (self.seed >> 33) as usize % self.under_way.len();
+        self.done.push(self.under_way.remove(index));
+        true
+    }
 }
 
 impl Disk {
@@ -77,6 +124,7 @@ impl Disk {
             requests: 0,
             expected: Vec::new(),
             has_to_wait: true,
+            concurrent: None,
         }
     }
 
@@ -231,6 +279,76 @@ impl BlockBackend for Disk {
             self.unflushed = 0;
         }
         self.untold.keep(result)
+    }
+
+    fn is_concurrent(&self) -> bool {
+        self.concurrent.is_some()
+    }
+
+    fn begin(&mut self, tag: Tag, request: Request<'_>) -> Result<Begun, BackendError> {
+        let concurrent = self.concurrent.as_ref().expect("the disk is concurrent");
+        let mut tags = concurrent.under_way.iter().chain(&concurrent.done);
+        assert!(tags.all(|(other, _)| *other != tag), "{tag:?} is used once");
+        if concurrent.under_way.len() + concurrent.done.len() >= concurrent.room {
+            return Ok(Begun::NoRoom);
+        }
+
+        let result = match request {
+            Request::Read { offset, len } => {
+                let mut bytes = Vec::new();
+                let read = self.read(offset, len, &mut |piece| {
+                    bytes.extend(piece);
+                    Ok(())
+                });
+                read.map(|()| bytes)
+            }
+            Request::Write {
+                offset,
+                len,
+                durable,
+                source,
+            } => {
+                let mut bytes = vec![0; len];
+                source(&mut bytes)?;
+                let mut left = &bytes[..];
+                let written = self.write(offset, len, &mut |into| {
+                    let (now, later) = left.split_at(into.len());
+                    into.copy_from_slice(now);
+                    left = later;
+                    Ok(())
+                });
+                let flushed = if durable { self.flush() } else { Ok(()) };
+                written.and(flushed).map(|()| Vec::new())
+            }
+            Request::Flush => self.flush().map(|()| Vec::new()),
+        };
+        let concurrent = self.concurrent.as_mut().expect("the disk is concurrent");
+        concurrent.under_way.push((tag, result));
+        Ok(Begun::UnderWay)
+    }
+
+    fn take_done(&mut self, take: &mut dyn FnMut(Done<'_>) -> bool) -> bool {
+        let Some(concurrent) = &mut self.concurrent else {
+            return false;
+        };
+        let Some((tag, result)) = concurrent.done.pop() else {
+            return false;
+        };
+        let told = take(Done {
+            tag,
+            result: match &result {
+                Ok(bytes) => Ok(bytes),
+                Err(error) => Err(*error),
+            },
+        });
+        concurrent.untold += usize::from(!told);
+        true
+    }
+
+    fn await_done(&mut self) -> bool {
+        self.concurrent
+            .as_mut()
+            .is_some_and(|concurrent| !concurrent.done.is_empty() || concurrent.advance())
     }
 }
 

@@ -11,18 +11,25 @@ use std::cell::{
 use device_model_rig::Whole;
 use nvme::{
     BackendError,
+    Begun,
     BlockBackend,
     Controller,
     DeviceModel,
+    Done,
     Executor,
     GuestMemory,
     Link,
     MemoryError,
     ReadStraight,
+    Request,
+    Tag,
     Work, //
 };
 
-use crate::disk::Disk;
+use crate::disk::{
+    Concurrent,
+    Disk, //
+};
 use crate::driver::{
     pattern,
     Driver,
@@ -103,7 +110,7 @@ struct StagedDisk<'a>(&'a mut Disk, &'a Stage<'a>);
 
 impl StagedDisk<'_> {
     /// A request that changes content: none begins after the disturbance.
-    fn begin(&self) {
+    fn strike(&self) {
         assert!(
             !self.1.ended.get(),
             "a command began after the controller was stopped"
@@ -119,7 +126,7 @@ impl BlockBackend for StagedDisk<'_> {
         len: usize,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), MemoryError>,
     ) -> Result<(), BackendError> {
-        self.begin();
+        self.strike();
         self.0.read(offset, len, sink)
     }
 
@@ -129,7 +136,7 @@ impl BlockBackend for StagedDisk<'_> {
         len: usize,
         source: &mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>,
     ) -> Result<(), BackendError> {
-        self.begin();
+        self.strike();
         self.0.write(offset, len, source)
     }
 
@@ -139,12 +146,12 @@ impl BlockBackend for StagedDisk<'_> {
         len: u64,
         may_deallocate: bool,
     ) -> Result<(), BackendError> {
-        self.begin();
+        self.strike();
         self.0.write_zeroes(offset, len, may_deallocate)
     }
 
     fn deallocate(&mut self, offset: u64, len: u64) -> Result<(), BackendError> {
-        self.begin();
+        self.strike();
         self.0.deallocate(offset, len)
     }
 
@@ -157,6 +164,27 @@ impl BlockBackend for StagedDisk<'_> {
     fn write_back(&mut self) -> Result<(), BackendError> {
         self.1.step();
         self.0.write_back()
+    }
+
+    fn is_concurrent(&self) -> bool {
+        self.0.is_concurrent()
+    }
+
+    fn begin(&mut self, tag: Tag, request: Request<'_>) -> Result<Begun, BackendError> {
+        self.strike();
+        self.0.begin(tag, request)
+    }
+
+    fn take_done(&mut self, take: &mut dyn FnMut(Done<'_>) -> bool) -> bool {
+        // A store may be done with requests at any time.
+        if let Some(concurrent) = &mut self.0.concurrent {
+            concurrent.advance();
+        }
+        self.0.take_done(take)
+    }
+
+    fn await_done(&mut self) -> bool {
+        self.0.await_done()
     }
 }
 
@@ -190,7 +218,7 @@ fn work(driver: &mut Driver, at: usize, disturbance: Disturbance) -> bool {
 }
 
 /// A driver that has rung for one command of each kind in queue 1, and more than are fetched at once.
-fn busy() -> Driver {
+fn busy(concurrent: bool) -> Driver {
     let mut driver = Driver::with_queues(Setup::default(), 2, 32);
     let block = driver.block();
     driver.write(1, 0, &pattern(7, 8 * block));
@@ -216,8 +244,20 @@ fn busy() -> Driver {
     }
     // A flush that can take long would end a call of the executor.
     driver.bench.disk.has_to_wait = false;
+    driver.bench.disk.concurrent = concurrent.then(|| Concurrent::new(5, 1));
     driver.ring_sq(1);
     driver
+}
+
+/// The steps at which `disturbance` happens, of a disk that executes requests at once and of one that goes on with them.
+fn steps(disturbance: Disturbance) -> impl Iterator<Item = (usize, bool)> {
+    [false, true].into_iter().flat_map(move |concurrent| {
+        let count = (0..)
+            .find(|&at| !work(&mut busy(concurrent), at, disturbance))
+            .expect("the work ends");
+        assert!(count > 50, "{count} steps are too few to be all");
+        (0..count).map(move |at| (at, concurrent))
+    })
 }
 
 fn controller_reset(controller: &mut Controller) {
@@ -245,13 +285,11 @@ fn no_bus_master(controller: &mut Controller) {
 
 #[test]
 fn nothing_happens_after_a_reset_in_the_middle_of_a_command() {
-    for disturbance in [controller_reset, function_reset] {
-        for at in 0.. {
-            let mut driver = busy();
-            if !work(&mut driver, at, disturbance) {
-                assert!(at > 50, "{at} steps are too few to be all");
-                break;
-            }
+    let resets = [controller_reset as Disturbance, function_reset];
+    for disturbance in resets {
+        for (at, concurrent) in steps(disturbance) {
+            let mut driver = busy(concurrent);
+            work(&mut driver, at, disturbance);
             assert_eq!(driver.bench.read32(REG_CSTS), 0, "CSTS, step {at}");
             assert_eq!(driver.bench.controller.take_raised(), 0, "messages");
             assert!(!driver.bench.controller.intx_asserted(), "the pin");
@@ -282,11 +320,9 @@ fn software_that_enables_the_controller_at_once_again_gets_a_new_one() {
             .expect("CC is writable");
     }
 
-    for at in 0.. {
-        let mut driver = busy();
-        if !work(&mut driver, at, reset_and_enable) {
-            break;
-        }
+    for (at, concurrent) in steps(reset_and_enable) {
+        let mut driver = busy(concurrent);
+        work(&mut driver, at, reset_and_enable);
         assert_eq!(
             driver.bench.read32(REG_CSTS),
             0,
@@ -300,11 +336,9 @@ fn software_that_enables_the_controller_at_once_again_gets_a_new_one() {
 
 #[test]
 fn a_function_that_is_no_bus_master_any_more_leaves_memory_alone() {
-    for at in 0.. {
-        let mut driver = busy();
-        if !work(&mut driver, at, no_bus_master) {
-            break;
-        }
+    for (at, concurrent) in steps(no_bus_master) {
+        let mut driver = busy(concurrent);
+        work(&mut driver, at, no_bus_master);
         let memory = driver.bench.memory.log().len();
         driver.bench.settle();
         assert_eq!(driver.bench.memory.log().len(), memory, "step {at}");

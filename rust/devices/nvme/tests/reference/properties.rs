@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use crate::disk::Concurrent;
 use crate::driver::{
     Driver,
     Setup,
@@ -60,6 +61,8 @@ pub struct Start {
     entries: u16,
     budget: u32,
     page_shift: u32,
+    /// The disk executes this number of requests while the controller goes on, and a seed says which is done first.
+    concurrent: Option<(usize, u64)>,
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -150,9 +153,10 @@ pub fn start() -> impl Strategy<Value = Start> {
         2..17u16,
         prop_oneof![Just(1u32), 1..20u32],
         prop_oneof![4 => Just(0u32), 1 => 1..=4u32],
+        prop::option::of((prop_oneof![Just(1usize), 1..100usize], any::<u64>())),
     )
         .prop_map(
-            |(lba_shift, msix, shadow, pairs, entries, budget, page_shift)| Start {
+            |(lba_shift, msix, shadow, pairs, entries, budget, page_shift, concurrent)| Start {
                 lba_shift,
                 msix,
                 shadow,
@@ -160,6 +164,7 @@ pub fn start() -> impl Strategy<Value = Start> {
                 entries,
                 budget,
                 page_shift,
+                concurrent,
             },
         )
 }
@@ -189,6 +194,9 @@ impl Run {
             driver.configure_shadow();
         }
         driver.bench.budget = start.budget;
+        driver.bench.disk.concurrent = start
+            .concurrent
+            .map(|(room, seed)| Concurrent::new(room, seed));
         let reference = Reference::new(&driver);
         Self {
             driver,
@@ -234,6 +242,9 @@ impl Run {
                 self.driver.ring_sq(queue);
             }
             Step::Work(budget) => {
+                for _ in 0..*budget {
+                    self.driver.bench.advance();
+                }
                 if self.driver.bench.kicked {
                     self.driver.bench.work(*budget);
                 }
@@ -360,6 +371,8 @@ proptest! {
         steps in prop::collection::vec(step(), 1..40),
         all in any::<bool>(),
     ) {
+        // A move waits for the commands in flight, which changes the order of completions.
+        let start = Start { concurrent: None, ..start };
         let mut stays = Run::new(start);
         let mut moves = Run::new(start);
         stays.moves = false;
