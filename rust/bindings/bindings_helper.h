@@ -14,6 +14,7 @@
 
 #include "../helpers/dma.h"
 #include "../helpers/dma_log.h"
+#include "../helpers/direct.h"
 #include "../helpers/file.h"
 #include "../helpers/pci.h"
 #include "../helpers/ratelimit.h"

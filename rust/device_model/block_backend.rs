@@ -107,13 +107,13 @@ pub trait BlockBackend {
         false
     }
 
-    /// Begins a request, which `tag` names until [`Self::take_done`] has handed it out. Does not wait for the medium,
+    /// Begins a request, and keeps `tag` until [`Self::take_done`] has handed the request out. Does not wait for the medium,
     /// if it can be helped. The device is called to work when a request is done.
     ///
     /// # Errors
     ///
     /// The request did not begin: the medium failed, or the closure of a write did.
-    fn begin(&mut self, _tag: Tag, _request: Request<'_>) -> Result<Begun, BackendError> {
+    fn begin(&mut self, _tag: &Tag, _request: Request<'_>) -> Result<Begun, BackendError> {
         Err(BackendError::Medium)
     }
 

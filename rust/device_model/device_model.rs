@@ -82,6 +82,7 @@ pub use request::{
     Done,
     Request,
     Source,
-    Tag, //
+    Tag,
+    CONTEXT_SIZE, //
 };
 pub use untold::Untold;

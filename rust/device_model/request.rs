@@ -5,9 +5,19 @@
 use crate::block_backend::BackendError;
 use crate::guest_memory::MemoryError;
 
-/// Names a request that is under way: the number that whoever began it has for it.
+/// Bytes that a device keeps with a request.
+pub const CONTEXT_SIZE: usize = 64;
+
+/// Names a request that is under way. The store keeps it, and gives it back when the request is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tag(pub u16);
+pub struct Tag {
+    /// Tells requests of before a reset from those after it.
+    pub generation: u32,
+    /// The queue that the request came from.
+    pub queue: u16,
+    /// What the device needs to go on with the request.
+    pub context: [u8; CONTEXT_SIZE],
+}
 
 /// Fills the bytes that a request writes.
 pub type Source<'a> = &'a mut dyn FnMut(&mut [u8]) -> Result<(), MemoryError>;
@@ -49,7 +59,7 @@ pub enum Begun {
 /// A request that is done.
 pub struct Done<'a> {
     /// The name that it was begun with.
-    pub tag: Tag,
+    pub tag: &'a Tag,
     /// The bytes that a read has, none of another request, or the error.
     pub result: Result<&'a [u8], BackendError>,
 }

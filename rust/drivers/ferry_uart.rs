@@ -11,7 +11,8 @@ use ferry_core::{
     attributes::SettingDirectories,
     driver::{
         Driver,
-        Type, //
+        Type,
+        Waker, //
     },
 };
 use kernel::prelude::*;
@@ -69,7 +70,7 @@ impl Driver for UartDriver {
         PortCount::ALL[type_index].bar_size(bar)
     }
 
-    fn open(ports: &PortCount, _log: Log<'_>) -> Result<(PortCount, ())> {
+    fn open(ports: &PortCount, _waker: Waker, _log: Log<'_>) -> Result<(PortCount, ())> {
         Ok((*ports, ()))
     }
 }

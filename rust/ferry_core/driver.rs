@@ -15,7 +15,10 @@ use kernel::{
     ModuleMetadata, //
 };
 
-pub use vfio::mdev::Type;
+pub use vfio::{
+    emulated::Waker,
+    mdev::Type, //
+};
 
 /// Default size of the data window in bytes.
 pub const WINDOW_SIZE_DEFAULT: usize = 1 << 20;
@@ -88,10 +91,15 @@ pub trait Driver: ModuleParameters + Sized + Send + Sync + 'static {
     /// device has no such BAR. Only a BAR with a size is accessed.
     fn bar_size(type_index: usize, bar: u32) -> u64;
 
-    /// Returns the parameters of a device and its backend, for the user that is opening it now.
+    /// Returns the parameters of a device and its backend, for the user that is opening it now. The backend uses `waker`
+    /// when it is done with what it does while the device goes on.
     ///
     /// # Errors
     ///
     /// The error of the user's open.
-    fn open(settings: &Self::Settings, log: Log<'_>) -> Result<(Parameters<Self>, Self::Backend)>;
+    fn open(
+        settings: &Self::Settings,
+        waker: Waker,
+        log: Log<'_>,
+    ) -> Result<(Parameters<Self>, Self::Backend)>;
 }

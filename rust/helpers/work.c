@@ -42,7 +42,9 @@ static bool ferry_worker_run(void *data)
 
 	/* Paired with ferry_worker_pause(): either sees the other. */
 	smp_store_mb(worker->busy, true);
-	called = !atomic_read(&worker->pauses) && xchg(&worker->pending, false);
+	/* What is under way has to end before a pause begins. */
+	called = (!atomic_read(&worker->pauses) || worker->under_way) &&
+		 xchg(&worker->pending, false);
 	if (called) {
 		__set_current_state(TASK_RUNNING);
 		worker->func(worker);
@@ -69,8 +71,11 @@ static void ferry_worker_killed(void *data)
 {
 	struct ferry_thread *thread = data;
 
-	if (thread->worker)
-		smp_store_release(&thread->worker->dead, true);
+	if (!thread->worker)
+		return;
+	smp_store_release(&thread->worker->dead, true);
+	/* Somebody may be waiting for what was under way. */
+	wake_up_all(&thread->worker->idle);
 }
 
 /* Waits until the thread has ended. It is not the current one. */
@@ -98,6 +103,7 @@ void ferry_worker_init(struct ferry_worker *worker,
 	worker->pending = false;
 	atomic_set(&worker->pauses, 0);
 	worker->busy = false;
+	worker->under_way = false;
 	init_waitqueue_head(&worker->idle);
 	worker->func = func;
 	INIT_WORK(&worker->reaper, ferry_worker_reap);
@@ -111,10 +117,10 @@ static struct ferry_thread *ferry_worker_take(struct ferry_worker *worker)
 
 	lockdep_assert_held(&worker->making);
 
-	spin_lock(&worker->lock);
+	spin_lock_irq(&worker->lock);
 	thread = worker->thread;
 	worker->thread = NULL;
-	spin_unlock(&worker->lock);
+	spin_unlock_irq(&worker->lock);
 	return thread;
 }
 
@@ -160,9 +166,9 @@ int ferry_worker_make(struct ferry_worker *worker)
 	worker->dead = false;
 	worker->pending = true;
 	/* Before it starts, so that no kick misses it. A wake up of it is no harm. */
-	spin_lock(&worker->lock);
+	spin_lock_irq(&worker->lock);
 	worker->thread = thread;
-	spin_unlock(&worker->lock);
+	spin_unlock_irq(&worker->lock);
 	vhost_task_start(task);
 out:
 	mutex_unlock(&worker->making);
@@ -170,35 +176,70 @@ out:
 }
 EXPORT_SYMBOL_GPL(ferry_worker_make);
 
-/* Has the work done soon, once more if it is being done now. */
+/* Has the work done soon, once more if it is being done now. In any context. */
 void ferry_worker_kick(struct ferry_worker *worker)
 {
+	unsigned long flags;
+
 	/* Paired with set_current_state() of vhost_task_fn(). */
 	smp_store_mb(worker->pending, true);
 
-	spin_lock(&worker->lock);
+	spin_lock_irqsave(&worker->lock, flags);
 	if (worker->thread)
 		vhost_task_wake(worker->thread->task);
-	spin_unlock(&worker->lock);
+	spin_unlock_irqrestore(&worker->lock, flags);
 }
 EXPORT_SYMBOL_GPL(ferry_worker_kick);
 
-/* Has no work begun until ferry_worker_resume(). */
+/*
+ * Has no work begun until ferry_worker_resume(). What is under way ends: the
+ * function is called for that alone.
+ */
 void ferry_worker_pause(struct ferry_worker *worker)
 {
 	atomic_inc(&worker->pauses);
-	/* Paired with ferry_worker_run(). */
+	/* Paired with ferry_worker_run() and ferry_worker_set_under_way(). */
 	smp_mb__after_atomic();
+	if (READ_ONCE(worker->under_way))
+		ferry_worker_kick(worker);
 }
 EXPORT_SYMBOL_GPL(ferry_worker_pause);
+
+/*
+ * Says whether something is under way that goes on while the function is not
+ * called. The function does, and ferry_worker_is_interrupted() follows.
+ */
+void ferry_worker_set_under_way(struct ferry_worker *worker, bool under_way)
+{
+	/* Paired with ferry_worker_pause(): either sees the other. */
+	smp_store_mb(worker->under_way, under_way);
+}
+EXPORT_SYMBOL_GPL(ferry_worker_set_under_way);
+
+static bool ferry_worker_is_idle(struct ferry_worker *worker)
+{
+	return !smp_load_acquire(&worker->busy) && !READ_ONCE(worker->under_way);
+}
 
 /* Waits until no work is under way, unless the current process is killed. */
 int ferry_worker_await(struct ferry_worker *worker)
 {
-	int ret = wait_event_killable(worker->idle,
-				      !smp_load_acquire(&worker->busy));
+	int ret;
 
-	return ret ? -EINTR : 0;
+	while (!ferry_worker_is_idle(worker)) {
+		ret = wait_event_killable(worker->idle,
+					  ferry_worker_is_idle(worker) ||
+					  smp_load_acquire(&worker->dead));
+		if (ret)
+			return -EINTR;
+		if (!smp_load_acquire(&worker->dead))
+			continue;
+		/* Its process was killed: a thread of this one goes on. */
+		ret = ferry_worker_make(worker);
+		if (ret)
+			return ret;
+	}
+	return 0;
 }
 EXPORT_SYMBOL_GPL(ferry_worker_await);
 
@@ -233,6 +274,7 @@ void ferry_worker_stop(struct ferry_worker *worker)
 	}
 	worker->dead = false;
 	worker->pending = false;
+	worker->under_way = false;
 	mutex_unlock(&worker->making);
 }
 EXPORT_SYMBOL_GPL(ferry_worker_stop);

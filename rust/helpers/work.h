@@ -18,13 +18,14 @@ struct ferry_thread;
 /**
  * struct ferry_worker - The worker of an open device
  * @making: protects making and stopping the thread, and @orphan
- * @lock: protects @thread
+ * @lock: protects @thread, with interrupts disabled
  * @thread: the thread, or NULL
  * @dead: @thread was killed, and calls @func no more
  * @pending: @func is to be called
  * @pauses: how many ask that @func is not called
  * @busy: @func is being called, or it is being decided whether it is
- * @idle: wakes those who wait for @busy to be false
+ * @under_way: something is under way that goes on while @func is not called
+ * @idle: wakes those who wait for @busy and @under_way to be false
  * @func: does the work
  * @reaper: ends @orphan
  * @orphan: a thread that closed the device itself, or NULL
@@ -37,6 +38,7 @@ struct ferry_worker {
 	bool pending;
 	atomic_t pauses;
 	bool busy;
+	bool under_way;
 	wait_queue_head_t idle;
 	void (*func)(struct ferry_worker *worker);
 	struct work_struct reaper;
@@ -48,6 +50,7 @@ void ferry_worker_init(struct ferry_worker *worker,
 int ferry_worker_make(struct ferry_worker *worker);
 void ferry_worker_kick(struct ferry_worker *worker);
 void ferry_worker_pause(struct ferry_worker *worker);
+void ferry_worker_set_under_way(struct ferry_worker *worker, bool under_way);
 int ferry_worker_await(struct ferry_worker *worker);
 void ferry_worker_resume(struct ferry_worker *worker);
 void ferry_worker_stop(struct ferry_worker *worker);

@@ -7,12 +7,18 @@
 
 mod cached;
 mod claim;
+mod direct;
 mod name;
 mod write_back;
 
 pub use self::{
     cached::Cached,
     claim::Claim,
+    direct::{
+        Direct,
+        Notify,
+        Transfer, //
+    },
     name::FileName,
     write_back::WriteBack, //
 };
@@ -37,6 +43,8 @@ pub enum Access {
     ReadOnly,
     /// The file is read and written.
     ReadWrite,
+    /// The file is read and written by a [`Direct`].
+    Direct,
 }
 
 /// An open regular file or block device.
@@ -48,11 +56,13 @@ impl File {
     ///
     /// # Errors
     ///
-    /// `ENXIO` if the node of the block device has been removed, else what `open()` returns.
+    /// `ENXIO` if the node of the block device has been removed, else what `open()` returns, such as `EINVAL` for
+    /// [`Access::Direct`] if the file system has no such access.
     pub fn open(name: &FileName, access: Access) -> Result<Self> {
         let flags = match access {
             Access::ReadOnly => bindings::O_RDONLY,
             Access::ReadWrite => bindings::O_RDWR,
+            Access::Direct => bindings::O_RDWR | bindings::O_DIRECT,
         } | bindings::O_LARGEFILE
             | bindings::O_NOCTTY;
 

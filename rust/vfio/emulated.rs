@@ -11,6 +11,7 @@ mod interrupts;
 mod ioctl;
 mod operations;
 mod state;
+mod waker;
 mod work;
 
 pub use self::{
@@ -29,4 +30,5 @@ pub use self::{
         Operations, //
     },
     state::Emulated,
+    waker::Waker, //
 };

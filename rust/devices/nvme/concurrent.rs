@@ -21,6 +21,7 @@ use crate::parameters::NAMESPACES_MAX;
 use crate::prp::Prp;
 use crate::spec::command::{
     Command,
+    ENTRY_SIZE,
     FUA, //
 };
 use crate::spec::opcode::{
@@ -43,14 +44,15 @@ pub(crate) enum Beginning {
 }
 
 impl Executor {
-    /// Begins a command of I/O queue `queue`, if its store executes it while the controller goes on.
+    /// Begins the command that I/O queue `queue` has in `entry`, if its store executes it while the controller goes on.
     pub(crate) fn begin<M: GuestMemory, S: Stores<M> + ?Sized>(
         &mut self,
         queue: usize,
-        command: &Command,
+        entry: &[u8; ENTRY_SIZE],
         memory: &mut M,
         stores: &mut S,
     ) -> Beginning {
+        let command = &Command::decode(entry);
         let Some(opcode @ (NvmOpcode::Read | NvmOpcode::Write | NvmOpcode::Flush)) =
             NvmOpcode::decode(command.opcode)
         else {
@@ -71,9 +73,10 @@ impl Executor {
         else {
             return Beginning::AtOnce;
         };
-        let Some(tag) = self.in_flight.vacant() else {
+        if !self.in_flight.has_room() {
             return Beginning::NoRoom;
-        };
+        }
+        let tag = &self.in_flight.tag(queue, entry);
 
         let ready = command
             .check_flags()
@@ -113,13 +116,7 @@ impl Executor {
         self.count(opcode);
         match begun {
             Ok(_) => {
-                self.in_flight.add(
-                    tag,
-                    Pending {
-                        queue,
-                        command: *command,
-                    },
-                );
+                self.in_flight.add();
                 self.queues.reserve(queue);
                 Beginning::UnderWay
             }

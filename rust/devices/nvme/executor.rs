@@ -103,7 +103,7 @@ impl Executor {
             health: Health::default(),
             namespaces: [Namespace::default(); NAMESPACES_MAX],
             formatting: None,
-            in_flight: InFlight::new(),
+            in_flight: InFlight::default(),
             waiting: false,
             no_room: 0,
             raised: 0,

@@ -2,15 +2,21 @@
 
 //! Commands that stores execute while the controller goes on.
 //!
-//! Such a command has left its submission queue, and its completion queue keeps room for it. No state has any: the
-//! controller stops when all are done.
+//! Such a command has left its submission queue, and its completion queue keeps room for it. The store keeps the command
+//! and gives it back. No state has any: the controller stops when all are done.
 
-use device_model::Tag;
+use device_model::{
+    Tag,
+    CONTEXT_SIZE, //
+};
 
-use crate::spec::command::Command;
+use crate::spec::command::{
+    Command,
+    ENTRY_SIZE, //
+};
 
 /// The most commands in flight.
-const TAGS: usize = u64::BITS as usize;
+const COMMANDS_MAX: u32 = 64;
 
 /// A command in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,60 +26,68 @@ pub(crate) struct Pending {
     pub(crate) command: Command,
 }
 
-/// The commands in flight.
-///
-/// # Invariants
-///
-/// There is a command for a tag only if the tag is used. Without one, a reset has ended the command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The number of commands in flight.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InFlight {
-    used: u64,
-    commands: [Option<Pending>; TAGS],
+    /// All that stores execute.
+    total: u32,
+    /// Those that no reset has ended.
+    current: u32,
+    /// The number of resets before the commands that no reset has ended.
+    generation: u32,
 }
 
 impl InFlight {
-    /// Returns no commands.
-    pub(crate) const fn new() -> Self {
-        Self {
-            used: 0,
-            commands: [None; TAGS],
-        }
-    }
-
     /// Whether no store executes anything, also nothing that a reset has ended.
     pub(crate) fn is_empty(&self) -> bool {
-        self.used == 0
+        self.total == 0
     }
 
     /// Whether stores execute something, and all of it was ended by a reset.
     pub(crate) fn is_forgotten(&self) -> bool {
-        !self.is_empty() && self.commands.iter().all(Option::is_none)
+        self.total > 0 && self.current == 0
     }
 
-    /// Returns a tag for another command, if there is one.
-    pub(crate) fn vacant(&self) -> Option<Tag> {
-        let tag = self.used.trailing_ones();
-        // There are 64 tags.
-        (tag < u64::BITS).then_some(Tag(tag as u16))
+    /// Whether another command may be begun.
+    pub(crate) fn has_room(&self) -> bool {
+        self.total < COMMANDS_MAX
     }
 
-    /// Adds a command, under a tag that was [vacant](Self::vacant).
-    pub(crate) fn add(&mut self, Tag(tag): Tag, pending: Pending) {
-        if let Some(slot) = self.commands.get_mut(usize::from(tag)) {
-            self.used |= 1 << tag;
-            *slot = Some(pending);
+    /// Returns the name for a store of the command that submission queue `queue` has in `entry`.
+    pub(crate) fn tag(&self, queue: usize, entry: &[u8; ENTRY_SIZE]) -> Tag {
+        const {
+            assert!(ENTRY_SIZE == CONTEXT_SIZE);
+        }
+        Tag {
+            generation: self.generation,
+            // There are 17 queues.
+            queue: queue as u16,
+            context: *entry,
         }
     }
 
-    /// Takes a command away that is done, unless a reset has ended it.
-    pub(crate) fn take(&mut self, Tag(tag): Tag) -> Option<Pending> {
-        let slot = self.commands.get_mut(usize::from(tag))?;
-        self.used &= !(1 << tag);
-        slot.take()
+    /// Counts a command that a store executes.
+    pub(crate) fn add(&mut self) {
+        self.total += 1;
+        self.current += 1;
     }
 
-    /// Ends all commands: nothing comes of them any more. Their tags stay used until stores are done with them.
+    /// Counts a command that is done, and returns it unless a reset has ended it.
+    pub(crate) fn take(&mut self, tag: &Tag) -> Option<Pending> {
+        self.total = self.total.saturating_sub(1);
+        if tag.generation != self.generation {
+            return None;
+        }
+        self.current = self.current.saturating_sub(1);
+        Some(Pending {
+            queue: tag.queue.into(),
+            command: Command::decode(&tag.context),
+        })
+    }
+
+    /// Ends all commands: nothing comes of them any more.
     pub(crate) fn forget(&mut self) {
-        self.commands.fill(None);
+        self.current = 0;
+        self.generation = self.generation.wrapping_add(1);
     }
 }

@@ -197,9 +197,7 @@ impl Executor {
     /// Number of commands of a queue that can be executed one after the other: their completions have room, and none
     /// has to wait for commands in flight.
     fn executable(&self, queue: usize) -> u32 {
-        if queue != ADMIN && (self.waiting || self.no_room & 1 << queue != 0)
-            || queue == ADMIN && self.waiting
-        {
+        if self.waiting || self.no_room & 1 << queue != 0 {
             return 0;
         }
         self.queues.runnable(queue)
@@ -307,23 +305,23 @@ impl Executor {
             self.fail();
             return 0;
         }
-        let commands = entries.iter().map(Command::decode);
+        let commands = entries.iter().map(|entry| (entry, Command::decode(entry)));
         if queue != ADMIN {
             // The first command is executed next anyway.
-            for command in commands.clone().skip(1) {
+            for (_, command) in commands.clone().skip(1) {
                 self.announce_read(&command, stores);
             }
         }
         let mut posts = Posts::new();
         let mut used = count as u32;
         // Commands that were fetched and not executed stay in their queue and are fetched anew.
-        for command in commands {
+        for (entry, command) in commands {
             if queue == ADMIN && Self::waits_for_commands(&command) && !self.in_flight.is_empty() {
                 self.waiting = true;
                 break;
             }
             if queue != ADMIN {
-                match self.begin(queue, &command, memory, stores) {
+                match self.begin(queue, entry, memory, stores) {
                     Beginning::AtOnce => {}
                     Beginning::NoRoom => {
                         self.no_room |= 1 << queue;

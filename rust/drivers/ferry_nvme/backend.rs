@@ -7,6 +7,7 @@ pub(crate) mod file;
 mod ram;
 
 use crate::settings::{
+    Cache,
     NamespaceSettings,
     NvmeSettings,
     StoreKind, //
@@ -24,6 +25,7 @@ use device_model::{
 };
 use ferry_core::{
     dma_memory::DmaMemory,
+    driver::Waker,
     errno, //
 };
 use file::FileBackend;
@@ -55,7 +57,7 @@ impl NvmeBackend {
     /// # Errors
     ///
     /// `ENOMEM`, `ENOENT` if no file has been chosen, or what [`FileBackend::open`] returns.
-    pub(crate) fn open(settings: &NvmeSettings, log: Log<'_>) -> Result<Self> {
+    pub(crate) fn open(settings: &NvmeSettings, waker: &Waker, log: Log<'_>) -> Result<Self> {
         let mut backend = Self {
             ram: RamBlocks::default(),
             files: [const { None }; NAMESPACES_MAX],
@@ -63,16 +65,21 @@ impl NvmeBackend {
         };
 
         for (index, namespace) in settings.namespaces.iter().enumerate() {
-            backend.add(index, namespace).inspect_err(|error| {
+            backend.add(index, namespace, waker).inspect_err(|error| {
                 if namespace.store == StoreKind::File {
-                    log("open", &Failed(index, "used"), errno(*error));
+                    let failure = match namespace.cache {
+                        Cache::WriteBack => "used",
+                        // Most likely the blocks are smaller than those of the disk.
+                        Cache::None => "used without the page cache, with blocks of this size",
+                    };
+                    log("open", &Failed(index, failure), errno(*error));
                 }
             })?;
         }
         Ok(backend)
     }
 
-    fn add(&mut self, index: usize, settings: &NamespaceSettings) -> Result {
+    fn add(&mut self, index: usize, settings: &NamespaceSettings, waker: &Waker) -> Result {
         let capacity = match settings.store {
             StoreKind::None => return Ok(()),
             StoreKind::Ram => {
@@ -82,7 +89,7 @@ impl NvmeBackend {
             }
             StoreKind::File => {
                 let name = settings.file.as_ref().ok_or(ENOENT)?;
-                let file = FileBackend::open(name)?;
+                let file = FileBackend::open(name, settings, waker)?;
                 let capacity = file.capacity();
                 *self.files.get_mut(index).ok_or(EINVAL)? = Some(file);
                 capacity

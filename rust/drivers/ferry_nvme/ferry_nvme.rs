@@ -19,6 +19,7 @@ use crate::{
         },
         namespace::{
             BlockSize,
+            CacheAttribute,
             Capacity,
             FilePath,
             StoreAttribute, //
@@ -36,7 +37,8 @@ use ferry_core::{
     },
     driver::{
         Driver,
-        Type, //
+        Type,
+        Waker, //
     },
 };
 use kernel::prelude::*;
@@ -62,6 +64,7 @@ impl SettingDirectories for NvmeDriver {
         Directory::<Self> {
             name: c"nvme",
             attributes: &[
+                setting::<Self, CacheAttribute<1>>(),
                 setting::<Self, Capacity<1>>(),
                 setting::<Self, FilePath<1>>(),
                 setting::<Self, Queues>(),
@@ -82,6 +85,7 @@ struct Namespace<const NSID: usize>;
 impl<const NSID: usize> Namespace<NSID> {
     const SETTINGS: &'static [Entry<NvmeDriver>] = &[
         setting::<NvmeDriver, BlockSize<NSID>>(),
+        setting::<NvmeDriver, CacheAttribute<NSID>>(),
         setting::<NvmeDriver, Capacity<NSID>>(),
         setting::<NvmeDriver, FilePath<NSID>>(),
         setting::<NvmeDriver, StoreAttribute<NSID>>(),
@@ -128,8 +132,12 @@ impl Driver for NvmeDriver {
         }
     }
 
-    fn open(settings: &NvmeSettings, log: Log<'_>) -> Result<(Parameters, NvmeBackend)> {
-        let backend = NvmeBackend::open(settings, log)?;
+    fn open(
+        settings: &NvmeSettings,
+        waker: Waker,
+        log: Log<'_>,
+    ) -> Result<(Parameters, NvmeBackend)> {
+        let backend = NvmeBackend::open(settings, &waker, log)?;
         let [first, others @ ..] = *backend.namespaces();
         let first = first.ok_or(EINVAL)?;
         let parameters = Parameters {

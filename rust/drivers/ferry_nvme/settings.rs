@@ -46,6 +46,24 @@ impl Display for StoreKind {
     }
 }
 
+/// The part that the host's page cache has in a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Cache {
+    /// Data goes through the page cache, one command after the other.
+    WriteBack,
+    /// Data goes past the page cache, and commands are executed several at once.
+    None,
+}
+
+impl Display for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WriteBack => "writeback",
+            Self::None => "none",
+        })
+    }
+}
+
 /// The settings of a namespace.
 #[derive(Clone)]
 pub(crate) struct NamespaceSettings {
@@ -55,6 +73,7 @@ pub(crate) struct NamespaceSettings {
     /// Bytes of a namespace in memory.
     pub(crate) capacity: u64,
     pub(crate) file: Option<Arc<FileName>>,
+    pub(crate) cache: Cache,
 }
 
 /// The settings of one mdev.
@@ -78,6 +97,7 @@ impl NvmeSettings {
                 },
                 capacity: CAPACITY_DEFAULT,
                 file: None,
+                cache: Cache::WriteBack,
             }),
             queues: QUEUE_PAIRS_MAX,
             serial: SerialNumber::of(name),

@@ -72,9 +72,10 @@ impl<D: Driver> Opened<D> {
         settings: &D::Settings,
         window_size: Option<WindowSize>,
     ) -> Result<Self> {
-        let (parameters, mut backend) = D::open(settings, &|what, reason, errno| {
-            EmulatedDevice::log(device, what, reason, errno);
-        })?;
+        let (parameters, mut backend) =
+            D::open(settings, device.waker(), &|what, reason, errno| {
+                EmulatedDevice::log(device, what, reason, errno);
+            })?;
         let mut model = power_on(device, &parameters)?;
         let spare = power_on(device, &parameters)?;
         enable_bars(&mut *model)

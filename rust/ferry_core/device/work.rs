@@ -26,6 +26,10 @@ impl<D: Driver> EmulatedDevice<D> {
     /// Does a part of the work, and queues the worker again if more is left.
     pub(super) fn work_on(device: &Device<Self>, dma: &Dma<'_>) {
         for _ in 0..WORK_ROUNDS {
+            // The worker may be called for nothing but to end what is under way.
+            if dma.is_interrupted() {
+                break;
+            }
             let worked = device.with_execution(|execution| {
                 D::Model::work(
                     &mut execution.executor,
@@ -43,14 +47,40 @@ impl<D: Driver> EmulatedDevice<D> {
             let _ = device.with_open_model(|live| device.drive_interrupts(&mut live.model));
             if work == Work::Idle {
                 device.notify_data();
+                Self::end_work(device, dma);
                 return;
-            }
-            if dma.is_interrupted() {
-                break;
             }
         }
 
         device.notify_data();
         device.kick();
+        Self::end_work(device, dma);
+    }
+
+    /// Ends what is under way, if the device stops or the thread pauses.
+    fn end_work(device: &Device<Self>, dma: &Dma<'_>) {
+        let is_under_way = || {
+            device.with_execution(|execution| {
+                <D::Model as Worker<DmaMemory<'_>, D::Backend>>::is_under_way(&execution.executor)
+            })
+        };
+        // A closed device has nothing under way that concerns its user.
+        let under_way = is_under_way().unwrap_or(false);
+        dma.set_under_way(under_way);
+        if !under_way || !dma.is_interrupted() {
+            return;
+        }
+
+        let drained = device.with_execution(|execution| {
+            D::Model::drain(
+                &mut execution.executor,
+                &mut ExecutorLink { device, dma },
+                &mut DmaMemory(dma),
+                &mut execution.backend,
+            )
+        });
+        // The device may be being closed.
+        let _ = device.with_open_model(|live| device.drive_interrupts(&mut live.model));
+        dma.set_under_way(!drained.unwrap_or(true));
     }
 }

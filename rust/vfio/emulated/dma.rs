@@ -108,6 +108,13 @@ impl<'a> Dma<'a> {
         self.base.worker.is_interrupted()
     }
 
+    /// Says whether something is under way that goes on while [`Operations::work`](super::Operations::work) is not
+    /// called, and that has to end before the device stops. [`Self::is_interrupted`] has to be asked after it: if it is so,
+    /// the worker has to end it.
+    pub fn set_under_way(&self, under_way: bool) {
+        self.base.worker.set_under_way(under_way);
+    }
+
     /// Returns whether accesses are possible: [`Device::end_dma`](crate::Device::end_dma) has not ended them.
     pub fn is_current(&self) -> bool {
         self.epoch.get() == self.base.gate.epoch()

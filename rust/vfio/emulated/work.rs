@@ -54,13 +54,13 @@ impl Worker {
         to_result(unsafe { vfio_bindings::ferry_worker_make(self.inner.get()) })
     }
 
-    /// Wakes the thread, or leaves the work to the next one. Can be called with any lock held.
+    /// Wakes the thread, or leaves the work to the next one. Can be called in any context.
     pub(super) fn kick(&self) {
         // SAFETY: By the type invariants the worker is initialised.
         unsafe { vfio_bindings::ferry_worker_kick(self.inner.get()) };
     }
 
-    /// Has no work begun until [`Self::resume`].
+    /// Has no work begun until [`Self::resume`], and what is under way ended.
     pub(super) fn pause(&self) {
         // SAFETY: By the type invariants the worker is initialised.
         unsafe { vfio_bindings::ferry_worker_pause(self.inner.get()) };
@@ -70,7 +70,8 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// `EINTR` if the current process is killed.
+    /// `EINTR` if the current process is killed, or what [`Self::make`] returns: the thread that had something under way
+    /// was killed.
     pub(super) fn await_idle(&self) -> Result {
         // SAFETY: By the type invariants the worker is initialised.
         to_result(unsafe { vfio_bindings::ferry_worker_await(self.inner.get()) })
@@ -80,6 +81,13 @@ impl Worker {
     pub(super) fn resume(&self) {
         // SAFETY: By the type invariants the worker is initialised.
         unsafe { vfio_bindings::ferry_worker_resume(self.inner.get()) };
+    }
+
+    /// Says whether something is under way that goes on while the function is not called. The worker calls this, and
+    /// [`Self::is_interrupted`] after it.
+    pub(super) fn set_under_way(&self, under_way: bool) {
+        // SAFETY: By the type invariants the worker is initialised.
+        unsafe { vfio_bindings::ferry_worker_set_under_way(self.inner.get(), under_way) };
     }
 
     /// Returns whether the worker, which calls this, has to freeze, pause, stop or end before it goes on.

@@ -37,6 +37,20 @@ impl NullDisk {
     /// Makes a block device that works. The test is skipped where that is not possible.
     #[track_caller]
     pub fn new() -> Outcome<NullDisk> {
+        NullDisk::with(&[])
+    }
+
+    /// As [`NullDisk::new`], and each request takes `latency` milliseconds, however many there are.
+    #[track_caller]
+    pub fn slow(latency: u64) -> Outcome<NullDisk> {
+        let latency = (latency * 1_000_000).to_string();
+        // By a timer, which completes requests.
+        NullDisk::with(&[("irqmode", "2"), ("completion_nsec", &latency)])
+    }
+
+    /// As [`NullDisk::new`], with some attributes of configfs.
+    #[track_caller]
+    pub fn with(attributes: &[(&str, &str)]) -> Outcome<NullDisk> {
         // The driver may be loaded, or built in.
         let _ = process::Command::new("modprobe")
             .args(["null_blk", "nr_devices=0"])
@@ -59,7 +73,9 @@ impl NullDisk {
         let directory = parent.join(&name);
         fs::create_dir(&directory).map_err(Stop::failed)?;
         let disk = NullDisk { directory, name };
-        for (attribute, value) in [("size", SIZE), ("memory_backed", "1"), ("power", "1")] {
+        let common = [("size", SIZE), ("memory_backed", "1")];
+        let all = common.iter().chain(attributes).chain(&[("power", "1")]);
+        for (attribute, value) in all {
             disk.set(attribute, value)?;
         }
         Ok(disk)

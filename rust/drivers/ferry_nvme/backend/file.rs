@@ -10,7 +10,7 @@
 //!
 //! # Cache
 //!
-//! Data goes through the host's page cache. The cache and the I/O are charged to the cgroups of the process that
+//! With [`Cache::WriteBack`] data goes through the host's page cache. The cache and the I/O are charged to the cgroups of the process that
 //! uses the device, whose thread the worker is. The guest is told of a volatile write cache, which a flush
 //! command empties.
 //!
@@ -18,20 +18,36 @@
 //! by way of a buffer: to copy it once, the guest's pages would have to be pinned, which costs more than
 //! the copy.
 //!
+//! With [`Cache::None`] data goes past the page cache, by way of buffers of the kernel, and the disk executes the
+//! commands of a queue at once, see [`requests`]. The disk's own write cache is left to flushes.
+//!
 //! Where another host can write to the file, the cache may be out of date when the lock has been
 //! taken. NFS drops its cache at the lock by itself. Block devices and other file systems without a disk
 //! of their own do not, so the backend drops their cache. File systems on disks of this host are always
 //! up to date, and those on disks that hosts share keep their caches coherent.
 
+mod requests;
+
+use crate::settings::{
+    Cache,
+    NamespaceSettings, //
+};
 use device_model::{
     BackendError,
+    Begun,
     BlockBackend,
+    Done,
     MemoryError,
     Place,
     ReadStraight,
+    Request,
+    Tag,
     Untold, //
 };
-use ferry_core::dma_memory::DmaMemory;
+use ferry_core::{
+    dma_memory::DmaMemory,
+    driver::Waker, //
+};
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -46,6 +62,11 @@ use kernel_ext::file::{
 use nvme::{
     CAPACITY_MIN,
     CAPACITY_UNIT, //
+};
+use requests::{
+    Finished,
+    Kind,
+    Requests, //
 };
 
 /// Bytes that are transferred at once between the page cache and the guest by way of the buffer.
@@ -93,19 +114,38 @@ pub(crate) struct FileBackend {
     /// The file system has not said that it cannot zero ranges.
     zeroes_ranges: bool,
     buffer: KVVec<u8>,
+    /// Those that go past the page cache, if all do.
+    requests: Option<KBox<Requests>>,
 }
 
 impl FileBackend {
-    /// Opens the file for the current process, without locking it.
+    /// Opens the file for the current process, without locking it. Requests that are done wake `waker`.
     ///
     /// # Errors
     ///
     /// `EINVAL` if it is neither a regular file nor a block device, or smaller than
-    /// [`CAPACITY_MIN`]; `ENOMEM`; or what opening it returns.
-    pub(crate) fn open(name: &Arc<FileName>) -> Result<Self> {
-        let file = File::open(name, Access::ReadWrite)?;
+    /// [`CAPACITY_MIN`], or cannot be used without the page cache as `settings` demand; `ENOMEM`; or what opening it
+    /// returns.
+    pub(crate) fn open(
+        name: &Arc<FileName>,
+        settings: &NamespaceSettings,
+        waker: &Waker,
+    ) -> Result<Self> {
+        let access = match settings.cache {
+            Cache::WriteBack => Access::ReadWrite,
+            Cache::None => Access::Direct,
+        };
+        let file = File::open(name, access)?;
+        let requests = match settings.cache {
+            Cache::WriteBack => None,
+            Cache::None => {
+                let requests = Requests::new(&file, 1 << settings.lba_shift, waker.clone())?;
+                Some(KBox::new(requests, GFP_KERNEL_ACCOUNT)?)
+            }
+        };
 
         Ok(Self {
+            requests,
             name: name.clone(),
             capacity: capacity(&file)?,
             write_back: Arc::pin_init(WriteBack::new(&file), GFP_KERNEL_ACCOUNT)?,
@@ -169,6 +209,7 @@ impl FileBackend {
             return Ok(());
         }
 
+        self.finish_requests();
         self.write_dirty()?;
         self.file.unlock();
         self.claim = None;
@@ -193,6 +234,14 @@ impl FileBackend {
     pub(crate) fn write_dirty(&mut self) -> Result {
         let synced = if self.dirty { self.sync() } else { Ok(()) };
         self.untold.keep(synced)
+    }
+
+    /// Waits for requests whose results nobody takes, as the process of the worker was killed. May sleep for long.
+    fn finish_requests(&mut self) {
+        if let Some(requests) = &self.requests {
+            requests.await_all();
+        }
+        while self.take_done(&mut |_| false) {}
     }
 
     /// Writes everything back.
@@ -261,7 +310,9 @@ impl BlockBackend for FileBackend {
     }
 
     fn expect_read(&mut self, offset: u64, len: u64) {
-        self.file.read_ahead(offset, len);
+        if self.requests.is_none() {
+            self.file.read_ahead(offset, len);
+        }
     }
 
     fn read(
@@ -273,6 +324,10 @@ impl BlockBackend for FileBackend {
         self.check_acquired()?;
 
         for (at, len) in parts(offset, len as u64) {
+            if let Some(requests) = &mut self.requests {
+                requests.read(at, len, sink)?;
+                continue;
+            }
             let bytes = self.buffer.get_mut(..len).ok_or(BackendError::Medium)?;
             self.file.read_at(at, bytes).map_err(store_error)?;
             sink(bytes)?;
@@ -291,6 +346,10 @@ impl BlockBackend for FileBackend {
         self.dirty = true;
 
         for (at, len) in parts(offset, len as u64) {
+            if let Some(requests) = &mut self.requests {
+                requests.write(at, len, source)?;
+                continue;
+            }
             let bytes = self.buffer.get_mut(..len).ok_or(BackendError::Medium)?;
             source(bytes)?;
             self.file.write_at(at, bytes).map_err(store_error)?;
@@ -313,6 +372,13 @@ impl BlockBackend for FileBackend {
         self.dirty = true;
         self.buffer.fill(0);
         for (at, len) in parts(offset, len) {
+            if let Some(requests) = &mut self.requests {
+                requests.write(at, len, &mut |bytes| {
+                    bytes.fill(0);
+                    Ok(())
+                })?;
+                continue;
+            }
             let zeroes = self.buffer.get(..len).ok_or(BackendError::Medium)?;
             self.file.write_at(at, zeroes).map_err(store_error)?;
         }
@@ -346,6 +412,46 @@ impl BlockBackend for FileBackend {
 
         self.write_dirty().map_err(store_error)
     }
+
+    fn is_concurrent(&self) -> bool {
+        self.requests.is_some()
+    }
+
+    fn begin(&mut self, tag: &Tag, request: Request<'_>) -> Result<Begun, BackendError> {
+        self.check_acquired()?;
+        self.dirty |= matches!(request, Request::Write { .. });
+
+        let requests = self.requests.as_mut().ok_or(BackendError::Medium)?;
+        requests.begin(tag, request)
+    }
+
+    fn take_done(&mut self, take: &mut dyn FnMut(Done<'_>) -> bool) -> bool {
+        let Some(requests) = &mut self.requests else {
+            return false;
+        };
+        let untold = &mut self.untold;
+        let taken = requests.take_done(|Finished { tag, kind, result }| {
+            let result = match kind {
+                Kind::Flush => untold.tell(result.map(drop)).map(|()| &[][..]),
+                Kind::Read | Kind::Write => result,
+            };
+            let told = take(Done {
+                tag,
+                result: result.map_err(store_error),
+            });
+            // Who is told nothing loses nothing by a read.
+            if !told && kind != Kind::Read {
+                let _ = untold.keep(result.map(drop));
+            }
+        });
+        taken.is_some()
+    }
+
+    fn await_done(&mut self) -> bool {
+        self.requests
+            .as_ref()
+            .is_some_and(|requests| requests.await_done())
+    }
 }
 
 impl<'a> ReadStraight<DmaMemory<'a>> for FileBackend {
@@ -357,7 +463,7 @@ impl<'a> ReadStraight<DmaMemory<'a>> for FileBackend {
         place: Place<'_, DmaMemory<'a>>,
     ) -> Result<usize, BackendError> {
         self.check_acquired()?;
-        if len < STRAIGHT_MIN {
+        if len < STRAIGHT_MIN || self.requests.is_some() {
             return Ok(0);
         }
 

@@ -6,6 +6,7 @@
 //! Described in `Documentation/ABI/testing/sysfs-bus-mdev-ferry`.
 
 use super::{
+    Cache,
     NamespaceSettings,
     NvmeSettings,
     StoreKind, //
@@ -135,6 +136,35 @@ impl<const NSID: usize> Setting for BlockSize<NSID> {
 
     fn store(settings: &mut NvmeSettings, lba_shift: u8) -> Result {
         of_mut::<NSID>(settings)?.lba_shift = lba_shift;
+        Ok(())
+    }
+}
+
+/// `cache`: how a namespace in a file uses the host's page cache, `writeback` or `none`. Memory has none.
+pub(crate) struct CacheAttribute<const NSID: usize>;
+
+impl<const NSID: usize> Setting for CacheAttribute<NSID> {
+    type Settings = NvmeSettings;
+    type Shown = Cache;
+    type Parsed = Cache;
+
+    const NAME: &'static CStr = c"cache";
+    const ALLOWED: &'static str = "writeback or none";
+
+    fn show(settings: &NvmeSettings) -> Result<Cache> {
+        Ok(of::<NSID>(settings)?.cache)
+    }
+
+    fn parse(text: &str) -> Result<Cache> {
+        match text {
+            "writeback" => Ok(Cache::WriteBack),
+            "none" => Ok(Cache::None),
+            _ => Err(EINVAL),
+        }
+    }
+
+    fn store(settings: &mut NvmeSettings, cache: Cache) -> Result {
+        of_mut::<NSID>(settings)?.cache = cache;
         Ok(())
     }
 }

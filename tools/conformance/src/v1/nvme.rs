@@ -7,6 +7,7 @@ mod block_device;
 mod commands;
 mod config;
 mod data;
+mod direct;
 mod disk;
 pub mod dma;
 mod format;
@@ -23,7 +24,7 @@ mod worker;
 use crate::case::Case;
 
 /// All of them, in the order in which they run.
-pub const CASES: [&[Case]; 16] = [
+pub const CASES: [&[Case]; 17] = [
     attributes::CASES,
     block_device::CASES,
     config::CASES,
@@ -31,6 +32,7 @@ pub const CASES: [&[Case]; 16] = [
     registers::CASES,
     data::CASES,
     commands::CASES,
+    direct::CASES,
     format::CASES,
     namespaces::CASES,
     irq::CASES,

@@ -285,10 +285,10 @@ impl BlockBackend for Disk {
         self.concurrent.is_some()
     }
 
-    fn begin(&mut self, tag: Tag, request: Request<'_>) -> Result<Begun, BackendError> {
+    fn begin(&mut self, tag: &Tag, request: Request<'_>) -> Result<Begun, BackendError> {
         let concurrent = self.concurrent.as_ref().expect("the disk is concurrent");
         let mut tags = concurrent.under_way.iter().chain(&concurrent.done);
-        assert!(tags.all(|(other, _)| *other != tag), "{tag:?} is used once");
+        assert!(tags.all(|(other, _)| other != tag), "{tag:?} is used once");
         if concurrent.under_way.len() + concurrent.done.len() >= concurrent.room {
             return Ok(Begun::NoRoom);
         }
@@ -323,7 +323,7 @@ impl BlockBackend for Disk {
             Request::Flush => self.flush().map(|()| Vec::new()),
         };
         let concurrent = self.concurrent.as_mut().expect("the disk is concurrent");
-        concurrent.under_way.push((tag, result));
+        concurrent.under_way.push((*tag, result));
         Ok(Begun::UnderWay)
     }
 
@@ -335,7 +335,7 @@ impl BlockBackend for Disk {
             return false;
         };
         let told = take(Done {
-            tag,
+            tag: &tag,
             result: match &result {
                 Ok(bytes) => Ok(bytes),
                 Err(error) => Err(*error),

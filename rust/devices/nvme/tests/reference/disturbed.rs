@@ -170,7 +170,7 @@ impl BlockBackend for StagedDisk<'_> {
         self.0.is_concurrent()
     }
 
-    fn begin(&mut self, tag: Tag, request: Request<'_>) -> Result<Begun, BackendError> {
+    fn begin(&mut self, tag: &Tag, request: Request<'_>) -> Result<Begun, BackendError> {
         self.strike();
         self.0.begin(tag, request)
     }

@@ -31,6 +31,7 @@ use crate::v1::device::TestDevice;
 pub const STORE: &str = "nvme/store";
 pub const CAPACITY: &str = "nvme/capacity";
 pub const FILE: &str = "nvme/file";
+pub const CACHE: &str = "nvme/cache";
 pub const QUEUES: &str = "nvme/queues";
 pub const SERIAL: &str = "nvme/serial";
 
@@ -252,8 +253,14 @@ impl Disk {
         attributes: &[(&str, &str)],
         stream: &[u8],
     ) -> Outcome<Disk> {
+        self.arrive_at(create(target, attributes)?, stream)
+    }
+
+    /// As [`Disk::arrive`], with a controller that exists.
+    #[track_caller]
+    pub fn arrive_at(self, other: Subject, stream: &[u8]) -> Outcome<Disk> {
         let memory = self.memory().clone();
-        let device = TestDevice::open_for(create(target, attributes)?, memory)?;
+        let device = TestDevice::open_for(other, memory)?;
         device.set(State::RESUMING)?;
         device.migration.feed(stream, usize::MAX)?;
         let driver = self.driver.moved_to(device.vfio())?;
@@ -286,16 +293,22 @@ pub fn create(target: &Target, attributes: &[(&str, &str)]) -> Outcome<Subject> 
     Ok(subject)
 }
 
-/// Runs a test with a disk in memory, and with one of the same size in a file.
+/// Runs a test with a disk in memory, and with one of the same size in a file, with and without the page cache.
 #[track_caller]
 pub fn in_each_store(target: &Target, test: impl Fn(&Target, Disk) -> Outcome) -> Outcome {
     const SIZE: u64 = 64 << 20;
     let scratch = Scratch::new(SIZE)?;
+    let direct = Scratch::new(SIZE)?;
     let ram: &[_] = &[(STORE, "ram")];
-    for attributes in [ram, &[(STORE, "file"), (FILE, scratch.text())]] {
+    let file = [(STORE, "file"), (FILE, scratch.text())];
+    let direct = [(STORE, "file"), (FILE, direct.text()), (CACHE, "none")];
+    for attributes in [ram, &file, &direct] {
         let disk = Disk::with(target, attributes)?;
         test(target, disk).map_err(|stop| match stop {
-            Stop::Failed(why) => Stop::Failed(format!("{why} ({})", attributes[0].1)),
+            Stop::Failed(why) => {
+                let store: Vec<_> = attributes.iter().map(|(_, value)| *value).collect();
+                Stop::Failed(format!("{why} ({})", store.join(" ")))
+            }
             stop => stop,
         })?;
     }
