@@ -6,7 +6,9 @@
 //! One run on one machine measures everything several times. The tables have medians with their spread, and ratios: on
 //! emulated processors the numbers themselves mean nothing.
 
+mod earlier;
 mod engine;
+mod figures;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,6 +24,12 @@ use lab_host::job::MovedDisk;
 use lab_host::job::Stage;
 use lab_host::job::MEASURED_QEMU;
 
+use self::figures::bytes;
+use self::figures::distinct;
+use self::figures::line;
+use self::figures::ratios;
+use self::figures::trim_lines;
+use self::figures::Figures;
 use crate::components::Components;
 use crate::interrupt;
 use crate::machine::Accelerator;
@@ -156,48 +164,6 @@ fn measure(
     })
 }
 
-/// The values of one figure in all rounds.
-struct Figures {
-    /// In round order.
-    values: Vec<f64>,
-    write: fn(f64) -> String,
-}
-
-impl Figures {
-    /// The value in the middle, or the mean of the two values in the middle.
-    fn median(&self) -> f64 {
-        let mut sorted = self.values.clone();
-        sorted.sort_by(f64::total_cmp);
-        let (low, high) = (sorted.len().saturating_sub(1) / 2, sorted.len() / 2);
-        match (sorted.get(low), sorted.get(high)) {
-            (Some(low), Some(high)) => (low + high) / 2.0,
-            _ => f64::NAN,
-        }
-    }
-
-    /// The median, and the smallest and the largest value if there are several.
-    fn columns(&self) -> (String, String) {
-        let of = |least: fn(f64, f64) -> f64| self.values.iter().copied().reduce(least);
-        let spread = match (of(f64::min), of(f64::max)) {
-            (Some(least), Some(most)) if self.values.len() > 1 => {
-                format!("{} to {}", (self.write)(least), (self.write)(most))
-            }
-            _ => String::new(),
-        };
-        ((self.write)(self.median()), spread)
-    }
-}
-
-/// A line of a table: a name, the median, the spread.
-fn line(name: &str, figures: &Figures) -> String {
-    let (median, spread) = figures.columns();
-    format!("  {name:28}{median:>12}   {spread:26}")
-}
-
-fn bytes(value: f64) -> String {
-    size(value as u64)
-}
-
 /// The throughput or the IOPS of one workload.
 fn figures(speeds: &[&Speed]) -> Figures {
     let large = |speed: &&Speed| speed.bytes_per_second >= speed.per_second * LARGE_BLOCK;
@@ -212,28 +178,6 @@ fn figures(speeds: &[&Speed]) -> Figures {
             write: |value| format!("{value:.0} IOPS"),
         }
     }
-}
-
-/// The ratio of `ours` to `other` in each round.
-fn ratios(ours: &Figures, other: &Figures) -> Figures {
-    let pairs = ours.values.iter().zip(&other.values);
-    Figures {
-        values: pairs
-            .filter(|(_, other)| **other > 0.0)
-            .map(|(ours, other)| ours / other)
-            .collect(),
-        write: |value| format!("{value:.2}"),
-    }
-}
-
-/// The distinct values, in the order of their first appearance.
-fn distinct<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
-    all.fold(Vec::new(), |mut seen, one| {
-        if !seen.contains(&one) {
-            seen.push(one);
-        }
-        seen
-    })
 }
 
 /// The speeds, a paragraph for each workload.
@@ -321,12 +265,6 @@ fn cost_table(costs: &[Cost]) -> String {
         }
     }
     trim_lines(&text)
-}
-
-/// Removes the blanks at the ends of lines.
-fn trim_lines(text: &str) -> String {
-    let lines: Vec<_> = text.lines().map(str::trim_end).collect();
-    lines.join("\n")
 }
 
 /// The measurements of a guest with a network card, without or with its DMA followed, which is for a whole VM.

@@ -18,12 +18,17 @@ use anyhow::Result;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use super::bytes;
-use super::distinct;
-use super::line;
-use super::ratios;
-use super::trim_lines;
-use super::Figures;
+use super::earlier::check_commit;
+use super::earlier::WorkTree;
+use super::earlier::COMMIT;
+use super::earlier::EARLIER;
+use super::earlier::OURS;
+use super::figures::bytes;
+use super::figures::distinct;
+use super::figures::line;
+use super::figures::ratios;
+use super::figures::trim_lines;
+use super::figures::Figures;
 use crate::interrupt;
 use crate::job::Job;
 use crate::job::Log;
@@ -31,13 +36,6 @@ use crate::progress::Progress;
 use crate::setup::cargo;
 use crate::stage;
 use crate::workplace::Workplace;
-
-/// The commit with the earlier engine, which computed the checksum with tables.
-const COMMIT: &str = "d3fbec35db1a3015c19d5566c2b1aacfa84eee5b";
-
-/// The names of both engines in the results.
-const OURS: &str = "this tree";
-const EARLIER: &str = "d3fbec3";
 
 /// The way that the others are compared with. The names of all copies that no engine makes begin with it.
 const MEMCPY: &str = "memcpy";
@@ -59,69 +57,6 @@ pub struct Passage {
     /// Processor time of the save and of the resume.
     pub save_seconds: f64,
     pub resume_seconds: f64,
-}
-
-/// A work tree of the repository, which is removed when this is dropped.
-struct WorkTree<'a> {
-    root: &'a Path,
-    directory: PathBuf,
-}
-
-impl<'a> WorkTree<'a> {
-    /// Checks out `commit` of the repository in `root`.
-    fn add(root: &'a Path, directory: PathBuf, commit: &str) -> Result<Self> {
-        let tree = Self { root, directory };
-        let mut add = tree.git(&["worktree", "add", "--quiet", "--detach", "--force"]);
-        let output = add
-            .arg(&tree.directory)
-            .arg(commit)
-            .output()
-            .context("running git")?;
-        if !output.status.success() {
-            bail!("git worktree: {}", text(&output.stderr));
-        }
-        Ok(tree)
-    }
-
-    fn git(&self, arguments: &[&str]) -> Command {
-        let mut git = Command::new("git");
-        git.current_dir(self.root).args(arguments);
-        git
-    }
-}
-
-impl Drop for WorkTree<'_> {
-    fn drop(&mut self) {
-        let mut remove = self.git(&["worktree", "remove", "--force"]);
-        let removed = remove.arg(&self.directory).stderr(Stdio::null()).status();
-        if !removed.is_ok_and(|status| status.success()) {
-            eprintln!(
-                "lab: the work tree {} could not be removed; 'git worktree prune' forgets it",
-                self.directory.display()
-            );
-        }
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim().to_owned()
-}
-
-/// Checks that the repository in `root` has `commit`.
-fn check_commit(root: &Path, commit: &str) -> Result<()> {
-    let output = Command::new("git")
-        .current_dir(root)
-        .args(["cat-file", "-e", &format!("{commit}^{{commit}}")])
-        .output()
-        .context("running git")?;
-    if !output.status.success() {
-        let why = text(&output.stderr);
-        bail!(
-            "the engine is compared with that of commit {commit}, which this clone lacks ({why})\n    \
-             Fetch it: 'git fetch --unshallow' completes a shallow clone, 'git fetch origin {commit}' fetches it alone."
-        );
-    }
-    Ok(())
 }
 
 /// The command that builds the program, and the directory that it is built in.
@@ -390,18 +325,6 @@ mod tests {
                 "v2 1.0 GiB/s 1.0 GiB/s to 1.0 GiB/s 0.75 0.50 to 1.00 6.00 4.00 to 8.00",
                 "v2, d3fbec3 192.0 MiB/s 128.0 MiB/s to 256.0 MiB/s 0.12 0.12 to 0.12",
             ]
-        );
-    }
-
-    #[test]
-    fn a_commit_that_the_clone_lacks_is_named_with_what_to_do() {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-        let missing = "0123456789012345678901234567890123456789";
-        let error = check_commit(Path::new(source), missing).expect_err("no such commit");
-        let text = format!("{error:#}");
-        assert!(
-            text.contains(missing) && text.contains("git fetch --unshallow"),
-            "{text}"
         );
     }
 }
