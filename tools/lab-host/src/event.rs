@@ -96,6 +96,8 @@ pub enum What {
     Speed(Speed),
     /// The cost of moving a disk or a network card.
     Cost(Cost),
+    /// The instructions for a command of a disk.
+    Instructions(Instructions),
     /// Something has not happened in time: `lab` looks at the host VM from outside.
     Stuck {
         /// The missing event, in words.
@@ -238,4 +240,48 @@ pub struct Cost {
     pub downtime_ms: u64,
     /// QEMU's `total-time` in milliseconds.
     pub total_ms: u64,
+}
+
+/// The instructions that commands of one kind took on a host VM's only processor.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Instructions {
+    /// Whether the commands write; else they read.
+    pub writes: bool,
+    /// Bytes of a command.
+    pub size: u64,
+    /// Commands under way.
+    pub under_way: u16,
+    /// Whether the doorbells are in memory; else in registers.
+    pub shadow_doorbells: bool,
+    /// The number of the round, from 0 on.
+    pub round: usize,
+    /// The number of commands.
+    pub commands: u64,
+    /// All instructions of the processor.
+    pub all: u64,
+    /// Of these, the client's own.
+    pub client: u64,
+    /// Writes to doorbell registers.
+    pub exits: u64,
+    /// Looks of the client at a completion queue with nothing new.
+    pub looks: u64,
+}
+
+impl Instructions {
+    /// The commands in words.
+    pub fn workload(&self) -> String {
+        let what = if self.writes { "write" } else { "read" };
+        format!("{what} {} KiB, depth {}", self.size >> 10, self.under_way)
+    }
+
+    /// Whether both are of the same kind of commands.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let kind = |it: &Self| (it.writes, it.size, it.under_way, it.shadow_doorbells);
+        kind(self) == kind(other)
+    }
+
+    /// The kernel's instructions for a command.
+    pub fn of_kernel(&self) -> f64 {
+        self.all.saturating_sub(self.client) as f64 / self.commands as f64
+    }
 }

@@ -157,6 +157,11 @@ pub enum Stage {
         /// The number of the round, from 0 on.
         round: usize,
     },
+    /// Measure the instructions for a command of a disk of the job's type. The VM's clock has to count instructions.
+    Instructions {
+        /// The number of the round, from 0 on.
+        round: usize,
+    },
     /// Load these modules, whose in-kernel unit tests then report to the kernel's log.
     Kunit {
         /// In loading order.
@@ -176,7 +181,10 @@ impl Stage {
             | Self::SpeedOnSlowDisk { .. }
             | Self::Cost { .. }
             | Self::CardCost { .. } => vec![MEASURED_QEMU],
-            Self::Kselftest { .. } | Self::Kunit { .. } | Self::Kmemleak => Vec::new(),
+            Self::Kselftest { .. }
+            | Self::Instructions { .. }
+            | Self::Kunit { .. }
+            | Self::Kmemleak => Vec::new(),
         }
     }
 }

@@ -115,6 +115,10 @@ fn run() -> Result<()> {
                 measure::cost(&bench.tracer, device, *disk, *capacity, *round);
             }
             Stage::CardCost { load, round } => measure::card::cost(&bench.tracer, *load, *round),
+            Stage::Instructions { round } => {
+                let device = bench.device.context("no disk is to be measured")?;
+                measure::instructions::measure(device, *round);
+            }
             Stage::Kunit { modules } => selftest::run_kunit(modules, &mut log)?,
             Stage::Kmemleak => selftest::run_kmemleak()?,
         }

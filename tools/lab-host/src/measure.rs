@@ -6,6 +6,7 @@
 //! measured several times, in rounds that alternate between the disks, so that other work of the machine affects all disks.
 
 pub mod card;
+pub mod instructions;
 
 use std::fs::File;
 use std::time::Instant;

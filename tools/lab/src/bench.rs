@@ -9,6 +9,7 @@
 mod earlier;
 mod engine;
 mod figures;
+mod instructions;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -71,8 +72,8 @@ pub struct Options {
     device: String,
 
     /// Measure only the speed, only that on a slow disk, only the cost of a migration with a disk or with a network card,
-    /// or only the migration engine, on this machine itself
-    #[arg(long, value_name = "WHAT", value_parser = ["speed", "slow-disk", "cost", "card", "engine"])]
+    /// only the migration engine, on this machine itself, or only the instructions for a command of the disk
+    #[arg(long, value_name = "WHAT", value_parser = ["speed", "slow-disk", "cost", "card", "engine", "instructions"])]
     only: Option<String>,
 
     /// How many times everything is measured
@@ -99,6 +100,7 @@ struct Results {
     costs: Vec<Cost>,
     card_costs: Vec<Cost>,
     engine: Vec<engine::Passage>,
+    instructions: Vec<instructions::Row>,
     troubles: Vec<String>,
 }
 
@@ -109,6 +111,7 @@ impl Results {
         self.costs.extend(other.costs);
         self.card_costs.extend(other.card_costs);
         self.engine.extend(other.engine);
+        self.instructions.extend(other.instructions);
         self.troubles.extend(other.troubles);
     }
 }
@@ -362,6 +365,20 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
         }
         interrupt::check()?;
     }
+    if wanted("instructions") {
+        let measured = instructions::measure(
+            workplace,
+            &options.device,
+            options.rounds,
+            &progress,
+            &mut results.troubles,
+        );
+        match measured {
+            Ok(rows) => results.instructions = rows,
+            Err(error) => results.troubles.push(format!("instructions: {error:#}")),
+        }
+        interrupt::check()?;
+    }
     let accelerator = if runs.is_empty() {
         None
     } else {
@@ -385,6 +402,7 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
             "cost": results.costs,
             "card_cost": results.card_costs,
             "engine": results.engine,
+            "instructions": results.instructions,
             "troubles": results.troubles,
         });
         println!("{value}");
@@ -392,6 +410,11 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
         if !results.engine.is_empty() {
             println!("{}", engine::describe(options.rounds));
             println!("{}\n", engine::table(&results.engine));
+        }
+        if !results.instructions.is_empty() {
+            println!("{}", instructions::describe(options.rounds));
+            println!("{}\n", instructions::table(&results.instructions));
+            println!("{}\n", instructions::verdict(&results.instructions));
         }
         if let Some(accelerator) = accelerator {
             println!(

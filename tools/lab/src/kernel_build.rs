@@ -48,7 +48,7 @@ const BUILT: [&str; 13] = [
 ];
 
 /// What the modules are built from.
-const SOURCES: [&str; 3] = ["Kbuild", "include", "rust"];
+pub const SOURCES: [&str; 3] = ["Kbuild", "include", "rust"];
 
 /// A build of modules.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +58,8 @@ pub struct KernelBuild {
     /// The directory below `build` that a copy of the sources is built in, so that the build in the source tree is not
     /// disturbed. The kernel's own way to build a module elsewhere, `MO=`, insists on a source tree without objects.
     pub directory: Option<String>,
+    /// The directory has sources already: those of another commit, in place of a copy.
+    pub has_sources: bool,
     /// Targets and variables for make.
     pub arguments: Vec<String>,
 }
@@ -101,7 +103,7 @@ impl KernelBuild {
         let (arguments, installed) = self.with_absolute_install_path()?;
         let lock = lock(source, console, &directory)?;
         let mut commands = Vec::new();
-        if self.directory.is_some() {
+        if self.directory.is_some() && !self.has_sources {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("creating {}", directory.display()))?;
             commands.push(copy_sources(source, cache, toolchain, &directory));

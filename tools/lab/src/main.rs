@@ -216,6 +216,7 @@ fn act(arguments: Arguments) -> Result<ExitCode> {
                 debug,
                 directory,
                 arguments,
+                ..KernelBuild::default()
             };
             let set_up = workplace.set_up(&KernelBuild::components(debug))?;
             execute_locked(build.commands(source, cache, console, &set_up)?)

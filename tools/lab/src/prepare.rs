@@ -133,6 +133,7 @@ fn modules(debug: bool) -> KernelBuild {
         debug,
         directory: debug.then(|| "debug".to_owned()),
         arguments: ["modules", "W=e"].map(str::to_owned).to_vec(),
+        ..KernelBuild::default()
     }
 }
 

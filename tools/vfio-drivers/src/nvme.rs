@@ -6,6 +6,7 @@
 mod controller;
 mod driver;
 mod entry;
+pub mod polling;
 mod prp;
 mod queue;
 mod spec;

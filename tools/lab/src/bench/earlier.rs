@@ -2,6 +2,7 @@
 
 //! The earlier commit that this tree is compared with, out of the repository.
 
+use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,6 +11,7 @@ use std::process::Stdio;
 use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
+use tempfile::NamedTempFile;
 
 /// The commit, whose engine computes the checksum with tables, and whose disk has one lock for registers and commands.
 pub const COMMIT: &str = "d3fbec35db1a3015c19d5566c2b1aacfa84eee5b";
@@ -81,6 +83,30 @@ pub fn check_commit(root: &Path, commit: &str) -> Result<()> {
     Ok(())
 }
 
+/// Writes `paths` of `commit` of the repository in `root` below `directory`. Their times are the commit's, so that a second call
+/// has nothing built again.
+pub fn export(root: &Path, commit: &str, paths: &[&str], directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
+    let archive = NamedTempFile::new().context("creating a temporary file")?;
+    let mut git = Command::new("git");
+    git.current_dir(root)
+        .args(["archive", "--format=tar", "-o"])
+        .arg(archive.path())
+        .arg(commit)
+        .args(paths);
+    let mut tar = Command::new("tar");
+    tar.arg("-xf").arg(archive.path()).arg("-C").arg(directory);
+    for (name, mut command) in [("git archive", git), ("tar", tar)] {
+        let output = command
+            .output()
+            .with_context(|| format!("running {name}"))?;
+        if !output.status.success() {
+            bail!("{name}: {}", text(&output.stderr));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +121,18 @@ mod tests {
             text.contains(missing) && text.contains("git fetch --unshallow"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_export_has_the_files_of_the_commit_with_its_time() {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        export(Path::new(source), "HEAD", &["COPYING"], directory.path()).expect("a file");
+        let time = || fs::metadata(directory.path().join("COPYING"))?.modified();
+        let first = time().expect("a file");
+        export(Path::new(source), "HEAD", &["COPYING"], directory.path()).expect("a file");
+        assert_eq!(time().expect("a file"), first);
+        let error = export(Path::new(source), "HEAD", &["no-such"], directory.path());
+        assert!(error.is_err());
     }
 }

@@ -28,19 +28,29 @@ pub enum Accelerator {
     Kvm,
     /// By QEMU's translation, which emulates AMD's virtualisation.
     Tcg,
+    /// By QEMU's translation of a single processor, whose clock goes on by a nanosecond with each instruction.
+    Counted,
 }
 
 impl Accelerator {
-    pub(super) fn arguments(self) -> [&'static str; 4] {
+    pub(super) fn arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            Self::Kvm => &["-accel", "kvm", "-cpu", "host"],
             // With five-level page tables a kernel with KASAN once gave a false report. Fast string
             // instructions are emulated byte by byte, so kernels must not copy by them.
-            Self::Tcg => [
+            Self::Tcg => &[
                 "-accel",
                 "tcg,thread=multi,tb-size=1024",
                 "-cpu",
                 "max,la57=off,erms=off,fsrm=off",
+            ],
+            Self::Counted => &[
+                "-accel",
+                "tcg,thread=single,tb-size=1024",
+                "-cpu",
+                "max,la57=off,erms=off,fsrm=off",
+                "-icount",
+                "shift=0,sleep=off",
             ],
         }
     }
@@ -57,6 +67,7 @@ impl Accelerator {
     pub fn processors(self, nested: bool) -> u32 {
         match self {
             Self::Tcg if nested => 1,
+            Self::Counted => 1,
             _ => 2,
         }
     }
@@ -65,6 +76,7 @@ impl Accelerator {
         match self {
             Self::Kvm => "KVM",
             Self::Tcg => "TCG, as KVM cannot be used here",
+            Self::Counted => "TCG, which counts instructions",
         }
     }
 
@@ -120,5 +132,6 @@ mod tests {
         assert_eq!(Accelerator::Tcg.processors(true), 1);
         assert_eq!(Accelerator::Tcg.processors(false), 2);
         assert_eq!(Accelerator::Kvm.processors(true), 2);
+        assert_eq!(Accelerator::Counted.processors(false), 1);
     }
 }
