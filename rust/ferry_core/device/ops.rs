@@ -25,10 +25,7 @@ use crate::{
     statistics::Statistics, //
 };
 use ::migration::v1::DATA_OFFSET;
-use core::fmt::{
-    self,
-    Display, //
-};
+use core::fmt::Display;
 use device_model::{
     Backend,
     DeviceModel, //
@@ -72,45 +69,12 @@ use vfio::{
     Device,
     Operations, //
 };
-use vfio_uapi::v1::Field;
 
 /// Regions of a device that offers protocol v1.
 const NUM_REGIONS: u32 = MIGRATION + 1;
 
 /// Bytes of an access of registers that are copied from or to the user at once.
 const BLOCK: usize = 64;
-
-/// An access of the header that is wider than any field.
-struct Wide {
-    count: usize,
-}
-
-impl Display for Wide {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "an access of {} bytes is wider than any field of the header",
-            self.count
-        )
-    }
-}
-
-impl<D: Driver> EmulatedDevice<D> {
-    /// Returns the part of `field` that an access of `count` bytes of the header takes.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if no field is as wide.
-    fn header_access<'a>(
-        device: &Device<Self>,
-        field: &'a mut [u8; Field::WIDTH_MAX],
-        count: usize,
-    ) -> Result<&'a mut [u8]> {
-        field
-            .get_mut(..count)
-            .ok_or_else(|| device.refused(Subject::Access, "migration", &Wide { count }, EINVAL))
-    }
-}
 
 impl<D: Driver> AsRef<Refusals> for EmulatedDevice<D> {
     fn as_ref(&self) -> &Refusals {
@@ -243,24 +207,14 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
 
         match &target {
             Target::Data { offset } => device.open_window()?.copy_to_user(*offset, into, count)?,
-            // An access of no bytes succeeds in every region.
-            Target::Header if count == 0 => {}
-            Target::Header => {
-                let mut field = [0; Field::WIDTH_MAX];
-                let bytes = Self::header_access(device, &mut field, count)?;
-                // A read of the header has side effects. Writing zeros first finds out whether the user's
-                // buffer takes the value, so that no side effect happens without it.
-                UserSlice::new(into, count).writer().write_slice(bytes)?;
-                v1::read_header(device, position.offset, bytes)?;
-                UserSlice::new(into, count).writer().write_slice(bytes)?;
-            }
+            Target::Header => v1::read_header(device, into, count, position.offset)?,
             Target::Bar(_) | Target::Config => {
                 let mut probe = UserSlice::new(into, count).writer();
                 let mut writer = UserSlice::new(into, count).writer();
                 let mut block = [0; BLOCK];
                 for done in (0..count).step_by(BLOCK) {
                     let bytes = &mut block[..BLOCK.min(count - done)];
-                    // As above: a read may change the register.
+                    // A read may change the register: first find out whether the user's buffer takes the value.
                     probe.write_slice(bytes)?;
                     device
                         .read_registers(&target, position.offset + done as u64, bytes)
@@ -287,13 +241,7 @@ impl<D: Driver> Operations for EmulatedDevice<D> {
             Target::Data { offset } => {
                 device.open_window()?.copy_from_user(*offset, from, count)?
             }
-            Target::Header if count == 0 => {}
-            Target::Header => {
-                let mut field = [0; Field::WIDTH_MAX];
-                let bytes = Self::header_access(device, &mut field, count)?;
-                UserSlice::new(from, count).reader().read_slice(bytes)?;
-                v1::write_header(device, position.offset, bytes)?;
-            }
+            Target::Header => v1::write_header(device, from, count, position.offset)?,
             Target::Bar(_) | Target::Config => {
                 let mut reader = UserSlice::new(from, count).reader();
                 let mut block = [0; BLOCK];

@@ -15,7 +15,21 @@ use crate::{
     protocol::Protocol, //
 };
 use ::migration::Refusal;
-use kernel::prelude::*;
+use core::fmt::{
+    self,
+    Display, //
+};
+use kernel::{
+    prelude::*,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    },
+};
+use kernel_ext::refusal::{
+    Refuse,
+    Subject, //
+};
 use vfio::Device;
 use vfio_uapi::v1::{
     Field,
@@ -36,33 +50,87 @@ fn stops(offset: u64, bytes: &[u8]) -> bool {
             .is_ok_and(|bytes| u32::from_ne_bytes(bytes) & RUNNING == 0)
 }
 
-/// Serves a read of `bytes.len()` bytes of the header at `offset`.
+/// An access of the header that is wider than any field.
+struct Wide {
+    count: usize,
+}
+
+impl Display for Wide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "an access of {} bytes is wider than any field of the header",
+            self.count
+        )
+    }
+}
+
+/// Returns the part of `field` that an access of `count` bytes of the header takes.
+///
+/// # Errors
+///
+/// `EINVAL` if no field is as wide.
+fn part<'a, T: Migrating>(
+    device: &Device<T>,
+    field: &'a mut [u8; Field::WIDTH_MAX],
+    count: usize,
+) -> Result<&'a mut [u8]> {
+    field
+        .get_mut(..count)
+        .ok_or_else(|| device.refused(Subject::Access, "migration", &Wide { count }, EINVAL))
+}
+
+/// Serves a read of `count` bytes of the header at `offset`.
 ///
 /// # Errors
 ///
 /// What the user's `read()` gets.
 pub(crate) fn read_header<T: Migrating>(
     device: &Device<T>,
+    into: UserPtr,
+    count: usize,
     offset: u64,
-    bytes: &mut [u8],
 ) -> Result {
+    // An access of no bytes succeeds in every region.
+    if count == 0 {
+        return Ok(());
+    }
+    let mut field = [0; Field::WIDTH_MAX];
+    let bytes = part(device, &mut field, count)?;
+    // A read of the header has side effects. Writing zeros first finds out whether the user's buffer takes the value,
+    // so that no side effect happens without it.
+    UserSlice::new(into, count).writer().write_slice(bytes)?;
     let uses_protocol = uses_protocol(offset);
-    let _paused = if uses_protocol {
-        T::before_use(device)?
-    } else {
-        None
-    };
-    with_region(device, uses_protocol, |region, engine, port| {
-        region.read_header(engine, port, offset, bytes)
-    })
+    {
+        let _paused = if uses_protocol {
+            T::before_use(device)?
+        } else {
+            None
+        };
+        with_region(device, uses_protocol, |region, engine, port| {
+            region.read_header(engine, port, offset, bytes)
+        })?;
+    }
+    UserSlice::new(into, count).writer().write_slice(bytes)
 }
 
-/// Serves a write of `bytes` to the header at `offset`.
+/// Serves a write of `count` bytes to the header at `offset`.
 ///
 /// # Errors
 ///
 /// What the user's `write()` gets.
-pub(crate) fn write_header<T: Migrating>(device: &Device<T>, offset: u64, bytes: &[u8]) -> Result {
+pub(crate) fn write_header<T: Migrating>(
+    device: &Device<T>,
+    from: UserPtr,
+    count: usize,
+    offset: u64,
+) -> Result {
+    if count == 0 {
+        return Ok(());
+    }
+    let mut field = [0; Field::WIDTH_MAX];
+    let bytes = part(device, &mut field, count)?;
+    UserSlice::new(from, count).reader().read_slice(bytes)?;
     let _paused = if stops(offset, bytes) {
         Some(T::before_stop(device)?)
     } else {

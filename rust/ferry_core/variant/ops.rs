@@ -34,10 +34,7 @@ use kernel::{
     mm::virt::VmaNew,
     prelude::*,
     sync::Mutex,
-    uaccess::{
-        UserPtr,
-        UserSlice, //
-    },
+    uaccess::UserPtr, //
 };
 use kernel_ext::refusal::{
     Refusals,
@@ -62,7 +59,6 @@ use vfio_pci::{
     ResetFlag,
     Traps, //
 };
-use vfio_uapi::v1::Field;
 
 impl<D: Driver> AsRef<Refusals> for Variant<D> {
     fn as_ref(&self) -> &Refusals {
@@ -199,7 +195,7 @@ impl<D: Driver> Variant<D> {
         let size = device.open_window()?.size() as u64;
 
         match offset.checked_sub(DATA_OFFSET) {
-            None if end <= DATA_OFFSET && count <= Field::WIDTH_MAX => Ok(Part::Header),
+            None if end <= DATA_OFFSET => Ok(Part::Header),
             Some(offset) if end <= DATA_OFFSET.saturating_add(size) => Ok(Part::Data {
                 offset: usize::try_from(offset).map_err(|_| EINVAL)?,
             }),
@@ -257,28 +253,14 @@ impl<D: Driver> vfio_pci::Operations for Variant<D> {
     fn read_own(device: &Device<Self>, into: UserPtr, count: usize, offset: u64) -> Result {
         match Self::part(device, "read", count, offset)? {
             Part::Data { offset } => device.open_window()?.copy_to_user(offset, into, count),
-            Part::Header if count == 0 => Ok(()),
-            Part::Header => {
-                let mut field = [0; Field::WIDTH_MAX];
-                let bytes = field.get_mut(..count).ok_or(EINVAL)?;
-                // A read has side effects: first find out whether the user's buffer takes the value.
-                UserSlice::new(into, count).writer().write_slice(bytes)?;
-                v1::read_header(device, offset, bytes)?;
-                UserSlice::new(into, count).writer().write_slice(bytes)
-            }
+            Part::Header => v1::read_header(device, into, count, offset),
         }
     }
 
     fn write_own(device: &Device<Self>, from: UserPtr, count: usize, offset: u64) -> Result {
         match Self::part(device, "write", count, offset)? {
             Part::Data { offset } => device.open_window()?.copy_from_user(offset, from, count),
-            Part::Header if count == 0 => Ok(()),
-            Part::Header => {
-                let mut field = [0; Field::WIDTH_MAX];
-                let bytes = field.get_mut(..count).ok_or(EINVAL)?;
-                UserSlice::new(from, count).reader().read_slice(bytes)?;
-                v1::write_header(device, offset, bytes)
-            }
+            Part::Header => v1::write_header(device, from, count, offset),
         }
     }
 
