@@ -352,23 +352,56 @@ pub(crate) struct ErrorHandlers<T: Operations>(PhantomData<T>);
 impl<T: Operations> ErrorHandlers<T> {
     /// The table that the PCI core takes.
     pub(crate) const TABLE: &'static bindings::pci_error_handlers = &bindings::pci_error_handlers {
-        error_detected: Some(vfio_bindings::vfio_pci_core_aer_err_detected),
+        error_detected: Some(Self::error_detected_callback),
+        resume: Some(Self::resume_callback),
         reset_done: Some(Self::reset_done_callback),
         ..pin_init::zeroed()
     };
 
+    /// Calls `f` with the flag of the device that `pdev` is bound as, if it is registered.
+    ///
     /// # Safety
     ///
-    /// Called by the PCI core with a function that is bound to a driver with this table, and its lock held.
-    unsafe extern "C" fn reset_done_callback(pdev: *mut bindings::pci_dev) {
+    /// `pdev` must be bound to a driver with this table, and its lock be held.
+    unsafe fn with_flag(pdev: *mut bindings::pci_dev, f: impl FnOnce(&ResetFlag)) {
         // SAFETY: By the function's requirement the driver data is null or a registered device.
         let vdev = unsafe { bindings::dev_get_drvdata(&raw mut (*pdev).dev) };
 
         if !vdev.is_null() {
             // SAFETY: As above.
             let data: &T = unsafe { Device::<T>::from_raw(vdev.cast()) };
-            let flag: &ResetFlag = data.as_ref();
-            flag.set();
+            f(data.as_ref());
         }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the PCI core with a function that is bound to a driver with this table, and its lock held.
+    unsafe extern "C" fn error_detected_callback(
+        pdev: *mut bindings::pci_dev,
+        state: bindings::pci_channel_state_t,
+    ) -> bindings::pci_ers_result_t {
+        if state != bindings::pci_channel_io_normal {
+            // SAFETY: By the function's requirement.
+            unsafe { Self::with_flag(pdev, ResetFlag::expect_link_reset) };
+        }
+        // SAFETY: By the function's requirement.
+        unsafe { vfio_bindings::vfio_pci_core_aer_err_detected(pdev, state) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::error_detected_callback`].
+    unsafe extern "C" fn resume_callback(pdev: *mut bindings::pci_dev) {
+        // SAFETY: By the function's requirement.
+        unsafe { Self::with_flag(pdev, ResetFlag::link_recovered) };
+    }
+
+    /// # Safety
+    ///
+    /// Called by the PCI core with a function that is bound to a driver with this table, and its lock held.
+    unsafe extern "C" fn reset_done_callback(pdev: *mut bindings::pci_dev) {
+        // SAFETY: By the function's requirement.
+        unsafe { Self::with_flag(pdev, ResetFlag::set) };
     }
 }
