@@ -14,4 +14,9 @@ macro_rules! new_lock {
 
         $lock::new($value, NAME, ::kernel::static_lock_class!())
     }};
+    ($lock:ident, $name:literal $(,)?) => {{
+        static NAME: &::core::ffi::CStr = $name;
+
+        $lock::new(NAME, ::kernel::static_lock_class!())
+    }};
 }

@@ -13,6 +13,10 @@ use crate::variant::{
     },
     Driver, //
 };
+use core::fmt::{
+    self,
+    Display, //
+};
 use device_model::{
     hardware::{
         Context,
@@ -53,7 +57,7 @@ impl<D: Driver> Registers for FunctionRegisters<'_, D> {
 }
 
 /// The guest's memory, through the user's container.
-struct FunctionMemory<'a, D: Driver>(Function<'a, Variant<D>>);
+struct FunctionMemory<'a, D: Driver>(&'a Function<'a, Variant<D>>);
 
 impl<D: Driver> GuestMemory for FunctionMemory<'_, D> {
     fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), MemoryError> {
@@ -66,26 +70,50 @@ impl<D: Driver> GuestMemory for FunctionMemory<'_, D> {
     }
 }
 
+/// Why a sequence could not be run.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unusable {
+    /// Nothing was done: the user has put the function to sleep, or it cannot be resumed.
+    Asleep(Error),
+}
+
+impl Unusable {
+    pub(super) fn error(self) -> Error {
+        match self {
+            Self::Asleep(error) => error,
+        }
+    }
+}
+
+impl Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asleep(_) => "the function is asleep",
+        })
+    }
+}
+
 /// Runs `f` with what a sequence may use of the function of `device`, whose pinned pages are `pages`. `bus_master` is
 /// the bus master bit of the command register if it is known, which saves an access of a trapped register the read of
 /// configuration space.
 ///
 /// # Errors
 ///
-/// The user has put the function to sleep.
+/// `f` is not run.
 pub(super) fn in_context<D: Driver, R>(
     device: &Device<Variant<D>>,
+    function: &Function<'_, Variant<D>>,
     pages: &mut PinnedPages,
     bus_master: Option<bool>,
     f: impl FnOnce(&mut Context<'_>) -> R,
-) -> Result<R> {
-    let function = PciCore::function(device);
-    let mut registers = FunctionRegisters(function.awaken()?);
+) -> Result<R, Unusable> {
+    let awake = function.awaken().map_err(Unusable::Asleep)?;
+    let mut registers = FunctionRegisters(awake);
     let bus_master = bus_master.unwrap_or_else(|| function.is_bus_master());
 
     Ok(f(&mut Context {
         registers: &mut registers,
-        memory: &mut FunctionMemory(PciCore::function(device)),
+        memory: &mut FunctionMemory(function),
         pins: &mut FunctionPins {
             function,
             pages,
@@ -100,12 +128,12 @@ pub(super) fn in_context<D: Driver, R>(
 ///
 /// # Errors
 ///
-/// The user has put the function to sleep.
+/// As [`in_context`].
 pub(super) fn with_context<D: Driver, R>(
     device: &Device<Variant<D>>,
     open: &mut Open<D::Hardware>,
     f: impl FnOnce(&mut Open<D::Hardware>, &mut Context<'_>) -> R,
-) -> Result<R> {
+) -> Result<R, Unusable> {
     with_pages(device, open, None, f)
 }
 
@@ -113,12 +141,12 @@ pub(super) fn with_context<D: Driver, R>(
 ///
 /// # Errors
 ///
-/// The user has put the function to sleep.
+/// As [`in_context`].
 pub(super) fn in_access<D: Driver, R>(
     device: &Device<Variant<D>>,
     open: &mut Open<D::Hardware>,
     f: impl FnOnce(&mut Open<D::Hardware>, &mut Context<'_>) -> R,
-) -> Result<R> {
+) -> Result<R, Unusable> {
     let bus_master = open.bus_master;
 
     with_pages(device, open, Some(bus_master), f)
@@ -129,9 +157,12 @@ fn with_pages<D: Driver, R>(
     open: &mut Open<D::Hardware>,
     bus_master: Option<bool>,
     f: impl FnOnce(&mut Open<D::Hardware>, &mut Context<'_>) -> R,
-) -> Result<R> {
+) -> Result<R, Unusable> {
+    let function = PciCore::function(device).map_err(Unusable::Asleep)?;
     let mut pages = core::mem::take(&mut open.pages);
-    let result = in_context(device, &mut pages, bus_master, |context| f(open, context));
+    let result = in_context(device, &function, &mut pages, bus_master, |context| {
+        f(open, context)
+    });
 
     open.pages = pages;
     result

@@ -20,7 +20,8 @@ use crate::{
     variant::{
         context::{
             in_context,
-            with_context, //
+            with_context,
+            Unusable, //
         },
         pins::{
             narrow,
@@ -190,7 +191,7 @@ impl<D: Driver> Variant<D> {
             Self::reset_in(device, &mut open.hardware, context)
         });
 
-        let done = Self::unless_asleep(device, "reset", done);
+        let done = Self::unless_unusable(device, "reset", done);
         open.reset_failed = done.is_err();
         done
     }
@@ -227,10 +228,12 @@ impl<D: Driver> Variant<D> {
             .map_err(|reason| Self::failed(device, "reset", &reason, EIO))
     }
 
-    fn unless_asleep<R>(device: &Device<Self>, what: &str, done: Result<Result<R>>) -> Result<R> {
-        done.unwrap_or_else(|error| {
-            Err(Self::failed(device, what, &"the function is asleep", error))
-        })
+    fn unless_unusable<R>(
+        device: &Device<Self>,
+        what: &str,
+        done: Result<Result<R>, Unusable>,
+    ) -> Result<R> {
+        done.unwrap_or_else(|unusable| Err(Self::failed(device, what, &unusable, unusable.error())))
     }
 
     /// Pins what the function may write to from now on, unless this is so already.
@@ -245,7 +248,7 @@ impl<D: Driver> Variant<D> {
         if !open.hardware.can_follow() {
             return Ok(());
         }
-        if !PciCore::function(device).has_own_container() {
+        if !PciCore::function(device)?.has_own_container() {
             return if device.narrowed.get() {
                 Err(Self::failed(
                     device,
@@ -267,13 +270,13 @@ impl<D: Driver> Variant<D> {
                 .follow(context)
                 .map_err(|reason| Self::failed(device, "follow DMA", &reason, EIO))
         });
-        let followed = Self::unless_asleep(device, "follow DMA", done);
+        let followed = Self::unless_unusable(device, "follow DMA", done);
         if device.narrowed.get() {
             return followed;
         }
         // A guest that has posted nothing, as its driver is not bound, would have all its memory dirty. Nobody unmaps the
         // page meanwhile: `unmap()` waits for the lock that the caller holds.
-        if followed.is_ok() && narrow(&PciCore::function(device)) {
+        if followed.is_ok() && narrow(&PciCore::function(device)?) {
             device.narrowed.set();
         }
         Ok(())
@@ -293,7 +296,7 @@ impl<D: Driver> Variant<D> {
             lost
         } else if !open.hardware.is_following() {
             &"DMA was not followed while the container reported nothing but pinned pages"
-        } else if !PciCore::function(device).has_own_container() {
+        } else if !PciCore::function(device)?.has_own_container() {
             &"another device has come into the IOMMU group"
         } else {
             return Ok(());
@@ -307,8 +310,9 @@ impl<D: Driver> Variant<D> {
             open.hardware.unfollow(context);
         });
         // The function may be asleep.
-        open.pages
-            .release(&PciCore::function(device), &device.log, 0, u64::MAX);
+        if let Ok(function) = PciCore::function(device) {
+            open.pages.release(&function, &device.log, 0, u64::MAX);
+        }
     }
 
     /// Unpins the pages of memory that the user unmaps, as
@@ -320,8 +324,10 @@ impl<D: Driver> Variant<D> {
         };
         let (first, count) = pages_of(iova, length);
 
-        open.pages
-            .unmap(&PciCore::function(device), &device.log, first, count);
+        // A function that is closed has no pages.
+        if let Ok(function) = PciCore::function(device) {
+            open.pages.unmap(&function, &device.log, first, count);
+        }
         open.hardware.unmapped(first, count);
     }
 
@@ -339,15 +345,17 @@ impl<D: Driver> Variant<D> {
     pub(super) fn open(device: &Device<Self>) -> Result {
         // The open itself resets the function, as far as it can be by PCI.
         let _ = device.was_reset.take();
-        if !PciCore::function(device).has_container() {
+        let function = PciCore::function(device)?;
+        if !function.has_container() {
             device.narrowed.clear();
         }
         let tracking = DirtyTracking::new(D::dirty_tracking())?;
         let mut hardware = KBox::new(D::open(&device.identity, tracking)?, GFP_KERNEL_ACCOUNT)?;
-        let done = in_context(device, &mut PinnedPages::default(), None, |context| {
+        let mut no_pages = PinnedPages::default();
+        let done = in_context(device, &function, &mut no_pages, None, |context| {
             Self::reset_in(device, &mut hardware, context)
         });
-        Self::unless_asleep(device, "reset", done)?;
+        Self::unless_unusable(device, "reset", done)?;
         let traps = Traps::new(hardware.traps().iter().map(|trap| Trap {
             bar: trap.bar,
             offset: trap.offset,

@@ -17,7 +17,8 @@ use crate::{
     variant::{
         context::{
             in_access,
-            with_context, //
+            with_context,
+            Unusable, //
         },
         device::Variant,
         port::VariantPort,
@@ -212,6 +213,7 @@ impl<D: Driver> Variant<D> {
         let open = Option::as_mut(&mut open).ok_or(ENODEV)?;
 
         in_access(device, open, |open, context| f(&mut open.hardware, context))
+            .map_err(Unusable::error)
     }
 }
 
@@ -282,8 +284,11 @@ impl<D: Driver> vfio_pci::Operations for Variant<D> {
         let Some(open) = Option::as_mut(&mut open) else {
             return;
         };
+        let Ok(function) = PciCore::function(device) else {
+            return;
+        };
         // Read with the lock held: of two writes at once, the later read has the result of both.
-        open.bus_master = PciCore::function(device).is_bus_master();
+        open.bus_master = function.is_bus_master();
         if !open.bus_master || !open.running || open.p2p || open.reset_failed {
             return;
         }

@@ -173,7 +173,7 @@ fn mark(log: &DmaLog, page: u64) {
 
 /// Pins pages of an open function.
 pub(super) struct FunctionPins<'a, D: Driver> {
-    pub(super) function: Function<'a, Variant<D>>,
+    pub(super) function: &'a Function<'a, Variant<D>>,
     pub(super) pages: &'a mut PinnedPages,
     pub(super) narrowed: &'a Narrowed,
     pub(super) log: &'a DmaLog,
@@ -181,7 +181,7 @@ pub(super) struct FunctionPins<'a, D: Driver> {
 
 impl<D: Driver> Pins for FunctionPins<'_, D> {
     fn pin(&mut self, page: u64) -> Result<Pin, PinError> {
-        match self.pages.pin(&self.function, page) {
+        match self.pages.pin(self.function, page) {
             Ok(()) => {
                 self.narrowed.set();
                 mark(self.log, page);
@@ -194,7 +194,7 @@ impl<D: Driver> Pins for FunctionPins<'_, D> {
     }
 
     fn unpin(&mut self, page: u64) {
-        self.pages.unpin(&self.function, self.log, page);
+        self.pages.unpin(self.function, self.log, page);
     }
 }
 

@@ -19,7 +19,6 @@ use ::migration::{
     Refusal,
     StepError, //
 };
-use core::fmt::Display;
 use device_model::{
     hardware::{
         Context,
@@ -73,10 +72,9 @@ impl<D: Driver> VariantPort<'_, D> {
                     Failure::Broken(_) => StepError::Irreversible(Errno::EIO),
                 })
             }
-            Err(error) => {
-                let reason: &dyn Display = &"the function is asleep";
-                Variant::failed(self.0, what, reason, error);
-                Err(errno(error).into())
+            Err(unusable) => {
+                let error = Variant::failed(self.0, what, &unusable, unusable.error());
+                Err(StepError::Unchanged(errno(error)))
             }
         }
     }

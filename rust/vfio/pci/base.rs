@@ -5,7 +5,8 @@
 use crate::{
     function::Function,
     operations::Operations,
-    trampolines::Trampolines, //
+    trampolines::Trampolines,
+    uses::Uses, //
 };
 use kernel::{
     bindings,
@@ -21,17 +22,26 @@ use vfio::{
     Device, //
 };
 
-/// The base of a variant driver's device. All of its state is in the C structure.
-pub struct PciCore;
+/// The base of a variant driver's device.
+#[pin_data]
+pub struct PciCore {
+    #[pin]
+    pub(crate) uses: Uses,
+}
 
 impl PciCore {
-    /// The open function of `device`, for callbacks that run while the device is open, or is being opened or closed.
-    /// Others, such as attributes, must first find out under the driver's own lock that the device is open, as
-    /// [`close_device`](vfio::Operations::close_device) takes that away before the function is disabled.
-    pub fn function<T: Operations>(device: &Device<T>) -> Function<'_, T> {
-        // SAFETY: By what is asked of the caller above, the call is between `vfio_pci_core_enable()` and
-        // `vfio_pci_core_close_device()`.
-        unsafe { Function::new(device) }
+    /// The function of `device`, from [`open_device`](vfio::Operations::open_device) to
+    /// [`close_device`](vfio::Operations::close_device). After the latter the function is disabled, which waits until
+    /// nobody has it: a callback that has it must not wait for the close.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the device is closed.
+    pub fn function<T: Operations>(device: &Device<T>) -> Result<Function<'_, T>> {
+        device.base().uses.begin()?;
+        // SAFETY: `open()` lets uses begin once the function is enabled, and what disables the function waits for the
+        // end of this one.
+        Ok(unsafe { Function::new(device) })
     }
 
     /// Adds the migration region of `size` bytes as the first region after those of every PCI device. Called by
@@ -94,7 +104,9 @@ unsafe impl<T: Operations> Base<T> for PciCore {
     };
 
     fn new() -> impl PinInit<Self> {
-        Self
+        pin_init!(Self {
+            uses <- Uses::new(),
+        })
     }
 
     unsafe fn register(raw: *mut Self::Raw) -> Result {
@@ -121,7 +133,9 @@ unsafe impl<T: Operations> Base<T> for PciCore {
 
     unsafe fn open(device: &Device<T>) -> Result {
         // SAFETY: The device is being opened.
-        to_result(unsafe { vfio_bindings::vfio_pci_core_enable(device.as_raw()) })
+        to_result(unsafe { vfio_bindings::vfio_pci_core_enable(device.as_raw()) })?;
+        device.base().uses.open();
+        Ok(())
     }
 
     unsafe fn opened(device: &Device<T>) {
@@ -130,11 +144,13 @@ unsafe impl<T: Operations> Base<T> for PciCore {
     }
 
     unsafe fn open_failed(device: &Device<T>) {
+        device.base().uses.close();
         // SAFETY: `open()` has succeeded.
         unsafe { vfio_bindings::vfio_pci_core_disable(device.as_raw()) };
     }
 
     unsafe fn closed(device: &Device<T>) {
+        device.base().uses.close();
         // SAFETY: The device is being closed, with the lock of the device set held.
         unsafe { vfio_bindings::vfio_pci_core_close_device(device.as_vfio_device()) };
     }

@@ -61,13 +61,14 @@ impl Identity {
 ///
 /// # Invariants
 ///
-/// The device is between `vfio_pci_core_enable()` and `vfio_pci_core_close_device()`.
+/// The function is enabled: `vfio_pci_core_enable()` has succeeded, and `vfio_pci_core_disable()` waits for the end of the use
+/// that the value is.
 pub struct Function<'a, T: Operations>(&'a Device<T>);
 
 impl<'a, T: Operations> Function<'a, T> {
     /// # Safety
     ///
-    /// `device` must be open in the sense of the type invariants for the lifetime.
+    /// The function must be enabled, in the sense of the type invariants, and a use of it have begun, which the value ends.
     pub(crate) unsafe fn new(device: &'a Device<T>) -> Self {
         // INVARIANT: By the function's requirement.
         Self(device)
@@ -79,7 +80,7 @@ impl<'a, T: Operations> Function<'a, T> {
     /// # Errors
     ///
     /// `EBUSY` if the user has put it to sleep, or why it cannot be resumed.
-    pub fn awaken(&self) -> Result<Awake<'a, T>> {
+    pub fn awaken(&self) -> Result<Awake<'_, T>> {
         // SAFETY: By the type invariants.
         let enabled = unsafe { vfio_bindings::ferry_pci_registers_begin(self.0.as_raw()) };
         to_result(enabled)?;
@@ -157,6 +158,12 @@ impl<T: Operations> Function<'_, T> {
 
         // SAFETY: The VFIO device is open. The container ignores a page that is not pinned.
         unsafe { vfio_bindings::vfio_unpin_pages(self.0.as_vfio_device(), iova, 1) };
+    }
+}
+
+impl<T: Operations> Drop for Function<'_, T> {
+    fn drop(&mut self) {
+        self.0.base().uses.end();
     }
 }
 

@@ -16,7 +16,8 @@
 //!
 //! # Lock order
 //!
-//! The driver's locks, then `vfio_pci_core_device::memory_lock`, which is held for a single access of a register.
+//! The driver's locks, then `vfio_pci_core_device::memory_lock`, which is held for a single access of a register. The lock
+//! of `Uses` is a leaf.
 //! The core's fault handler takes `memory_lock` under the mmap lock.
 //!
 //! C header: [`include/linux/vfio_pci_core.h`](srctree/include/linux/vfio_pci_core.h)
@@ -37,6 +38,7 @@ mod reset;
 mod trampolines;
 mod traps;
 mod unmaps;
+mod uses;
 
 pub use self::{
     base::PciCore,
