@@ -67,6 +67,7 @@ use vfio::{
     Device, //
 };
 use vfio_pci::{
+    Function,
     Identity,
     PciCore,
     ResetFlag,
@@ -82,6 +83,9 @@ pub(super) struct Variant<D: Driver> {
     /// Present while the function is open.
     #[pin]
     pub(super) open: Mutex<Option<Open<D::Hardware>>>,
+    /// A function that its user has closed asleep, which is reset when the core has woken it up.
+    #[pin]
+    closed_asleep: Mutex<Option<KBox<D::Hardware>>>,
     /// The data section of the migration region of the open function.
     #[pin]
     window: SpinLock<Option<Arc<SharedPages>>>,
@@ -165,6 +169,7 @@ impl<D: Driver> Variant<D> {
                 Migration::new((), window_size?),
             ),
             open <- new_lock!(Mutex, c"Variant::open", None),
+            closed_asleep <- new_lock!(Mutex, c"Variant::closed_asleep", None),
             window <- new_lock!(SpinLock, c"Variant::window", None),
             traps <- new_lock!(SpinLock, c"Variant::traps", Traps::NONE),
             refusals <- Refusals::new(),
@@ -394,17 +399,26 @@ impl<D: Driver> Variant<D> {
 
     /// Closes the function, as [`Operations::close_device`](vfio::Operations::close_device) describes.
     pub(super) fn close(device: &Device<Self>) {
+        let mut is_asleep = false;
         let open = {
             // While a page is pinned, `unmap()` has to find it.
             let mut guard = device.open.lock();
             if let Some(open) = Option::as_mut(&mut guard) {
-                // The next open does it again, and fails if the function still does not answer.
-                let _ = Self::reset_hardware(device, open);
+                let done = with_context(device, open, |open, context| {
+                    Self::reset_in(device, &mut open.hardware, context)
+                });
+                is_asleep = matches!(done, Err(Unusable::Asleep(_)));
+                if !is_asleep {
+                    // The next open does it again, and fails if the function still does not answer.
+                    let _ = Self::unless_unusable(device, "reset", done);
+                }
                 Self::unfollow(device, open);
             }
             guard.take()
         };
-        drop(open);
+        if is_asleep {
+            *device.closed_asleep.lock() = open.map(|open| open.hardware);
+        }
         // Fails if no user has started the log.
         let _ = device.log.stop();
 
@@ -418,5 +432,20 @@ impl<D: Driver> Variant<D> {
         // No lock is held while memory is freed, which may take long.
         drop(region);
         drop(pages);
+    }
+
+    /// Resets a function that its user has closed asleep, as [`Operations::disabling`](vfio_pci::Operations::disabling)
+    /// describes.
+    pub(super) fn reset_late(device: &Device<Self>, function: &Function<'_, Self>) {
+        let Some(mut hardware) = device.closed_asleep.lock().take() else {
+            return;
+        };
+        let mut no_pages = PinnedPages::default();
+        let done = in_context(device, function, &mut no_pages, None, |context| {
+            Self::reset_in(device, &mut hardware, context)
+        });
+
+        // The next open does it again, and fails if the function still does not answer.
+        let _ = Self::unless_unusable(device, "reset", done);
     }
 }

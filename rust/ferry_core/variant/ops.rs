@@ -56,6 +56,7 @@ use vfio::{
     Operations, //
 };
 use vfio_pci::{
+    Function,
     PciCore,
     ResetFlag,
     Traps, //
@@ -297,5 +298,9 @@ impl<D: Driver> vfio_pci::Operations for Variant<D> {
         if let Ok(Err(failure)) = resumed {
             Self::failed(device, "bus mastering", failure.reason(), EIO);
         }
+    }
+
+    fn disabling(device: &Device<Self>, function: &Function<'_, Self>) {
+        Self::reset_late(device, function);
     }
 }

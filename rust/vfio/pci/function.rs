@@ -62,7 +62,7 @@ impl Identity {
 /// # Invariants
 ///
 /// The function is enabled: `vfio_pci_core_enable()` has succeeded, and `vfio_pci_core_disable()` waits for the end of the use
-/// that the value is.
+/// that the value is, or is about to return from the callback that has the value.
 pub struct Function<'a, T: Operations>(&'a Device<T>);
 
 impl<'a, T: Operations> Function<'a, T> {

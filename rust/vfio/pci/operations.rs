@@ -4,6 +4,7 @@
 
 use crate::{
     base::PciCore,
+    function::Function,
     reset::ResetFlag,
     traps::Traps, //
 };
@@ -74,4 +75,8 @@ pub trait Operations: vfio::Operations<Base = PciCore> + AsRef<ResetFlag> {
 
     /// The user has written the command register.
     fn command_written(device: &Device<Self>);
+
+    /// The device is being closed, after [`close_device`](vfio::Operations::close_device), or an open of it has failed. The
+    /// core has woken up the function and has ended its DMA, and disables it next. Called only if there is an own region.
+    fn disabling(device: &Device<Self>, function: &Function<'_, Self>);
 }

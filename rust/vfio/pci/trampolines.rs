@@ -3,6 +3,7 @@
 //! The C callbacks that pass on to the core what is not the driver's.
 
 use crate::{
+    function::Function,
     operations::Operations,
     reset::ResetFlag,
     traps::Overlap, //
@@ -90,11 +91,18 @@ impl<T: Operations> Trampolines<T> {
 
     /// # Safety
     ///
-    /// Touches nothing.
+    /// Called by `vfio_pci_core_disable()` with a device of type `T`, before it unmaps the BARs.
     unsafe extern "C" fn region_release_callback(
-        _core: *mut vfio_bindings::vfio_pci_core_device,
+        core: *mut vfio_bindings::vfio_pci_core_device,
         _region: *mut vfio_bindings::vfio_pci_region,
     ) {
+        // SAFETY: By the function's requirement.
+        let device = unsafe { Device::<T>::from_raw(core.cast()) };
+
+        device.base().uses.begin_last();
+        // SAFETY: The function is enabled until this returns, and the use has begun.
+        let function = unsafe { Function::new(device) };
+        T::disabling(device, &function);
     }
 
     fn target(device: &Device<T>, position: Position, count: usize) -> Result<Target> {

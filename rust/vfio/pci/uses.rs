@@ -65,6 +65,13 @@ impl Uses {
         Ok(())
     }
 
+    /// Begins a use of a function that is being disabled, which only who disables it may do.
+    pub(crate) fn begin_last(&self) {
+        let mut state = self.state.lock();
+
+        state.count = state.count.saturating_add(1);
+    }
+
     /// Ends a use.
     pub(crate) fn end(&self) {
         let mut state = self.state.lock();

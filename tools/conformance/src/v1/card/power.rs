@@ -2,6 +2,10 @@
 
 //! A card that its user has put to sleep is not moved, and wakes up as it was.
 
+use std::fs;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use vfio_bindings::bindings::vfio;
 use vfio_client::sys::Request;
 use vfio_client::v1::State;
@@ -20,6 +24,7 @@ use crate::check::Outcome;
 use crate::check::Stop;
 use crate::network::card;
 use crate::requirement::Requirement;
+use crate::subject::Subject;
 use crate::target::Target;
 use crate::v1::card::needs_tracking;
 use crate::v1::config::space;
@@ -33,6 +38,7 @@ pub const CASES: &[Case] = cases![
     card_in_low_power_is_not_moved,
     card_whose_reset_failed_is_not_moved_until_the_next_reset,
     card_in_d3hot_is_not_moved,
+    card_that_is_closed_asleep_is_reset,
     card_moves_without_memory_and_bus_mastering [Pair],
     card_that_runs_is_held_only_until_it_is_bus_master,
 ];
@@ -124,6 +130,54 @@ fn card_in_d3hot_is_not_moved(target: &Target) -> Outcome {
     device.save()?;
     device.set(State::RUNNING)?;
     device.expect_works()
+}
+
+/// Reads a register of a card without a driver, through the I/O ports that lead to all registers.
+fn read_unbound(subject: &Subject, offset: u64) -> std::io::Result<u32> {
+    const IOADDR: u64 = 0;
+    const IODATA: u64 = 4;
+    let path = subject.path().join("resource2");
+    let ports = File::options().read(true).write(true).open(path)?;
+    let mut value = [0; 4];
+    ports.write_all_at(&offset.to_le_bytes()[..4], IOADDR)?;
+    ports.read_exact_at(&mut value, IODATA)?;
+    Ok(u32::from_le_bytes(value))
+}
+
+/// Takes the driver away from a card, reads a register of the card, and gives the driver back.
+fn read_closed(subject: &Subject, offset: u64) -> std::io::Result<u32> {
+    let path = subject.path();
+    fs::write(path.join("driver/unbind"), subject.name())?;
+    let read = fs::write(path.join("enable"), "1").and_then(|()| {
+        let read = read_unbound(subject, offset);
+        fs::write(path.join("enable"), "0").and(read)
+    });
+    fs::write(path.join("subsystem/drivers_probe"), subject.name()).and(read)
+}
+
+/// Whoever is given the card next, without VFIO, finds nothing of the user.
+fn card_that_is_closed_asleep_is_reset(target: &Target) -> Outcome {
+    let sleeps: [fn(&TestDevice) -> Outcome; 2] = [
+        |device| set_feature(device, vfio::VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY),
+        |device| {
+            let space = space(device)?;
+            Ok(space.write(power_control(&space)?, &3u16.to_le_bytes())?)
+        },
+    ];
+    for sleep in sleeps {
+        let device = TestDevice::new(target)?;
+        device.fill(23)?;
+        sleep(&device)?;
+        let subject = device.close();
+        for (name, offset) in [("IMS", register::IMS), ("RDLEN", register::RDLEN)] {
+            let seen = read_closed(&subject, offset)
+                .map_err(|error| Stop::failed(format_args!("reading {name}: {error}")))?;
+            same(format_args!("{name} after a close asleep"), seen, 0)?;
+        }
+        drop(subject);
+        TestDevice::new(target)?.expect_works()?;
+    }
+    Ok(())
 }
 
 /// As a guest leaves a card before its driver is loaded.
