@@ -125,22 +125,21 @@ static void __iomem *address(struct vfio_pci_core_device *vdev, unsigned int bar
 	return cmd & PCI_COMMAND_MEMORY ? map + offset : NULL;
 }
 
-u32 ferry_pci_read32(struct vfio_pci_core_device *vdev, unsigned int bar,
-		     u32 offset, bool enabled)
+bool ferry_pci_read32(struct vfio_pci_core_device *vdev, unsigned int bar,
+		      u32 offset, u32 *value, bool enabled)
 {
 	void __iomem *at;
-	u32 value = ~0;
 
 	down_read(&vdev->memory_lock);
 	at = address(vdev, bar, offset, enabled);
 	if (at)
-		value = ioread32(at);
+		*value = ioread32(at);
 	up_read(&vdev->memory_lock);
-	return value;
+	return at;
 }
 EXPORT_SYMBOL_GPL(ferry_pci_read32);
 
-void ferry_pci_write32(struct vfio_pci_core_device *vdev, unsigned int bar,
+bool ferry_pci_write32(struct vfio_pci_core_device *vdev, unsigned int bar,
 		       u32 offset, u32 value, bool enabled)
 {
 	void __iomem *at;
@@ -150,6 +149,7 @@ void ferry_pci_write32(struct vfio_pci_core_device *vdev, unsigned int bar,
 	if (at)
 		iowrite32(value, at);
 	up_read(&vdev->memory_lock);
+	return at;
 }
 EXPORT_SYMBOL_GPL(ferry_pci_write32);
 

@@ -29,13 +29,13 @@ int ferry_pci_registers_begin(struct vfio_pci_core_device *vdev);
 void ferry_pci_registers_end(struct vfio_pci_core_device *vdev, bool enabled);
 
 /*
- * Access the 32-bit register at @offset of the memory BAR @bar. A function that
- * does not decode memory reads as all ones and takes no write. @enabled is what
+ * Access the 32-bit register at @offset of the memory BAR @bar. Return whether the
+ * function decodes memory, without which nothing is done. @enabled is what
  * ferry_pci_registers_begin() has returned.
  */
-u32 ferry_pci_read32(struct vfio_pci_core_device *vdev, unsigned int bar,
-		     u32 offset, bool enabled);
-void ferry_pci_write32(struct vfio_pci_core_device *vdev, unsigned int bar,
+bool ferry_pci_read32(struct vfio_pci_core_device *vdev, unsigned int bar,
+		      u32 offset, u32 *value, bool enabled);
+bool ferry_pci_write32(struct vfio_pci_core_device *vdev, unsigned int bar,
 		       u32 offset, u32 value, bool enabled);
 
 /*

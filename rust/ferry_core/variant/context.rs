@@ -70,17 +70,20 @@ impl<D: Driver> GuestMemory for FunctionMemory<'_, D> {
     }
 }
 
-/// Why a sequence could not be run.
+/// Why a sequence could not be run, or is not to be relied on.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Unusable {
     /// Nothing was done: the user has put the function to sleep, or it cannot be resumed.
     Asleep(Error),
+    /// Accesses in the middle have not reached the function.
+    Disturbed,
 }
 
 impl Unusable {
     pub(super) fn error(self) -> Error {
         match self {
             Self::Asleep(error) => error,
+            Self::Disturbed => EIO,
         }
     }
 }
@@ -89,6 +92,9 @@ impl Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Asleep(_) => "the function is asleep",
+            Self::Disturbed => {
+                "the user has disabled memory decoding or put the function to sleep meanwhile"
+            }
         })
     }
 }
@@ -99,7 +105,7 @@ impl Display for Unusable {
 ///
 /// # Errors
 ///
-/// `f` is not run.
+/// What `f` returns is lost.
 pub(super) fn in_context<D: Driver, R>(
     device: &Device<Variant<D>>,
     function: &Function<'_, Variant<D>>,
@@ -111,7 +117,7 @@ pub(super) fn in_context<D: Driver, R>(
     let mut registers = FunctionRegisters(awake);
     let bus_master = bus_master.unwrap_or_else(|| function.is_bus_master());
 
-    Ok(f(&mut Context {
+    let result = f(&mut Context {
         registers: &mut registers,
         memory: &mut FunctionMemory(function),
         pins: &mut FunctionPins {
@@ -121,7 +127,11 @@ pub(super) fn in_context<D: Driver, R>(
             log: &device.log,
         },
         bus_master,
-    }))
+    });
+    if registers.0.has_lost() {
+        return Err(Unusable::Disturbed);
+    }
+    Ok(result)
 }
 
 /// Runs `f`, a sequence, with the open function and with what the sequence may use of it.
@@ -165,5 +175,8 @@ fn with_pages<D: Driver, R>(
     });
 
     open.pages = pages;
+    if let Err(Unusable::Disturbed) = result {
+        open.disturbed = true;
+    }
     result
 }

@@ -121,6 +121,8 @@ pub(super) struct Open<H: Hardware> {
     pub(super) bus_master: bool,
     /// The last reset has failed, so that the function is none of what the engine takes it for.
     pub(super) reset_failed: bool,
+    /// The user has disturbed a sequence since the function's DMA is followed, so that pages may be missing.
+    pub(super) disturbed: bool,
     /// The pages that the function may write to.
     pub(super) pages: PinnedPages,
 }
@@ -140,6 +142,7 @@ impl<H: Hardware> Open<H> {
             // The core has cleared it.
             bus_master: false,
             reset_failed: false,
+            disturbed: false,
             pages: PinnedPages::new()?,
         })
     }
@@ -268,8 +271,9 @@ impl<D: Driver> Variant<D> {
 
         let done = with_context(device, open, |open, context| {
             // A user who begins a save sends all memory anew.
-            if open.hardware.lost().is_some() {
+            if open.disturbed || open.hardware.lost().is_some() {
                 open.hardware.unfollow(context);
+                open.disturbed = false;
             }
             open.hardware
                 .follow(context)
@@ -299,6 +303,8 @@ impl<D: Driver> Variant<D> {
 
         let why: &dyn Display = if let Some(lost) = open.hardware.lost() {
             lost
+        } else if open.disturbed {
+            &Unusable::Disturbed
         } else if !open.hardware.is_following() {
             &"DMA was not followed while the container reported nothing but pinned pages"
         } else if !PciCore::function(device)?.has_own_container() {

@@ -6,7 +6,10 @@ use crate::{
     errno,
     migration::report,
     variant::{
-        context::with_context,
+        context::{
+            with_context,
+            Unusable, //
+        },
         device::{
             Open,
             Variant, //
@@ -73,8 +76,11 @@ impl<D: Driver> VariantPort<'_, D> {
                 })
             }
             Err(unusable) => {
-                let error = Variant::failed(self.0, what, &unusable, unusable.error());
-                Err(StepError::Unchanged(errno(error)))
+                let error = errno(Variant::failed(self.0, what, &unusable, unusable.error()));
+                Err(match unusable {
+                    Unusable::Asleep(_) => StepError::Unchanged(error),
+                    Unusable::Disturbed => StepError::Irreversible(error),
+                })
             }
         }
     }

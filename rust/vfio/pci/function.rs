@@ -6,6 +6,7 @@ use crate::{
     config_layout,
     operations::Operations, //
 };
+use core::cell::Cell;
 use kernel::{
     error::to_result,
     ffi::c_int,
@@ -89,6 +90,7 @@ impl<'a, T: Operations> Function<'a, T> {
         Ok(Awake {
             device: self.0,
             enabled: enabled > 0,
+            lost: Cell::new(false),
         })
     }
 
@@ -175,27 +177,46 @@ impl<T: Operations> Drop for Function<'_, T> {
 pub struct Awake<'a, T: Operations> {
     device: &'a Device<T>,
     enabled: bool,
+    /// An access has not reached the function.
+    lost: Cell<bool>,
 }
 
 impl<T: Operations> Awake<'_, T> {
     /// Reads the register at `offset` of the memory BAR `bar`; all ones if the function does not answer.
     pub fn read32(&self, bar: u32, offset: u32) -> u32 {
-        // SAFETY: By the type invariants; the function checks its arguments.
-        unsafe { vfio_bindings::ferry_pci_read32(self.device.as_raw(), bar, offset, self.enabled) }
+        let mut value = u32::MAX;
+
+        // SAFETY: By the type invariants; the function checks its arguments, and `value` is valid for writes.
+        let done = unsafe {
+            vfio_bindings::ferry_pci_read32(
+                self.device.as_raw(),
+                bar,
+                offset,
+                &raw mut value,
+                self.enabled,
+            )
+        };
+        if !done {
+            self.lost.set(true);
+        }
+        value
     }
 
     /// Writes the register at `offset` of the memory BAR `bar`.
     pub fn write32(&self, bar: u32, offset: u32, value: u32) {
         // SAFETY: As above.
-        unsafe {
-            vfio_bindings::ferry_pci_write32(
-                self.device.as_raw(),
-                bar,
-                offset,
-                value,
-                self.enabled,
-            );
+        let done = unsafe {
+            vfio_bindings::ferry_pci_write32(self.device.as_raw(), bar, offset, value, self.enabled)
+        };
+        if !done {
+            self.lost.set(true);
         }
+    }
+
+    /// Whether an access has not reached the function, as the user had disabled memory decoding or put the function to sleep
+    /// since [`Function::awaken`].
+    pub fn has_lost(&self) -> bool {
+        self.lost.get()
     }
 }
 

@@ -5,6 +5,9 @@
 use std::fs;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::thread;
 
 use vfio_bindings::bindings::vfio;
 use vfio_client::sys::Request;
@@ -20,6 +23,7 @@ use crate::case::Case;
 use crate::check::holds;
 use crate::check::refused;
 use crate::check::same;
+use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::network::card;
@@ -39,6 +43,7 @@ pub const CASES: &[Case] = cases![
     card_whose_reset_failed_is_not_moved_until_the_next_reset,
     card_in_d3hot_is_not_moved,
     card_that_is_closed_asleep_is_reset,
+    card_that_is_disturbed_saves_nothing_wrong,
     card_moves_without_memory_and_bus_mastering [Pair],
     card_that_runs_is_held_only_until_it_is_bus_master,
 ];
@@ -178,6 +183,43 @@ fn card_that_is_closed_asleep_is_reset(target: &Target) -> Outcome {
         TestDevice::new(target)?.expect_works()?;
     }
     Ok(())
+}
+
+/// How often a save is disturbed.
+const DISTURBED: usize = 20;
+
+/// A register that is not decoded reads as all ones.
+fn card_that_is_disturbed_saves_nothing_wrong(target: &Target) -> Outcome {
+    const MASTER: u16 = 4;
+    let device = TestDevice::new(target)?;
+    let space = space(&device)?;
+    let command = |value: u16| space.write(COMMAND, &value.to_le_bytes());
+    device.fill(29)?;
+    let expected = device.image()?;
+    for round in 0..DISTURBED {
+        let done = AtomicBool::new(false);
+        let saved = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let _ = command(MASTER);
+                    let _ = command(MEMORY_AND_MASTER);
+                }
+            });
+            let saved = device.image();
+            done.store(true, Ordering::Relaxed);
+            saved
+        });
+        command(MEMORY_AND_MASTER)?;
+        match saved {
+            Ok(saved) => same_bytes(format_args!("image {round}"), &saved, &expected)?,
+            Err(_) => {
+                device.reset()?;
+                device.fill(29)?;
+            }
+        }
+    }
+    device.reset()?;
+    device.expect_works()
 }
 
 /// As a guest leaves a card before its driver is loaded.
