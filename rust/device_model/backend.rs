@@ -34,7 +34,8 @@ pub trait Backend: Send + Unpin + 'static {
     /// Returns what writes this content back.
     fn write_back(&self) -> Self::WriteBack;
 
-    /// Gets the right to use the content, if it is not there already. May sleep for long.
+    /// Gets the right to use the content, if it is not there already: at the first use of it, or before the device begins
+    /// to run. May sleep for long.
     ///
     /// # Errors
     ///
@@ -54,8 +55,16 @@ pub trait Backend: Send + Unpin + 'static {
         Ok(())
     }
 
-    /// Writes back what [`Self::release`] would have to, which follows soon and gets the error. May sleep for long.
-    fn settle(&mut self) {}
+    /// Writes everything back before the device stops, so that [`Self::release`], which follows when it has stopped, has
+    /// nothing left to write. May sleep for long.
+    ///
+    /// # Errors
+    ///
+    /// The content may be incomplete, and the guest has not been told by a command that flushes. The device goes on. The
+    /// backend logs the error.
+    fn settle(&mut self, _log: Log<'_>) -> Result<(), Errno> {
+        Ok(())
+    }
 
     /// Returns the blocks that migrate, if any do.
     fn blocks(&mut self) -> Option<&mut Self::Blocks> {

@@ -7,7 +7,6 @@ use core::fmt::Display;
 use crate::guest_memory::GuestMemory;
 use crate::log::Log;
 use crate::posted_writes::PostedWrites;
-use vfio_uapi::Errno;
 
 /// The most bytes of the configuration of a device, which source and destination of a migration must have
 /// in common.
@@ -68,6 +67,12 @@ pub trait DeviceModel: Sized + Send + 'static {
     ///
     /// A device cannot have the parameters.
     fn power_on(parameters: &Self::Parameters) -> Result<Self, Self::ParameterError>;
+
+    /// Returns whether the device, when it begins to run, has to have the [right](crate::Backend::acquire) to use its
+    /// backend.
+    fn uses_backend(&self) -> bool {
+        false
+    }
 
     /// Returns the executor of this device after power-on.
     fn executor(&self) -> Self::Executor;
@@ -256,24 +261,5 @@ pub trait Worker<M: GuestMemory, B: ?Sized>: DeviceModel {
     /// Returns whether something is under way that [`Self::work`] began and that goes on without it.
     fn is_under_way(_executor: &Self::Executor) -> bool {
         false
-    }
-
-    /// Prepares the device to run, for the first time or again. An exchange has been made.
-    ///
-    /// # Errors
-    ///
-    /// The device cannot run: the transition to a running state fails.
-    fn start(_executor: &mut Self::Executor, _backend: &mut B, _log: Log<'_>) -> Result<(), Errno> {
-        Ok(())
-    }
-
-    /// Prepares the device to be stopped. [`Self::work`] is not called after a successful return. An exchange has been
-    /// made.
-    ///
-    /// # Errors
-    ///
-    /// The device cannot be stopped, and goes on.
-    fn stop(_executor: &mut Self::Executor, _backend: &mut B, _log: Log<'_>) -> Result<(), Errno> {
-        Ok(())
     }
 }

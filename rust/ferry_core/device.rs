@@ -8,6 +8,7 @@ mod mapping;
 mod open;
 pub(crate) mod open_model;
 mod ops;
+mod prepared;
 mod registers;
 mod settings;
 mod target;

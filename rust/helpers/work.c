@@ -96,6 +96,7 @@ static void ferry_worker_reap(struct work_struct *work)
 void ferry_worker_init(struct ferry_worker *worker,
 		       void (*func)(struct ferry_worker *worker))
 {
+	mutex_init(&worker->turn);
 	mutex_init(&worker->making);
 	spin_lock_init(&worker->lock);
 	worker->thread = NULL;
@@ -190,6 +191,19 @@ void ferry_worker_kick(struct ferry_worker *worker)
 	spin_unlock_irqrestore(&worker->lock, flags);
 }
 EXPORT_SYMBOL_GPL(ferry_worker_kick);
+
+/* Waits until no other thread has the turn, unless the current process is killed. */
+int ferry_worker_take_turn(struct ferry_worker *worker)
+{
+	return mutex_lock_killable(&worker->turn) ? -EINTR : 0;
+}
+EXPORT_SYMBOL_GPL(ferry_worker_take_turn);
+
+void ferry_worker_end_turn(struct ferry_worker *worker)
+{
+	mutex_unlock(&worker->turn);
+}
+EXPORT_SYMBOL_GPL(ferry_worker_end_turn);
 
 /*
  * Has no work begun until ferry_worker_resume(). What is under way ends: the

@@ -17,6 +17,7 @@ struct ferry_thread;
 
 /**
  * struct ferry_worker - The worker of an open device
+ * @turn: held by a thread that waits for work, or keeps the worker from it
  * @making: protects making and stopping the thread, and @orphan
  * @lock: protects @thread, with interrupts disabled
  * @thread: the thread, or NULL
@@ -31,6 +32,7 @@ struct ferry_thread;
  * @orphan: a thread that closed the device itself, or NULL
  */
 struct ferry_worker {
+	struct mutex turn;
 	struct mutex making;
 	spinlock_t lock;
 	struct ferry_thread *thread;
@@ -49,6 +51,8 @@ void ferry_worker_init(struct ferry_worker *worker,
 		       void (*func)(struct ferry_worker *worker));
 int ferry_worker_make(struct ferry_worker *worker);
 void ferry_worker_kick(struct ferry_worker *worker);
+int ferry_worker_take_turn(struct ferry_worker *worker);
+void ferry_worker_end_turn(struct ferry_worker *worker);
 void ferry_worker_pause(struct ferry_worker *worker);
 void ferry_worker_set_under_way(struct ferry_worker *worker, bool under_way);
 int ferry_worker_await(struct ferry_worker *worker);

@@ -123,6 +123,13 @@ pub trait Port {
         None
     }
 
+    /// Ends the tracking of the live device's blocks, at the latest before the next call of
+    /// [`with_blocks`](Self::with_blocks); without effect if nothing is tracked. Called by a reset as well, and so must
+    /// not wait for what the device does.
+    fn untrack(&mut self) {
+        self.with_blocks(|migrated| migrated.untrack());
+    }
+
     /// Calls `f` with the staged blocks, which are all zeros when they are first asked for
     /// since the device was opened, or since the last [`adopt`](Self::adopt),
     /// [`unstage`](Self::unstage) or [`reset`](Self::reset). The live device must not change. One call copies

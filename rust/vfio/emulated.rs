@@ -15,7 +15,10 @@ mod waker;
 mod work;
 
 pub use self::{
-    base::Paused,
+    base::{
+        Paused,
+        Turn, //
+    },
     dma::{
         Access,
         Dma,

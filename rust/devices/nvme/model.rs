@@ -59,6 +59,10 @@ impl DeviceModel for Controller {
         Self::new(*parameters)
     }
 
+    fn uses_backend(&self) -> bool {
+        self.registers.enabled()
+    }
+
     fn executor(&self) -> Executor {
         Executor::new(self.parameters)
     }
@@ -260,18 +264,6 @@ impl<M: GuestMemory, B: Backend + Stores<M>> Worker<M, B> for Controller {
 
     fn is_under_way(executor: &Executor) -> bool {
         !executor.in_flight.is_empty()
-    }
-
-    fn start(executor: &mut Executor, backend: &mut B, log: Log<'_>) -> Result<(), Errno> {
-        executor.claim(backend, log)
-    }
-
-    fn stop(executor: &mut Executor, backend: &mut B, log: Log<'_>) -> Result<(), Errno> {
-        if !executor.in_flight.is_empty() {
-            // The thread that waits for the commands was killed: the next access makes another.
-            return Err(Errno::EBUSY);
-        }
-        backend.release(log)
     }
 }
 

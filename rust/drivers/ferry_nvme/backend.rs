@@ -173,16 +173,11 @@ impl Backend for NvmeBackend {
     }
 
     fn release(&mut self, log: Log<'_>) -> Result<(), Errno> {
-        // If one cannot be written back, the device goes on, with all of them.
-        self.for_each_file(log, "flushed", FileBackend::write_dirty)?;
         self.for_each_file(log, "flushed", FileBackend::release)
     }
 
-    fn settle(&mut self) {
-        self.files
-            .iter_mut()
-            .flatten()
-            .for_each(FileBackend::settle);
+    fn settle(&mut self, log: Log<'_>) -> Result<(), Errno> {
+        self.for_each_file(log, "flushed", FileBackend::settle)
     }
 
     fn blocks(&mut self) -> Option<&mut RamBlocks> {

@@ -72,6 +72,8 @@ pub struct EmulatedDevice<D: Driver> {
     /// memory of the user and for the backend.
     #[pin]
     pub(super) execution: Mutex<Option<Execution<D::Model, D::Backend>>>,
+    /// The tracking of the blocks has ended, which whoever takes the lock `execution` next has to do.
+    pub(super) owes_untrack: Atomic<bool>,
     /// The registers, present while the device is open.
     #[pin]
     pub(super) live: Mutex<Option<OpenModel<D::Model, D::Backend>>>,
@@ -118,6 +120,7 @@ impl<D: Driver> EmulatedDevice<D> {
                 Migration::new(settings?, window_size?),
             ),
             execution <- new_lock!(Mutex, c"EmulatedDevice::execution", None),
+            owes_untrack: Atomic::new(false),
             live <- new_lock!(Mutex, c"EmulatedDevice::live", None),
             posted: Default::default(),
             takes_posted: Atomic::new(0),

@@ -12,19 +12,37 @@ use crate::{
 use device_model::{
     Backend,
     DeviceModel,
-    Link, //
+    Link,
+    MigratedBlocks, //
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::Relaxed, //
+};
 use vfio::{
     emulated::Dma,
     Device, //
 };
+use vfio_uapi::Errno;
 
 /// The executor and the backend of an open device. The worker keeps the lock for as long as a command waits.
 pub(crate) struct Execution<M: DeviceModel, B: Backend> {
     /// Executors are large and stay in their boxes, as they do not fit onto the stack.
     pub(crate) executor: KBox<M::Executor>,
     pub(crate) backend: B,
+    /// Whether the backend allows the change of state that was prepared last.
+    pub(crate) prepared: Result<(), Errno>,
+}
+
+impl<M: DeviceModel, B: Backend> Execution<M, B> {
+    /// Returns the halves and the backend of a device that has been opened and runs.
+    pub(crate) fn new(executor: KBox<M::Executor>, backend: B) -> Self {
+        Self {
+            executor,
+            backend,
+            prepared: Ok(()),
+        }
+    }
 }
 
 /// Returns the executor of `model`. It is on the stack on its way to its box, so nothing else is.
@@ -66,9 +84,31 @@ impl<D: Driver> EmulatedDevice<D> {
         &self,
         f: impl FnOnce(&mut Execution<D::Model, D::Backend>) -> R,
     ) -> Result<R> {
-        Option::as_mut(&mut self.execution.lock())
-            .map(f)
-            .ok_or(ENODEV)
+        let mut execution = self.execution.lock();
+        let execution = Option::as_mut(&mut execution).ok_or(ENODEV)?;
+
+        self.untrack_owed(execution);
+        Ok(f(execution))
+    }
+
+    /// Ends the tracking of the blocks, now if nobody has the execution's lock, else before somebody takes it next. Does
+    /// not wait.
+    pub(crate) fn untrack(&self) {
+        self.owes_untrack.store(true, Relaxed);
+        if let Some(mut execution) = self.execution.try_lock() {
+            if let Some(execution) = Option::as_mut(&mut execution) {
+                self.untrack_owed(execution);
+            }
+        }
+    }
+
+    fn untrack_owed(&self, execution: &mut Execution<D::Model, D::Backend>) {
+        if !self.owes_untrack.xchg(false, Relaxed) {
+            return;
+        }
+        if let Some(blocks) = execution.backend.blocks() {
+            blocks.untrack();
+        }
     }
 
     /// Runs `f` on all of the open device, between two exchanges of the halves. Waits for the worker.

@@ -98,10 +98,7 @@ impl<D: Driver> Opened<D> {
 
         let write_back = backend.write_back();
         Ok(Self {
-            execution: Execution {
-                executor: boxed_executor(&*model)?,
-                backend,
-            },
+            execution: Execution::new(boxed_executor(&*model)?, backend),
             model: OpenModel::new(model, spare, spare_executor, has_blocks, write_back),
             pages,
             buffer: StateBuffer(buffer),

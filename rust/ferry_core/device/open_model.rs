@@ -71,6 +71,15 @@ impl<M: DeviceModel, B: Backend> OpenModel<M, B> {
         self.unstage()
     }
 
+    /// Returns the model that runs when the device is started: the staged one, if a state was staged.
+    pub(crate) fn next_model(&self) -> &M {
+        if self.is_staged {
+            &self.spare
+        } else {
+            &self.model
+        }
+    }
+
     /// Returns the staged model, if a state was staged.
     pub(crate) fn staged(&mut self) -> Option<&mut M> {
         self.is_staged.then_some(&mut *self.spare)

@@ -5,6 +5,7 @@
 use crate::{
     device::{
         emulated::EmulatedDevice,
+        prepared::Prepared,
         target::{
             Target,
             MIGRATION, //
@@ -15,6 +16,7 @@ use crate::{
         migrating::{
             reset,
             with_migration,
+            Change,
             Migrating, //
         },
         port::EnginePort,
@@ -26,10 +28,7 @@ use crate::{
 };
 use ::migration::v1::DATA_OFFSET;
 use core::fmt::Display;
-use device_model::{
-    Backend,
-    DeviceModel, //
-};
+use device_model::DeviceModel;
 use kernel::{
     dev_notice, dev_warn, device,
     mm::virt::VmaNew,
@@ -51,8 +50,7 @@ use vfio::{
         DeviceInfo,
         Dma,
         Emulated,
-        Failure,
-        Paused, //
+        Failure, //
     },
     irq,
     log::{
@@ -129,29 +127,14 @@ impl<D: Driver> Migrating for EmulatedDevice<D> {
     type Settings = D::Settings;
     type Port<'a> = EnginePort<'a, D>;
 
-    type Pause<'a> = Paused<'a>;
+    type Prepared<'a> = Prepared<'a, D>;
 
-    fn before_stop(device: &Device<Self>) -> Result<Paused<'_>> {
-        let paused = device.pause_work();
-
-        paused.await_idle()?;
-        // What it cannot write back is told to the stop. A closed device has nothing to write back.
-        let _ = device.with_execution(|execution| execution.backend.settle());
-        Ok(paused)
+    fn before_change(device: &Device<Self>, change: Change) -> Result<Prepared<'_, D>> {
+        Prepared::for_change(device, change)
     }
 
-    fn before_use(device: &Device<Self>) -> Result<Option<Paused<'_>>> {
-        // A closed device has none.
-        if !device
-            .with_open_model(|live| live.has_blocks)
-            .unwrap_or(false)
-        {
-            return Ok(None);
-        }
-        let paused = device.pause_work();
-
-        paused.await_idle()?;
-        Ok(Some(paused))
+    fn before_use(device: &Device<Self>) -> Result<Prepared<'_, D>> {
+        Prepared::for_use(device)
     }
 
     fn port(device: &Device<Self>) -> EnginePort<'_, D> {

@@ -18,6 +18,17 @@ use vfio::{
     Device, //
 };
 
+/// What a change of state asks of a device.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Change {
+    /// The device runs.
+    Run,
+    /// The device runs and initiates no DMA.
+    RunWithoutDma,
+    /// The device does not run.
+    Stop,
+}
+
 /// A device that migrates: an emulated device, or a variant driver's.
 pub(crate) trait Migrating: MigrationOperations + AsRef<Refusals> {
     /// The settings that an administrator can choose.
@@ -27,26 +38,28 @@ pub(crate) trait Migrating: MigrationOperations + AsRef<Refusals> {
     where
         Self: 'a;
 
-    /// Keeps the device from beginning something that a transition would have to wait for.
-    type Pause<'a>
+    /// Keeps the device from beginning something that a use of the engine would have to wait for. When it is dropped, the
+    /// device does what may take long and is due after a change of state.
+    type Prepared<'a>
     where
         Self: 'a;
 
-    /// Waits until a transition that stops the device has nothing left to wait for but what is short, until the return
-    /// value is dropped. No lock is held meanwhile, so that everything else about the device goes on.
+    /// Waits until a change of state has nothing left to wait for but what is short, until the return value is dropped,
+    /// which is after the state mutex. Other uses of the engine wait meanwhile, and everything else about the device goes
+    /// on.
     ///
     /// # Errors
     ///
     /// `EINTR` if the current process is killed.
-    fn before_stop(device: &Device<Self>) -> Result<Self::Pause<'_>>;
+    fn before_change(device: &Device<Self>, change: Change) -> Result<Self::Prepared<'_>>;
 
-    /// Waits until a use of the engine that is no transition has nothing left to wait for but what is short, as
-    /// [`Self::before_stop`] does: the device gives its blocks to one user at a time.
+    /// As [`Self::before_change`], for a use of the engine that is no change of state: the device gives its blocks to one
+    /// user at a time.
     ///
     /// # Errors
     ///
     /// `EINTR` if the current process is killed.
-    fn before_use(device: &Device<Self>) -> Result<Option<Self::Pause<'_>>>;
+    fn before_use(device: &Device<Self>) -> Result<Self::Prepared<'_>>;
 
     /// Returns the port, which is used with the state mutex held.
     fn port(device: &Device<Self>) -> Self::Port<'_>;

@@ -22,7 +22,6 @@ use device_model::{
     DeviceModel,
     MigratedBlocks,
     PostedWrites,
-    Worker,
     WriteBack,
     CONFIGURATION_MAX, //
 };
@@ -55,16 +54,10 @@ impl<D: Driver> Port for EnginePort<'_, D> {
     fn stop(&mut self) -> Result<(), StepError<Errno>> {
         // Work that is under way has the lock, and is done when the lock is taken here.
         let stopped = self.with_execution(|execution| {
+            // It gives up the backend once the change of state is done, see `Prepared`.
+            execution.prepared?;
             self.with_open_model(|live| {
                 live.model.exchange(&mut execution.executor);
-                Ok(())
-            })?;
-            D::Model::stop(
-                &mut execution.executor,
-                &mut execution.backend,
-                &|what, reason, errno| EmulatedDevice::log(self.0, what, reason, errno),
-            )?;
-            self.with_open_model(|live| {
                 live.running = false;
                 // No posted write is taken from here on.
                 self.0.follow_config(live);
@@ -88,18 +81,8 @@ impl<D: Driver> Port for EnginePort<'_, D> {
     }
 
     fn start(&mut self) -> Result<(), StepError<Errno>> {
-        self.with_execution(|execution| {
-            self.with_open_model(|live| {
-                live.model.exchange(&mut execution.executor);
-                Ok(())
-            })?;
-            D::Model::start(
-                &mut execution.executor,
-                &mut execution.backend,
-                &|what, reason, errno| EmulatedDevice::log(self.0, what, reason, errno),
-            )
-        })?;
-        self.with_open_model(|live| {
+        self.with_both(|execution, live| {
+            execution.prepared?;
             live.running = true;
             self.take_posted(live);
             self.0.drive_interrupts(&mut live.model);
@@ -181,6 +164,10 @@ impl<D: Driver> Port for EnginePort<'_, D> {
         self.0
             .with_execution(|execution| execution.backend.blocks().map(|blocks| f(blocks)))
             .ok()?
+    }
+
+    fn untrack(&mut self) {
+        self.0.untrack();
     }
 
     fn with_staged_blocks<R>(

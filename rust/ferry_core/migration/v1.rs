@@ -6,6 +6,7 @@ use crate::{
     migration::{
         migrating::{
             with_migration,
+            Change,
             Migrating, //
         },
         region::Region,
@@ -42,12 +43,18 @@ fn uses_protocol(offset: u64) -> bool {
     offset >= Field::DeviceState.offset() + Field::DeviceState.width() as u64
 }
 
-/// Returns whether a write of `bytes` to the header at `offset` asks the device to stop.
-fn stops(offset: u64, bytes: &[u8]) -> bool {
-    offset == Field::DeviceState.offset()
-        && bytes
-            .try_into()
-            .is_ok_and(|bytes| u32::from_ne_bytes(bytes) & RUNNING == 0)
+/// Returns what a write of `bytes` to the header at `offset` asks of the device, if it changes the state.
+fn change(offset: u64, bytes: &[u8]) -> Option<Change> {
+    if offset != Field::DeviceState.offset() {
+        return None;
+    }
+    let state = u32::from_ne_bytes(bytes.try_into().ok()?);
+
+    Some(if state & RUNNING != 0 {
+        Change::Run
+    } else {
+        Change::Stop
+    })
 }
 
 /// An access of the header that is wider than any field.
@@ -102,11 +109,7 @@ pub(crate) fn read_header<T: Migrating>(
     UserSlice::new(into, count).writer().write_slice(bytes)?;
     let uses_protocol = uses_protocol(offset);
     {
-        let _paused = if uses_protocol {
-            T::before_use(device)?
-        } else {
-            None
-        };
+        let _prepared = uses_protocol.then(|| T::before_use(device)).transpose()?;
         with_region(device, uses_protocol, |region, engine, port| {
             region.read_header(engine, port, offset, bytes)
         })?;
@@ -131,10 +134,9 @@ pub(crate) fn write_header<T: Migrating>(
     let mut field = [0; Field::WIDTH_MAX];
     let bytes = part(device, &mut field, count)?;
     UserSlice::new(from, count).reader().read_slice(bytes)?;
-    let _paused = if stops(offset, bytes) {
-        Some(T::before_stop(device)?)
-    } else {
-        T::before_use(device)?
+    let _prepared = match change(offset, bytes) {
+        Some(change) => T::before_change(device, change)?,
+        None => T::before_use(device)?,
     };
     with_region(device, true, |region, engine, port| {
         region.write_header(engine, port, offset, bytes)

@@ -6,6 +6,7 @@ use crate::{
     migration::{
         migrating::{
             with_migration,
+            Change,
             Migrating, //
         },
         report::error,
@@ -75,7 +76,7 @@ fn with_session<T: Migrating, R>(
     id: u64,
     f: impl FnOnce(&mut Engine, &mut T::Port<'_>, &mut File) -> Result<R, Refusal>,
 ) -> Result<R> {
-    let _paused = T::before_use(device)?;
+    let _prepared = T::before_use(device)?;
     with_migration(device, |migration| {
         let file = file_of(&mut migration.session, id)?;
         let engine = migration.engine.as_mut().ok_or(ENODEV)?;
@@ -158,16 +159,23 @@ impl<T: Migrating> Path for Request<'_, T> {
 /// The optional parts of the protocol that devices have.
 pub(crate) const FLAGS: Flags = Flags::STOP_COPY.and(Flags::P2P).and(Flags::PRE_COPY);
 
+/// Returns what the state `new` asks of the device.
+fn change(new: MigState) -> Change {
+    if new.is_running() {
+        Change::Run
+    } else if new.is_p2p() {
+        Change::RunWithoutDma
+    } else {
+        Change::Stop
+    }
+}
+
 /// Serves [`set_state`](vfio::migration::MigrationOperations::set_state).
 pub(crate) fn set_state<T: Migrating>(
     device: &Device<T>,
     new: MigState,
 ) -> Result<Option<DataFile>> {
-    let _paused = if new.is_running() {
-        T::before_use(device)?
-    } else {
-        Some(T::before_stop(device)?)
-    };
+    let _prepared = T::before_change(device, change(new))?;
     with_migration(device, |migration| {
         migration
             .may_use(Protocol::V2)
@@ -202,7 +210,7 @@ pub(crate) fn state<T: Migrating>(data: &T) -> MigState {
 
 /// Serves [`data_size`](vfio::migration::MigrationOperations::data_size).
 pub(crate) fn data_size<T: Migrating>(device: &Device<T>) -> Result<u64> {
-    let _paused = T::before_use(device)?;
+    let _prepared = T::before_use(device)?;
     with_migration(device, |migration| {
         let session = migration.session.as_ref();
         let unread = session.map_or(0, |session| session.file.unread());
@@ -254,7 +262,7 @@ pub(crate) fn precopy_info<T: Migrating>(
     session: u64,
     may_reinit: bool,
 ) -> Result<PrecopyInfo> {
-    let _paused = T::before_use(device)?;
+    let _prepared = T::before_use(device)?;
     with_migration(device, |migration| {
         let engine = migration.engine.as_mut().ok_or(ENODEV)?;
         // The state comes first: outside of pre-copy the answer is the same for every file.

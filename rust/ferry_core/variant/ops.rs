@@ -7,6 +7,7 @@ use crate::{
         migrating::{
             reset,
             with_migration,
+            Change,
             Migrating, //
         },
         state::Migration,
@@ -78,14 +79,14 @@ impl<D: Driver> Migrating for Variant<D> {
     type Settings = ();
     type Port<'a> = VariantPort<'a, D>;
 
-    type Pause<'a> = ();
+    type Prepared<'a> = ();
 
-    fn before_stop(_device: &Device<Self>) -> Result {
+    fn before_change(_device: &Device<Self>, _change: Change) -> Result {
         Ok(())
     }
 
-    fn before_use(_device: &Device<Self>) -> Result<Option<()>> {
-        Ok(None)
+    fn before_use(_device: &Device<Self>) -> Result {
+        Ok(())
     }
 
     fn port(device: &Device<Self>) -> VariantPort<'_, D> {

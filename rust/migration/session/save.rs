@@ -170,7 +170,7 @@ impl Save {
 
     /// Ends the session.
     pub(crate) fn end<P: Port>(&mut self, port: &mut P) {
-        port.with_blocks(|migrated| migrated.untrack());
+        port.untrack();
     }
 
     /// Returns the number of the session's present generation.

@@ -29,6 +29,7 @@ use kernel::{
         c_ulong, //
     },
     prelude::*,
+    types::NotThreadSafe,
     uaccess::UserPtr, //
 };
 
@@ -120,6 +121,24 @@ impl<T: Operations> Device<T> {
         self.base().gate.await_access();
     }
 
+    /// Waits until no other thread has the turn, which lasts until the return value is dropped: one thread at a time
+    /// waits for [`Operations::work`], or does with the device what work would have to wait for. May sleep for as long
+    /// as that takes.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the current process is killed.
+    pub fn take_turn(&self) -> Result<Turn<'_>> {
+        let worker = &self.base().worker;
+
+        worker.take_turn()?;
+        // INVARIANT: It was taken just now.
+        Ok(Turn {
+            worker,
+            _of_this_thread: NotThreadSafe,
+        })
+    }
+
     /// Has no work begun until the return value is dropped. What is under way goes on.
     pub fn pause_work(&self) -> Paused<'_> {
         let worker = &self.base().worker;
@@ -132,6 +151,24 @@ impl<T: Operations> Device<T> {
     /// May sleep; must not be called by that, nor with a lock held that it takes.
     pub fn stop_work(&self) {
         self.base().worker.stop();
+    }
+}
+
+/// The turn of the current thread, see [`Device::take_turn`].
+///
+/// # Invariants
+///
+/// The current thread has taken the turn of `worker`, and not ended it.
+#[must_use]
+pub struct Turn<'a> {
+    worker: &'a Worker,
+    _of_this_thread: NotThreadSafe,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, and as the value cannot be sent to another thread.
+        unsafe { self.worker.end_turn() };
     }
 }
 

@@ -60,6 +60,26 @@ impl Worker {
         unsafe { vfio_bindings::ferry_worker_kick(self.inner.get()) };
     }
 
+    /// Waits until no other thread has the turn, and takes it. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the current process is killed.
+    pub(super) fn take_turn(&self) -> Result {
+        // SAFETY: By the type invariants the worker is initialised.
+        to_result(unsafe { vfio_bindings::ferry_worker_take_turn(self.inner.get()) })
+    }
+
+    /// Ends the turn.
+    ///
+    /// # Safety
+    ///
+    /// The current thread must have taken the turn, and not ended it.
+    pub(super) unsafe fn end_turn(&self) {
+        // SAFETY: By the type invariants the worker is initialised; the mutex is held by the function's requirement.
+        unsafe { vfio_bindings::ferry_worker_end_turn(self.inner.get()) };
+    }
+
     /// Has no work begun until [`Self::resume`], and what is under way ended.
     pub(super) fn pause(&self) {
         // SAFETY: By the type invariants the worker is initialised.

@@ -218,20 +218,20 @@ impl FileBackend {
         Ok(())
     }
 
-    /// Writes back what [`Self::release`] would have to. May sleep for long.
-    pub(crate) fn settle(&mut self) {
-        if self.acquired {
-            // The release says that data was lost.
-            let _ = self.write_dirty();
-        }
-    }
-
     /// Writes everything back, where the guest cannot be told of an error, which is kept. May sleep for long.
     ///
     /// # Errors
     ///
     /// Written data may not be in the file, and the guest has not been told.
-    pub(crate) fn write_dirty(&mut self) -> Result {
+    pub(crate) fn settle(&mut self) -> Result {
+        if self.acquired {
+            self.write_dirty()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn write_dirty(&mut self) -> Result {
         let synced = if self.dirty { self.sync() } else { Ok(()) };
         self.untold.keep(synced)
     }
