@@ -31,6 +31,7 @@ pub mod plan;
 pub mod program;
 pub mod requirement;
 pub mod second_process;
+pub mod slow_file;
 pub mod subject;
 pub mod target;
 pub mod v1;

@@ -20,13 +20,14 @@ mod moving;
 pub mod mtty;
 mod protocol;
 mod size;
+pub mod slow_file;
 mod state;
 
 use crate::case::Case;
 
 /// The cases in the order in which they run: of any device, of Ferry's, of Ferry's with storage, of a
 /// network card, and last of all what the kernel complained of.
-const CASES: [&[Case]; 22] = [
+const CASES: [&[Case]; 23] = [
     state::CASES,
     feature::CASES,
     file::CASES,
@@ -43,6 +44,7 @@ const CASES: [&[Case]; 22] = [
     failing::CASES,
     file::STORAGE,
     size::STORAGE,
+    slow_file::STORAGE,
     logging::STORAGE,
     moving::STORAGE,
     cdev_dma::STORAGE,

@@ -17,6 +17,7 @@ mod migration;
 mod namespaces;
 mod power;
 mod registers;
+pub mod slow_file;
 mod stalled;
 mod suspend;
 mod worker;
@@ -40,6 +41,7 @@ pub const CASES: [&[Case]; 17] = [
     dma::CASES,
     migration::CASES,
     stalled::CASES,
+    slow_file::CASES,
     suspend::CASES,
     worker::CASES,
 ];

@@ -51,6 +51,10 @@ struct Options {
     /// As does that of a user that is gone during a page fault
     #[arg(long, hide = true, num_args = 2)]
     stall: Option<Vec<String>>,
+
+    /// As does that of a user that is killed while it waits
+    #[arg(long, hide = true, value_name = "STATE")]
+    change: Option<u32>,
 }
 
 const DEFAULTS: &str = "\
@@ -96,6 +100,9 @@ fn run(options: Options) -> Result<Exit, String> {
     }
     if let Some([uuid, end]) = options.stall.as_deref() {
         return second_process::end(v1::nvme::dma::stall(uuid, end));
+    }
+    if let Some(state) = options.change {
+        return second_process::end(v1::nvme::slow_file::change(state));
     }
     if let Some([address, state]) = options.hold.as_deref() {
         let state = state

@@ -38,6 +38,10 @@ struct Options {
     /// The test of two processes starts this program a second time
     #[arg(long, hide = true, value_name = "IOAS")]
     map: Option<u32>,
+
+    /// As does that of a user that is killed while it waits
+    #[arg(long, hide = true, value_name = "STATE")]
+    change: Option<u32>,
 }
 
 const DEFAULTS: &str = "\
@@ -64,6 +68,9 @@ impl Options {
 fn run(options: Options) -> Result<Exit, String> {
     if let Some(ioas) = options.map {
         return second_process::end(v2::cdev_dma::map_for_another_process(ioas));
+    }
+    if let Some(state) = options.change {
+        return second_process::end(v2::slow_file::change(state));
     }
     options.common.run(options.plan(options.common.list)?)
 }
