@@ -14,10 +14,18 @@ pub trait WriteBack: Send + Sync + Unpin + 'static {
     /// Begins to write back what is written. Does not sleep. An error is that of the next command or release that
     /// writes back.
     fn begin(&self);
+
+    /// Returns how many bytes have yet to be written back, at most. Does not sleep. It is 0 once a write-back has ended
+    /// that began after the last write.
+    fn unwritten(&self) -> u64;
 }
 
 impl WriteBack for () {
     fn begin(&self) {}
+
+    fn unwritten(&self) -> u64 {
+        0
+    }
 }
 
 /// The content of a device on the host. `()` is the backend of a device without content.
@@ -32,7 +40,11 @@ pub trait Backend: Send + Unpin + 'static {
     type WriteBack: WriteBack;
 
     /// Returns what writes this content back.
-    fn write_back(&self) -> Self::WriteBack;
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn write_back(&self) -> Result<Self::WriteBack, Errno>;
 
     /// Gets the right to use the content, if it is not there already: at the first use of it, or before the device begins
     /// to run. May sleep for long.
@@ -89,7 +101,9 @@ impl Backend for () {
     type Blocks = NoMigratedBlocks;
     type WriteBack = ();
 
-    fn write_back(&self) {}
+    fn write_back(&self) -> Result<(), Errno> {
+        Ok(())
+    }
 
     fn replace_blocks(&mut self, blocks: NoMigratedBlocks) -> NoMigratedBlocks {
         blocks

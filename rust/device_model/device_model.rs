@@ -14,6 +14,7 @@
 //! backend          content of a device on the host
 //! block_backend    content of a disk, as commands access it
 //! migrated_blocks  content that migrates block by block
+//! unwritten        content that has yet to be written back
 //! untold           losses of data that the guest has not been told of
 //! dirty_blocks     bitmaps of dirty blocks
 //! hardware         a real function that migrates, in a variant driver
@@ -44,6 +45,7 @@ mod posted_writes;
 mod request;
 pub mod saved_state;
 mod untold;
+mod unwritten;
 
 pub use backend::{
     Backend,
@@ -86,3 +88,7 @@ pub use request::{
     CONTEXT_SIZE, //
 };
 pub use untold::Untold;
+pub use unwritten::{
+    Mark,
+    Unwritten, //
+};

@@ -157,24 +157,35 @@ static void ferry_write_back_work(struct work_struct *work)
 						     struct ferry_write_back,
 						     work);
 
-	/* Whoever syncs the file next is told of an error. */
-	filemap_flush(back->file->f_mapping);
+	/* All that is dirty now. Whoever syncs the file next is told of an error. */
+	filemap_fdatawrite(back->file->f_mapping);
+	filemap_fdatawait_keep_errors(back->file->f_mapping);
+	smp_store_release(&back->busy, false);
 }
 
 void ferry_write_back_init(struct ferry_write_back *back, struct file *file)
 {
 	INIT_WORK(&back->work, ferry_write_back_work);
 	back->file = get_file(file);
+	back->busy = false;
 }
 EXPORT_SYMBOL_GPL(ferry_write_back_init);
 
-/* Has dirty pages written soon. */
+/* Has dirty pages written soon. Nobody else asks meanwhile, and it is not busy. */
 void ferry_write_back_begin(struct ferry_write_back *back)
 {
+	WRITE_ONCE(back->busy, true);
 	/* It waits for the disk, so it may keep no other work waiting. */
 	queue_work(system_dfl_long_wq, &back->work);
 }
 EXPORT_SYMBOL_GPL(ferry_write_back_begin);
+
+/* Whether the write-back that was begun last has yet to end. */
+bool ferry_write_back_is_busy(struct ferry_write_back *back)
+{
+	return smp_load_acquire(&back->busy);
+}
+EXPORT_SYMBOL_GPL(ferry_write_back_is_busy);
 
 /* Nobody asks for a write-back any more. */
 void ferry_write_back_end(struct ferry_write_back *back)

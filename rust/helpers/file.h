@@ -28,14 +28,17 @@ int ferry_file_drop_cache(struct file *file);
  * struct ferry_write_back - Writing a file back while nobody waits for it
  * @work: writes @file back
  * @file: the file
+ * @busy: @work has been asked for, and has not ended
  */
 struct ferry_write_back {
 	struct work_struct work;
 	struct file *file;
+	bool busy;
 };
 
 void ferry_write_back_init(struct ferry_write_back *back, struct file *file);
 void ferry_write_back_begin(struct ferry_write_back *back);
+bool ferry_write_back_is_busy(struct ferry_write_back *back);
 void ferry_write_back_end(struct ferry_write_back *back);
 
 void ferry_file_read_ahead(struct file *file, loff_t pos, loff_t len);

@@ -123,6 +123,13 @@ pub trait Port {
         None
     }
 
+    /// Returns how many bytes the device, which runs, has yet to write back to a medium of its own before it can stop, at
+    /// most. They are not a part of the stream. Once the device writes nothing more, it falls to 0 by the repeated calls
+    /// of [`on_pending`](Self::on_pending).
+    fn unwritten(&mut self) -> u64 {
+        0
+    }
+
     /// Ends the tracking of the live device's blocks, at the latest before the next call of
     /// [`with_blocks`](Self::with_blocks); without effect if nothing is tracked. Called by a reset as well, and so must
     /// not wait for what the device does.

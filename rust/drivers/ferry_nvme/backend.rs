@@ -5,6 +5,7 @@
 mod blocks;
 pub(crate) mod file;
 mod ram;
+mod write_back;
 
 use crate::settings::{
     Cache,
@@ -29,11 +30,7 @@ use ferry_core::{
     errno, //
 };
 use file::FileBackend;
-use kernel::{
-    prelude::*,
-    sync::Arc, //
-};
-use kernel_ext::file::WriteBack;
+use kernel::prelude::*;
 use nvme::{
     storage_size,
     NamespaceParameters,
@@ -41,6 +38,7 @@ use nvme::{
 };
 use ram::RamBackend;
 use vfio_uapi::Errno;
+use write_back::FileWriteBack;
 
 /// The contents of a controller's namespaces. Each namespace that exists is in one of both.
 pub(crate) struct NvmeBackend {
@@ -144,11 +142,16 @@ impl Display for Failed {
 }
 
 /// Writes files back while the device goes on.
-pub(crate) struct FilesWriteBack([Option<Arc<WriteBack>>; NAMESPACES_MAX]);
+pub(crate) struct FilesWriteBack([Option<FileWriteBack>; NAMESPACES_MAX]);
 
 impl device_model::WriteBack for FilesWriteBack {
     fn begin(&self) {
-        self.0.iter().flatten().for_each(|file| file.begin());
+        self.0.iter().flatten().for_each(FileWriteBack::begin);
+    }
+
+    fn unwritten(&self) -> u64 {
+        let files = self.0.iter().flatten();
+        files.fold(0, |sum, file| sum.saturating_add(file.unwritten()))
     }
 }
 
@@ -156,12 +159,14 @@ impl Backend for NvmeBackend {
     type Blocks = RamBlocks;
     type WriteBack = FilesWriteBack;
 
-    fn write_back(&self) -> FilesWriteBack {
-        FilesWriteBack(
-            self.files
-                .each_ref()
-                .map(|file| file.as_ref().map(FileBackend::write_back)),
-        )
+    fn write_back(&self) -> Result<FilesWriteBack, Errno> {
+        let mut write_back = FilesWriteBack([const { None }; NAMESPACES_MAX]);
+
+        for (place, file) in write_back.0.iter_mut().zip(&self.files) {
+            let file = file.as_ref().map(FileBackend::write_back);
+            *place = file.transpose().map_err(errno)?;
+        }
+        Ok(write_back)
     }
 
     fn acquire(&mut self, log: Log<'_>) -> Result<(), Errno> {

@@ -96,7 +96,9 @@ impl<D: Driver> Opened<D> {
         let spare_executor = boxed_executor(&*spare)?;
         let buffer = KVVec::from_elem(0, model.state_size().max(least), GFP_KERNEL_ACCOUNT)?;
 
-        let write_back = backend.write_back();
+        let write_back = backend
+            .write_back()
+            .map_err(|errno| Error::from_errno(errno.to_errno()))?;
         Ok(Self {
             execution: Execution::new(boxed_executor(&*model)?, backend),
             model: OpenModel::new(model, spare, spare_executor, has_blocks, write_back),

@@ -166,6 +166,12 @@ impl<D: Driver> Port for EnginePort<'_, D> {
             .ok()?
     }
 
+    fn unwritten(&mut self) -> u64 {
+        // A closed device has nothing to write back.
+        let unwritten = self.0.with_open_model(|live| live.write_back.unwritten());
+        unwritten.unwrap_or(0)
+    }
+
     fn untrack(&mut self) {
         self.0.untrack();
     }

@@ -39,10 +39,17 @@ impl WriteBack {
         })
     }
 
-    /// Begins to write back what is dirty, unless that has begun and not ended. Does not sleep.
+    /// Begins to write back what is dirty. Does not sleep. The caller has seen that it is not [busy](Self::is_busy);
+    /// one thread at a time calls this.
     pub fn begin(&self) {
         // SAFETY: By the type invariants the structure is initialised.
         unsafe { vfio_bindings::ferry_write_back_begin(self.inner.get()) };
+    }
+
+    /// Returns whether what was dirty at the last [`Self::begin`] may not have been written back.
+    pub fn is_busy(&self) -> bool {
+        // SAFETY: By the type invariants the structure is initialised.
+        unsafe { vfio_bindings::ferry_write_back_is_busy(self.inner.get()) }
     }
 }
 

@@ -124,6 +124,8 @@ pub(crate) struct Save {
     ended: bool,
     /// Bytes given in this session.
     total: u64,
+    /// Whether the next chunk has to have a record, as the user was told that something is pending.
+    promised: bool,
 }
 
 impl Save {
@@ -163,6 +165,7 @@ impl Save {
             bytes: 0,
             ended: false,
             total: 0,
+            promised: false,
         };
         save.begin_initial(port);
         Ok(save)
@@ -335,6 +338,12 @@ impl Save {
             && self.put_blocks(port, &mut space, buffer)?
         {
             self.put_items(&mut space, buffer, |save| save.next_of_state(size))?;
+        }
+
+        let promised = core::mem::take(&mut self.promised);
+        if promised && space.used == 0 && self.captured.is_none() {
+            self.writer.put_wait(space.sink);
+            space.used = Writer::size_of(0);
         }
 
         self.total = self.total.saturating_add(space.used as u64);

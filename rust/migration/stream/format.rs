@@ -22,8 +22,8 @@
 //! 32       payload
 //! ```
 //!
-//! Flag bit 0, OPTIONAL, lets a reader that does not know the type skip the record. The types below do not
-//! have the flag. There are no other flags. A reader refuses a record of an unknown type without OPTIONAL.
+//! Flag bit 0, OPTIONAL, lets a reader that does not know the type skip the record. Of the types below, WAIT has the flag.
+//! There are no other flags. A reader refuses a record of an unknown type without OPTIONAL.
 //!
 //! | type       | argument                          | payload                    |
 //! |------------|-----------------------------------|----------------------------|
@@ -33,6 +33,7 @@
 //! | 4 STATE    | offset of the piece in bytes      | a piece of the device state, not empty |
 //! | 5 BLOCK    | offset in the storage in bytes    | a piece of the storage, not empty |
 //! | 6 ZEROES   | offset in the storage in bytes    | u64 length of a part that is all zeros |
+//! | 7 WAIT     | zero                              | none                       |
 //! | 16 END     | zero                              | totals, see below          |
 //!
 //! HEADER: u16 major version (1), u16 minor version (0 or 1), 16 bytes of device type padded with
@@ -67,7 +68,7 @@
 //! - The pieces of STATE come in order and without gaps.
 //! - After END comes nothing, or RESTART.
 //!
-//! OPTIONAL records of other types may come after HEADER and before END; they count.
+//! OPTIONAL records, such as WAIT, may come after HEADER and before END; they count.
 //!
 //! # Versions
 //!
@@ -102,6 +103,10 @@ pub const MAGIC: u32 = u32::from_le_bytes(*b"FRRY");
 
 /// Flag: a reader that does not know the type of the record skips it.
 pub const OPTIONAL: u16 = 1 << 0;
+
+/// Type of WAIT, which is OPTIONAL and which every reader skips: the device had nothing to give, and something to write
+/// back before it can stop.
+pub const WAIT: u16 = 7;
 
 /// The types of records that this version knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,7 +6,9 @@ use super::{
     crc32c::Crc32c,
     format::{
         Kind,
-        HEADER_SIZE, //
+        HEADER_SIZE,
+        OPTIONAL,
+        WAIT, //
     },
     record::RecordHeader, //
 };
@@ -94,6 +96,21 @@ impl Writer {
         let mut draft = Draft::new(sink, offset, kind, argument);
         draft.append(payload);
         self.complete(draft);
+    }
+
+    /// Puts [`WAIT`] at the front of a chunk that has nothing else.
+    pub(crate) fn put_wait<S: Sink + ?Sized>(&mut self, sink: &mut S) {
+        let header = RecordHeader {
+            kind: WAIT,
+            flags: OPTIONAL,
+            length: 0,
+            sequence: self.sequence,
+            argument: 0,
+            payload_crc: Crc32c::new().value(),
+        };
+
+        sink.write(0, &header.encode());
+        self.sequence = self.sequence.saturating_add(1);
     }
 
     /// Completes a record whose payload has been put.

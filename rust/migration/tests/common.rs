@@ -292,6 +292,8 @@ pub struct Unit {
     pub running: bool,
     /// Whether it initiates no DMA.
     pub p2p: bool,
+    /// Bytes that it has to write back before it can stop.
+    pub unwritten: u64,
     pub configuration: Vec<u8>,
     pub faults: Faults,
     pub calls: Vec<&'static str>,
@@ -316,6 +318,7 @@ impl Unit {
             staged_disk: None,
             running: true,
             p2p: false,
+            unwritten: 0,
             configuration: b"two ports".to_vec(),
             faults: Faults::default(),
             calls: Vec::new(),
@@ -359,6 +362,14 @@ impl Port for UnitPort<'_> {
         }
         self.unit.running = false;
         Ok(())
+    }
+
+    fn unwritten(&mut self) -> u64 {
+        assert!(
+            self.unit.running,
+            "a device that is stopped has written back"
+        );
+        self.unit.unwritten
     }
 
     fn start(&mut self) -> Result<(), StepError<Errno>> {

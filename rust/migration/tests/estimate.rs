@@ -535,3 +535,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_the_device_has_to_write_back_is_dirty_and_gives_nothing_to_read() {
+    let mut file = File::new(source(4096, 16, [3]), 4096);
+    let before = file.info();
+    file.rig.unit.unwritten = 1 << 30;
+    let info = file.info();
+    assert_eq!(info.initial_bytes, before.initial_bytes);
+    assert_eq!(info.dirty_bytes, before.dirty_bytes + (1 << 30));
+    file.read_all();
+    assert_eq!(file.info().dirty_bytes, 1 << 30, "all was read");
+    assert!(!file.read(1), "nothing is left to read");
+    file.rig.unit.unwritten = 0;
+    assert_eq!(file.info(), PrecopyInfo::default());
+}

@@ -332,6 +332,62 @@ fn v1_39_pending_bytes_always_come_with_data() {
 }
 
 #[test]
+fn v1_39_what_the_device_has_to_write_back_is_pending_with_data() {
+    for window in [256, 1024] {
+        let mut rig = Rig::new(&pattern(3000), window);
+        let mut stream = Vec::new();
+        rig.go(&[PRE_COPY]);
+        stream.extend(rig.drain());
+        for unwritten in [1, 40, 1 << 40, 4096] {
+            rig.unit.unwritten = unwritten;
+            let pending = rig.pending();
+            assert!(
+                pending > unwritten,
+                "{unwritten} to be written back, {pending} pending"
+            );
+            // The write-back ends before the user asks for the data, which comes as it was told.
+            rig.unit.unwritten = 0;
+            let chunk = rig.look();
+            assert!(!chunk.is_empty(), "{pending} pending, and no data");
+            assert!(pending >= chunk.len() as u64, "{pending} pending");
+            stream.extend(chunk);
+            assert_eq!(rig.pending(), 0, "all was written back");
+        }
+        // One that the user does not acknowledge, and may have sent.
+        rig.unit.unwritten = 1;
+        assert!(rig.pending() > 0);
+        let unacknowledged = rig.look();
+        rig.go(&[STOP_COPY]);
+        let rest = rig.drain();
+        for chunk in [&[][..], &unacknowledged] {
+            let mut stream = stream.clone();
+            stream.extend(chunk);
+            stream.extend(&rest);
+            let mut destination = Rig::new(b"what was there", window);
+            destination.go(&[RESUMING]);
+            destination.give(&stream, window).expect("a good stream");
+            destination.go(&[RUNNING]);
+            assert_eq!(
+                destination.unit.live,
+                pattern(3000),
+                "the state that arrived"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_save_of_a_device_that_is_stopped_ends_whatever_was_to_be_written_back() {
+    let mut rig = Rig::new(&pattern(300), 1024);
+    rig.unit.unwritten = 1 << 30;
+    rig.go(&[STOP_COPY]);
+    assert!(!rig.drain().is_empty());
+    assert_eq!(rig.pending(), 0);
+    rig.go(&[RUNNING]);
+    assert_eq!(rig.pending(), 0, "outside of a save");
+}
+
+#[test]
 fn v1_40_pending_is_zero_in_stop_and_copy_at_the_end_and_not_before() {
     let mut rig = Rig::new(&pattern(3000), 1024);
     rig.go(&[PRE_COPY]);

@@ -191,8 +191,9 @@ impl<W: DataSection> MigrationRegion<W> {
     ) -> u64 {
         self.handshake.pending_was_read();
 
-        match engine.save() {
-            Some(save) => save.pending(port, self.data.room()),
+        let room = self.data.room();
+        match engine.save_mut() {
+            Some(save) => save.promise(port, room),
             None => 0,
         }
     }

@@ -200,8 +200,10 @@ impl File {
         let left = |all: u64, initial| all.saturating_sub(initial);
         let info = PrecopyInfo {
             initial_bytes: estimate.initial.saturating_add(self.unread_initial),
+            // A user that stopped the device now would wait for what it has to write back.
             dirty_bytes: left(estimate.all, estimate.initial)
-                .saturating_add(left(self.unread, self.unread_initial)),
+                .saturating_add(left(self.unread, self.unread_initial))
+                .saturating_add(port.unwritten()),
             reinit,
         };
         port.on_pending(state, info.initial_bytes.saturating_add(info.dirty_bytes));

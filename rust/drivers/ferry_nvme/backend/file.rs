@@ -28,6 +28,7 @@
 
 mod requests;
 
+use super::write_back::FileWriteBack;
 use crate::settings::{
     Cache,
     NamespaceSettings, //
@@ -42,7 +43,8 @@ use device_model::{
     ReadStraight,
     Request,
     Tag,
-    Untold, //
+    Untold,
+    Unwritten, //
 };
 use ferry_core::{
     dma_memory::DmaMemory,
@@ -56,8 +58,7 @@ use kernel_ext::file::{
     Access,
     Claim,
     File,
-    FileName,
-    WriteBack, //
+    FileName, //
 };
 use nvme::{
     CAPACITY_MIN,
@@ -99,7 +100,8 @@ pub(crate) fn measure(name: &FileName) -> Result<u64> {
 pub(crate) struct FileBackend {
     name: Arc<FileName>,
     file: File,
-    write_back: Arc<WriteBack>,
+    /// What is in the cache. A hole, or zeros that the file system keeps note of, are not.
+    unwritten: Arc<Unwritten>,
     capacity: u64,
     /// The lock is held.
     acquired: bool,
@@ -148,7 +150,7 @@ impl FileBackend {
             requests,
             name: name.clone(),
             capacity: capacity(&file)?,
-            write_back: Arc::pin_init(WriteBack::new(&file), GFP_KERNEL_ACCOUNT)?,
+            unwritten: Arc::new(Unwritten::default(), GFP_KERNEL_ACCOUNT)?,
             file,
             acquired: false,
             claim: None,
@@ -166,8 +168,12 @@ impl FileBackend {
     }
 
     /// Returns what writes the file back while the guest goes on.
-    pub(crate) fn write_back(&self) -> Arc<WriteBack> {
-        self.write_back.clone()
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn write_back(&self) -> Result<FileWriteBack> {
+        FileWriteBack::new(&self.file, &self.unwritten, self.capacity)
     }
 
     /// Locks the file, and claims a block device, unless that is done already. May sleep for long.
@@ -246,7 +252,9 @@ impl FileBackend {
 
     /// Writes everything back.
     fn sync(&mut self) -> Result {
+        let mark = self.unwritten.mark();
         self.file.sync()?;
+        self.unwritten.written_back(mark);
         self.dirty = false;
         Ok(())
     }
@@ -353,6 +361,7 @@ impl BlockBackend for FileBackend {
             let bytes = self.buffer.get_mut(..len).ok_or(BackendError::Medium)?;
             source(bytes)?;
             self.file.write_at(at, bytes).map_err(store_error)?;
+            self.unwritten.add(len as u64);
         }
 
         Ok(())
@@ -381,6 +390,7 @@ impl BlockBackend for FileBackend {
             }
             let zeroes = self.buffer.get(..len).ok_or(BackendError::Medium)?;
             self.file.write_at(at, zeroes).map_err(store_error)?;
+            self.unwritten.add(len as u64);
         }
 
         Ok(())

@@ -54,6 +54,23 @@ impl Save {
         self.estimate(port, room).all
     }
 
+    /// Returns how many bytes are pending, in chunks of up to `room` bytes, with those that the device has to write back
+    /// before it can stop. If the latter are all that is pending, the next chunk has a record all the same: a user is told
+    /// that nothing is pending, or gets something.
+    pub(crate) fn promise<P: Port>(&mut self, port: &mut P, room: usize) -> u64 {
+        let pending = self.pending(port, room);
+        let may_wait = self.captured.is_none() && self.is_before_state();
+        let unwritten = if may_wait { port.unwritten() } else { 0 };
+
+        self.promised = pending == 0 && unwritten > 0;
+        let wait = if self.promised {
+            Writer::size_of(0) as u64
+        } else {
+            0
+        };
+        pending.saturating_add(unwritten).saturating_add(wait)
+    }
+
     /// Returns how many of the [`pending`](Self::pending) bytes are of the initial part, and how many
     /// there are in all.
     pub(crate) fn estimate<P: Port>(&self, port: &mut P, room: usize) -> Estimate {
