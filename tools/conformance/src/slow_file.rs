@@ -60,6 +60,7 @@ mod opcode {
     pub const LOOKUP: u32 = 1;
     pub const FORGET: u32 = 2;
     pub const GETATTR: u32 = 3;
+    pub const SETATTR: u32 = 4;
     pub const OPEN: u32 = 14;
     pub const READ: u32 = 15;
     pub const WRITE: u32 = 16;
@@ -268,7 +269,7 @@ fn answer(request: &[u8], content: &mut Vec<u8>) -> Option<Vec<u8>> {
         opcode::INIT => (0, init()),
         opcode::LOOKUP if body == [NAME.as_bytes(), b"\0"].concat() => (0, entry(content.len())),
         opcode::LOOKUP => (ENOENT, Vec::new()),
-        opcode::GETATTR => (0, valid_attributes(node, content.len())),
+        opcode::GETATTR | opcode::SETATTR => (0, valid_attributes(node, content.len())),
         opcode::OPEN => (0, vec![0; 16]),
         opcode::READ => {
             let begin = (long(HEADER + 8) as usize).min(content.len());
@@ -295,12 +296,13 @@ fn answer(request: &[u8], content: &mut Vec<u8>) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// `struct fuse_init_out`: version 7.31, with locks of this file system's own.
+/// `struct fuse_init_out`: version 7.31, with locks of this file system's own, and writes that are written back later.
 fn init() -> Vec<u8> {
     const POSIX_LOCKS: u32 = 1 << 1;
+    const WRITEBACK_CACHE: u32 = 1 << 16;
     const SIZE: usize = 64;
     let mut out = Vec::new();
-    for word in [7, 31, 0, POSIX_LOCKS, 0, WRITE_MAX, 1] {
+    for word in [7, 31, 0, POSIX_LOCKS | WRITEBACK_CACHE, 0, WRITE_MAX, 1] {
         out.extend(u32::to_ne_bytes(word));
     }
     out.resize(SIZE, 0);

@@ -5,6 +5,7 @@
 
 use std::os::fd::AsFd as _;
 use std::thread;
+use std::time::Instant;
 
 use vfio_bindings::bindings::vfio;
 use vfio_client::v2::Migration;
@@ -12,9 +13,11 @@ use vfio_client::v2::State;
 use vfio_client::Device;
 use vfio_drivers::nvme::nvm;
 use vfio_drivers::nvme::Command;
+use vfio_drivers::nvme::PAGE;
 
 use crate::case::cases;
 use crate::case::Case;
+use crate::check::holds;
 use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
@@ -25,6 +28,8 @@ use crate::slow_file::SlowFile;
 use crate::target::Target;
 use crate::v2::device::TestDevice;
 use crate::v2::device::Writer;
+use crate::v2::device::PATIENCE;
+use crate::v2::device::PIECE;
 
 const SIZE: usize = 4 << 20;
 
@@ -37,6 +42,7 @@ pub const STORAGE: &[Case] = cases![
     slow_file_start_ends_with_its_process,
     slow_file_stop_waits_alone,
     slow_file_reset_of_a_save_does_not_wait,
+    slow_file_write_back_is_dirty,
 ];
 
 /// Opens a controller with its first namespace in the file.
@@ -178,4 +184,34 @@ fn slow_file_reset_of_a_save_does_not_wait(target: &Target) -> Outcome {
     )?;
     writer.restart()?;
     writer.write(1, 8)
+}
+
+/// A user who stopped the device would wait for it.
+fn slow_file_write_back_is_dirty(target: &Target) -> Outcome {
+    const PAGES: u64 = 256;
+    let file = SlowFile::new(SIZE)?;
+    let device = self::device(target, &file)?;
+    let mut writer = Writer::new(&device)?;
+    writer.write_run(0, PAGES, 7)?;
+    let held = file.hold();
+    let data = device.begin(State::PRE_COPY)?;
+    held.await_request()?;
+    let mut stream = data.read_all(PIECE)?;
+    let info = data.precopy_info()?;
+    same("initial_bytes", info.initial_bytes, 0)?;
+    same("dirty_bytes", info.dirty_bytes, PAGES * PAGE)?;
+    same("bytes to read", data.read_all(PIECE)?.len(), 0)?;
+    held.end()?;
+    let start = Instant::now();
+    while data.precopy_info()?.dirty_bytes > 0 {
+        holds(
+            start.elapsed() < PATIENCE,
+            "expected the end of the write-back, seen none",
+        )?;
+    }
+    device.set(State::STOP_COPY)?;
+    stream.extend(data.read_all(PIECE)?);
+    let moved = self::device(target, &file)?;
+    moved.resume(&stream)?;
+    Writer::new(&moved)?.write(1, 8)
 }

@@ -4,6 +4,7 @@
 
 use std::os::fd::AsFd as _;
 use std::thread;
+use std::time::Instant;
 
 use vfio_bindings::bindings::vfio;
 use vfio_client::v1::Migration;
@@ -18,6 +19,7 @@ use vfio_drivers::nvme::PAGE;
 
 use crate::case::cases;
 use crate::case::Case;
+use crate::check::holds;
 use crate::check::same;
 use crate::check::same_bytes;
 use crate::check::Outcome;
@@ -28,6 +30,7 @@ use crate::slow_file::Held;
 use crate::slow_file::SlowFile;
 use crate::target::Target;
 use crate::v1::device::TestDevice;
+use crate::v1::device::PATIENCE;
 use crate::v1::nvme::disk::create;
 use crate::v1::nvme::disk::Disk;
 use crate::v1::nvme::disk::DEPTH;
@@ -49,6 +52,7 @@ pub const CASES: &[Case] = cases![
     nvme_slow_file_first_enable_waits_alone,
     nvme_slow_file_stop_waits_alone,
     nvme_slow_file_reset_of_a_save_does_not_wait,
+    nvme_slow_file_write_back_is_pending,
 ];
 
 /// Creates a controller with its first namespace in the file, and enables it.
@@ -250,4 +254,51 @@ fn nvme_slow_file_reset_of_a_save_does_not_wait(target: &Target) -> Outcome {
     // Nothing of the save is left.
     disk.device.set(State::PRE_COPY)?;
     disk.device.set(State::RUNNING)
+}
+
+/// A user who stopped the device would wait for it.
+fn nvme_slow_file_write_back_is_pending(target: &Target) -> Outcome {
+    let file = SlowFile::new(SIZE)?;
+    let mut disk = disk(target, &file)?;
+    let bytes = content(MIB, 5).repeat((MIB / PAGE) as usize);
+    disk.write(MIB, &bytes)?;
+    let held = file.hold();
+    disk.device.set(State::PRE_COPY)?;
+    held.await_request()?;
+    let mut stream = Vec::new();
+    // The first chunk is all that there is to give.
+    for round in 0..3 {
+        let chunk = disk.device.migration.next_chunk()?;
+        let chunk = chunk.ok_or_else(|| Stop::failed("expected pending bytes, seen none"))?;
+        holds(
+            chunk.pending >= MIB,
+            format_args!(
+                "round {round}: expected {MIB} bytes pending, seen {}",
+                chunk.pending
+            ),
+        )?;
+        stream.extend(chunk.bytes);
+    }
+    held.end()?;
+    let start = Instant::now();
+    while let Some(chunk) = disk.device.migration.next_chunk()? {
+        stream.extend(chunk.bytes);
+        holds(
+            start.elapsed() < PATIENCE,
+            format_args!(
+                "expected the end of the write-back, seen {} bytes",
+                chunk.pending
+            ),
+        )?;
+    }
+    disk.device.set(State::STOP_COPY)?;
+    stream.extend(disk.device.migration.save()?);
+    let mut moved = Disk::disabled(
+        target,
+        create(target, &[(STORE, "file"), (FILE, file.text())])?,
+    )?;
+    moved.device.resume(&stream)?;
+    drop(disk);
+    moved.start(DEPTH)?;
+    same_bytes("what was written", &moved.read(MIB, MIB)?, &bytes)
 }
