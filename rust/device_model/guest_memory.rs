@@ -29,6 +29,25 @@ pub trait GuestMemory {
     ///
     /// Not all of the bytes are writable; some may have been written.
     fn write(&mut self, address: u64, from: &[u8]) -> Result<(), MemoryError>;
+
+    /// Does the same as [`Self::read`], with memory that is accessed again and again, such as a queue: a look-up of it
+    /// may be kept.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::read`].
+    fn read_often(&mut self, address: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+        self.read(address, into)
+    }
+
+    /// Does the same as [`Self::write`], with memory as in [`Self::read_often`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::write`].
+    fn write_often(&mut self, address: u64, from: &[u8]) -> Result<(), MemoryError> {
+        self.write(address, from)
+    }
 }
 
 impl fmt::Display for MemoryError {

@@ -31,4 +31,12 @@ impl GuestMemory for DmaMemory<'_> {
     fn write(&mut self, address: u64, from: &[u8]) -> Result<(), MemoryError> {
         self.0.write(address, from).map_err(|_| MemoryError)
     }
+
+    fn read_often(&mut self, address: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+        self.0.read_often(address, into).map_err(|_| MemoryError)
+    }
+
+    fn write_often(&mut self, address: u64, from: &[u8]) -> Result<(), MemoryError> {
+        self.0.write_often(address, from).map_err(|_| MemoryError)
+    }
 }

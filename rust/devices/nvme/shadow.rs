@@ -115,7 +115,7 @@ impl Shadows {
         };
 
         let mut buffer: Buffer = [[0; SIZE]; COUNT];
-        memory.read(
+        memory.read_often(
             self.doorbells.wrapping_add(FIRST_IO_OFFSET),
             buffer[FIRST_IO..2 * used].as_flattened_mut(),
         )?;
@@ -167,7 +167,7 @@ impl Shadows {
                 buffer[2 * queue + 1] = index.to_le_bytes();
             }
         }
-        let written = memory.write(
+        let written = memory.write_often(
             self.event_indexes.wrapping_add(FIRST_IO_OFFSET),
             buffer[FIRST_IO..2 * used].as_flattened(),
         );

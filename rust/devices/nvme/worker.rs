@@ -299,7 +299,7 @@ impl Executor {
         let mut entries = [[0; ENTRY_SIZE]; BURST];
         let entries = &mut entries[..count];
         if memory
-            .read(submission.address(), entries.as_flattened_mut())
+            .read_often(submission.address(), entries.as_flattened_mut())
             .is_err()
         {
             self.fail();
@@ -514,8 +514,10 @@ impl Executor {
         last[PHASE_BYTE - LAST_DWORD] ^= PHASE_BIT;
 
         let posted = memory
-            .write(posts.address, entries.as_flattened())
-            .and_then(|()| memory.write(posts.address.wrapping_add(LAST_DWORD as u64), &last));
+            .write_often(posts.address, entries.as_flattened())
+            .and_then(|()| {
+                memory.write_often(posts.address.wrapping_add(LAST_DWORD as u64), &last)
+            });
         if posted.is_err() {
             self.fail();
         }

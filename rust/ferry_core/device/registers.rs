@@ -107,6 +107,7 @@ impl<D: Driver> EmulatedDevice<D> {
         let (result, ends_dma) = Self::write_live(device, target, offset, bytes, posted);
         if ends_dma {
             device.await_dma();
+            device.unpin_dma();
         }
         result
     }

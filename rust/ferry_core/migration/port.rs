@@ -70,6 +70,8 @@ impl<D: Driver> Port for EnginePort<'_, D> {
         });
         match stopped {
             Ok(()) => {
+                // A container takes pinned pages for written ones.
+                self.0.unpin_dma();
                 self.0.interrupts.hold();
                 Ok(())
             }
@@ -98,6 +100,8 @@ impl<D: Driver> Port for EnginePort<'_, D> {
 
         if set.is_ok() && !p2p {
             self.0.kick();
+        } else {
+            self.0.unpin_dma();
         }
         Ok(())
     }
@@ -152,6 +156,7 @@ impl<D: Driver> Port for EnginePort<'_, D> {
         if let Ok(staged) = reset {
             drop(staged);
             self.0.await_dma();
+            self.0.unpin_dma();
             self.run();
         }
     }

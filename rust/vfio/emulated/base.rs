@@ -73,7 +73,7 @@ unsafe impl<T: Operations> Base<T> for Emulated {
 
     unsafe fn open(device: &Device<T>) -> Result {
         // SAFETY: By the function's requirement nothing else is called.
-        unsafe { device.base().gate.open() };
+        unsafe { device.base().gate.open(device.as_vfio_device()) };
         Ok(())
     }
 
@@ -94,6 +94,9 @@ unsafe impl<T: Operations> Base<T> for Emulated {
         // The work may be waiting for the user's memory with a lock held that `close_device()` takes,
         // and the user for the close.
         device.base().gate.close();
+        device.base().gate.await_access();
+        // SAFETY: The device is open, by the function's requirement.
+        unsafe { device.base().gate.unpin(device.as_vfio_device()) };
     }
 
     unsafe fn closed(device: &Device<T>) {
@@ -137,6 +140,13 @@ impl<T: Operations> Device<T> {
             worker,
             _of_this_thread: NotThreadSafe,
         })
+    }
+
+    /// Unpins the memory that stays pinned, until it is accessed again. May sleep.
+    pub fn unpin_dma(&self) {
+        // SAFETY: Pages are pinned only while the device is open: its close unpins them when the gate lets no other be
+        // pinned. So either it is open, or nothing is pinned.
+        unsafe { self.base().gate.unpin(self.as_vfio_device()) };
     }
 
     /// Has no work begun until the return value is dropped. What is under way goes on.
@@ -238,19 +248,20 @@ impl<T: Operations> Trampolines<T> {
         })
     }
 
-    /// [`Dma`] pins a page only while it copies it, so this waits for the copy under way.
+    /// Unpins the pages that [`Dma`] keeps pinned, and waits for the copy of another under way.
     ///
     /// # Safety
     ///
     /// Called by the VFIO core with an open device of type `T`, without a lock that pinning takes.
     unsafe extern "C" fn dma_unmap_callback(
         vdev: *mut vfio_bindings::vfio_device,
-        _iova: u64,
-        _length: u64,
+        iova: u64,
+        length: u64,
     ) {
         // SAFETY: By the function's requirement.
         let device = unsafe { Device::<T>::from_raw(vdev) };
 
-        device.base().gate.await_pins();
+        // SAFETY: By the function's requirement.
+        unsafe { device.base().gate.unmap(vdev, iova, length) };
     }
 }

@@ -5,7 +5,8 @@
 //! The VFIO core copies between the kernel's memory and the user's pages that are mapped at an IOVA, in a
 //! container or in the IOAS that the device is attached to. The core marks written pages in the container's
 //! dirty bitmap, so that a migration under way sends them; an IOAS has no such bitmap, but see
-//! [`log`](crate::log). No page stays pinned: an access fails as soon as the user has unmapped the IOVA. Memory of
+//! [`log`](crate::log). Pages that are accessed [again and again](Dma::read_often) stay pinned until the user unmaps the
+//! IOVA; an access fails as soon as that is done. Memory of
 //! another process than the worker's is reached page by page.
 //!
 //! A page fault takes as long as the user likes, but does not outlast the open device: see `rust/helpers/dma.c`.
@@ -21,6 +22,11 @@ use core::{
 };
 use kernel::{
     error::to_result,
+    ffi::{
+        c_int,
+        c_uint,
+        c_void, //
+    },
     fmt,
     prelude::*, //
 };
@@ -134,6 +140,20 @@ impl<'a> Dma<'a> {
     /// write-only, `EFAULT` if the user has no memory there or is being killed, `EINTR` once the device is
     /// being closed, or accesses were [ended](crate::Device::end_dma). The content of `into` is unspecified then.
     pub fn read(&self, iova: u64, into: &mut [u8]) -> Result {
+        self.read_by(vfio_bindings::ferry_dma_rw, iova, into)
+    }
+
+    /// As [`Self::read`], of memory that is accessed again and again: its pages stay pinned until the user unmaps them,
+    /// or [`Device::unpin_dma`](crate::Device::unpin_dma) is called.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::read`].
+    pub fn read_often(&self, iova: u64, into: &mut [u8]) -> Result {
+        self.read_by(vfio_bindings::ferry_dma_rw_often, iova, into)
+    }
+
+    fn read_by(&self, access: Rw, iova: u64, into: &mut [u8]) -> Result {
         if into.is_empty() {
             return Ok(());
         }
@@ -144,7 +164,7 @@ impl<'a> Dma<'a> {
                 // SAFETY: By the type invariants the device is open and has the base; `into` is ours and
                 // has `len` bytes.
                 to_result(unsafe {
-                    vfio_bindings::ferry_dma_rw(
+                    access(
                         self.base.gate.as_ptr(),
                         self.epoch.get(),
                         self.vdev,
@@ -180,7 +200,34 @@ impl<'a> Dma<'a> {
             return Ok(());
         }
         // SAFETY: `bytes` is so long.
-        unsafe { self.write_raw(iova, bytes.as_ptr(), bytes.len()) }
+        unsafe {
+            self.write_raw(
+                vfio_bindings::ferry_dma_rw,
+                iova,
+                bytes.as_ptr(),
+                bytes.len(),
+            )
+        }
+    }
+
+    /// As [`Self::write`], to memory that is accessed again and again, see [`Self::read_often`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::write`].
+    pub fn write_often(&self, iova: u64, bytes: &[u8]) -> Result {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: `bytes` is so long.
+        unsafe {
+            self.write_raw(
+                vfio_bindings::ferry_dma_rw_often,
+                iova,
+                bytes.as_ptr(),
+                bytes.len(),
+            )
+        }
     }
 
     /// Writes bytes of a file to memory at `iova`, straight from the page cache. May sleep as [`Self::read`].
@@ -193,18 +240,25 @@ impl<'a> Dma<'a> {
             return Ok(());
         }
         // SAFETY: By the type's invariants the bytes are there.
-        unsafe { self.write_raw(iova, bytes.as_ptr(), bytes.len()) }
+        unsafe {
+            self.write_raw(
+                vfio_bindings::ferry_dma_rw,
+                iova,
+                bytes.as_ptr(),
+                bytes.len(),
+            )
+        }
     }
 
     /// # Safety
     ///
     /// `len` bytes at `data` must be mapped during the call, and `len` not be 0. They may change.
-    unsafe fn write_raw(&self, iova: u64, data: *const u8, len: usize) -> Result {
+    unsafe fn write_raw(&self, access: Rw, iova: u64, data: *const u8, len: usize) -> Result {
         let result = check_range(iova, len).and_then(|()| {
             // SAFETY: By the type invariants the device is open and has the base; with `write` set the
             // function only reads the data, which is there by the requirement.
             to_result(unsafe {
-                vfio_bindings::ferry_dma_rw(
+                access(
                     self.base.gate.as_ptr(),
                     self.epoch.get(),
                     self.vdev,
@@ -222,6 +276,17 @@ impl<'a> Dma<'a> {
         result.inspect_err(|error| self.tell(iova, len, Access::Write, *error))
     }
 }
+
+/// A C function that copies between the kernel's memory and the user's.
+type Rw = unsafe extern "C" fn(
+    *mut vfio_bindings::ferry_dma_gate,
+    c_uint,
+    *mut vfio_bindings::vfio_device,
+    kernel::bindings::dma_addr_t,
+    *mut c_void,
+    usize,
+    bool,
+) -> c_int;
 
 /// Refuses a range that wraps around: the core would go on at IOVA 0.
 fn check_range(iova: u64, len: usize) -> Result {

@@ -13,7 +13,7 @@ use kernel::{
 /// # Invariants
 ///
 /// The gate is initialised; it is open at most while the device is open.
-#[pin_data]
+#[pin_data(PinnedDrop)]
 pub(super) struct Gate {
     #[pin]
     inner: Opaque<vfio_bindings::ferry_dma_gate>,
@@ -43,10 +43,10 @@ impl Gate {
     ///
     /// # Safety
     ///
-    /// The device must be being opened, and nobody use the gate meanwhile.
-    pub(super) unsafe fn open(&self) {
+    /// The device `vdev`, whose gate this is, must be being opened, and nobody use the gate meanwhile.
+    pub(super) unsafe fn open(&self, vdev: *mut vfio_bindings::vfio_device) {
         // SAFETY: By the function's requirement.
-        unsafe { vfio_bindings::ferry_dma_gate_open(self.as_ptr()) };
+        unsafe { vfio_bindings::ferry_dma_gate_open(self.as_ptr(), vdev) };
     }
 
     /// Makes every access fail from here on, also one that is under way.
@@ -73,9 +73,36 @@ impl Gate {
         unsafe { vfio_bindings::ferry_dma_gate_epoch(self.as_ptr()) }
     }
 
-    /// Waits until no page is pinned that was pinned before. May sleep.
-    pub(super) fn await_pins(&self) {
-        // SAFETY: By the type invariants the gate is initialised.
-        unsafe { vfio_bindings::ferry_dma_gate_await_pins(self.as_ptr()) };
+    /// Unpins what is pinned of `length` bytes from `iova` on, which are being unmapped. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` must be open, and its gate be this one.
+    pub(super) unsafe fn unmap(
+        &self,
+        vdev: *mut vfio_bindings::vfio_device,
+        iova: u64,
+        length: u64,
+    ) {
+        // SAFETY: By the type invariants the gate is initialised; by the function's requirement.
+        unsafe { vfio_bindings::ferry_dma_gate_unmap(self.as_ptr(), vdev, iova, length) };
+    }
+
+    /// Unpins all that stays pinned. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::unmap`], or nothing is pinned.
+    pub(super) unsafe fn unpin(&self, vdev: *mut vfio_bindings::vfio_device) {
+        // SAFETY: By the type invariants the gate is initialised; by the function's requirement.
+        unsafe { vfio_bindings::ferry_dma_gate_unpin(self.as_ptr(), vdev) };
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Gate {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariants the gate is initialised; nobody else uses it any more.
+        unsafe { vfio_bindings::ferry_dma_gate_destroy(self.as_ptr()) };
     }
 }

@@ -27,6 +27,7 @@ pub mod ktap;
 pub mod lease;
 pub mod network;
 pub mod null_disk;
+pub mod pins;
 pub mod plan;
 pub mod program;
 pub mod requirement;

@@ -15,6 +15,7 @@ mod hostile;
 mod irq;
 mod migration;
 mod namespaces;
+pub mod pinned;
 mod power;
 mod registers;
 pub mod slow_file;
@@ -25,7 +26,7 @@ mod worker;
 use crate::case::Case;
 
 /// All of them, in the order in which they run.
-pub const CASES: [&[Case]; 17] = [
+pub const CASES: [&[Case]; 19] = [
     attributes::CASES,
     block_device::CASES,
     config::CASES,
@@ -39,6 +40,7 @@ pub const CASES: [&[Case]; 17] = [
     irq::CASES,
     hostile::CASES,
     dma::CASES,
+    pinned::CASES,
     migration::CASES,
     stalled::CASES,
     slow_file::CASES,

@@ -131,6 +131,7 @@ const SECOND_STORAGE_NEEDS: &[Requirement] = &[
 pub const SECOND_STORAGE: &[Case] = through_cdev![
     SECOND_STORAGE_NEEDS;
     state::state_no_dma_is_initiated_in_p2p [P2p, PreCopy],
+    state::state_no_memory_is_pinned_in_p2p [P2p, PreCopy],
     logging::logging_shows_what_the_device_writes_and_nothing_else [DirtyLog],
     logging::logging_of_large_pages_shows_them_whole [DirtyLog],
 ];

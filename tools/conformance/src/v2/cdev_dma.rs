@@ -3,7 +3,6 @@
 //! DMA with an iommufd reaches the IOAS to which the device is attached, while it is attached, and no other
 //! memory.
 
-use std::fs;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::thread;
@@ -34,9 +33,13 @@ use crate::check::same_bytes;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::device::MEMORY;
+use crate::pins::pinned;
 use crate::requirement::Requirement;
 use crate::second_process;
 use crate::target::Target;
+use crate::v1::nvme::pinned::expect_fatal;
+use crate::v1::nvme::pinned::queue_pages;
+use crate::v1::nvme::pinned::unmap_while_used;
 use crate::v2::cdev::expect_cut_off;
 use crate::v2::cdev::SECOND_MEMORY;
 use crate::v2::device::TestDevice;
@@ -59,7 +62,8 @@ pub const STORAGE: &[Case] = cases![
     cdev_dma_unmap_while_it_works,
     cdev_dma_detach_while_it_works,
     cdev_dma_close_while_it_works,
-    cdev_dma_pins_nothing,
+    cdev_dma_pins_the_queues_alone,
+    cdev_dma_unmap_of_the_queues_while_they_are_used,
     cdev_dma_read_only_memory_is_not_written,
     cdev_dma_across_two_mappings,
     cdev_dma_goes_to_the_address_space_that_it_was_attached_to_last,
@@ -283,33 +287,44 @@ fn cdev_dma_close_while_it_works(target: &Target) -> Outcome {
     TestDevice::open(mdev, target)?.expect_works()
 }
 
-/// Returns how much memory of this process is pinned, in KiB.
-fn pinned() -> Outcome<u64> {
-    let status = fs::read_to_string("/proc/self/status").map_err(Stop::failed)?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmPin:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-        .ok_or_else(|| Stop::failed("no VmPin in /proc/self/status"))
-}
-
-fn cdev_dma_pins_nothing(target: &Target) -> Outcome {
+fn cdev_dma_pins_the_queues_alone(target: &Target) -> Outcome {
     let (device, mut writer) = long_written(target)?;
     let other = GuestMemory::new(ELSEWHERE, MIB as usize)?;
     other.attach(device.space())?;
     let command = writer.transfer(nvm::READ, LONG as u64, ELSEWHERE);
     let queue = writer.queue();
+    let target = &target.through_cdev();
+    let queues = queue_pages(&writer.driver).len() as u64 * PAGE / 1024;
     for _ in 0..30 {
         for _ in 0..8 {
             writer.driver.post(queue, command);
         }
         writer.driver.ring(queue)?;
-        same("pinned KiB while it works", pinned()?, 0)?;
+        same("pinned KiB while it works", pinned(target)?, queues)?;
         for _ in 0..8 {
             let status = writer.driver.wait(queue)?.status;
             same("status", status, Status::SUCCESS)?;
         }
-        same("pinned KiB when it has worked", pinned()?, 0)?;
+        same("pinned KiB when it has worked", pinned(target)?, queues)?;
+    }
+    writer.driver.disable()?;
+    same("pinned KiB without queues", pinned(target)?, 0)
+}
+
+fn cdev_dma_unmap_of_the_queues_while_they_are_used(target: &Target) -> Outcome {
+    let (device, mut writer) = written(target)?;
+    for round in 0..20 {
+        unmap_while_used(&mut writer.driver, device.space(), 1 + round)?;
+        same(
+            "pinned KiB once unmapped",
+            pinned(&target.through_cdev())?,
+            0,
+        )?;
+        expect_fatal(&mut writer.driver)?;
+        device.memory()?.attach(device.space())?;
+        device.reset()?;
+        writer.restart()?;
+        writer.write(0, 0xff)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use vfio_bindings::bindings::vfio;
 use vfio_client::v2::State;
 use vfio_client::Errno;
+use vfio_drivers::nvme::PAGE;
 use vfio_drivers::uart::Uart;
 
 use crate::case::cases;
@@ -17,8 +18,10 @@ use crate::check::same;
 use crate::check::Outcome;
 use crate::check::Stop;
 use crate::kind::Kind;
+use crate::pins::pinned;
 use crate::requirement::Requirement;
 use crate::target::Target;
+use crate::v1::nvme::pinned::queue_pages;
 use crate::v2::device::TestDevice;
 use crate::v2::device::Writer;
 use crate::v2::device::PIECE;
@@ -43,6 +46,7 @@ const STORAGE_NEEDS: &[Requirement] = &[Requirement::V2, Requirement::Nvme];
 pub const STORAGE: &[Case] = cases![
     STORAGE_NEEDS;
     state_no_dma_is_initiated_in_p2p [P2p, PreCopy],
+    state_no_memory_is_pinned_in_p2p [P2p, PreCopy],
 ];
 
 fn state_is_running_at_first(target: &Target) -> Outcome {
@@ -229,6 +233,26 @@ fn state_shows_in_debugfs(target: &Target) -> Outcome {
         shown()?,
         State::RUNNING.name().to_string(),
     )
+}
+
+pub fn state_no_memory_is_pinned_in_p2p(target: &Target) -> Outcome {
+    let device = TestDevice::new(target)?;
+    let mut writer = Writer::new(&device)?;
+    let queues = queue_pages(&writer.driver).len() as u64 * PAGE / 1024;
+    for (state, page) in [
+        (State::RUNNING_P2P, 1),
+        (State::PRE_COPY_P2P, 2),
+        (State::STOP, 3),
+    ] {
+        writer.driver.identify(1, 0)?;
+        writer.write(page, 1)?;
+        same("pinned KiB while it works", pinned(target)?, queues)?;
+        let file = device.set(state)?;
+        same(format_args!("pinned KiB in {state}"), pinned(target)?, 0)?;
+        drop(file);
+        device.set(State::RUNNING)?;
+    }
+    writer.write(4, 4)
 }
 
 pub fn state_no_dma_is_initiated_in_p2p(target: &Target) -> Outcome {

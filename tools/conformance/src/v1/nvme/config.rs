@@ -54,9 +54,9 @@ pub const POWER: u8 = 0x01;
 /// Power management: its control and status, from the capability's start.
 pub const POWER_CONTROL: u64 = 4;
 /// The capability of PCI Express.
-const EXPRESS: u8 = 0x10;
+pub const EXPRESS: u8 = 0x10;
 /// PCI Express: device control, from the capability's start.
-const DEVICE_CONTROL: u64 = 0x08;
+pub const DEVICE_CONTROL: u64 = 0x08;
 /// PCI Express: link control.
 const LINK_CONTROL: u64 = 0x10;
 /// PCI Express: more device control.

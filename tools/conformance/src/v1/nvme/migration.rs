@@ -319,12 +319,24 @@ fn nvme_moves_event_requests_and_interrupts_that_wait(target: &Target) -> Outcom
 
 /// The pages of the doorbell buffer config command: the guest's doorbells, and how far the
 /// controller has to be told of them.
-struct Shadow {
+pub struct Shadow {
     doorbells: u64,
     events: u64,
 }
 
 impl Shadow {
+    /// Has the controller use shadow doorbells.
+    #[track_caller]
+    pub fn configure(disk: &mut Disk) -> Outcome<Shadow> {
+        let shadow = Shadow {
+            doorbells: disk.driver.data(MIB),
+            events: disk.driver.data(MIB + PAGE),
+        };
+        let config = Command::new(admin::DOORBELL_BUFFER).prp(shadow.doorbells, shadow.events);
+        disk.driver.succeed(0, config)?;
+        Ok(shadow)
+    }
+
     fn at(start: u64, queue: u16, head: bool) -> u64 {
         start + u64::from(queue) * 8 + if head { 4 } else { 0 }
     }
@@ -352,7 +364,7 @@ impl Shadow {
 
     /// Executes reads in queue 1; returns how often a register was written for them.
     #[track_caller]
-    fn work(&self, disk: &mut Disk, count: u64) -> Outcome<usize> {
+    pub fn work(&self, disk: &mut Disk, count: u64) -> Outcome<usize> {
         let buffer = disk.driver.data(0);
         let mut traps = 0;
         for i in 0..count {
@@ -375,12 +387,7 @@ impl Shadow {
 fn nvme_moves_shadow_doorbells(target: &Target) -> Outcome {
     let mut disk = Disk::new(target)?;
     disk.start(DEPTH)?;
-    let shadow = Shadow {
-        doorbells: disk.driver.data(MIB),
-        events: disk.driver.data(MIB + PAGE),
-    };
-    let config = Command::new(admin::DOORBELL_BUFFER).prp(shadow.doorbells, shadow.events);
-    disk.driver.succeed(0, config)?;
+    let shadow = Shadow::configure(&mut disk)?;
     shadow.work(&mut disk, 100)?;
     let mut disk = disk.migrate(target, &[])?;
     // These reach the controller by the buffers alone, unless it asked for the register.
