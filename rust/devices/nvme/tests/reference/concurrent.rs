@@ -297,6 +297,8 @@ fn a_controller_that_stops_with_commands_that_it_cannot_complete_has_failed() {
     driver.bench.relocate();
     let status = driver.bench.read32(REG_CSTS);
     assert_eq!(status & CSTS_CFS, CSTS_CFS, "software is told of the loss");
+    let disk = driver.bench.disk.concurrent.as_ref();
+    assert_eq!(disk.expect("it is").untold, 2, "though not by a command");
     driver.bench.write_config16(0x04, 0x0006);
     driver.revive();
 }
