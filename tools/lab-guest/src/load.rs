@@ -16,19 +16,17 @@ use std::thread;
 use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
+use lab_guest::fio::parse;
+use lab_guest::fio::ARGUMENTS;
 use lab_guest::report::Io;
 use lab_guest::report::Load;
 use lab_guest::report::LoadOrder;
 use lab_guest::report::Report;
-use serde_json::Value;
 
 use crate::host::Host;
 use crate::shell;
 
 const FIO: &str = "/usr/bin/fio";
-
-/// Arguments of every run of fio: one process for each job, and results in JSON.
-const ARGUMENTS: [&str; 3] = ["--output-format=json", "--thread", "--group_reporting"];
 
 /// A load that was begun.
 pub struct Running {
@@ -156,69 +154,18 @@ fn add(sum: &mut Io, round: &Io) {
     };
 }
 
-/// The reads and writes in fio's report. Notes may precede the report.
-fn parse(said: &str) -> Result<(Io, Io)> {
-    let start = said.find('{').context("no report")?;
-    let mut reports = serde_json::Deserializer::from_str(&said[start..]).into_iter::<Value>();
-    let report = reports.next().context("no report")??;
-    let jobs = report["jobs"].as_array().context("no jobs")?;
-    let (mut read, mut written) = (Io::default(), Io::default());
-    for job in jobs {
-        if let Some(error) = job["error"].as_i64().filter(|&error| error != 0) {
-            bail!("error {error}");
-        }
-        for (sum, name) in [(&mut read, "read"), (&mut written, "write")] {
-            let part = &job[name];
-            let count = |field: &str| part[field].as_u64().unwrap_or(0);
-            let rate = |field: &str| part[field].as_f64().unwrap_or(0.0);
-            sum.operations += count("total_ios");
-            sum.bytes += count("io_bytes");
-            sum.per_second += rate("iops");
-            sum.bytes_per_second += rate("bw_bytes");
-            // Jobs are reported as one group, which avoids a mean of means.
-            sum.latency_ns = part["clat_ns"]["mean"].as_f64().unwrap_or(0.0);
-        }
-    }
-    Ok((read, written))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const REPORT: &str = r#"note: both iodepth >= 1 and synchronous I/O engine are selected
-{ "fio version": "fio-3.39", "jobs": [ { "jobname": "a", "error": 0,
-  "read": { "total_ios": 7, "io_bytes": 28672, "iops": 3.5, "bw_bytes": 14336, "clat_ns": { "mean": 9.5 } },
-  "write": { "total_ios": 0, "io_bytes": 0, "iops": 0.0, "bw_bytes": 0 } } ] }
-"#;
-
     #[test]
-    fn fios_report_is_found_and_read() {
-        let (read, written) = parse(REPORT).expect("a report");
-        let expected = Io {
+    fn rounds_add_up_and_the_last_rates_stay() {
+        let round = Io {
             operations: 7,
             bytes: 28672,
             per_second: 3.5,
-            bytes_per_second: 14336.0,
-            latency_ns: 9.5,
+            ..Io::default()
         };
-        assert_eq!((read, written), (expected, Io::default()));
-    }
-
-    #[test]
-    fn a_job_that_failed_is_an_error() {
-        let report = REPORT.replace("\"error\": 0", "\"error\": 84");
-        let error = parse(&report).expect_err("expected an error");
-        assert_eq!(error.to_string(), "error 84");
-        assert!(
-            parse("fio: no").is_err(),
-            "expected no report to be an error"
-        );
-    }
-
-    #[test]
-    fn rounds_add_up_and_the_last_rates_stay() {
-        let (round, _) = parse(REPORT).expect("a report");
         let mut sum = Io::default();
         add(&mut sum, &round);
         add(&mut sum, &round);
