@@ -13,9 +13,14 @@ use crate::vm::Hardware;
 /// The capacity of a disk in bytes, which is a Ferry disk's default.
 pub const SIZE: u64 = 64 << 20;
 
-/// The names of a virtio disk and an NVMe disk in results, and QEMU's devices.
-const VIRTIO: (&str, &str) = ("virtio", "virtio-blk-pci");
+/// The name of an NVMe disk in results, and QEMU's device.
 const NVME: (&str, &str) = ("nvme", "nvme,serial=ferry");
+
+/// A virtio disk and an NVMe disk as fast as QEMU makes them. The processor of the guest goes on at once after a doorbell, and a thread of its own serves
+/// the virtio disk; QEMU's NVMe disk has no such thread.
+const FAST_VIRTIO: (&str, &str) = ("virtio", "virtio-blk-pci,iothread=disk-thread");
+const FAST_NVME: (&str, &str) = ("nvme", "nvme,serial=ferry,ioeventfd=on");
+const THREAD: [&str; 2] = ["-object", "iothread,id=disk-thread"];
 
 /// A disk of `qemu` on the block device `medium` of QEMU's block layer.
 fn disk(qemu: Qemu, (name, device): (&str, &str), medium: &str) -> Hardware {
@@ -48,9 +53,12 @@ fn on_disk(qemu: Qemu, disk_of: (&str, &str), path: &str) -> Hardware {
     disk(qemu, disk_of, &medium)
 }
 
-/// One virtio disk in memory.
-pub fn virtio_blk(qemu: Qemu) -> Result<Hardware> {
-    in_memory(qemu, VIRTIO)
+/// A virtio disk with a thread of its own.
+fn with_thread(mut disk: Hardware) -> Hardware {
+    disk.arguments
+        .splice(0..0, THREAD.map(str::to_owned))
+        .for_each(drop);
+    disk
 }
 
 /// One NVMe disk in memory.
@@ -58,12 +66,22 @@ pub fn nvme(qemu: Qemu) -> Result<Hardware> {
     in_memory(qemu, NVME)
 }
 
-/// One virtio disk on the host's disk `path`.
-pub fn virtio_blk_on(qemu: Qemu, path: &str) -> Hardware {
-    on_disk(qemu, VIRTIO, path)
+/// One virtio disk in memory, as fast as it can be.
+pub fn fast_virtio_blk(qemu: Qemu) -> Result<Hardware> {
+    Ok(with_thread(in_memory(qemu, FAST_VIRTIO)?))
 }
 
-/// One NVMe disk on the host's disk `path`.
-pub fn nvme_on(qemu: Qemu, path: &str) -> Hardware {
-    on_disk(qemu, NVME, path)
+/// One NVMe disk in memory, as fast as it can be.
+pub fn fast_nvme(qemu: Qemu) -> Result<Hardware> {
+    in_memory(qemu, FAST_NVME)
+}
+
+/// One virtio disk on the host's disk `path`, as fast as it can be.
+pub fn fast_virtio_blk_on(qemu: Qemu, path: &str) -> Hardware {
+    with_thread(on_disk(qemu, FAST_VIRTIO, path))
+}
+
+/// One NVMe disk on the host's disk `path`, as fast as it can be.
+pub fn fast_nvme_on(qemu: Qemu, path: &str) -> Hardware {
+    on_disk(qemu, FAST_NVME, path)
 }

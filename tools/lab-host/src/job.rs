@@ -34,6 +34,13 @@ pub const SLOW_DISK_PARAMETERS: &str =
 /// The module's disks.
 pub const SLOW_DISKS: [&str; 3] = ["/dev/nullb0", "/dev/nullb1", "/dev/nullb2"];
 
+/// The names in results of one queue of a disk with one processor, and of two queues with two processors.
+pub const ONE_QUEUE: &str = "one queue, one processor";
+pub const TWO_QUEUES: &str = "two queues, two processors";
+
+/// The name in results of fio on a disk of the host, without a device of this project.
+pub const DIRECTLY: &str = "fio on the host";
+
 /// A kernel module to load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Module {
@@ -143,6 +150,17 @@ pub enum Stage {
         /// The number of times that each disk gets each workload.
         rounds: usize,
     },
+    /// Measure two queues of a disk of the job's type beside one, without a guest. The VM has to have two processors.
+    Queues {
+        /// The number of times that each gets each workload.
+        rounds: usize,
+    },
+    /// Measure the speed of a disk of the job's type whose content is on a slow disk of the host, without a guest, beside fio on
+    /// such a disk. It needs [`SLOW_DISK`].
+    SlowFile {
+        /// The number of times that each gets each workload.
+        rounds: usize,
+    },
     /// Measure the cost of moving a guest with a disk.
     Cost {
         disk: MovedDisk,
@@ -172,6 +190,11 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Whether the stage needs [`SLOW_DISK`].
+    pub fn is_on_slow_disk(&self) -> bool {
+        matches!(self, Self::SpeedOnSlowDisk { .. } | Self::SlowFile { .. })
+    }
+
     /// The QEMUs that have to be in the host VM.
     pub fn qemus(&self) -> Vec<Qemu> {
         match self {
@@ -183,6 +206,8 @@ impl Stage {
             | Self::CardCost { .. } => vec![MEASURED_QEMU],
             Self::Kselftest { .. }
             | Self::Instructions { .. }
+            | Self::Queues { .. }
+            | Self::SlowFile { .. }
             | Self::Kunit { .. }
             | Self::Kmemleak => Vec::new(),
         }

@@ -106,6 +106,14 @@ fn run() -> Result<()> {
             Stage::SpeedOnSlowDisk { rounds } => {
                 measure::speed_on_slow_disk(&bench.tracer, bench.device, *rounds);
             }
+            Stage::Queues { rounds } => {
+                let device = bench.device.context("no disk is to be measured")?;
+                measure::queues::measure(device, *rounds);
+            }
+            Stage::SlowFile { rounds } => {
+                let device = bench.device.context("no disk is to be measured")?;
+                measure::slow_file::measure(device, *rounds);
+            }
             Stage::Cost {
                 disk,
                 capacity,

@@ -7,6 +7,9 @@
 
 pub mod card;
 pub mod instructions;
+mod polled;
+pub mod queues;
+pub mod slow_file;
 
 use std::fs::File;
 use std::time::Instant;
@@ -156,8 +159,8 @@ pub fn speed(tracer: &Tracer, device: Option<&str>, rounds: usize) {
 fn measure_speed(tracer: &Tracer, device: Option<&str>, rounds: usize) -> Result<()> {
     let recipes: Vec<_> = device.map(Recipe::new).into_iter().collect();
     let emulated = [
-        emulated::nvme(MEASURED_QEMU)?,
-        emulated::virtio_blk(MEASURED_QEMU)?,
+        emulated::fast_nvme(MEASURED_QEMU)?,
+        emulated::fast_virtio_blk(MEASURED_QEMU)?,
     ];
     let running = boot(tracer, &recipes, emulated)?;
     for disk in &running.guest.found().disks {
@@ -178,8 +181,8 @@ fn measure_speed_on_slow_disk(tracer: &Tracer, device: Option<&str>, rounds: usi
     let [ours, nvme, virtio] = SLOW_DISKS;
     let recipes: Vec<_> = device.map(|it| on_file(it, ours)).into_iter().collect();
     let emulated = [
-        emulated::nvme_on(MEASURED_QEMU, nvme),
-        emulated::virtio_blk_on(MEASURED_QEMU, virtio),
+        emulated::fast_nvme_on(MEASURED_QEMU, nvme),
+        emulated::fast_virtio_blk_on(MEASURED_QEMU, virtio),
     ];
     let running = boot(tracer, &recipes, emulated)?;
     measure_workloads(&running, &SLOW_COMMON, &SLOW_WORKLOADS, rounds)

@@ -10,12 +10,12 @@ mod earlier;
 mod engine;
 mod figures;
 mod instructions;
+mod speed;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use lab_host::device;
 use lab_host::event::Cost;
 use lab_host::event::Outcome;
 use lab_host::event::Speed;
@@ -28,9 +28,10 @@ use lab_host::job::MEASURED_QEMU;
 use self::figures::bytes;
 use self::figures::distinct;
 use self::figures::line;
-use self::figures::ratios;
 use self::figures::trim_lines;
 use self::figures::Figures;
+use self::speed::Comparison;
+use self::speed::COMPARISONS;
 use crate::components::Components;
 use crate::interrupt;
 use crate::machine::Accelerator;
@@ -59,21 +60,17 @@ const MOVED: [(MovedDisk, u64); 5] = [
 const MEMORY_MIB: [u64; 2] = [256, 1024];
 const DATAGRAMS_PER_SECOND: [u64; 3] = [0, 50, 100];
 
-/// The disk that the others are compared with.
-const OURS: &str = device::DISK_DRIVER;
-
-/// A workload with blocks of at least this many bytes is compared by its throughput, any other by its IOPS.
-const LARGE_BLOCK: f64 = 65536.0;
-
 #[derive(clap::Args)]
 pub struct Options {
     /// The type of the mediated device: ferry_nvme-512 or -4096
     #[arg(long, value_name = "TYPE", default_value = DISK)]
     device: String,
 
-    /// Measure only the speed, only that on a slow disk, only the cost of a migration with a disk or with a network card,
-    /// only the migration engine, on this machine itself, or only the instructions for a command of the disk
-    #[arg(long, value_name = "WHAT", value_parser = ["speed", "slow-disk", "cost", "card", "engine", "instructions"])]
+    /// Measure only the speed in a guest, only that on a slow disk, in a guest or without one (slow-file), only two queues beside
+    /// one, only the cost of a migration with a disk or with a network card, only the migration engine, on this machine itself,
+    /// or only the instructions for a command of the disk
+    #[arg(long, value_name = "WHAT",
+          value_parser = ["speed", "slow-disk", "slow-file", "queues", "cost", "card", "engine", "instructions"])]
     only: Option<String>,
 
     /// How many times everything is measured
@@ -94,9 +91,7 @@ fn rounds(text: &str) -> Result<usize, String> {
 
 #[derive(Default)]
 struct Results {
-    speeds: Vec<Speed>,
-    /// The same with the content on a slow disk of the host.
-    slow_speeds: Vec<Speed>,
+    speeds: Vec<(&'static Comparison, Speed)>,
     costs: Vec<Cost>,
     card_costs: Vec<Cost>,
     engine: Vec<engine::Passage>,
@@ -105,9 +100,16 @@ struct Results {
 }
 
 impl Results {
+    fn speeds_of(&self, comparison: &Comparison) -> Vec<&Speed> {
+        self.speeds
+            .iter()
+            .filter(|(of, _)| *of == comparison)
+            .map(|(_, speed)| speed)
+            .collect()
+    }
+
     fn add(&mut self, other: Self) {
         self.speeds.extend(other.speeds);
-        self.slow_speeds.extend(other.slow_speeds);
         self.costs.extend(other.costs);
         self.card_costs.extend(other.card_costs);
         self.engine.extend(other.engine);
@@ -125,8 +127,7 @@ fn measure(
     progress: &Progress,
     results: &mut Results,
 ) -> Result<()> {
-    let on_slow_disk = |stage: &Stage| matches!(stage, Stage::SpeedOnSlowDisk { .. });
-    let slow = stages.iter().any(on_slow_disk);
+    let comparison = stages.iter().find_map(Comparison::of);
     let of_card = |stage: &Stage| matches!(stage, Stage::CardCost { .. });
     let card = stages.iter().any(of_card);
     let unfollowed =
@@ -137,9 +138,9 @@ fn measure(
         ""
     };
     let plan = Plan {
+        nested: stages.iter().any(|stage| !stage.qemus().is_empty()),
         stages,
         driver: true,
-        nested: true,
         functions: card,
         variant_parameters: parameters.to_owned(),
         device: Some(options.device.clone()),
@@ -149,8 +150,11 @@ fn measure(
     Machine::start(components, &plan, accelerator)?.run(|event| {
         match &event.what {
             What::Doing { text } => progress.doing(text),
-            What::Speed(speed) if slow => results.slow_speeds.push(speed.clone()),
-            What::Speed(speed) => results.speeds.push(speed.clone()),
+            What::Speed(speed) => {
+                results
+                    .speeds
+                    .extend(comparison.map(|of| (of, speed.clone())));
+            }
             What::Cost(cost) if card => results.card_costs.push(cost.clone()),
             What::Cost(cost) => results.costs.push(cost.clone()),
             What::Ended {
@@ -165,48 +169,6 @@ fn measure(
         }
         Ok(())
     })
-}
-
-/// The throughput or the IOPS of one workload.
-fn figures(speeds: &[&Speed]) -> Figures {
-    let large = |speed: &&Speed| speed.bytes_per_second >= speed.per_second * LARGE_BLOCK;
-    if speeds.iter().any(large) {
-        Figures {
-            values: speeds.iter().map(|speed| speed.bytes_per_second).collect(),
-            write: |value| format!("{}/s", bytes(value)),
-        }
-    } else {
-        Figures {
-            values: speeds.iter().map(|speed| speed.per_second).collect(),
-            write: |value| format!("{value:.0} IOPS"),
-        }
-    }
-}
-
-/// The speeds, a paragraph for each workload.
-fn speed_table(speeds: &[Speed]) -> String {
-    let mut text = format!(
-        "{:30}{:>12}   {:26}{OURS} to it, and spread",
-        "", "median", "spread"
-    );
-    let mut disks = distinct(speeds.iter().map(|speed| &*speed.disk));
-    disks.sort_by_key(|disk| *disk != OURS);
-    for workload in distinct(speeds.iter().map(|speed| &*speed.workload)) {
-        text.push_str(&format!("\n{workload}"));
-        let of = |disk: &str| {
-            let its = |speed: &&Speed| speed.disk == disk && speed.workload == workload;
-            figures(&speeds.iter().filter(its).collect::<Vec<_>>())
-        };
-        for disk in &disks {
-            let figures = of(disk);
-            text.push_str(&format!("\n{}", line(disk, &figures)));
-            if *disk != OURS {
-                let (median, spread) = ratios(&of(OURS), &figures).columns();
-                text.push_str(&format!("{median}   {spread}"));
-            }
-        }
-    }
-    trim_lines(&text)
 }
 
 /// A figure of a migration.
@@ -328,15 +290,16 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
     let wanted = |what: &str| options.only.as_ref().is_none_or(|only| only == what);
     let mut results = Results::default();
     let mut runs = Vec::new();
-    if wanted("speed") {
-        runs.push(vec![Stage::Speed {
-            rounds: options.rounds,
-        }]);
-    }
-    if wanted("slow-disk") {
-        runs.push(vec![Stage::SpeedOnSlowDisk {
-            rounds: options.rounds,
-        }]);
+    let rounds = options.rounds;
+    for stage in [
+        Stage::Speed { rounds },
+        Stage::SpeedOnSlowDisk { rounds },
+        Stage::SlowFile { rounds },
+        Stage::Queues { rounds },
+    ] {
+        if Comparison::of(&stage).is_some_and(|of| wanted(of.name)) {
+            runs.push(vec![stage]);
+        }
     }
     if wanted("cost") {
         // Each round has a host VM of its own, so that an emulated VM that breaks down costs one round.
@@ -392,19 +355,20 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
     };
     progress.finish();
     if options.json {
-        let value = serde_json::json!({
+        let mut value = serde_json::json!({
             "accelerator": accelerator.map(|accelerator| accelerator.name()),
             "device": options.device,
             "qemu": MEASURED_QEMU,
             "rounds": options.rounds,
-            "speed": results.speeds,
-            "speed_on_slow_disk": results.slow_speeds,
             "cost": results.costs,
             "card_cost": results.card_costs,
             "engine": results.engine,
             "instructions": results.instructions,
             "troubles": results.troubles,
         });
+        for comparison in &COMPARISONS {
+            value[comparison.key] = serde_json::json!(results.speeds_of(comparison));
+        }
         println!("{value}");
     } else {
         if !results.engine.is_empty() {
@@ -425,14 +389,14 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
                 options.rounds
             );
         }
-        if wanted("speed") {
-            println!("{}\n", speed_table(&results.speeds));
-        }
-        if wanted("slow-disk") {
-            println!(
-                "On a disk of the host that takes 10 ms for each request, for many at a time:\n"
-            );
-            println!("{}\n", speed_table(&results.slow_speeds));
+        for comparison in COMPARISONS.iter().filter(|it| wanted(it.name)) {
+            let speeds = results.speeds_of(comparison);
+            println!("{}\n", comparison.title);
+            println!("{}\n", comparison.table(&speeds));
+            let verdict = comparison.verdict(&speeds);
+            if !verdict.is_empty() {
+                println!("{verdict}");
+            }
         }
         if wanted("cost") {
             println!(
@@ -459,55 +423,9 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
 mod tests {
     use super::*;
 
-    fn speed(disk: &str, workload: &str, round: usize, per_second: f64, block: f64) -> Speed {
-        Speed {
-            disk: disk.to_owned(),
-            workload: workload.to_owned(),
-            round,
-            per_second,
-            bytes_per_second: per_second * block,
-            latency_us: 0.0,
-        }
-    }
-
     fn words(table: &str) -> Vec<String> {
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         table.lines().skip(1).map(words).collect()
-    }
-
-    #[test]
-    fn ratios_are_those_of_operations_or_of_bytes() {
-        let table = speed_table(&[
-            speed("ferry_nvme", "small", 0, 300.0, 4096.0),
-            speed("nvme", "small", 0, 200.0, 4096.0),
-            speed("ferry_nvme", "large", 0, 80.0, 131072.0),
-            speed("nvme", "large", 0, 40.0, 131072.0),
-        ]);
-        let expected = [
-            "small",
-            "ferry_nvme 300 IOPS",
-            "nvme 200 IOPS 1.50",
-            "large",
-            "ferry_nvme 10.0 MiB/s",
-            "nvme 5.0 MiB/s 2.00",
-        ];
-        assert_eq!(words(&table), expected);
-    }
-
-    #[test]
-    fn one_lucky_round_moves_the_spread_and_not_the_median() {
-        let rounds = [100.0, 900.0, 110.0];
-        let mut speeds = Vec::new();
-        for (round, value) in rounds.into_iter().enumerate() {
-            speeds.push(speed("nvme", "small", round, 100.0, 4096.0));
-            speeds.push(speed("ferry_nvme", "small", round, value, 4096.0));
-        }
-        let expected = [
-            "small",
-            "ferry_nvme 110 IOPS 100 IOPS to 900 IOPS",
-            "nvme 100 IOPS 100 IOPS to 100 IOPS 1.10 1.00 to 9.00",
-        ];
-        assert_eq!(words(&speed_table(&speeds)), expected);
     }
 
     #[test]

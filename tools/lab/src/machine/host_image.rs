@@ -15,6 +15,7 @@ use lab_host::job::Stage;
 
 use super::contents::add_busybox;
 use super::contents::add_modules;
+use super::contents::add_program;
 use super::contents::add_qemu;
 use super::guest_image::write_guest;
 use super::plan::Plan;
@@ -39,6 +40,9 @@ const DRIVERS: [&str; 2] = [device::SERIAL_DRIVER, device::DISK_DRIVER];
 
 /// Modules of the kernel for the network of guests with a network card.
 const NETWORK_MODULES: [&str; 3] = ["virtio_net", "bridge", "8021q"];
+
+/// What disks are measured with.
+const FIO: &str = "usr/bin/fio";
 
 /// The kernel's sample device, on which some tests run, too.
 const SAMPLE: &str = "mtty";
@@ -66,6 +70,11 @@ pub(super) fn write_host(
         archive.file(&format!("{}/{name}", job::PROGRAMS), file, true)?;
     }
 
+    let runs_fio = |stage: &Stage| matches!(stage, Stage::SlowFile { .. });
+    if plan.stages.iter().any(runs_fio) {
+        add_program(components.guest_tools()?, FIO, "", &mut archive)?;
+    }
+
     let mut own = Vec::new();
     if plan.driver {
         own.push(&*components.modules);
@@ -89,8 +98,7 @@ pub(super) fn write_host(
     if plan.functions && plan.nested {
         wanted.extend(NETWORK_MODULES.map(|module| (module, "", false)));
     }
-    let on_slow_disk = |stage: &Stage| matches!(stage, Stage::SpeedOnSlowDisk { .. });
-    if plan.stages.iter().any(on_slow_disk) {
+    if plan.stages.iter().any(Stage::is_on_slow_disk) {
         wanted.push((job::SLOW_DISK, job::SLOW_DISK_PARAMETERS, false));
     } else if plan.driver {
         // Tests make disks of their own.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A client of an I/O queue that polls: a load of equal commands, for measurements.
+//! A client of an I/O queue that polls, or waits for interrupts: a load of equal commands, for measurements.
 //!
 //! As many commands are under way as the load says. Each look at the completion queue takes all that is there and rings the
 //! doorbell once, and the commands that take their place are announced by one doorbell, too.
@@ -33,7 +33,7 @@ pub const MAX_SIZE: u64 = 128 << 10;
 /// The most commands under way.
 pub const MAX_UNDER_WAY: u16 = 32;
 
-/// The part of the namespace, from its start on, that commands go to.
+/// A part of a namespace that is in the caches of no processor, and small.
 pub const RANGE: u64 = 16 << 20;
 
 /// The offsets in the memory for data: buffers, PRP lists, and both pages of shadow doorbells of each queue.
@@ -54,12 +54,17 @@ const LOOKS: u64 = 4096;
 pub struct Load {
     /// Read or Write.
     pub opcode: u8,
-    /// The bytes of each command, a multiple of a page and a divisor of [`RANGE`].
+    /// The bytes of each command, a power of two and at least a page.
     pub size: u64,
     /// How many commands are under way.
     pub under_way: u16,
     /// How many commands there are in all.
     pub commands: u64,
+    /// The part of the namespace, from its start on, that the commands go to: a power of two of bytes.
+    pub range: u64,
+    /// How many commands' sizes are from one command's place to that of the next. An odd number has the commands go to all places
+    /// of the range.
+    pub step: u64,
 }
 
 /// What a load took.
@@ -192,7 +197,8 @@ impl Polling {
             let new = room.min(load.commands - submitted);
             for _ in 0..new {
                 let slot = self.submitted % u64::from(load.under_way);
-                let first = (self.submitted * load.size % RANGE) >> self.shift;
+                let at = self.submitted.wrapping_mul(load.step * load.size);
+                let first = (at % load.range) >> self.shift;
                 let blocks = (load.size >> self.shift) as u32;
                 self.post(commands[slot as usize].blocks(first, blocks));
                 self.submitted += 1;
@@ -221,7 +227,14 @@ impl Polling {
                     return Err(self.malformed(format_args!("no completion after {PATIENCE:?}")));
                 }
             }
-            thread::yield_now();
+            match &self.pair.event {
+                Some(event) => {
+                    if event.wait(PATIENCE)? == 0 {
+                        return Err(self.malformed(format_args!("no interrupt after {PATIENCE:?}")));
+                    }
+                }
+                None => thread::yield_now(),
+            }
         }
         took.time = began.elapsed();
         Ok(took)
@@ -308,6 +321,8 @@ mod tests {
             size,
             under_way,
             commands,
+            range: RANGE,
+            step: 1,
         }
     }
 
