@@ -14,7 +14,10 @@ use crate::vm::Hardware;
 pub const SIZE: u64 = 64 << 20;
 
 /// The name of an NVMe disk in results, and QEMU's device.
-const NVME: (&str, &str) = ("nvme", "nvme,serial=ferry");
+const NVME: (&str, &str) = (NVME_NODE, "nvme,serial=ferry");
+
+/// The node of the block layer that an NVMe disk is on.
+pub const NVME_NODE: &str = "nvme";
 
 /// A virtio disk and an NVMe disk as fast as QEMU makes them. The processor of the guest goes on at once after a doorbell, and a thread of its own serves
 /// the virtio disk; QEMU's NVMe disk has no such thread.
@@ -39,8 +42,12 @@ fn disk(qemu: Qemu, (name, device): (&str, &str), medium: &str) -> Hardware {
 
 /// A disk in a new file in memory.
 fn in_memory(qemu: Qemu, disk_of: (&str, &str)) -> Result<Hardware> {
-    let path = format!("/tmp/disk-{}", disk_of.0);
-    let file = File::create(&path).with_context(|| format!("creating {path}"))?;
+    in_file(qemu, disk_of, &format!("/tmp/disk-{}", disk_of.0))
+}
+
+/// A disk in a new file `path`.
+fn in_file(qemu: Qemu, disk_of: (&str, &str), path: &str) -> Result<Hardware> {
+    let file = File::create(path).with_context(|| format!("creating {path}"))?;
     file.set_len(SIZE)
         .with_context(|| format!("creating {path}"))?;
     let medium = format!("driver=file,filename={path},discard=unmap");
@@ -64,6 +71,11 @@ fn with_thread(mut disk: Hardware) -> Hardware {
 /// One NVMe disk in memory.
 pub fn nvme(qemu: Qemu) -> Result<Hardware> {
     in_memory(qemu, NVME)
+}
+
+/// One NVMe disk in a new file `path`.
+pub fn nvme_in(qemu: Qemu, path: &str) -> Result<Hardware> {
+    in_file(qemu, NVME, path)
 }
 
 /// One virtio disk in memory, as fast as it can be.

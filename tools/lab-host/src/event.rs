@@ -227,7 +227,7 @@ pub struct Cost {
     pub round: usize,
     /// The size of the disk, or of the memory of a guest with a network card, in bytes.
     pub capacity: u64,
-    /// Bytes that QEMU sent while a guest with a network card stood still.
+    /// Bytes that QEMU sent while the guest stood still.
     #[serde(default)]
     pub stopped_bytes: u64,
     /// Bytes of a Ferry disk's state that were moved while the guest ran.

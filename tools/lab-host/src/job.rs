@@ -74,6 +74,8 @@ pub enum MovedDisk {
     File,
     /// QEMU's own NVMe disk, on a file that both sides have.
     Emulated,
+    /// QEMU's own NVMe disk, on a file of each side: QEMU copies the content, apart from the migration.
+    Mirrored,
 }
 
 impl MovedDisk {
@@ -83,6 +85,7 @@ impl MovedDisk {
             Self::Ram => "ferry_nvme, store ram",
             Self::File => "ferry_nvme, store file",
             Self::Emulated => "nvme",
+            Self::Mirrored => "nvme, mirrored",
         }
     }
 }

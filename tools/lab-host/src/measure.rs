@@ -7,6 +7,7 @@
 
 pub mod card;
 pub mod instructions;
+mod mirror;
 mod polled;
 pub mod queues;
 pub mod slow_file;
@@ -275,13 +276,16 @@ fn moved(device: &str, disk: MovedDisk, capacity: u64) -> Result<Hardware> {
             file.set_len(capacity).context("creating a disk's file")?;
             on_file(device, SHARED)
         }
-        MovedDisk::Emulated => {
+        MovedDisk::Emulated | MovedDisk::Mirrored => {
             ensure!(
                 capacity == emulated::SIZE,
                 "QEMU's own disk has {} bytes, not {capacity}",
                 emulated::SIZE
             );
-            return emulated::nvme(MEASURED_QEMU);
+            return match disk {
+                MovedDisk::Mirrored => mirror::hardware(),
+                _ => emulated::nvme(MEASURED_QEMU),
+            };
         }
     };
     Ok(Hardware {
@@ -311,8 +315,15 @@ fn measure_cost(
     steady.extend(STEADY);
     from.guest.load(&from.vm.link, "steady", &steady)?;
     from.wait_alive("before the migration")?;
-    let (mut to, uri) = from.destination(from.twins()?)?;
-    let migrated = from.migrate(&mut to, &uri)?;
+    let (to, migrated) = if disk == MovedDisk::Mirrored {
+        let (mut to, uri) = mirror::destination(&mut from)?;
+        let migrated = mirror::migrate(&mut from, &mut to, &uri)?;
+        (to, migrated)
+    } else {
+        let (mut to, uri) = from.destination(from.twins()?)?;
+        let migrated = from.migrate(&mut to, &uri)?;
+        (to, migrated)
+    };
     // Early tracepoints of a long pre-copy may be lost, but not those of its end.
     let (mut state, mut last) = (0, 0);
     if let Some(moved) = from.hardware.devices.first() {
@@ -333,10 +344,10 @@ fn measure_cost(
         capacity,
         precopy_bytes: state.saturating_sub(last),
         stop_copy_bytes: last,
+        stopped_bytes: migrated.downtime_bytes,
         sent_bytes: migrated.ram_bytes,
         downtime_ms: migrated.downtime_ms,
         total_ms: migrated.total_ms,
-        ..Cost::default()
     }));
     to.verdict()
 }

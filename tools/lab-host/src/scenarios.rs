@@ -44,6 +44,9 @@ use crate::vm::Hardware;
 use crate::vm_directory;
 pub use running::Running;
 pub use running::DOWNTIME_LIMIT;
+pub use running::FAST;
+pub use running::MIGRATION_LIMIT;
+pub use running::STEP_LIMIT;
 
 /// The state that scenarios share.
 pub struct Bench<'a> {

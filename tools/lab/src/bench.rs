@@ -55,6 +55,10 @@ const MOVED: [(MovedDisk, u64); 5] = [
     (MovedDisk::Ram, 1 << 30),
 ];
 
+/// Disks whose content is on one host only, and moves with the guest.
+const UNSHARED: [(MovedDisk, u64); 2] =
+    [(MovedDisk::Ram, 64 << 20), (MovedDisk::Mirrored, 64 << 20)];
+
 /// Memory in MiB of guests with a network card, and datagrams per second in each direction. An emulated host VM cannot
 /// send many more.
 const MEMORY_MIB: [u64; 2] = [256, 1024];
@@ -67,10 +71,11 @@ pub struct Options {
     device: String,
 
     /// Measure only the speed in a guest, only that on a slow disk, in a guest or without one (slow-file), only two queues beside
-    /// one, only the cost of a migration with a disk or with a network card, only the migration engine, on this machine itself,
+    /// one, only the cost of a migration with a disk, with one
+    /// beside a disk that QEMU mirrors, or with a network card, only the migration engine, on this machine itself,
     /// or only the instructions for a command of the disk
     #[arg(long, value_name = "WHAT",
-          value_parser = ["speed", "slow-disk", "slow-file", "queues", "cost", "card", "engine", "instructions"])]
+          value_parser = ["speed", "slow-disk", "slow-file", "queues", "cost", "mirror", "card", "engine", "instructions"])]
     only: Option<String>,
 
     /// How many times everything is measured
@@ -93,6 +98,8 @@ fn rounds(text: &str) -> Result<usize, String> {
 struct Results {
     speeds: Vec<(&'static Comparison, Speed)>,
     costs: Vec<Cost>,
+    /// Of disks whose content moves with the guest.
+    unshared_costs: Vec<Cost>,
     card_costs: Vec<Cost>,
     engine: Vec<engine::Passage>,
     instructions: Vec<instructions::Row>,
@@ -111,6 +118,7 @@ impl Results {
     fn add(&mut self, other: Self) {
         self.speeds.extend(other.speeds);
         self.costs.extend(other.costs);
+        self.unshared_costs.extend(other.unshared_costs);
         self.card_costs.extend(other.card_costs);
         self.engine.extend(other.engine);
         self.instructions.extend(other.instructions);
@@ -127,6 +135,16 @@ fn measure(
     progress: &Progress,
     results: &mut Results,
 ) -> Result<()> {
+    let of_mirrored = |stage: &Stage| {
+        matches!(
+            stage,
+            Stage::Cost {
+                disk: MovedDisk::Mirrored,
+                ..
+            }
+        )
+    };
+    let unshared = stages.iter().any(of_mirrored);
     let comparison = stages.iter().find_map(Comparison::of);
     let of_card = |stage: &Stage| matches!(stage, Stage::CardCost { .. });
     let card = stages.iter().any(of_card);
@@ -156,6 +174,7 @@ fn measure(
                     .extend(comparison.map(|of| (of, speed.clone())));
             }
             What::Cost(cost) if card => results.card_costs.push(cost.clone()),
+            What::Cost(cost) if unshared => results.unshared_costs.push(cost.clone()),
             What::Cost(cost) => results.costs.push(cost.clone()),
             What::Ended {
                 name,
@@ -301,15 +320,18 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
             runs.push(vec![stage]);
         }
     }
-    if wanted("cost") {
+    for (what, disks) in [("cost", &MOVED[..]), ("mirror", &UNSHARED[..])] {
+        if !wanted(what) {
+            continue;
+        }
         // Each round has a host VM of its own, so that an emulated VM that breaks down costs one round.
         for round in 0..options.rounds {
-            let stage = |(disk, capacity)| Stage::Cost {
+            let stage = |&(disk, capacity)| Stage::Cost {
                 disk,
                 capacity,
                 round,
             };
-            runs.push(MOVED.map(stage).to_vec());
+            runs.push(disks.iter().map(stage).collect());
         }
     }
     if wanted("card") {
@@ -361,6 +383,7 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
             "qemu": MEASURED_QEMU,
             "rounds": options.rounds,
             "cost": results.costs,
+            "cost_beside_mirror": results.unshared_costs,
             "card_cost": results.card_costs,
             "engine": results.engine,
             "instructions": results.instructions,
@@ -403,6 +426,13 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
                 "Moving a guest whose disk was written in full and gets the same writes meanwhile:\n"
             );
             println!("{}\n", cost_table(&results.costs));
+        }
+        if wanted("mirror") {
+            println!(
+                "Moving a guest whose disk's content is on one host only, a disk that was written in full and gets the same writes \
+                 meanwhile:\n"
+            );
+            println!("{}\n", cost_table(&results.unshared_costs));
         }
         if wanted("card") {
             println!("Moving a guest with a network card, by the guest's memory:\n");
