@@ -405,7 +405,7 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
         }
         if let Some(accelerator) = accelerator {
             println!(
-                "Host VM with {}; {}; guests in QEMU {}; {} rounds\n",
+                "Host VM with {}; {}; guests, if any, in QEMU {}; {} rounds\n",
                 accelerator.name(),
                 options.device,
                 MEASURED_QEMU.version(),

@@ -213,7 +213,7 @@ const SIDES: [Side; 2] = [
 /// The passages, a paragraph for each side.
 pub fn table(passages: &[Passage]) -> String {
     let mut text = format!(
-        "{:30}{:>12}   {:26}{:24}to {EARLIER}, and spread",
+        "{:30}{:>12}   {:28}{:24}to {EARLIER}, and spread",
         "", "median", "spread", "to memcpy, and spread"
     );
     let ways = distinct(passages.iter().map(|passage| &*passage.way));

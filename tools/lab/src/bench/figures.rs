@@ -40,7 +40,7 @@ impl Figures {
 /// A line of a table: a name, the median, the spread.
 pub fn line(name: &str, figures: &Figures) -> String {
     let (median, spread) = figures.columns();
-    format!("  {name:28}{median:>12}   {spread:26}")
+    format!("  {name:28}{median:>12}   {spread:28}")
 }
 
 pub fn bytes(value: f64) -> String {

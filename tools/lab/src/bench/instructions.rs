@@ -189,7 +189,7 @@ pub fn describe(rounds: usize) -> String {
 /// The instructions and exits, a paragraph for each kind of doorbells.
 pub fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:30}{:>12}   {:26}{:>8}   {:20}doorbell exits, {EARLIER}",
+        "{:30}{:>12}   {:28}{:>8}   {:20}doorbell exits, {EARLIER}",
         "", "median", "spread", EARLIER, "ratio, and spread"
     );
     let kinds = kinds(rows);

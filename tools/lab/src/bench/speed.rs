@@ -82,7 +82,7 @@ impl Comparison {
     /// The speeds, a paragraph for each workload.
     pub fn table(&self, speeds: &[&Speed]) -> String {
         let mut text = format!(
-            "{:30}{:>12}   {:26}{} to it, and spread",
+            "{:30}{:>12}   {:28}{} to it, and spread",
             "", "median", "spread", self.ours
         );
         let mut disks = distinct(speeds.iter().map(|speed| &*speed.disk));
