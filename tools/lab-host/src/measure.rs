@@ -180,7 +180,7 @@ pub fn speed_on_slow_disk(tracer: &Tracer, device: Option<&str>, rounds: usize) 
 
 fn measure_speed_on_slow_disk(tracer: &Tracer, device: Option<&str>, rounds: usize) -> Result<()> {
     let [ours, nvme, virtio] = SLOW_DISKS;
-    let recipes: Vec<_> = device.map(|it| on_file(it, ours)).into_iter().collect();
+    let recipes: Vec<_> = device.map(|it| directly_on(it, ours)).into_iter().collect();
     let emulated = [
         emulated::fast_nvme_on(MEASURED_QEMU, nvme),
         emulated::fast_virtio_blk_on(MEASURED_QEMU, virtio),
@@ -194,6 +194,11 @@ fn on_file(device: &str, path: &str) -> Recipe {
     Recipe::new(device)
         .with("nvme/store", "file")
         .with("nvme/file", path)
+}
+
+/// As [`on_file`], without the host's page cache.
+fn directly_on(device: &str, path: &str) -> Recipe {
+    on_file(device, path).with("nvme/cache", "none")
 }
 
 /// Boots a guest with disks made like this and others that QEMU emulates.

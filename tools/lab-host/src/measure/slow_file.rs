@@ -17,7 +17,7 @@ use vfio_drivers::nvme::nvm;
 use vfio_drivers::nvme::polling::Load;
 use vfio_drivers::nvme::polling::MAX_UNDER_WAY;
 
-use super::on_file;
+use super::directly_on;
 use super::outcome;
 use super::polled::Polled;
 use crate::program;
@@ -33,7 +33,7 @@ const WORKLOADS: [(&str, u8, &str); 2] = [
 /// Bytes of a command.
 const SIZE: u64 = 4096;
 
-/// The part of the slow disk that commands go to. No cache of the host VM has much of it.
+/// The part of the slow disk that commands go to.
 const RANGE: u64 = 8 << 30;
 
 /// From one command's place to that of the next: odd, and far.
@@ -61,7 +61,7 @@ pub fn measure(device: &str, rounds: usize) {
 
 fn run(device: &str, rounds: usize) -> Result<()> {
     let [ours, directly, _] = SLOW_DISKS;
-    let mut disk = Polled::open(&on_file(device, ours))?;
+    let mut disk = Polled::open(&directly_on(device, ours))?;
     for round in 0..rounds {
         for (workload, opcode, rw) in WORKLOADS {
             doing(format!("round {}: {workload}", round + 1));
@@ -71,8 +71,7 @@ fn run(device: &str, rounds: usize) -> Result<()> {
                 under_way: MAX_UNDER_WAY,
                 commands: COMMANDS,
                 range: RANGE,
-                // Each round gets other blocks, for the cache may have the former ones.
-                step: STEP + 2 * round as u64,
+                step: STEP,
             };
             let ours = |disk: &mut Polled| -> Result<f64> {
                 let mut client = disk.start_with_interrupts()?;
