@@ -12,6 +12,12 @@ pub trait PostedWrites: Default + Send + Sync + 'static {
     /// Returns whether there is a note that the worker has not taken.
     fn is_posted(&self) -> bool;
 
+    /// Returns whether there is a note that the worker has not taken and waits for: it has to be called. Asked after each
+    /// posted write.
+    fn is_awaited(&self) -> bool {
+        self.is_posted()
+    }
+
     /// Drops all notes.
     fn clear(&self);
 }

@@ -3,6 +3,7 @@
 //! Doorbells that were written and did not reach the controller yet, section 3.1.24.
 
 use core::sync::atomic::{
+    fence,
     AtomicU32,
     AtomicU64,
     Ordering, //
@@ -26,6 +27,9 @@ pub(crate) const COUNT: usize = 2 * PAIRS;
 /// The bit of the set that stands for all doorbells that do not exist.
 const UNKNOWN: u32 = COUNT as u32;
 
+/// No head: no completion queue has as many entries.
+const NONE: u32 = u32::MAX;
+
 /// Doorbells that were written and did not reach the controller yet.
 ///
 /// Writing one takes neither a lock nor the controller, so that a virtual processor is back in its
@@ -35,6 +39,8 @@ const UNKNOWN: u32 = COUNT as u32;
 pub struct Doorbells {
     /// The set of doorbells that were written, as bits.
     posted: AtomicU64,
+    /// For each completion queue the head that the worker does not wait for, or [`NONE`].
+    quiet: [AtomicU32; PAIRS],
     /// The values that were written, in the order of the registers.
     values: [AtomicU32; COUNT],
 }
@@ -72,13 +78,14 @@ impl Doorbells {
     pub const fn new() -> Self {
         Self {
             posted: AtomicU64::new(0),
+            quiet: [const { AtomicU32::new(NONE) }; PAIRS],
             values: [const { AtomicU32::new(0) }; COUNT],
         }
     }
 
     /// Takes a write of `bytes` at `offset` of the registers if it lies in the area of the doorbells.
     ///
-    /// Returns whether it does. The worker has to run then.
+    /// Returns whether it does. The worker has to run then if it [waits](PostedWrites::is_awaited) for what was written.
     ///
     /// A doorbell takes whole aligned words of 32 bits, and a write of 64 bits is two of them. A write of
     /// another width to the area of the doorbells, which the specification leaves undefined, is taken
@@ -110,6 +117,28 @@ impl Doorbells {
         true
     }
 
+    /// Says which heads the worker does not wait for: `quiet` has one for each completion queue, or none. Returns
+    /// whether another doorbell has been written.
+    pub(crate) fn await_others(&self, quiet: [Option<u32>; PAIRS]) -> bool {
+        for (slot, head) in self.quiet.iter().zip(quiet) {
+            slot.store(head.unwrap_or(NONE), Ordering::Relaxed);
+        }
+        // Either this thread sees a doorbell, or the thread that writes it sees that it is awaited.
+        fence(Ordering::SeqCst);
+        self.is_awaited()
+    }
+
+    /// Whether the worker waits for a doorbell that has been written.
+    fn waits_for(&self, doorbell: Doorbell) -> bool {
+        match doorbell {
+            Doorbell::CompletionHead { queue, value } => {
+                let quiet = self.quiet.get(queue);
+                quiet.is_none_or(|quiet| quiet.load(Ordering::Relaxed) != value)
+            }
+            Doorbell::SubmissionTail { .. } | Doorbell::Unknown => true,
+        }
+    }
+
     /// Takes the doorbells that were written, in no order.
     pub(crate) fn take(&self) -> Posted<'_> {
         // Most calls find nothing; a look leaves the cache line where it is.
@@ -132,6 +161,17 @@ impl PostedWrites for Doorbells {
 
     fn is_posted(&self) -> bool {
         self.posted.load(Ordering::Relaxed) != 0
+    }
+
+    fn is_awaited(&self) -> bool {
+        // After the write of the doorbell, or of what is not waited for.
+        fence(Ordering::SeqCst);
+        let posted = self.posted.load(Ordering::Acquire);
+        let mut doorbells = Posted {
+            doorbells: self,
+            posted,
+        };
+        doorbells.any(|doorbell| self.waits_for(doorbell))
     }
 
     fn clear(&self) {

@@ -272,6 +272,11 @@ impl CompletionQueue {
         self.ring.head
     }
 
+    /// Position behind the newest completion.
+    pub(crate) fn tail(&self) -> u32 {
+        self.ring.tail
+    }
+
     /// The position that the head reaches last.
     pub(crate) fn before_head(&self) -> u32 {
         match self.ring.head {

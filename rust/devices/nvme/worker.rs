@@ -19,7 +19,10 @@ use crate::parameters::{
     NAMESPACES_MAX,
     PAIRS, //
 };
-use crate::queues::ADMIN;
+use crate::queues::{
+    ADMIN,
+    IO, //
+};
 use crate::spec::command::{
     Command,
     ENTRY_SIZE, //
@@ -65,10 +68,38 @@ impl Executor {
         if !link.is_current() {
             return Work::More;
         }
-        match self.serve_format(memory, stores) {
-            Work::More => Work::More,
-            Work::Idle => work,
+        if self.serve_format(memory, stores) == Work::More || work == Work::More {
+            return Work::More;
         }
+        // A doorbell that was written meanwhile may have called nobody.
+        match doorbells.await_others(self.quiet_heads()) {
+            true => Work::More,
+            false => Work::Idle,
+        }
+    }
+
+    /// For each completion queue the head that makes no difference before the next command, if there is one: the one of a
+    /// guest that has consumed all. The interrupt line follows every head, though, a request for an event that of the admin
+    /// queue, and a command that waits for room its own.
+    fn quiet_heads(&self) -> [Option<u32>; PAIRS] {
+        let mut quiet = [None; PAIRS];
+        if !self.msix_enabled {
+            return quiet;
+        }
+        for queue in IO {
+            let completion = self.queues.completion.get(queue);
+            if let (Some(head), Some(Some(completion))) = (quiet.get_mut(queue), completion) {
+                *head = Some(completion.tail());
+            }
+        }
+        for submission in self.queues.submission.iter().flatten() {
+            if !submission.is_empty() {
+                if let Some(head) = quiet.get_mut(submission.completion_queue) {
+                    *head = None;
+                }
+            }
+        }
+        quiet
     }
 
     /// Does the next part of a format, if one is under way, and completes it after the last part.

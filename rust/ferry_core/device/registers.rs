@@ -101,7 +101,7 @@ impl<D: Driver> EmulatedDevice<D> {
             posted = piece.end;
         }
         if posted == bytes.len() {
-            return Ok(true);
+            return Ok(device.posted.is_awaited());
         }
 
         let (result, ends_dma) = Self::write_live(device, target, offset, bytes, posted);

@@ -187,10 +187,11 @@ impl Bench {
         if !self.controller.decodes(0) {
             return;
         }
-        self.kicked = true;
         if self.doorbells.post(offset, bytes) {
+            self.kicked |= self.doorbells.is_awaited();
             return;
         }
+        self.kicked = true;
         self.controller
             .write_bar(0, offset, bytes)
             .expect("a register is writable");
@@ -272,7 +273,7 @@ impl Bench {
         );
 
         self.raised |= self.controller.take_raised();
-        self.kicked = work == Work::More || self.doorbells.is_posted();
+        self.kicked = work == Work::More || self.doorbells.is_awaited();
         work
     }
 

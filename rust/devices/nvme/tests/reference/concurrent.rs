@@ -304,6 +304,40 @@ fn a_controller_that_stops_with_commands_that_it_cannot_complete_has_failed() {
 }
 
 #[test]
+fn all_that_the_store_is_done_with_completes_however_small_the_budget() {
+    let mut driver = concurrent(64);
+    submit_reads(&mut driver, 1, 5);
+    work(&mut driver);
+    for _ in 0..5 {
+        assert!(driver.bench.advance());
+    }
+    while driver.bench.kicked {
+        driver.bench.work(1);
+    }
+    assert_eq!(driver.reap(1), 5);
+}
+
+#[test]
+fn a_write_that_has_to_reach_the_medium_is_there_when_it_completes() {
+    const FUA: u32 = 1 << 30;
+    for (cache, unit_access) in [(true, FUA), (false, 0), (true, 0)] {
+        let mut driver = concurrent(64);
+        let block = driver.block();
+        let feature = driver.set_feature(FEAT_VOLATILE_WC, cache.into());
+        assert_eq!(feature.status, SUCCESS);
+        let source = driver.filled(&pattern(8, block), 0);
+        let write = Sqe::new(CMD_WRITE).nsid(1).blocks(9, 1).data(&source);
+        let words = write.get_dword(12) | unit_access;
+        driver.good(1, write.dword(12, words));
+        let expected = if cache && unit_access == 0 { block } else { 0 };
+        assert_eq!(
+            driver.bench.disk.unflushed, expected as u64,
+            "{cache} {unit_access}"
+        );
+    }
+}
+
+#[test]
 fn a_failure_of_the_medium_is_the_commands_own() {
     let mut driver = concurrent(64);
     let block = driver.block();
