@@ -122,7 +122,8 @@ impl Executor {
         memory: &mut M,
         describe: impl Fn(&mut Window<'_>),
     ) -> Result<(), Status> {
-        let mut prp = Prp::new(command, length, self.registers.page_shift())?;
+        let mut list = None;
+        let mut prp = Prp::new(command, length, self.registers.page_shift(), &mut list)?;
         let mut bytes = [0; WINDOW_SIZE];
         for start in (0..length).step_by(WINDOW_SIZE) {
             let bytes = &mut bytes[..WINDOW_SIZE.min(length - start)];

@@ -78,6 +78,7 @@ impl Executor {
         }
         let tag = &self.in_flight.tag(queue, entry);
 
+        let mut list = None;
         let ready = command
             .check_flags()
             .and_then(|()| self.check_not_formatting(command.nsid));
@@ -86,29 +87,31 @@ impl Executor {
             (Ok(()), NvmOpcode::Flush) => backend
                 .begin(tag, Request::Flush)
                 .map_err(|error| failure(error, None, Status::WRITE_FAULT)),
-            (Ok(()), _) => self.transfer(command, &namespace).and_then(|transfer| {
-                let (extent, len, mut prp) = transfer;
-                let begun = match opcode {
-                    NvmOpcode::Read => backend.begin(
-                        tag,
-                        Request::Read {
-                            offset: extent.offset,
-                            len,
-                        },
-                    ),
-                    _ => backend.begin(
-                        tag,
-                        Request::Write {
-                            offset: extent.offset,
-                            len,
-                            durable: unit_access || !self.features.write_cache,
-                            source: &mut |bytes| prp.read(memory, bytes),
-                        },
-                    ),
-                };
-                self.health.count_data_written(prp.moved());
-                begun.map_err(|error| failure(error, Some(&prp), medium_error(opcode)))
-            }),
+            (Ok(()), _) => self
+                .transfer(command, &namespace, &mut list)
+                .and_then(|transfer| {
+                    let (extent, len, mut prp) = transfer;
+                    let begun = match opcode {
+                        NvmOpcode::Read => backend.begin(
+                            tag,
+                            Request::Read {
+                                offset: extent.offset,
+                                len,
+                            },
+                        ),
+                        _ => backend.begin(
+                            tag,
+                            Request::Write {
+                                offset: extent.offset,
+                                len,
+                                durable: unit_access || !self.features.write_cache,
+                                source: &mut |bytes| prp.read(memory, bytes),
+                            },
+                        ),
+                    };
+                    self.health.count_data_written(prp.moved());
+                    begun.map_err(|error| failure(error, Some(&prp), medium_error(opcode)))
+                }),
         };
         if begun == Ok(Begun::NoRoom) {
             return Beginning::NoRoom;
@@ -206,7 +209,9 @@ impl Executor {
         if opcode != NvmOpcode::Read {
             return Ok(());
         }
-        let mut prp = Prp::new(command, bytes.len(), self.registers.page_shift())?;
+        let mut list = None;
+        let page_shift = self.registers.page_shift();
+        let mut prp = Prp::new(command, bytes.len(), page_shift, &mut list)?;
         let written = prp.write(memory, bytes);
         self.health.count_data_read(prp.moved());
         written.map_err(|_| prp.failure())

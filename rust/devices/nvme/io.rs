@@ -15,6 +15,7 @@ use crate::marks::Marks;
 use crate::namespace::Selected;
 use crate::parameters::NAMESPACES_MAX;
 use crate::prp::{
+    List,
     Prp,
     TRANSFER_MAX, //
 };
@@ -122,18 +123,24 @@ impl Executor {
     }
 
     /// Returns whether a command of an I/O queue can take much longer than the largest transfer: it
-    /// concerns more bytes, or the medium has to have everything before it completes.
+    /// concerns more bytes, or the medium has to have everything before it completes. `any_waits` says whether a store has
+    /// a medium to wait for.
     pub(crate) fn takes_long<M, S: Stores<M> + ?Sized>(
         &self,
         command: &Command,
         stores: &mut S,
+        any_waits: bool,
     ) -> bool {
+        let opcode = NvmOpcode::decode(command.opcode);
+        if let (false, Some(NvmOpcode::Read | NvmOpcode::Write)) = (any_waits, opcode) {
+            return false;
+        }
         let unit_access = command.cdw12() & FUA != 0;
         let namespace = self.namespace(command.nsid);
         let many = namespace.is_some_and(|namespace| {
             command.block_count() << namespace.lba_shift() > TRANSFER_MAX as u64
         });
-        let (flushes, large) = match NvmOpcode::decode(command.opcode) {
+        let (flushes, large) = match opcode {
             Some(NvmOpcode::Flush) => (true, false),
             Some(NvmOpcode::Read) => (unit_access, false),
             Some(NvmOpcode::Write) => (unit_access || !self.features.write_cache, false),
@@ -157,7 +164,8 @@ impl Executor {
         memory: &mut M,
         backend: &mut B,
     ) -> Result<(), Status> {
-        let (extent, length, mut prp) = self.transfer(command, namespace)?;
+        let mut list = None;
+        let (extent, length, mut prp) = self.transfer(command, namespace, &mut list)?;
         let offset = extent.offset;
         prepare_read(command, namespace, extent, backend)?;
         let straight = backend
@@ -183,7 +191,8 @@ impl Executor {
         memory: &mut M,
         backend: &mut B,
     ) -> Result<(), Status> {
-        let (extent, length, mut prp) = self.transfer(command, namespace)?;
+        let mut list = None;
+        let (extent, length, mut prp) = self.transfer(command, namespace, &mut list)?;
         let written = backend.write(extent.offset, length, &mut |bytes| prp.read(memory, bytes));
         self.health.count_data_written(prp.moved());
         written.map_err(|error| failure(error, Some(&prp), Status::WRITE_FAULT))?;
@@ -198,7 +207,8 @@ impl Executor {
         memory: &mut M,
         backend: &mut B,
     ) -> Result<(), Status> {
-        let (extent, length, mut prp) = self.transfer(command, namespace)?;
+        let mut list = None;
+        let (extent, length, mut prp) = self.transfer(command, namespace, &mut list)?;
         check_unmarked(namespace, extent, backend)?;
         let compared = backend.read(extent.offset, length, &mut |bytes| {
             prp.compare(memory, bytes)
@@ -251,7 +261,9 @@ impl Executor {
         }
 
         let count = (command.cdw10() & DATASET_NR) as usize + 1;
-        let mut prp = Prp::new(command, count * RANGE_SIZE, self.registers.page_shift())?;
+        let mut list = None;
+        let page_shift = self.registers.page_shift();
+        let mut prp = Prp::new(command, count * RANGE_SIZE, page_shift, &mut list)?;
         let mut batch = [[0; RANGE_SIZE]; RANGES_BATCH];
         let mut left = count;
         // Ranges may overlap. As deallocation is a hint, the namespace is not gone over 256 times for
@@ -291,15 +303,16 @@ impl Executor {
     }
 
     /// Returns the blocks and the length of the data of a command in the backend, and its place in the guest.
-    pub(crate) fn transfer(
+    pub(crate) fn transfer<'a>(
         &self,
         command: &Command,
         namespace: &Selected,
-    ) -> Result<(Extent, usize, Prp), Status> {
+        list: &'a mut Option<List>,
+    ) -> Result<(Extent, usize, Prp<'a>), Status> {
         let extent = transfer_extent(command, namespace)?;
         // It is at most the maximum transfer size.
         let length = extent.length as usize;
-        let prp = Prp::new(command, length, self.registers.page_shift())?;
+        let prp = Prp::new(command, length, self.registers.page_shift(), list)?;
         Ok((extent, length, prp))
     }
 }
@@ -401,7 +414,7 @@ pub(crate) fn flush<B: BlockBackend + ?Sized>(backend: &mut B) -> Result<(), Sta
 }
 
 /// Returns the status for an error of a backend, which moved the data that `prp` describes.
-pub(crate) fn failure(error: BackendError, prp: Option<&Prp>, medium: Status) -> Status {
+pub(crate) fn failure(error: BackendError, prp: Option<&Prp<'_>>, medium: Status) -> Status {
     match (error, prp) {
         (BackendError::Memory(_), Some(prp)) => prp.failure(),
         _ => backend_failure(error, medium),

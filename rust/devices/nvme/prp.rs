@@ -31,7 +31,7 @@ const COMPARE_SIZE: usize = 512;
 /// A cursor over the physical region pages of a command.
 ///
 /// Every entry is read once. Pages that follow each other become one access.
-pub(crate) struct Prp {
+pub(crate) struct Prp<'a> {
     page_shift: u32,
     /// Bus address of the rest of the current run of contiguous bytes.
     address: u64,
@@ -39,7 +39,7 @@ pub(crate) struct Prp {
     run: usize,
     /// Bytes behind the current run.
     behind: usize,
-    next: Next,
+    next: Next<'a>,
     /// Bytes that were read or written so far.
     moved: usize,
     /// The status of an error other than one of the guest's memory.
@@ -47,19 +47,16 @@ pub(crate) struct Prp {
 }
 
 /// The page behind the current run.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the value is short-lived and on the stack, and most commands need no list"
-)]
-enum Next {
+enum Next<'a> {
     /// The last page, at this address.
     Last(u64),
     /// The next page of a list.
-    List(List),
+    List(&'a mut List),
 }
 
-/// A list of entries that was read in part.
-struct List {
+/// A list of entries that was read in part. Most commands have none, and it is large: its place is the caller's, so that
+/// a cursor can be moved.
+pub(crate) struct List {
     /// Bus address of the entries that were not read yet.
     address: u64,
     /// Entries that were read.
@@ -72,10 +69,15 @@ struct List {
     chained: bool,
 }
 
-impl Prp {
+impl<'a> Prp<'a> {
     /// Returns the cursor for the `length` bytes of a command, in pages of 2 to the power of `page_shift`
-    /// bytes.
-    pub(crate) fn new(command: &Command, length: usize, page_shift: u32) -> Result<Self, Status> {
+    /// bytes. `place` is for its list, if it has one.
+    pub(crate) fn new(
+        command: &Command,
+        length: usize,
+        page_shift: u32,
+        place: &'a mut Option<List>,
+    ) -> Result<Self, Status> {
         if !is_aligned(command.prp1, DATA_SHIFT) {
             return Err(Status::PRP_OFFSET);
         }
@@ -88,13 +90,13 @@ impl Prp {
             if !is_aligned(command.prp2, ENTRY_SHIFT) {
                 return Err(Status::PRP_OFFSET);
             }
-            Next::List(List {
+            Next::List(place.insert(List {
                 address: command.prp2,
                 entries: [[0; ENTRY_SIZE]; BATCH],
                 taken: 0,
                 read: 0,
                 chained: false,
-            })
+            }))
         } else {
             if behind > 0 && !is_aligned(command.prp2, page_shift) {
                 return Err(Status::PRP_OFFSET);

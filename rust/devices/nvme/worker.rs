@@ -6,6 +6,7 @@ use device_model::{
     GuestMemory,
     Link,
     MemoryError,
+    ReadStraight,
     Stores,
     Work, //
 };
@@ -337,7 +338,12 @@ impl Executor {
             return 0;
         }
         let commands = entries.iter().map(|entry| (entry, Command::decode(entry)));
-        if queue != ADMIN {
+        let mut of_any = |f: fn(&mut dyn ReadStraight<M>) -> bool| {
+            (0..NAMESPACES_MAX).any(|index| stores.store(index).is_some_and(f))
+        };
+        let any_waits = queue != ADMIN && of_any(|store| store.has_to_wait());
+        let any_concurrent = queue != ADMIN && of_any(|store| store.is_concurrent());
+        if any_waits {
             // The first command is executed next anyway.
             for (_, command) in commands.clone().skip(1) {
                 self.announce_read(&command, stores);
@@ -351,7 +357,7 @@ impl Executor {
                 self.waiting = true;
                 break;
             }
-            if queue != ADMIN {
+            if any_concurrent {
                 match self.begin(queue, entry, memory, stores) {
                     Beginning::AtOnce => {}
                     Beginning::NoRoom => {
@@ -379,7 +385,7 @@ impl Executor {
                     }
                 }
             }
-            let long = queue != ADMIN && self.takes_long(&command, stores);
+            let long = queue != ADMIN && self.takes_long(&command, stores, any_waits);
             if long && !first {
                 self.next_queue = queue;
                 used = budget;
