@@ -40,14 +40,14 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// The time limit of the datagrams in flight once both ends have stopped to send, and of acknowledgements.
 const FLUSH_LIMIT: Duration = Duration::from_secs(30);
 
-/// The settings of a flow, which both ends have.
+/// The settings of a flow. Both ends have the same port and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// The UDP port of both ends.
     pub port: u16,
     /// The length of the longest datagram.
     pub longest: usize,
-    /// The time between two datagrams, in microseconds.
+    /// The time between two datagrams that this end sends, in microseconds.
     pub pause_us: u64,
 }
 
@@ -130,6 +130,11 @@ impl Flow {
         );
     }
 
+    /// The number of datagrams up to the last one that the other end has received.
+    pub fn acknowledged(&self) -> u64 {
+        self.shared.lock().judge.acknowledged
+    }
+
     /// What was sent and received so far.
     pub fn so_far(&self) -> Tally {
         self.shared.lock().judge.tally.clone()
@@ -185,6 +190,8 @@ impl Shared {
     }
 
     fn send(&self) {
+        let pause = Duration::from_micros(self.settings.pause_us);
+        let mut due = Instant::now();
         loop {
             let mut state = self.lock();
             let began = Instant::now();
@@ -218,7 +225,12 @@ impl Shared {
             state.judge.tally.sent += u64::from(sent);
             drop(state);
             self.changed.notify_all();
-            thread::sleep(Duration::from_micros(self.settings.pause_us));
+            // What was sent late is not made up for by a burst.
+            let now = Instant::now();
+            due = now.max(due + pause);
+            if due > now {
+                thread::sleep(due - now);
+            }
         }
     }
 

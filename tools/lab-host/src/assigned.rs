@@ -53,6 +53,11 @@ impl Assigned {
         }
     }
 
+    /// Whether the device's driver can migrate it.
+    pub fn migrates(&self) -> bool {
+        self.recipe().kind != device::PLAIN_DRIVER
+    }
+
     /// The device's directory in sysfs.
     pub fn path(&self) -> PathBuf {
         match self {

@@ -32,12 +32,18 @@ pub const CARDS: [&str; 2] = ["0000:00:05.0", "0000:00:06.0"];
 pub const OTHER_CARD: &str = "ferry_e1000e-other";
 pub const OTHER_SUBSYSTEM: u16 = 0x1234;
 
+/// The driver that passes a function through and cannot migrate it. In place of a variant driver: a network card with it.
+pub const PLAIN_DRIVER: &str = "vfio-pci";
+
 /// In place of an mdev type: QEMU's own NVMe disk, which shows whether a scenario of disks itself is right. Only QEMU 11.1
 /// migrates that disk.
 pub const EMULATED_DISK: &str = "nvme";
 
 /// The driver that offers an mdev type, whose name begins with that of its parent device, or that binds a kind of network card.
 pub fn driver(mdev_type: &str) -> &str {
+    if mdev_type == PLAIN_DRIVER {
+        return PLAIN_DRIVER;
+    }
     mdev_type
         .rsplit_once('-')
         .map_or(mdev_type, |(driver, _)| driver)
@@ -49,7 +55,7 @@ impl Kind {
         match driver(mdev_type) {
             SERIAL_DRIVER => Some(Self::Serial),
             DISK_DRIVER | EMULATED_DISK => Some(Self::Disk),
-            CARD_DRIVER => Some(Self::NetworkCard),
+            CARD_DRIVER | PLAIN_DRIVER => Some(Self::NetworkCard),
             _ => None,
         }
     }
@@ -66,6 +72,8 @@ mod tests {
         assert_eq!(Kind::of("ferry_e1000e"), Some(Kind::NetworkCard));
         assert_eq!(Kind::of(OTHER_CARD), Some(Kind::NetworkCard));
         assert_eq!(driver(OTHER_CARD), CARD_DRIVER);
+        assert_eq!(Kind::of(PLAIN_DRIVER), Some(Kind::NetworkCard));
+        assert_eq!(driver(PLAIN_DRIVER), "vfio-pci");
         assert_eq!(Kind::of("mtty-1"), None);
         assert_eq!(driver("ferry_nvme-512"), "ferry_nvme");
     }

@@ -95,8 +95,8 @@ impl MovedDisk {
 pub struct CardLoad {
     /// Whether the driver follows the card's DMA.
     pub followed: bool,
-    /// Datagrams per second in each direction.
-    pub datagrams_per_second: u64,
+    /// Datagrams per second in each direction, in percent of what the link carries.
+    pub percent: u64,
     /// The guest's memory.
     pub memory_mib: u64,
 }
@@ -109,10 +109,7 @@ impl CardLoad {
         } else {
             "all dirty"
         };
-        format!(
-            "ferry_e1000e, {dma}, {} datagrams/s",
-            self.datagrams_per_second
-        )
+        format!("ferry_e1000e, {dma}, {} % of the link", self.percent)
     }
 }
 
@@ -183,6 +180,11 @@ pub enum Stage {
         /// The number of the round, from 0 on.
         round: usize,
     },
+    /// Measure how many datagrams a network card carries beside one that plain vfio-pci passes through.
+    CardSpeed {
+        /// The number of times that each card is measured.
+        rounds: usize,
+    },
     /// Load these modules, whose in-kernel unit tests then report to the kernel's log.
     Kunit {
         /// In loading order.
@@ -206,7 +208,8 @@ impl Stage {
             Self::Speed { .. }
             | Self::SpeedOnSlowDisk { .. }
             | Self::Cost { .. }
-            | Self::CardCost { .. } => vec![MEASURED_QEMU],
+            | Self::CardCost { .. }
+            | Self::CardSpeed { .. } => vec![MEASURED_QEMU],
             Self::Kselftest { .. }
             | Self::Instructions { .. }
             | Self::Queues { .. }

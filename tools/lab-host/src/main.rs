@@ -127,6 +127,7 @@ fn run() -> Result<()> {
                 let device = bench.device.context("no disk is to be measured")?;
                 measure::instructions::measure(device, *round);
             }
+            Stage::CardSpeed { rounds } => measure::card::speed(&bench.tracer, *rounds),
             Stage::Kunit { modules } => selftest::run_kunit(modules, &mut log)?,
             Stage::Kmemleak => selftest::run_kmemleak()?,
         }

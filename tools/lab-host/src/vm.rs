@@ -192,10 +192,10 @@ impl Vm {
             let option = format!(
                 "vfio-pci,id=device{index},bus=port{index},sysfsdev={},{}{}",
                 device.path().display(),
-                if hardware.iommufd {
-                    "iommufd=iommufd"
-                } else {
-                    hardware.qemu.migration_option()
+                match (hardware.iommufd, device.migrates()) {
+                    (true, _) => "iommufd=iommufd",
+                    (false, true) => hardware.qemu.migration_option(),
+                    (false, false) => "enable-migration=off",
                 },
                 hardware.device_options
             );

@@ -59,10 +59,12 @@ const MOVED: [(MovedDisk, u64); 5] = [
 const UNSHARED: [(MovedDisk, u64); 2] =
     [(MovedDisk::Ram, 64 << 20), (MovedDisk::Mirrored, 64 << 20)];
 
-/// Memory in MiB of guests with a network card, and datagrams per second in each direction. An emulated host VM cannot
-/// send many more.
+/// Memory in MiB of guests with a network card, and the load in percent of what the link carries.
 const MEMORY_MIB: [u64; 2] = [256, 1024];
-const DATAGRAMS_PER_SECOND: [u64; 3] = [0, 50, 100];
+const PERCENT: [u64; 3] = [0, 50, 100];
+
+/// A card's speed is measured this many times in each round, for a measurement takes seconds and its guest's boot a minute.
+const CARD_SPEEDS: usize = 5;
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -72,11 +74,15 @@ pub struct Options {
 
     /// Measure only the speed in a guest, only that on a slow disk, in a guest or without one (slow-file), only two queues beside
     /// one, only the cost of a migration with a disk, with one
-    /// beside a disk that QEMU mirrors, or with a network card, only the migration engine, on this machine itself,
+    /// beside a disk that QEMU mirrors, only a network card, or its speed or the cost of its migration, only the migration engine, on this machine itself,
     /// or only the instructions for a command of the disk
     #[arg(long, value_name = "WHAT",
-          value_parser = ["speed", "slow-disk", "slow-file", "queues", "cost", "mirror", "card", "engine", "instructions"])]
+          value_parser = ["speed", "slow-disk", "slow-file", "queues", "cost", "mirror", "card", "card-speed", "card-cost", "engine", "instructions"])]
     only: Option<String>,
+
+    /// Move only guests with a network card that have this much memory
+    #[arg(long, value_name = "MIB", value_parser = memory)]
+    memory: Option<u64>,
 
     /// How many times everything is measured
     #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = rounds)]
@@ -91,6 +97,13 @@ fn rounds(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("a number from 1 on".to_owned()),
+    }
+}
+
+fn memory(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(size) if MEMORY_MIB.contains(&size) => Ok(size),
+        _ => Err(format!("one of {MEMORY_MIB:?}")),
     }
 }
 
@@ -146,7 +159,7 @@ fn measure(
     };
     let unshared = stages.iter().any(of_mirrored);
     let comparison = stages.iter().find_map(Comparison::of);
-    let of_card = |stage: &Stage| matches!(stage, Stage::CardCost { .. });
+    let of_card = |stage: &Stage| matches!(stage, Stage::CardCost { .. } | Stage::CardSpeed { .. });
     let card = stages.iter().any(of_card);
     let unfollowed =
         |stage: &Stage| matches!(stage, Stage::CardCost { load, .. } if !load.followed);
@@ -253,11 +266,11 @@ fn cost_table(costs: &[Cost]) -> String {
 
 /// The measurements of a guest with a network card, without or with its DMA followed, which is for a whole VM.
 fn card_stages(memory_mib: u64, followed: bool, round: usize) -> Vec<Stage> {
-    DATAGRAMS_PER_SECOND
-        .map(|datagrams_per_second| Stage::CardCost {
+    PERCENT
+        .map(|percent| Stage::CardCost {
             load: CardLoad {
                 followed,
-                datagrams_per_second,
+                percent,
                 memory_mib,
             },
             round,
@@ -290,7 +303,8 @@ fn measure_in_vms(
             );
             // Emulated nested virtualisation breaks down once in a while. Numbers of two VMs are not
             // comparable, so those of the first VM are dropped.
-            if ran.is_err() && std::mem::take(&mut again) {
+            // A measurement that was interrupted is not begun again, and what it has is shown.
+            if ran.is_err() && !interrupt::has_come() && std::mem::take(&mut again) {
                 progress.doing("NOTE: the emulated host VM broke down; once more from the start");
                 continue;
             }
@@ -307,6 +321,8 @@ fn measure_in_vms(
 /// Measures and prints the tables. The exit status is 1 when something could not be measured.
 pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
     let wanted = |what: &str| options.only.as_ref().is_none_or(|only| only == what);
+    // The whole of a network card has two parts.
+    let part_wanted = |part: &str| wanted(part) || part.starts_with("card-") && wanted("card");
     let mut results = Results::default();
     let mut runs = Vec::new();
     let rounds = options.rounds;
@@ -315,8 +331,11 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
         Stage::SpeedOnSlowDisk { rounds },
         Stage::SlowFile { rounds },
         Stage::Queues { rounds },
+        Stage::CardSpeed {
+            rounds: rounds * CARD_SPEEDS,
+        },
     ] {
-        if Comparison::of(&stage).is_some_and(|of| wanted(of.name)) {
+        if Comparison::of(&stage).is_some_and(|of| part_wanted(of.name)) {
             runs.push(vec![stage]);
         }
     }
@@ -334,10 +353,13 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
             runs.push(disks.iter().map(stage).collect());
         }
     }
-    if wanted("card") {
+    if part_wanted("card-cost") {
+        let sizes = options
+            .memory
+            .map_or(MEMORY_MIB.to_vec(), |size| vec![size]);
         for round in 0..options.rounds {
-            for memory_mib in MEMORY_MIB {
-                runs.extend([false, true].map(|followed| card_stages(memory_mib, followed, round)));
+            for &memory_mib in &sizes {
+                runs.extend([true, false].map(|followed| card_stages(memory_mib, followed, round)));
             }
         }
     }
@@ -412,7 +434,7 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
                 options.rounds
             );
         }
-        for comparison in COMPARISONS.iter().filter(|it| wanted(it.name)) {
+        for comparison in COMPARISONS.iter().filter(|it| part_wanted(it.name)) {
             let speeds = results.speeds_of(comparison);
             println!("{}\n", comparison.title);
             println!("{}\n", comparison.table(&speeds));
@@ -434,7 +456,7 @@ pub fn run(workplace: &Workplace, options: &Options) -> Result<ExitCode> {
             );
             println!("{}\n", cost_table(&results.unshared_costs));
         }
-        if wanted("card") {
+        if part_wanted("card-cost") {
             println!("Moving a guest with a network card, by the guest's memory:\n");
             println!("{}", cost_table(&results.card_costs));
         }

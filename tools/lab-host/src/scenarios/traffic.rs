@@ -9,8 +9,12 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::ensure;
+use anyhow::Context;
 use anyhow::Result;
 use lab_guest::datagram;
 use lab_guest::datagram::Side;
@@ -30,6 +34,19 @@ const PAUSE_US: u64 = 20_000;
 /// Datagrams that the guest has to receive before a flow may end.
 const ENOUGH: u64 = 20;
 
+/// How long a measurement of the link takes.
+const MEASURED: Duration = Duration::from_secs(3);
+
+/// What a flow carries.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Datagrams per second that the guest and the host receive.
+    pub to_guest: f64,
+    pub to_host: f64,
+    /// Bytes per second that the host receives.
+    pub bytes_to_host: f64,
+}
+
 /// The datagrams of one guest.
 #[derive(Clone, Default)]
 pub struct Traffic(Arc<Mutex<State>>);
@@ -37,7 +54,8 @@ pub struct Traffic(Arc<Mutex<State>>);
 struct State {
     flow: Option<Flow>,
     longest: usize,
-    pause_us: u64,
+    /// The time between two datagrams to the guest and to the host, in microseconds.
+    pauses_us: [u64; 2],
     /// Flows so far.
     count: u16,
     /// The number of times that the guest has stood still since the flow began.
@@ -49,7 +67,7 @@ impl Default for State {
         Self {
             flow: None,
             longest: datagram::ORDINARY,
-            pause_us: PAUSE_US,
+            pauses_us: [PAUSE_US; 2],
             count: 0,
             standstills: 0,
         }
@@ -67,13 +85,13 @@ impl Traffic {
             return Ok(());
         }
         let mut state = self.lock();
-        let settings = Settings {
+        let [to_guest, to_host] = state.pauses_us.map(|pause_us| Settings {
             port: network::FLOW_PORT + state.count,
             longest: state.longest,
-            pause_us: state.pause_us,
-        };
-        let flow = Flow::open(Side::Host, settings)?;
-        guest.begin_flow(link, settings)?;
+            pause_us,
+        });
+        let flow = Flow::open(Side::Host, to_guest)?;
+        guest.begin_flow(link, to_host)?;
         flow.start();
         state.flow = Some(flow);
         state.count += 1;
@@ -86,9 +104,36 @@ impl Traffic {
         self.lock().longest = longest;
     }
 
-    /// Sets the number of datagrams per second of later flows.
-    pub fn set_rate(&self, per_second: u64) {
-        self.lock().pause_us = 1_000_000 / per_second.max(1);
+    /// Sets the datagrams per second of later flows to `percent` of `rates`, without a limit from 100 on.
+    pub fn set_share(&self, rates: Rates, percent: u64) {
+        let pause = |per_second: f64| match percent {
+            100.. => 0,
+            _ => (1e8 / (per_second.max(1.0) * percent.max(1) as f64)) as u64,
+        };
+        self.lock().pauses_us = [rates.to_guest, rates.to_host].map(pause);
+    }
+
+    /// Measures what the link carries with datagrams in both directions and no pause between two.
+    pub fn measure(&self, guest: &Guest, link: &Link) -> Result<Rates> {
+        let before = std::mem::take(&mut self.lock().pauses_us);
+        self.begin(guest, link)?;
+        let look = || {
+            let state = self.lock();
+            let flow = state.flow.as_ref().context("the guest has no card")?;
+            flow.wait_acknowledged(ENOUGH);
+            anyhow::Ok((Instant::now(), flow.acknowledged(), flow.so_far()))
+        };
+        let (began, to_guest, at_host) = look()?;
+        thread::sleep(MEASURED);
+        let (ended, to_guest_then, at_host_then) = look()?;
+        self.end(guest, link)?;
+        self.lock().pauses_us = before;
+        let rate = |from: u64, to: u64| (to - from) as f64 / (ended - began).as_secs_f64();
+        Ok(Rates {
+            to_guest: rate(to_guest, to_guest_then),
+            to_host: rate(at_host.received, at_host_then.received),
+            bytes_to_host: rate(at_host.bytes, at_host_then.bytes),
+        })
     }
 
     /// Tells that the guest has stood still, which loses the packets that arrive meanwhile.

@@ -35,7 +35,7 @@ pub struct Comparison {
 }
 
 /// All comparisons.
-pub const COMPARISONS: [Comparison; 4] = [
+pub const COMPARISONS: [Comparison; 5] = [
     Comparison {
         name: "speed",
         key: "speed",
@@ -64,6 +64,13 @@ pub const COMPARISONS: [Comparison; 4] = [
         ours: TWO_QUEUES,
         targets: &[(ONE_QUEUE, 1.7)],
     },
+    Comparison {
+        name: "card-speed",
+        key: "card_speed",
+        title: "Datagrams per second, in both directions at once, between a guest and its host (as IOPS):",
+        ours: device::CARD_DRIVER,
+        targets: &[(device::PLAIN_DRIVER, 0.95)],
+    },
 ];
 
 impl Comparison {
@@ -74,6 +81,7 @@ impl Comparison {
             Stage::SpeedOnSlowDisk { .. } => "slow-disk",
             Stage::SlowFile { .. } => "slow-file",
             Stage::Queues { .. } => "queues",
+            Stage::CardSpeed { .. } => "card-speed",
             _ => return None,
         };
         COMPARISONS.iter().find(|it| it.name == name)

@@ -44,6 +44,9 @@ const NETWORK_MODULES: [&str; 3] = ["virtio_net", "bridge", "8021q"];
 /// What disks are measured with.
 const FIO: &str = "usr/bin/fio";
 
+/// The module of the driver that is measured beside the variant driver of network cards.
+const PLAIN_MODULE: &str = "vfio_pci";
+
 /// The kernel's sample device, on which some tests run, too.
 const SAMPLE: &str = "mtty";
 
@@ -97,6 +100,10 @@ pub(super) fn write_host(
     }
     if plan.functions && plan.nested {
         wanted.extend(NETWORK_MODULES.map(|module| (module, "", false)));
+    }
+    let beside_plain = |stage: &Stage| matches!(stage, Stage::CardSpeed { .. });
+    if plan.stages.iter().any(beside_plain) {
+        wanted.push((PLAIN_MODULE, "", false));
     }
     if plan.stages.iter().any(Stage::is_on_slow_disk) {
         wanted.push((job::SLOW_DISK, job::SLOW_DISK_PARAMETERS, false));
