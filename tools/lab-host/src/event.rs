@@ -236,6 +236,9 @@ pub struct Cost {
     pub stop_copy_bytes: u64,
     /// All bytes that QEMU sent: memory and devices.
     pub sent_bytes: u64,
+    /// QEMU's downtime limit in milliseconds at the end of a migration of a guest with a network card.
+    #[serde(default)]
+    pub downtime_limit_ms: u64,
     /// QEMU's `downtime` in milliseconds.
     pub downtime_ms: u64,
     /// QEMU's `total-time` in milliseconds.

@@ -353,6 +353,7 @@ fn measure_cost(
         sent_bytes: migrated.ram_bytes,
         downtime_ms: migrated.downtime_ms,
         total_ms: migrated.total_ms,
+        downtime_limit_ms: 0,
     }));
     to.verdict()
 }

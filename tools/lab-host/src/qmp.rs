@@ -190,6 +190,27 @@ impl Qmp {
         )
     }
 
+    /// As [`Self::wait_migration`]; returns nothing as soon as the number of passes over memory is a multiple of `passes`.
+    pub fn wait_migration_or_pass(
+        &mut self,
+        states: &[&str],
+        passes: u64,
+        limit: Duration,
+    ) -> Result<Option<String>> {
+        let what = format!("a migration that is {}", states.join(" or "));
+        self.wait(limit, &what, |event| match &*event.name {
+            "MIGRATION" => {
+                let status = event.data.get("status").and_then(Value::as_str)?;
+                states.contains(&status).then(|| Some(status.to_owned()))
+            }
+            "MIGRATION_PASS" => {
+                let pass = event.data.get("pass").and_then(Value::as_u64)?;
+                (pass % passes == 0).then_some(None)
+            }
+            _ => None,
+        })
+    }
+
     /// Waits for an event by its name.
     pub fn wait_name(&mut self, name: &str, limit: Duration) -> Result<()> {
         self.wait(limit, &format!("the event {name}"), |event| {

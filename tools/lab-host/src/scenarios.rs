@@ -43,6 +43,7 @@ use crate::trace::Tracer;
 use crate::vm::Hardware;
 use crate::vm_directory;
 pub use running::Running;
+pub use running::ALL_DIRTY_DOWNTIME;
 pub use running::DOWNTIME_LIMIT;
 pub use running::FAST;
 pub use running::MIGRATION_LIMIT;

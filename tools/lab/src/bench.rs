@@ -210,7 +210,7 @@ struct CostRow {
     write: fn(f64) -> String,
 }
 
-const COST_ROWS: [CostRow; 6] = [
+const COST_ROWS: [CostRow; 7] = [
     CostRow {
         name: "state while it ran",
         value: |cost| cost.precopy_bytes,
@@ -234,6 +234,11 @@ const COST_ROWS: [CostRow; 6] = [
     CostRow {
         name: "downtime",
         value: |cost| cost.downtime_ms,
+        write: |value| format!("{value:.0} ms"),
+    },
+    CostRow {
+        name: "downtime limit at the end",
+        value: |cost| cost.downtime_limit_ms,
         write: |value| format!("{value:.0} ms"),
     },
     CostRow {

@@ -27,12 +27,14 @@ use crate::recipe::Recipe;
 use crate::report;
 use crate::report::doing;
 use crate::scenarios::Running;
+use crate::scenarios::ALL_DIRTY_DOWNTIME;
 use crate::scenarios::DOWNTIME_LIMIT;
 use crate::trace::Tracer;
 use crate::vm::Hardware;
 
-/// The downtime limit in milliseconds of a guest whose card's DMA is followed. QEMU stops a guest as soon as what is left can be
-/// sent in that time; with its default, 300 ms, it stops before following has saved what it can.
+/// The downtime limit in milliseconds of a guest whose card's DMA is followed, at first. QEMU stops a guest as soon as what is left can
+/// be sent in that time; with its default, 300 ms, it stops before following has saved what it can. What the card owns is dirty in
+/// each pass, so that QEMU never stops a guest if it cannot send as much in that time: then the limit is raised.
 const DOWNTIME: u64 = 20;
 
 /// The longest datagrams in bytes with which the speed is measured. With short ones the share of the trap is largest.
@@ -80,6 +82,11 @@ fn measure_cost(tracer: &Tracer, load: CardLoad, round: usize) -> Result<()> {
     from.wait_alive("before the migration")?;
     let (mut to, uri) = from.destination(from.twins()?)?;
     from.set(DOWNTIME_LIMIT, DOWNTIME)?;
+    from.rising_downtime = Some(if load.followed {
+        DOWNTIME
+    } else {
+        ALL_DIRTY_DOWNTIME
+    });
     let migrated = from.migrate(&mut to, &uri)?;
     report::say(What::Cost(Cost {
         disk: load.name(),
@@ -89,6 +96,7 @@ fn measure_cost(tracer: &Tracer, load: CardLoad, round: usize) -> Result<()> {
         sent_bytes: migrated.ram_bytes,
         downtime_ms: migrated.downtime_ms,
         total_ms: migrated.total_ms,
+        downtime_limit_ms: from.rising_downtime.unwrap_or_default(),
         ..Cost::default()
     }));
     // Without a stream through the card, the guest's verdict is that it answers.

@@ -209,6 +209,7 @@ pub fn from_file(from: Running) -> Result<Running> {
         vm,
         traffic,
         mut hardware,
+        rising_downtime,
     } = from;
     drop(vm);
     drop(std::mem::take(&mut hardware.devices));
@@ -227,6 +228,7 @@ pub fn from_file(from: Running) -> Result<Running> {
         vm,
         traffic,
         hardware,
+        rising_downtime,
     };
     to.vm.set_return_path(false)?;
     to.vm.receive(&format!("exec:cat {STATE_FILE}"))?;

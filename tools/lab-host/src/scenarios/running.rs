@@ -47,7 +47,10 @@ const SHORT_DOWNTIME: u64 = 1;
 
 /// The downtime limit of a guest with a network card whose DMA is not followed: all of the guest's memory is dirty at each
 /// look. At [`SLOW`] that memory takes longer.
-const ALL_DIRTY_DOWNTIME: u64 = 20_000;
+pub const ALL_DIRTY_DOWNTIME: u64 = 20_000;
+
+/// Passes over a guest's memory after which a downtime limit that is raised is doubled.
+const PASSES_IN_VAIN: u64 = 10;
 
 /// A bandwidth in bytes per second at which pre-copy lasts long enough for a test.
 pub const SLOW: u64 = 1 << 20;
@@ -76,6 +79,9 @@ pub struct Running {
     pub traffic: Traffic,
     /// Its devices.
     pub hardware: Hardware,
+    /// The downtime limit in milliseconds of the next migration, if QEMU is to be given more in case that it makes too many passes over
+    /// memory in vain.
+    pub rising_downtime: Option<u64>,
 }
 
 impl Running {
@@ -98,6 +104,7 @@ impl Running {
             vm,
             traffic: Traffic::default(),
             hardware,
+            rising_downtime: None,
         };
         load::lay_out(&running)?;
         Ok(running)
@@ -157,6 +164,7 @@ impl Running {
                 vm,
                 traffic: self.traffic.clone(),
                 hardware,
+                rising_downtime: None,
             },
             uri,
         ))
@@ -229,10 +237,28 @@ impl Running {
         self.wait_state("PRE_COPY")
     }
 
+    /// Waits for the end of a migration, and returns it.
+    fn ended(&mut self) -> Result<String> {
+        const ENDS: [&str; 3] = ["completed", "failed", "cancelled"];
+        loop {
+            let Some(limit) = self.rising_downtime else {
+                return self.vm.qmp.wait_migration(&ENDS, MIGRATION_LIMIT);
+            };
+            let ended =
+                self.vm
+                    .qmp
+                    .wait_migration_or_pass(&ENDS, PASSES_IN_VAIN, MIGRATION_LIMIT)?;
+            if let Some(status) = ended {
+                return Ok(status);
+            }
+            self.rising_downtime = Some(2 * limit);
+            self.set(DOWNTIME_LIMIT, 2 * limit)?;
+        }
+    }
+
     /// Waits for the end of a migration, which has to succeed, and returns QEMU's figures.
     pub fn completed(&mut self, destination: &str, began: f64) -> Result<Migrated> {
-        let ends = ["completed", "failed", "cancelled"];
-        let status = self.vm.qmp.wait_migration(&ends, MIGRATION_LIMIT)?;
+        let status = self.ended()?;
         ensure!(
             status == "completed",
             "the migration: expected completed, saw {status}"
