@@ -21,6 +21,7 @@ use std::time::Instant;
 use anyhow::Context;
 use anyhow::Result;
 use rustix::net::shutdown;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::net::Shutdown;
 use serde::Deserialize;
 use serde::Serialize;
@@ -31,8 +32,12 @@ use crate::datagram::Side;
 use crate::datagram::Tally;
 use crate::network;
 
-/// Datagrams in flight. Their bytes fit into a socket's buffer, also those of jumbo frames.
+/// Datagrams in flight.
 const WINDOW: u64 = 16;
+
+/// The size of a socket's receive buffer in bytes, before Linux doubles it. A jumbo frame takes 13 KiB of it, three pages and an skb.
+/// The 208 KiB that a socket has by default are no more than a window of them.
+const BUFFER: usize = 1 << 20;
 
 /// After this time without an acknowledgement another datagram is sent. Those in flight may be lost.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -162,6 +167,8 @@ impl Drop for Flow {
 
 fn connect(own: Ipv4Addr, other: Ipv4Addr, port: u16) -> std::io::Result<UdpSocket> {
     let socket = UdpSocket::bind((own, port))?;
+    // Both ends are run by root, whom the system's limit does not hold.
+    set_socket_recv_buffer_size_force(&socket, BUFFER)?;
     socket.connect((other, port))?;
     Ok(socket)
 }
