@@ -28,6 +28,8 @@ pub enum Work {
     Idle,
     /// Work is left.
     More,
+    /// No work is left, but more may come without a write to the device: the worker looks for it for a while.
+    Poll,
 }
 
 /// A PCI device as a value, in two halves: the registers that accesses reach, which are this type, and the
@@ -225,6 +227,12 @@ pub trait Link<E: ?Sized> {
     /// Returns whether the executor may begin something else before the next exchange. If not, its accesses of memory
     /// fail.
     fn is_current(&self) -> bool;
+
+    /// Returns whether the worker looks for more work for a while, by calls after [`Work::Poll`]. Then the guest need not
+    /// write to the device when it has some.
+    fn may_poll(&self) -> bool {
+        false
+    }
 }
 
 /// A device model whose executor reaches memory `M` of the guest and the backend `B`.
@@ -234,7 +242,7 @@ pub trait Worker<M: GuestMemory, B: ?Sized>: DeviceModel {
     /// Does a part of the work. Waits as long as the memory and the backend do.
     ///
     /// Called in one thread while the device runs: after a posted write, when [`DeviceModel::has_work`] says so,
-    /// when the device starts, and as long as it returns [`Work::More`].
+    /// when the device starts, as long as it returns [`Work::More`], and for a while as it returns [`Work::Poll`].
     fn work(
         _executor: &mut Self::Executor,
         _link: &mut dyn Link<Self::Executor>,

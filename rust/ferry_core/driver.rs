@@ -12,6 +12,7 @@ use device_model::{
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
+    time::Delta,
     ModuleMetadata, //
 };
 
@@ -102,4 +103,9 @@ pub trait Driver: ModuleParameters + Sized + Send + Sync + 'static {
         waker: Waker,
         log: Log<'_>,
     ) -> Result<(Parameters<Self>, Self::Backend)>;
+
+    /// Returns how long the worker of a device looks for more work, as [`Work::Poll`](device_model::Work::Poll) lets it.
+    fn poll_time(_settings: &Self::Settings) -> Delta {
+        Delta::ZERO
+    }
 }

@@ -54,7 +54,8 @@ impl Executor {
     /// One thread at a time calls it, as [`Worker::work`](device_model::Worker::work) describes, after an exchange,
     /// and another exchange follows. Ends early when `link` says so.
     ///
-    /// Before [`Work::Idle`], event indexes tell a guest with shadow doorbells that it has to ring.
+    /// Before [`Work::Idle`], event indexes tell a guest with shadow doorbells that it has to ring. Before [`Work::Poll`],
+    /// which is returned only if `link` says so, they are left as they are.
     ///
     /// A part of a format comes after the commands of each call.
     pub fn serve<M: GuestMemory, S: Stores<M> + ?Sized>(
@@ -71,6 +72,9 @@ impl Executor {
         }
         if self.serve_format(memory, stores) == Work::More || work == Work::More {
             return Work::More;
+        }
+        if work == Work::Poll {
+            return Work::Poll;
         }
         // A doorbell that was written meanwhile may have called nobody.
         match doorbells.await_others(self.quiet_heads()) {
@@ -202,7 +206,7 @@ impl Executor {
                 left = left.saturating_sub(executed);
                 // A guest with one command at a time gives no other command before this one completes.
                 // A busy guest is cheaper to look after once more than to have it ring.
-                published = executed <= 1 && !self.any_executable();
+                published = executed <= 1 && !self.any_executable() && !self.may_poll(link);
                 if published {
                     self.publish_event_indexes(memory);
                 }
@@ -211,6 +215,13 @@ impl Executor {
                 return match left {
                     0 if !self.in_flight.is_empty() => Work::More,
                     _ => Work::Idle,
+                };
+            } else if !published && self.may_poll(link) {
+                // The time to look for more begins after the last command.
+                return if left < budget {
+                    Work::More
+                } else {
+                    Work::Poll
                 };
             } else {
                 if published {
@@ -237,6 +248,11 @@ impl Executor {
 
     fn any_executable(&self) -> bool {
         (0..PAIRS).any(|queue| self.executable(queue) > 0)
+    }
+
+    /// Whether the shadow doorbells may be looked at again and again, rather than the guest be told to ring.
+    fn may_poll(&self, link: &dyn Link<Self>) -> bool {
+        self.shadows.is_some() && self.queues.has_io() && link.may_poll()
     }
 
     /// Completes a shutdown. Software waits for the end, and is told that the medium failed when it flushes next.

@@ -14,6 +14,7 @@ use crate::{
     backend::NvmeBackend,
     settings::{
         attributes::{
+            Poll,
             Queues,
             Serial, //
         },
@@ -41,7 +42,10 @@ use ferry_core::{
         Waker, //
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    time::Delta, //
+};
 use nvme::{
     Controller,
     Parameters, //
@@ -67,6 +71,7 @@ impl SettingDirectories for NvmeDriver {
                 setting::<Self, CacheAttribute<1>>(),
                 setting::<Self, Capacity<1>>(),
                 setting::<Self, FilePath<1>>(),
+                setting::<Self, Poll>(),
                 setting::<Self, Queues>(),
                 setting::<Self, Serial>(),
                 setting::<Self, StoreAttribute<1>>(),
@@ -149,5 +154,9 @@ impl Driver for NvmeDriver {
             others,
         };
         Ok((parameters, backend))
+    }
+
+    fn poll_time(settings: &NvmeSettings) -> Delta {
+        Delta::from_micros(settings.poll.into())
     }
 }

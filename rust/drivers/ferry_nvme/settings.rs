@@ -82,6 +82,8 @@ pub(crate) struct NvmeSettings {
     /// The namespaces, in the order of their identifiers, of which the first one has a store.
     pub(crate) namespaces: [NamespaceSettings; NAMESPACES_MAX],
     pub(crate) queues: u16,
+    /// How long the worker looks at shadow doorbells when no command is left, in microseconds.
+    pub(crate) poll: u32,
     pub(crate) serial: SerialNumber,
 }
 
@@ -100,6 +102,7 @@ impl NvmeSettings {
                 cache: Cache::WriteBack,
             }),
             queues: QUEUE_PAIRS_MAX,
+            poll: 0,
             serial: SerialNumber::of(name),
         }
     }

@@ -17,7 +17,8 @@ use device_model::{
 };
 use kernel::{
     prelude::*,
-    sync::atomic::Relaxed, //
+    sync::atomic::Relaxed,
+    time::Delta, //
 };
 use vfio::{
     emulated::Dma,
@@ -30,16 +31,19 @@ pub(crate) struct Execution<M: DeviceModel, B: Backend> {
     /// Executors are large and stay in their boxes, as they do not fit onto the stack.
     pub(crate) executor: KBox<M::Executor>,
     pub(crate) backend: B,
+    /// How long the worker looks for more work when none is left.
+    pub(super) poll_time: Delta,
     /// Whether the backend allows the change of state that was prepared last.
     pub(crate) prepared: Result<(), Errno>,
 }
 
 impl<M: DeviceModel, B: Backend> Execution<M, B> {
     /// Returns the halves and the backend of a device that has been opened and runs.
-    pub(crate) fn new(executor: KBox<M::Executor>, backend: B) -> Self {
+    pub(crate) fn new(executor: KBox<M::Executor>, backend: B, poll_time: Delta) -> Self {
         Self {
             executor,
             backend,
+            poll_time,
             prepared: Ok(()),
         }
     }
@@ -55,6 +59,7 @@ pub(crate) fn boxed_executor<M: DeviceModel>(model: &M) -> Result<KBox<M::Execut
 pub(super) struct ExecutorLink<'a, D: Driver> {
     pub(super) device: &'a Device<EmulatedDevice<D>>,
     pub(super) dma: &'a Dma<'a>,
+    pub(super) may_poll: bool,
 }
 
 impl<D: Driver> Link<<D::Model as DeviceModel>::Executor> for ExecutorLink<'_, D> {
@@ -71,6 +76,10 @@ impl<D: Driver> Link<<D::Model as DeviceModel>::Executor> for ExecutorLink<'_, D
 
     fn is_current(&self) -> bool {
         self.dma.is_current() && !self.dma.is_interrupted()
+    }
+
+    fn may_poll(&self) -> bool {
+        self.may_poll
     }
 }
 

@@ -100,7 +100,7 @@ impl<D: Driver> Opened<D> {
             .write_back()
             .map_err(|errno| Error::from_errno(errno.to_errno()))?;
         Ok(Self {
-            execution: Execution::new(boxed_executor(&*model)?, backend),
+            execution: Execution::new(boxed_executor(&*model)?, backend, D::poll_time(settings)),
             model: OpenModel::new(model, spare, spare_executor, has_blocks, write_back),
             pages,
             buffer: StateBuffer(buffer),

@@ -10,9 +10,14 @@ use crate::{
     dma_memory::DmaMemory,
     driver::Driver, //
 };
+use core::hint::spin_loop;
 use device_model::{
     Work,
     Worker, //
+};
+use kernel::time::{
+    Instant,
+    Monotonic, //
 };
 use vfio::{
     emulated::Dma,
@@ -23,17 +28,26 @@ use vfio::{
 const WORK_ROUNDS: usize = 16;
 
 impl<D: Driver> EmulatedDevice<D> {
-    /// Does a part of the work, and queues the worker again if more is left.
+    /// Does a part of the work, and queues the worker again if more is left. If none is, looks for more for a while.
     pub(super) fn work_on(device: &Device<Self>, dma: &Dma<'_>) {
-        for _ in 0..WORK_ROUNDS {
+        let mut rounds = 0;
+        let mut idle_since: Option<Instant<Monotonic>> = None;
+        while rounds < WORK_ROUNDS {
             // The worker may be called for nothing but to end what is under way.
             if dma.is_interrupted() {
                 break;
             }
             let worked = device.with_execution(|execution| {
+                let poll_time = execution.poll_time;
+                let may_poll = !poll_time.is_zero()
+                    && idle_since.is_none_or(|since| since.elapsed() < poll_time);
                 D::Model::work(
                     &mut execution.executor,
-                    &mut ExecutorLink { device, dma },
+                    &mut ExecutorLink {
+                        device,
+                        dma,
+                        may_poll,
+                    },
                     &device.posted,
                     &mut DmaMemory(dma),
                     &mut execution.backend,
@@ -45,10 +59,23 @@ impl<D: Driver> EmulatedDevice<D> {
             };
             // The device may be being closed.
             let _ = device.with_open_model(|live| device.drive_interrupts(&mut live.model));
-            if work == Work::Idle {
-                device.notify_data();
-                Self::end_work(device, dma);
-                return;
+            match work {
+                Work::Idle => {
+                    device.notify_data();
+                    Self::end_work(device, dma);
+                    return;
+                }
+                Work::More => {
+                    idle_since = None;
+                    rounds += 1;
+                }
+                Work::Poll => {
+                    if idle_since.is_none() {
+                        idle_since = Some(Instant::now());
+                        device.notify_data();
+                    }
+                    spin_loop();
+                }
             }
         }
 
@@ -74,7 +101,11 @@ impl<D: Driver> EmulatedDevice<D> {
         let drained = device.with_execution(|execution| {
             D::Model::drain(
                 &mut execution.executor,
-                &mut ExecutorLink { device, dma },
+                &mut ExecutorLink {
+                    device,
+                    dma,
+                    may_poll: false,
+                },
                 &mut DmaMemory(dma),
                 &mut execution.backend,
             )

@@ -15,6 +15,37 @@ use nvme::{
     QUEUE_PAIRS_MIN, //
 };
 
+/// The longest time that the worker looks at shadow doorbells, in microseconds.
+const POLL_MAX: u32 = 100_000;
+
+/// `poll`: for how many microseconds the worker looks at shadow doorbells when no command is left.
+pub(crate) struct Poll;
+
+impl Setting for Poll {
+    type Settings = NvmeSettings;
+    type Shown = u32;
+    type Parsed = u32;
+
+    const NAME: &'static CStr = c"poll";
+    const ALLOWED: &'static str = "0 to 100000 microseconds";
+
+    fn show(settings: &NvmeSettings) -> Result<u32> {
+        Ok(settings.poll)
+    }
+
+    fn parse(text: &str) -> Result<u32> {
+        text.parse()
+            .ok()
+            .filter(|poll| *poll <= POLL_MAX)
+            .ok_or(EINVAL)
+    }
+
+    fn store(settings: &mut NvmeSettings, poll: u32) -> Result {
+        settings.poll = poll;
+        Ok(())
+    }
+}
+
 /// `queues`: the number of pairs of I/O queues.
 pub(crate) struct Queues;
 

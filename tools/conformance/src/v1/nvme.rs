@@ -16,6 +16,7 @@ mod irq;
 mod migration;
 mod namespaces;
 pub mod pinned;
+mod polling;
 mod power;
 mod registers;
 pub mod slow_file;
@@ -26,7 +27,7 @@ mod worker;
 use crate::case::Case;
 
 /// All of them, in the order in which they run.
-pub const CASES: [&[Case]; 19] = [
+pub const CASES: [&[Case]; 20] = [
     attributes::CASES,
     block_device::CASES,
     config::CASES,
@@ -41,6 +42,7 @@ pub const CASES: [&[Case]; 19] = [
     hostile::CASES,
     dma::CASES,
     pinned::CASES,
+    polling::CASES,
     migration::CASES,
     stalled::CASES,
     slow_file::CASES,

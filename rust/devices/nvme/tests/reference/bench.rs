@@ -4,9 +4,12 @@
 
 use std::rc::Rc;
 
+use device_model::Link;
+use device_model_rig::Undisturbed;
 use nvme::{
     DeviceModel,
     Doorbells,
+    Executor,
     LoadError,
     Parameters,
     PostedWrites,
@@ -19,7 +22,8 @@ use crate::disk::Disk;
 use crate::memory::Memory;
 use crate::whole::{
     Controller,
-    Execute, //
+    Execute,
+    Polling, //
 };
 
 /// Serial number of the controllers under test.
@@ -88,6 +92,8 @@ pub struct Bench {
     pub moving: bool,
     /// Commands that one round of work may execute.
     pub budget: u32,
+    /// The worker looks for more work when none is left.
+    pub polls: bool,
     /// The worker has to run: somebody kicked it, or it was not done.
     pub kicked: bool,
     /// Rounds of work so far.
@@ -120,6 +126,7 @@ impl Bench {
             raised: 0,
             moving: false,
             budget: 7,
+            polls: false,
             kicked: false,
             rounds: 0,
             move_before: None,
@@ -254,9 +261,10 @@ impl Bench {
             first: &mut self.disk,
             more: &mut self.more,
         };
-        let work = self
-            .controller
-            .serve(&self.doorbells, &mut self.memory, &mut disks, budget);
+        let link: &dyn Link<Executor> = if self.polls { &Polling } else { &Undisturbed };
+        let work =
+            self.controller
+                .serve_by(link, &self.doorbells, &mut self.memory, &mut disks, budget);
         let log = &self.memory.log()[before..];
         let commands = budget as usize;
         let most = commands * ACCESSES_PER_COMMAND + ACCESSES_PER_ROUND;

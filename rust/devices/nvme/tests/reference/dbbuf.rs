@@ -480,3 +480,100 @@ fn an_idle_controller_does_not_spin() {
         "a look at all shadow doorbells costs {accesses} accesses"
     );
 }
+
+/// Has the worker look for work until there is none, and the driver at the completions.
+#[track_caller]
+fn poll(driver: &mut Driver) {
+    driver.bench.kicked = true;
+    driver.pump();
+}
+
+#[track_caller]
+fn event_index(driver: &Driver, at: u64) -> u32 {
+    let shadow = driver.shadow.expect("they are configured");
+    driver.bench.memory.get_u32(shadow.events + at * 4)
+}
+
+#[test]
+fn a_driver_need_not_ring_for_a_worker_that_polls() {
+    for moving in [false, true] {
+        let mut driver = shadowed(1, 64);
+        driver.good(1, flush());
+        driver.bench.polls = true;
+        driver.bench.moving = moving;
+        driver.bench.disk.has_to_wait = false;
+        driver.good(1, flush());
+        driver.traps = 0;
+        for index in 2..50 {
+            let cid = driver.submit(1, flush());
+            poll(&mut driver);
+            let completion = driver.take(1, cid);
+            assert_eq!(
+                completion.map(|completion| completion.status),
+                Some(SUCCESS),
+                "command {index} is executed, whether the state moves ({moving}) or not"
+            );
+        }
+        assert_eq!(driver.traps, 0, "writes of registers");
+    }
+}
+
+#[test]
+fn the_time_of_polling_begins_after_a_command() {
+    let mut driver = shadowed(1, 8);
+    driver.bench.polls = true;
+    driver.submit(1, flush());
+    assert_eq!(driver.bench.work(64), Work::More, "with a command");
+    for _ in 0..3 {
+        assert_eq!(driver.bench.work(64), Work::Poll, "without one");
+    }
+    driver.submit(1, flush());
+    assert_eq!(driver.bench.work(64), Work::More, "with another command");
+    assert_eq!(driver.bench.work(64), Work::Poll, "without one again");
+}
+
+#[test]
+fn a_worker_that_ends_its_polling_has_the_driver_ring() {
+    let mut driver = shadowed(1, 8);
+    driver.good(1, flush());
+    driver.bench.polls = true;
+    // A command that is waited for is not alone in its round.
+    driver.bench.disk.has_to_wait = false;
+    driver.good(1, flush());
+    driver.submit(1, flush());
+    poll(&mut driver);
+    assert_eq!(event_index(&driver, 2), 1, "nobody has to ring");
+    driver.bench.polls = false;
+    assert_eq!(driver.bench.work(64), Work::Idle, "at the end of the time");
+    assert_eq!(event_index(&driver, 2), 3, "the next command is rung for");
+    driver.traps = 0;
+    driver.good(1, flush());
+    assert!(driver.traps > 0, "the driver rings");
+}
+
+#[test]
+fn a_command_in_the_last_moment_of_polling_is_not_lost() {
+    let mut driver = shadowed(1, 8);
+    driver.bench.polls = true;
+    driver.good(1, flush());
+    assert_eq!(driver.bench.work(64), Work::Poll);
+    let cid = driver.submit(1, flush());
+    driver.bench.polls = false;
+    poll(&mut driver);
+    assert!(driver.take(1, cid).is_some(), "it completes");
+}
+
+#[test]
+fn nothing_is_polled_without_shadows_or_without_queues() {
+    let mut driver = Driver::with_queues(Setup::default(), 1, 8);
+    driver.bench.polls = true;
+    driver.good(1, flush());
+    assert_eq!(driver.bench.work(64), Work::Idle, "without shadows");
+
+    let mut driver = shadowed(1, 8);
+    driver.bench.polls = true;
+    driver.good(1, flush());
+    assert_eq!(driver.delete_sq(1), SUCCESS);
+    assert_eq!(driver.delete_cq(1), SUCCESS);
+    assert_eq!(driver.bench.work(64), Work::Idle, "without queues");
+}

@@ -2,12 +2,14 @@
 
 //! Both halves of a controller, which nobody accesses while it executes commands.
 
+use device_model::Link;
 use device_model_rig::{
     Undisturbed,
     Whole, //
 };
 use nvme::{
     Doorbells,
+    Executor,
     GuestMemory,
     Stores,
     Work, //
@@ -28,7 +30,36 @@ pub trait Execute {
         memory: &mut M,
         stores: &mut S,
         budget: u32,
+    ) -> Work {
+        self.serve_by(&Undisturbed, doorbells, memory, stores, budget)
+    }
+
+    /// As [`Execute::serve`], with a link that may have the executor poll.
+    fn serve_by<M: GuestMemory, S: Stores<M>>(
+        &mut self,
+        link: &dyn Link<Executor>,
+        doorbells: &Doorbells,
+        memory: &mut M,
+        stores: &mut S,
+        budget: u32,
     ) -> Work;
+}
+
+/// A link to registers that nobody accesses, and of a worker that looks for more work.
+pub struct Polling;
+
+impl Link<Executor> for Polling {
+    fn exchange(&mut self, _executor: &mut Executor) -> bool {
+        true
+    }
+
+    fn is_current(&self) -> bool {
+        true
+    }
+
+    fn may_poll(&self) -> bool {
+        true
+    }
 }
 
 impl Execute for Controller {
@@ -36,13 +67,14 @@ impl Execute for Controller {
         self.work(|executor| executor.drain(doorbells));
     }
 
-    fn serve<M: GuestMemory, S: Stores<M>>(
+    fn serve_by<M: GuestMemory, S: Stores<M>>(
         &mut self,
+        link: &dyn Link<Executor>,
         doorbells: &Doorbells,
         memory: &mut M,
         stores: &mut S,
         budget: u32,
     ) -> Work {
-        self.work(|executor| executor.serve(&Undisturbed, doorbells, memory, stores, budget))
+        self.work(|executor| executor.serve(link, doorbells, memory, stores, budget))
     }
 }

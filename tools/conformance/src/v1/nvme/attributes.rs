@@ -41,6 +41,7 @@ use crate::v1::nvme::disk::Scratch;
 use crate::v1::nvme::disk::CAPACITY;
 use crate::v1::nvme::disk::DEPTH;
 use crate::v1::nvme::disk::FILE;
+use crate::v1::nvme::disk::POLL;
 use crate::v1::nvme::disk::QUEUES;
 use crate::v1::nvme::disk::SERIAL;
 use crate::v1::nvme::disk::STORE;
@@ -82,7 +83,7 @@ pub const FORMAT: &[Case] = cases![
     nvme_capacity_bounds [Mdev],
 ];
 
-const ALL: [&str; 5] = [CAPACITY, FILE, QUEUES, SERIAL, STORE];
+const ALL: [&str; 6] = [CAPACITY, FILE, POLL, QUEUES, SERIAL, STORE];
 
 fn nvme_attributes_have_their_defaults(target: &Target) -> Outcome {
     let mdev = target.subject()?;
@@ -90,6 +91,7 @@ fn nvme_attributes_have_their_defaults(target: &Target) -> Outcome {
         (STORE, "ram"),
         (CAPACITY, "67108864"),
         (FILE, ""),
+        (POLL, "0"),
         (QUEUES, "16"),
     ] {
         same(name, mdev.attribute(name)?, value.to_string())?;
@@ -189,7 +191,19 @@ fn nvme_attributes_bad_values_change_nothing(target: &Target) -> Outcome {
     ];
     let mdev = create(target, &good)?;
     let long_path = format!("/{}", "x".repeat(5000));
-    let bad: [(&str, &[&[u8]]); 5] = [
+    let bad: [(&str, &[&[u8]]); 6] = [
+        (
+            POLL,
+            &[
+                b"",
+                b"-1",
+                b"100001",
+                b"4294967296",
+                b"1 ms",
+                b"0x10",
+                b"1.5",
+            ],
+        ),
         (
             STORE,
             &[
@@ -296,6 +310,7 @@ fn nvme_attributes_bad_values_are_explained(target: &Target) -> Outcome {
     let mdev = target.subject()?;
     for (name, value, words) in [
         (QUEUES, "1", ["queues:", "2 to 16", "UEFI"]),
+        (POLL, "100001", ["poll:", "0 to 100000", "microseconds"]),
         (
             CAPACITY,
             "68719480832",
@@ -321,7 +336,7 @@ fn nvme_attributes_are_busy_while_open(target: &Target) -> Outcome {
     let disk = Disk::new(target)?;
     let before = ALL.map(|name| disk.device.subject.attribute(name).ok());
     let scratch = Scratch::new(MIB)?;
-    let values = ["1048576", scratch.text(), "2", "other", "file"];
+    let values = ["1048576", scratch.text(), "100000", "2", "other", "file"];
     for (name, value) in ALL.into_iter().zip(values) {
         refused(
             format_args!("{name} while open"),

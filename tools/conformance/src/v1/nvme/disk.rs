@@ -32,6 +32,7 @@ pub const STORE: &str = "nvme/store";
 pub const CAPACITY: &str = "nvme/capacity";
 pub const FILE: &str = "nvme/file";
 pub const CACHE: &str = "nvme/cache";
+pub const POLL: &str = "nvme/poll";
 pub const QUEUES: &str = "nvme/queues";
 pub const SERIAL: &str = "nvme/serial";
 

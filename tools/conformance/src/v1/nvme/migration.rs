@@ -346,14 +346,25 @@ impl Shadow {
         (disk.memory().read_u64(at & !7) >> ((at & 4) * 8)) as u16
     }
 
+    /// Writes a shadow doorbell.
+    pub fn set(&self, disk: &Disk, queue: u16, head: bool, value: u16) {
+        let at = Shadow::at(self.doorbells, queue, head);
+        disk.memory().write(at, &u32::from(value).to_le_bytes());
+        core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Returns an event index.
+    pub fn event(&self, disk: &Disk, queue: u16, head: bool) -> u16 {
+        Shadow::read(disk, Shadow::at(self.events, queue, head))
+    }
+
     /// Writes a doorbell as the stock driver does. Returns whether the register had to be written.
     #[track_caller]
     fn ring(&self, disk: &Disk, queue: u16, head: bool, value: u16) -> Outcome<bool> {
         let at = Shadow::at(self.doorbells, queue, head);
         let old = Shadow::read(disk, at);
-        disk.memory().write(at, &u32::from(value).to_le_bytes());
-        core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
-        let event = Shadow::read(disk, Shadow::at(self.events, queue, head));
+        self.set(disk, queue, head, value);
+        let event = self.event(disk, queue, head);
         let due = value.wrapping_sub(event).wrapping_sub(1) < value.wrapping_sub(old);
         if due {
             let register = tail_doorbell(queue) + if head { 4 } else { 0 };
