@@ -18,9 +18,12 @@ use crate::modules;
 use crate::pci;
 use crate::pci::number;
 
-/// PCI classes of the controllers that have one disk: NVMe and virtio's block device. A PC has other controllers, without
+/// PCI classes of the controllers that have disks, most of them one: NVMe and virtio's block device. A PC has other controllers, without
 /// disks.
 const DISK_CLASSES: [u32; 2] = [0x0108, 0x0100];
+
+/// The option of the kernel's command line that has the number of disks.
+const EXPECTED: &str = "lab.disks=";
 
 /// Bytes of the unit of the block layer's statistics, which does not depend on the disk's blocks.
 const SECTOR: u64 = 512;
@@ -33,10 +36,12 @@ const APPEAR_SLICE: Duration = Duration::from_millis(20);
 
 /// Loads the drivers, and waits until every controller has shown its disk.
 pub fn find_all() -> Result<Vec<Disk>> {
-    let wanted = pci::count(&DISK_CLASSES)?;
-    if wanted == 0 {
+    let controllers = pci::count(&DISK_CLASSES)?;
+    if controllers == 0 {
         return Ok(Vec::new());
     }
+    let line = fs::read_to_string("/proc/cmdline").context("the kernel's command line")?;
+    let wanted = controllers.max(expected(&line));
     modules::load()?;
     let deadline = Instant::now() + APPEAR_LIMIT;
     loop {
@@ -45,10 +50,17 @@ pub fn find_all() -> Result<Vec<Disk>> {
             return Ok(disks);
         }
         if Instant::now() >= deadline {
-            bail!("{wanted} controllers have shown these disks: {disks:?}");
+            bail!("expected {wanted} disks, the controllers have shown these: {disks:?}");
         }
         thread::sleep(APPEAR_SLICE);
     }
+}
+
+/// The number of disks that the kernel's command line says there are, if that is more than one for each controller.
+fn expected(line: &str) -> usize {
+    let mut options = line.split_whitespace();
+    let number = options.find_map(|option| option.strip_prefix(EXPECTED)?.parse().ok());
+    number.unwrap_or(0)
 }
 
 /// The present disks, in the order of their names.
@@ -123,6 +135,12 @@ fn parse_stat(name: &str, stat: &str) -> DiskCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_command_line_has_the_number_of_disks() {
+        assert_eq!(expected("console=ttyS0 lab.disks=4 quiet\n"), 4);
+        assert_eq!(expected("console=ttyS0\n"), 0);
+    }
 
     #[test]
     fn the_block_layers_statistics_are_read_by_column() {

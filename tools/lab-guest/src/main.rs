@@ -6,13 +6,14 @@
 //! card and through its network card ([`stream`], [`lab_guest::flow`]), and runs the loads that the host asks for on its
 //! disks ([`load`]). It runs the
 //! scripts that the host sends ([`shell`]), suspends its devices ([`suspend`]), watches its kernel's log ([`watch`]), and reports over a
-//! virtio-serial port. It knows nothing of migration: its data has to stay whole in any case.
+//! virtio-serial port. Scripts run the same program for what the guest's tools cannot do ([`atomic`]). It knows nothing of migration: its data has to stay whole in any case.
 //!
 //! Locks: each stream and each load has its own, and the report port has one, which is taken last
 //! and alone.
 
 #![forbid(unsafe_code)]
 
+mod atomic;
 mod card;
 mod disk;
 mod host;
@@ -28,6 +29,7 @@ mod watch;
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -205,9 +207,34 @@ fn run() -> Result<()> {
     anyhow::bail!("the report port was closed")
 }
 
-fn main() {
+/// Does for a script what `arguments` say.
+fn serve_script(arguments: &[String]) -> Result<()> {
+    match arguments {
+        [command, disk, place] if command == "atomic-write" => {
+            let place = place.parse().context("the place of an atomic write")?;
+            let (least, most) = atomic::check(disk, place)?;
+            println!("{disk}: wrote {most} and {least} bytes atomically");
+            Ok(())
+        }
+        _ => anyhow::bail!("no such command: {arguments:?}"),
+    }
+}
+
+fn main() -> ExitCode {
+    // The kernel may pass the first process options that are not its own.
+    if std::process::id() != 1 {
+        let arguments: Vec<_> = std::env::args().skip(1).collect();
+        return match serve_script(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("lab-guest: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     // A first process that returns makes the kernel panic, which ends the VM, as it should.
     if let Err(error) = run() {
         eprintln!("lab-guest: {error:#}");
     }
+    ExitCode::FAILURE
 }

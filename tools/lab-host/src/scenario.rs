@@ -49,6 +49,8 @@ pub enum Scenario {
     DiskMismatch,
     /// A guest with two disks moves there and back.
     TwoDisks,
+    /// A guest whose disk has four namespaces, in memory and in files, moves there and back.
+    Namespaces,
     /// Both sides have the same file for the disk's content.
     SharedFile,
     /// A guest that uses INTx instead of MSI-X moves there and back.
@@ -81,7 +83,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::LiveMigration,
         Self::ThereAndBack,
         Self::SmallerWindow,
@@ -105,6 +107,7 @@ impl Scenario {
         Self::NetworkDriver,
         // These boot guests of their own.
         Self::TwoDisks,
+        Self::Namespaces,
         Self::SharedFile,
         Self::OnItsPin,
         Self::Memory,
@@ -116,7 +119,7 @@ impl Scenario {
     ];
 
     /// The scenarios of each QEMU that uses protocol v2, in which it differs from QEMU 7.2.
-    const OF_V2: [Self; 12] = [
+    const OF_V2: [Self; 13] = [
         Self::ThereAndBack,
         Self::Multifd,
         Self::SwitchoverAck,
@@ -126,6 +129,7 @@ impl Scenario {
         Self::NetworkFeatures,
         Self::NetworkDriver,
         Self::Memory,
+        Self::Namespaces,
         Self::RewrittenDisk,
         Self::TwoDevices,
         Self::FromOldQemu,
@@ -164,7 +168,12 @@ impl Scenario {
             Self::ALL.into_iter().filter(known).filter(fits).collect()
         } else {
             // These scenarios are slow, and the QEMUs do the same in them.
-            let slow = [Self::Memory, Self::NetworkFeatures, Self::NetworkDriver];
+            let slow = [
+                Self::Namespaces,
+                Self::Memory,
+                Self::NetworkFeatures,
+                Self::NetworkDriver,
+            ];
             let new = |scenario: &Self| !slow.contains(scenario) || qemu == Qemu::V11_1;
             let known = |scenario: &Self| *scenario != Self::RewrittenDisk || qemu.begins_anew();
             Self::OF_V2
@@ -213,6 +222,7 @@ impl Scenario {
                 | Self::ResetWhileMigrating
                 | Self::DiskMismatch
                 | Self::TwoDisks
+                | Self::Namespaces
                 | Self::SharedFile
                 | Self::OnItsPin
                 | Self::Memory
@@ -232,6 +242,7 @@ impl Scenario {
         matches!(
             self,
             Self::TwoDisks
+                | Self::Namespaces
                 | Self::SharedFile
                 | Self::OnItsPin
                 | Self::Memory
@@ -263,6 +274,7 @@ impl Scenario {
             Self::ResetWhileMigrating => "reset-while-migrating",
             Self::DiskMismatch => "disk-mismatch",
             Self::TwoDisks => "two-disks",
+            Self::Namespaces => "namespaces",
             Self::SharedFile => "shared-file",
             Self::OnItsPin => "intx-only",
             Self::Memory => "memory",

@@ -147,6 +147,7 @@ fn perform(bench: &mut Bench<'_>, log: &mut Log, scenario: Scenario) -> Result<R
         Scenario::ResetWhileMigrating => disk::reset_while_migrating(bench),
         Scenario::DiskMismatch => disk::mismatch(bench, log),
         Scenario::TwoDisks => disk::two_disks(bench),
+        Scenario::Namespaces => disk::namespaces(bench),
         Scenario::SharedFile => disk::shared_file(bench),
         Scenario::OnItsPin => disk::intx_only(bench),
         Scenario::Memory => machine::memory(bench),

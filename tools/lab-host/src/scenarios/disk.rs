@@ -34,6 +34,9 @@ const OTHER_CAPACITY: u64 = 32 << 20;
 const SHARED: &str = "/tmp/shared-disk";
 const SHARED_SIZE: u64 = 64 << 20;
 
+/// The file of another namespace, which has the other capacity.
+const OTHER_SHARED: &str = "/tmp/other-shared-disk";
+
 /// How often a guest goes there and back.
 const ROUND_TRIPS: usize = 2;
 
@@ -173,6 +176,7 @@ const COMMANDS: &str = r#"
     linux=$(cat /sys/block/nvme0n1/queue/atomic_write_max_bytes)
     [ $linux = $atomic ] || fail "atomic writes: Linux has $linux bytes, NAWUPF $atomic"
     echo "atomic writes of $linux bytes"
+    [ $linux = $block ] || /proc/1/exe atomic-write $disk $((40 * 1048576)) || fail "atomic write"
     nvme error-log $ctrl -e 1 > errors || fail error-log
     grep -q '^error_count[[:space:]]*: [1-9]' errors || fail "error-log: $(cat errors)"
     formats=$(( $(sed -n 's/^oacs *: *//p' id) & 2 ))
@@ -325,6 +329,73 @@ pub fn two_disks(bench: &mut Bench<'_>) -> Result<Running> {
     Ok(running)
 }
 
+/// The namespaces of a disk but for the first one, which is in memory: attributes and their values.
+const NAMESPACES: [(&str, &str); 9] = [
+    ("nvme-ns2/block_size", "4096"),
+    ("nvme-ns2/file", SHARED),
+    ("nvme-ns2/store", "file"),
+    ("nvme-ns3/block_size", "4096"),
+    ("nvme-ns3/capacity", "50331648"),
+    ("nvme-ns3/store", "ram"),
+    ("nvme-ns4/block_size", "512"),
+    ("nvme-ns4/file", OTHER_SHARED),
+    ("nvme-ns4/store", "file"),
+];
+
+/// Finds the disk of a namespace: Linux looks at the namespaces at once, and numbers the disks as they come.
+const DISK_OF: &str = "disk_of() { grep -lx $1 /sys/block/nvme0n*/nsid | cut -d / -f 4; }";
+
+/// Checks that the guest sees the namespaces as they were made, by sectors of 512 bytes and the size of a block, and writes
+/// atomically to those in memory.
+const CHECK_NAMESPACES: &str = "
+    for expected in 1:131072: 2:131072:4096 3:98304:4096 4:65536:512; do
+        disk=$(disk_of ${expected%%:*})
+        seen=$(cat /sys/block/$disk/size):$(cat /sys/block/$disk/queue/logical_block_size)
+        case $seen in
+        ${expected#*:}*) ;;
+        *) echo \"$disk, namespace $expected: saw $seen\"; exit 1 ;;
+        esac
+    done
+    for disk in $(disk_of 1) $(disk_of 3); do
+        [ $(cat /sys/block/$disk/queue/atomic_write_max_bytes) -gt 4096 ] || exit 1
+        /proc/1/exe atomic-write /dev/$disk $((40 * 1048576)) || exit 1
+    done";
+
+pub fn namespaces(bench: &mut Bench<'_>) -> Result<Running> {
+    let files = [(SHARED, SHARED_SIZE), (OTHER_SHARED, OTHER_CAPACITY)];
+    for (file, size) in files {
+        make_file(file, size)?;
+    }
+    let recipe = NAMESPACES
+        .iter()
+        .fold(Recipe::new(bench.kind()?), |recipe, (name, value)| {
+            recipe.with(name, value)
+        });
+    let mut running = bench.boot_with(Hardware {
+        kernel_options: FOUR_DISKS,
+        ..Bench::hardware(bench.qemu, &[recipe])?
+    })?;
+    let check = format!("{DISK_OF}\n{CHECK_NAMESPACES}");
+    running.script(&check)?;
+    running.start_load()?;
+    for _ in 0..2 {
+        running = move_on(running)?;
+        for (file, _) in files {
+            expect_locked(file)?;
+        }
+    }
+    running.script(&check)?;
+    running.verdict()?;
+    for (file, nsid) in [(SHARED, 2), (OTHER_SHARED, 4)] {
+        let disk = running.script(&format!("{DISK_OF}\ndisk_of {nsid}"))?;
+        expect_in_file(&running, file, disk.trim())?;
+    }
+    Ok(running)
+}
+
+/// The guest's parameter that tells the number of disks.
+const FOUR_DISKS: &str = "lab.disks=4";
+
 /// The kernel's parameter that disables MSI and MSI-X.
 const WITHOUT_MESSAGES: &str = "pci=nomsi";
 
@@ -350,16 +421,20 @@ pub fn intx_only(bench: &mut Bench<'_>) -> Result<Running> {
 }
 
 fn make_shared_file() -> Result<()> {
-    let file = File::create(SHARED).context("creating a disk's file")?;
-    file.set_len(SHARED_SIZE).context("creating a disk's file")
+    make_file(SHARED, SHARED_SIZE)
+}
+
+fn make_file(path: &str, size: u64) -> Result<()> {
+    let file = File::create(path).context("creating a disk's file")?;
+    file.set_len(size).context("creating a disk's file")
 }
 
 /// Checks that no other disk can open the file while a guest's disk has it.
-fn expect_locked() -> Result<()> {
+fn expect_locked(path: &str) -> Result<()> {
     let file = File::options()
         .read(true)
         .write(true)
-        .open(SHARED)
+        .open(path)
         .context("opening a disk's file")?;
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::AGAIN | Errno::ACCESS) => Ok(()),
@@ -374,22 +449,27 @@ pub fn shared_file(bench: &mut Bench<'_>) -> Result<Running> {
         .with(FILE, SHARED);
     let mut running = bench.boot(&[recipe])?;
     running.start_load()?;
-    expect_locked()?;
+    expect_locked(SHARED)?;
     for _ in 0..2 {
         running = move_on(running)?;
-        expect_locked()?;
+        expect_locked(SHARED)?;
     }
-    // The host, too, has to read the guest's data in the file.
     running.verdict()?;
-    let in_guest = running.script("cat /tmp/cold-nvme0n1")?;
+    expect_in_file(&running, SHARED, "nvme0n1")?;
+    Ok(running)
+}
+
+/// Checks that the host, too, reads the guest's data in the file of a disk.
+fn expect_in_file(running: &Running, file: &str, disk: &str) -> Result<()> {
+    let in_guest = running.script(&format!("cat {}", load::sum_file(disk)))?;
     let mut in_file = String::new();
-    let command = load::sum_of_cold_part(SHARED);
+    let command = load::sum_of_cold_part(file);
     program::run_with("/bin/sh", &["-c", &command], |line| in_file.push_str(&line))?;
     ensure!(
         in_guest.trim() == in_file.trim(),
-        "the file's first part: expected {}, as the guest has it, saw {}",
+        "{file}, its first part: expected {}, as the guest has it, saw {}",
         in_guest.trim(),
         in_file.trim()
     );
-    Ok(running)
+    Ok(())
 }
