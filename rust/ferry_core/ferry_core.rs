@@ -19,7 +19,8 @@
 //! VMAs are made with none of these locks held, so that a page fault that hangs delays no other access and no
 //! reset. DMA is different: the worker waits for the page with `EmulatedDevice::execution` held. A transition that
 //! stops the device waits for the worker before it takes the state mutex, and a reset ends the wait, see
-//! `vfio::emulated::Dma`. The lock under which the worker's thread is made and ended, which
+//! `vfio::emulated::Dma`. So do uses of the engine that wait for the backend; they take turns, by a mutex that comes
+//! before the state mutex, see `device::prepared`. The lock under which the worker's thread is made and ended, which
 //! waits for the worker, comes before all of these and is taken with none of them held, see
 //! `rust/helpers/work.c`. The locks of protocol v2's data files come before all of these, see `vfio::migration`.
 
