@@ -119,7 +119,7 @@ impl Scenario {
     ];
 
     /// The scenarios of each QEMU that uses protocol v2, in which it differs from QEMU 7.2.
-    const OF_V2: [Self; 13] = [
+    const OF_V2: [Self; 12] = [
         Self::ThereAndBack,
         Self::Multifd,
         Self::SwitchoverAck,
@@ -129,7 +129,6 @@ impl Scenario {
         Self::NetworkFeatures,
         Self::NetworkDriver,
         Self::Memory,
-        Self::Namespaces,
         Self::RewrittenDisk,
         Self::TwoDevices,
         Self::FromOldQemu,
@@ -169,7 +168,6 @@ impl Scenario {
         } else {
             // These scenarios are slow, and the QEMUs do the same in them.
             let slow = [
-                Self::Namespaces,
                 Self::Memory,
                 Self::NetworkFeatures,
                 Self::NetworkDriver,
