@@ -44,7 +44,16 @@ pub mod variant;
 use kernel::prelude::*;
 use vfio_uapi::Errno;
 
-/// Returns `error` as pure crates have it.
+/// Returns `error` as pure crates have it. The kernel's own codes for a wait that was interrupted are `EINTR`.
 pub fn errno(error: Error) -> Errno {
+    let own = [
+        ERESTARTSYS,
+        ERESTARTNOINTR,
+        ERESTARTNOHAND,
+        ERESTART_RESTARTBLOCK,
+    ];
+    if own.contains(&error) {
+        return Errno::EINTR;
+    }
     Errno::from_errno(error.to_errno())
 }

@@ -13,6 +13,8 @@ pub struct Errno(u16);
 impl Errno {
     /// Operation not permitted: a write to a read-only field.
     pub const EPERM: Self = Self(1);
+    /// Interrupted system call: the process that waited was killed.
+    pub const EINTR: Self = Self(4);
     /// Input/output error: the device failed, or it is in the ERROR state.
     pub const EIO: Self = Self(5);
     /// Out of memory.
@@ -53,6 +55,7 @@ impl Errno {
     pub const fn name(self) -> &'static str {
         match self {
             Self::EPERM => "EPERM",
+            Self::EINTR => "EINTR",
             Self::EIO => "EIO",
             Self::ENOMEM => "ENOMEM",
             Self::EBUSY => "EBUSY",

@@ -167,11 +167,7 @@ impl Scenario {
             Self::ALL.into_iter().filter(known).filter(fits).collect()
         } else {
             // These scenarios are slow, and the QEMUs do the same in them.
-            let slow = [
-                Self::Memory,
-                Self::NetworkFeatures,
-                Self::NetworkDriver,
-            ];
+            let slow = [Self::Memory, Self::NetworkFeatures, Self::NetworkDriver];
             let new = |scenario: &Self| !slow.contains(scenario) || qemu == Qemu::V11_1;
             let known = |scenario: &Self| *scenario != Self::RewrittenDisk || qemu.begins_anew();
             Self::OF_V2
