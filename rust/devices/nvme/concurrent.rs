@@ -19,6 +19,7 @@ use crate::in_flight::Pending;
 use crate::io::failure;
 use crate::parameters::NAMESPACES_MAX;
 use crate::prp::Prp;
+use crate::queues::ADMIN;
 use crate::spec::command::{
     Command,
     ENTRY_SIZE,
@@ -161,8 +162,9 @@ impl Executor {
             }
         }
         self.post(&mut posts, memory);
-        if self.in_flight.is_empty() {
-            self.waiting = false;
+        if self.in_flight.is_empty() && core::mem::take(&mut self.waiting) {
+            // What waited comes first, before I/O queues have commands in flight again.
+            self.next_queue = ADMIN;
         }
         taken
     }

@@ -167,6 +167,10 @@ impl Executor {
         if self.registers.enabling() && self.in_flight.is_empty() {
             self.enable();
         }
+        if self.registers.shutting_down() && !(self.may_work() && self.registers.running()) {
+            // What comes of commands in flight cannot be told, and nothing is to wait for.
+            self.take_done(memory, stores, u32::MAX);
+        }
         if self.registers.shutting_down() && !self.in_flight.is_empty() {
             self.waiting = true;
         } else if self.registers.shutting_down() {

@@ -184,6 +184,41 @@ fn a_queue_is_deleted_when_its_commands_have_completed() {
 }
 
 #[test]
+fn an_admin_command_that_waits_comes_before_more_io() {
+    let mut driver = concurrent(64);
+    // The budget ends behind queue 1, so that queue 2 is the next one.
+    submit_reads(&mut driver, 1, 1);
+    driver.bench.work(1);
+    submit_reads(&mut driver, 2, 2);
+    let threshold = Sqe::new(ADMIN_SET_FEATURES)
+        .dword(10, FEAT_TEMP_THRESH.into())
+        .dword(11, 0x150);
+    let cid = driver.submit(0, threshold);
+    let mut rounds = 0;
+    while driver.take(0, cid).is_none() {
+        rounds += 1;
+        assert!(
+            rounds < 100,
+            "a guest that always has I/O starves the admin queue"
+        );
+        // Each time the disk is done with all, more commands are there.
+        work(&mut driver);
+        while driver
+            .bench
+            .disk
+            .concurrent
+            .as_mut()
+            .is_some_and(Concurrent::advance)
+        {}
+        submit_reads(&mut driver, 2, 2);
+        work(&mut driver);
+        for queue in 0..=2 {
+            driver.reap(queue);
+        }
+    }
+}
+
+#[test]
 fn a_format_waits_for_the_commands_in_flight() {
     let mut driver = concurrent(64);
     let block = driver.block();
@@ -252,6 +287,24 @@ fn a_shutdown_ends_when_the_commands_in_flight_have_completed() {
     for (cid, _) in reads {
         assert_eq!(driver.take(1, cid).expect("a completion").status, SUCCESS);
     }
+    driver.revive();
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_commands_that_cannot_complete() {
+    let mut driver = concurrent(64);
+    submit_reads(&mut driver, 1, 2);
+    work(&mut driver);
+    // No completion can be delivered without bus mastering.
+    driver.bench.write_config16(0x04, 0x0002);
+    let cc = driver.bench.read32(REG_CC);
+    driver.bench.write32(REG_CC, cc | CC_SHN_NORMAL);
+    driver.bench.settle();
+    assert_eq!(
+        driver.bench.read32(REG_CSTS) & CSTS_SHST_MASK,
+        CSTS_SHST_COMPLETE
+    );
+    driver.bench.write_config16(0x04, 0x0006);
     driver.revive();
 }
 
