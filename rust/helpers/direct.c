@@ -304,12 +304,17 @@ void ferry_direct_flush(struct ferry_direct_request *request)
 EXPORT_SYMBOL_GPL(ferry_direct_flush);
 
 /*
- * Waits until @request is not under way any more. Returns whether that is so: it
- * still is if the current process is killed.
+ * Waits until @request is not under way any more. Returns whether that is so: if
+ * @killable, it still may be when the current process is killed. A write is not to
+ * be given up: it could follow a later one of the same bytes.
  */
-bool ferry_direct_wait_for(struct ferry_direct_request *request)
+bool ferry_direct_wait_for(struct ferry_direct_request *request, bool killable)
 {
-	return !wait_event_killable(request->direct->wait,
-				    smp_load_acquire(&request->is_done));
+	if (killable)
+		return !wait_event_killable(request->direct->wait,
+					    smp_load_acquire(&request->is_done));
+
+	wait_event(request->direct->wait, smp_load_acquire(&request->is_done));
+	return true;
 }
 EXPORT_SYMBOL_GPL(ferry_direct_wait_for);

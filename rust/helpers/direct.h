@@ -51,6 +51,6 @@ void ferry_direct_read(struct ferry_direct_request *request, loff_t pos,
 void ferry_direct_write(struct ferry_direct_request *request, loff_t pos,
 			size_t len, bool durable, bool waited);
 void ferry_direct_flush(struct ferry_direct_request *request);
-bool ferry_direct_wait_for(struct ferry_direct_request *request);
+bool ferry_direct_wait_for(struct ferry_direct_request *request, bool killable);
 
 #endif /* _FERRY_DIRECT_H */

@@ -306,16 +306,17 @@ impl<N: Notify> Direct<N> {
     /// `ENOMEM`; `EINTR` if the current process is killed.
     pub fn own_buffer(&mut self, len: usize) -> Result<&mut [u8]> {
         // One that was given up before may still be under way.
-        wait_for(&mut self.own)?;
+        wait_for(&mut self.own, true)?;
         self.own.reserve(len)?;
         Ok(self.own.bytes(len))
     }
 
-    /// Writes the first `len` bytes of [`Self::own_buffer`] at `offset`, and waits for the disk.
+    /// Writes the first `len` bytes of [`Self::own_buffer`] at `offset`, and waits for the disk whatever happens to the
+    /// process: a write that was given up could follow a later one of the same bytes.
     ///
     /// # Errors
     ///
-    /// As for [`Self::read`]: whether the bytes are written is not known then.
+    /// As for [`Self::own_buffer`], or what the file system returns: whether the bytes are written is not known then.
     pub fn write(&mut self, offset: u64, len: usize) -> Result {
         self.execute(Transfer::Write { durable: false }, offset, len)
     }
@@ -326,7 +327,7 @@ impl<N: Notify> Direct<N> {
         self.own_buffer(len)?;
         self.own.phase = Phase::Begun { len };
         submit(&self.own, transfer, offset, len, true);
-        wait_for(&mut self.own)?;
+        wait_for(&mut self.own, matches!(transfer, Transfer::Read))?;
         self.own.result(len)
     }
 }
@@ -346,10 +347,10 @@ fn submit(request: &Request, transfer: Transfer, offset: i64, len: usize, waited
     }
 }
 
-/// Waits until a request is not under way.
-fn wait_for(request: &mut Request) -> Result {
+/// Waits until a request is not under way, or, if `killable`, until the current process is killed.
+fn wait_for(request: &mut Request, killable: bool) -> Result {
     // SAFETY: By the type invariants the request is valid.
-    if !unsafe { vfio_bindings::ferry_direct_wait_for(request.raw.as_ptr()) } {
+    if !unsafe { vfio_bindings::ferry_direct_wait_for(request.raw.as_ptr(), killable) } {
         return Err(EINTR);
     }
     request.phase = Phase::Free;

@@ -439,8 +439,10 @@ impl BlockBackend for FileBackend {
         let Some(requests) = &mut self.requests else {
             return false;
         };
-        let untold = &mut self.untold;
+        let (untold, dirty) = (&mut self.untold, &mut self.dirty);
         let taken = requests.take_done(|Finished { tag, kind, result }| {
+            // Another flush may have begun before it was done, and ended.
+            *dirty |= kind == Kind::Write;
             let result = match kind {
                 Kind::Flush => untold.tell(result.map(drop)).map(|()| &[][..]),
                 Kind::Read | Kind::Write => result,

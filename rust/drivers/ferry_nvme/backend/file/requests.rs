@@ -66,6 +66,17 @@ impl Requests {
         let Some(index) = self.direct.vacant() else {
             return Ok(Begun::NoRoom);
         };
+        let transferred = match request {
+            Request::Read { len, .. } | Request::Write { len, .. } => len,
+            Request::Flush => 0,
+        };
+        match self.direct.buffer(index, transferred) {
+            Ok(_) => {}
+            // There is more memory when a request is done.
+            Err(ENOMEM) if self.begun.iter().any(Option::is_some) => return Ok(Begun::NoRoom),
+            Err(error) => return Err(store_error(error)),
+        }
+
         let (kind, begun) = match request {
             Request::Read { offset, len } => (
                 Kind::Read,
