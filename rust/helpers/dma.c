@@ -88,13 +88,6 @@ void ferry_dma_gate_init(struct ferry_dma_gate *gate)
 }
 EXPORT_SYMBOL_GPL(ferry_dma_gate_init);
 
-void ferry_dma_gate_open(struct ferry_dma_gate *gate, struct vfio_device *vdev)
-{
-	gate->vdev = vdev;
-	WRITE_ONCE(gate->closed, false);
-}
-EXPORT_SYMBOL_GPL(ferry_dma_gate_open);
-
 /* Makes every access fail from here on, also one that is under way. */
 void ferry_dma_gate_close(struct ferry_dma_gate *gate)
 {
@@ -217,6 +210,25 @@ static bool is_unmapped(struct ferry_dma_gate *gate, u64 iova)
 	return found;
 }
 
+static void forget_unmaps(struct ferry_dma_gate *gate)
+{
+	struct ferry_dma_unmap *unmap, *next;
+
+	spin_lock(&unmaps_lock);
+	list_for_each_entry_safe(unmap, next, &gate->unmaps, entry)
+		list_del_init(&unmap->entry);
+	spin_unlock(&unmaps_lock);
+}
+
+void ferry_dma_gate_open(struct ferry_dma_gate *gate, struct vfio_device *vdev)
+{
+	/* Unmaps of the last user concern other memory than this one's. */
+	forget_unmaps(gate);
+	gate->vdev = vdev;
+	WRITE_ONCE(gate->closed, false);
+}
+EXPORT_SYMBOL_GPL(ferry_dma_gate_open);
+
 static void forget_page(struct vfio_device *vdev, struct ferry_dma_page *kept)
 {
 	if (kept->page)
@@ -307,13 +319,8 @@ EXPORT_SYMBOL_GPL(ferry_dma_gate_unpin);
 /* The device is not open, nor will it be. */
 void ferry_dma_gate_destroy(struct ferry_dma_gate *gate)
 {
-	struct ferry_dma_unmap *unmap, *next;
-
 	flush_work(&gate->unpinner);
-	spin_lock(&unmaps_lock);
-	list_for_each_entry_safe(unmap, next, &gate->unmaps, entry)
-		list_del_init(&unmap->entry);
-	spin_unlock(&unmaps_lock);
+	forget_unmaps(gate);
 }
 EXPORT_SYMBOL_GPL(ferry_dma_gate_destroy);
 
@@ -491,7 +498,10 @@ static int keep_page(struct ferry_dma_gate *gate, unsigned int epoch,
 		return ret;
 
 	mutex_lock(&gate->pins);
-	slot = is_unmapped(gate, iova) ? NULL : free_slot(page_set(gate, iova));
+	/* Whoever unmaps waits for all that is pinned: nothing is to be added. */
+	slot = list_empty_careful(&gate->unmaps) ?
+		       free_slot(page_set(gate, iova)) :
+		       NULL;
 	if (slot) {
 		forget_page(vdev, slot);
 		if (vfio_pin_pages(vdev, iova, 1, IOMMU_READ | IOMMU_WRITE,
