@@ -448,6 +448,8 @@ impl<D: Driver> Variant<D> {
         };
         let mut no_pages = PinnedPages::default();
         let done = in_context(device, function, &mut no_pages, None, |context| {
+            // The close has released the pages, and nobody would release those of a reset that goes on to follow.
+            hardware.unfollow(context);
             Self::reset_in(device, &mut hardware, context)
         });
 

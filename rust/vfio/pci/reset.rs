@@ -45,6 +45,11 @@ impl ResetFlag {
         self.set();
     }
 
+    /// Notes that an error leaves the function as it is, so far. A recovery that failed before is over.
+    pub(crate) fn expect_none(&self) {
+        self.is_frozen.store(0, Relaxed);
+    }
+
     /// Notes that the PCI core has recovered from an error. A driver that has taken the reset meanwhile takes it again: the
     /// link may have been reset later.
     pub(crate) fn link_recovered(&self) {

@@ -361,6 +361,7 @@ impl<T: Operations> ErrorHandlers<T> {
     /// The table that the PCI core takes.
     pub(crate) const TABLE: &'static bindings::pci_error_handlers = &bindings::pci_error_handlers {
         error_detected: Some(Self::error_detected_callback),
+        slot_reset: Some(Self::slot_reset_callback),
         resume: Some(Self::resume_callback),
         reset_done: Some(Self::reset_done_callback),
         ..pin_init::zeroed()
@@ -389,12 +390,28 @@ impl<T: Operations> ErrorHandlers<T> {
         pdev: *mut bindings::pci_dev,
         state: bindings::pci_channel_state_t,
     ) -> bindings::pci_ers_result_t {
-        if state != bindings::pci_channel_io_normal {
-            // SAFETY: By the function's requirement.
-            unsafe { Self::with_flag(pdev, ResetFlag::expect_link_reset) };
-        }
+        let note = if state == bindings::pci_channel_io_normal {
+            ResetFlag::expect_none
+        } else {
+            ResetFlag::expect_link_reset
+        };
+        // SAFETY: By the function's requirement.
+        unsafe { Self::with_flag(pdev, note) };
         // SAFETY: By the function's requirement.
         unsafe { vfio_bindings::vfio_pci_core_aer_err_detected(pdev, state) }
+    }
+
+    /// Another function's driver has asked for a reset of the link that both are behind, without the link being frozen.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::error_detected_callback`].
+    unsafe extern "C" fn slot_reset_callback(
+        pdev: *mut bindings::pci_dev,
+    ) -> bindings::pci_ers_result_t {
+        // SAFETY: By the function's requirement.
+        unsafe { Self::with_flag(pdev, ResetFlag::expect_link_reset) };
+        bindings::pci_ers_result_PCI_ERS_RESULT_RECOVERED
     }
 
     /// # Safety
