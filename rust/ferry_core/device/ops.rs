@@ -302,6 +302,8 @@ impl<D: Driver> emulated::Operations for EmulatedDevice<D> {
                 device.tell_messages(&mut live.model);
                 device.drive_interrupts(&mut live.model);
             })?;
+            // The executor may wait for other writes than before: those that the interrupt line follows.
+            device.kick();
         }
         Ok(())
     }
