@@ -228,6 +228,19 @@ pub trait Link<E: ?Sized> {
     /// fail.
     fn is_current(&self) -> bool;
 
+    /// Whether [`Self::wake_in`] works.
+    fn has_timer(&self) -> bool {
+        false
+    }
+
+    /// Has [`Worker::work`] called when `microseconds` are over, unless such a time is under way already.
+    fn wake_in(&self, _microseconds: u32) {}
+
+    /// Returns whether a time of [`Self::wake_in`] is over, once for each.
+    fn is_due(&self) -> bool {
+        false
+    }
+
     /// Returns whether the worker looks for more work for a while, by calls after [`Work::Poll`]. Then the guest need not
     /// write to the device when it has some.
     fn may_poll(&self) -> bool {

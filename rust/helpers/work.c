@@ -8,6 +8,7 @@
  */
 
 #include <linux/export.h>
+#include <linux/hrtimer.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/vhost_task.h>
@@ -93,6 +94,17 @@ static void ferry_worker_reap(struct work_struct *work)
 	ferry_thread_end(worker->orphan);
 }
 
+static enum hrtimer_restart ferry_worker_ring(struct hrtimer *timer)
+{
+	struct ferry_worker *worker = container_of(timer, struct ferry_worker,
+						   timer);
+
+	/* The kick has a barrier: whoever is woken sees it. */
+	WRITE_ONCE(worker->due, true);
+	ferry_worker_kick(worker);
+	return HRTIMER_NORESTART;
+}
+
 void ferry_worker_init(struct ferry_worker *worker,
 		       void (*func)(struct ferry_worker *worker))
 {
@@ -105,6 +117,9 @@ void ferry_worker_init(struct ferry_worker *worker,
 	atomic_set(&worker->pauses, 0);
 	worker->busy = false;
 	worker->under_way = false;
+	hrtimer_setup(&worker->timer, ferry_worker_ring, CLOCK_MONOTONIC,
+		      HRTIMER_MODE_REL);
+	worker->due = false;
 	init_waitqueue_head(&worker->idle);
 	worker->func = func;
 	INIT_WORK(&worker->reaper, ferry_worker_reap);
@@ -286,6 +301,8 @@ void ferry_worker_stop(struct ferry_worker *worker)
 	} else if (thread) {
 		ferry_thread_end(thread);
 	}
+	hrtimer_cancel(&worker->timer);
+	worker->due = false;
 	worker->dead = false;
 	worker->pending = false;
 	worker->under_way = false;
@@ -299,6 +316,24 @@ void ferry_worker_destroy(struct ferry_worker *worker)
 	flush_work(&worker->reaper);
 }
 EXPORT_SYMBOL_GPL(ferry_worker_destroy);
+
+/*
+ * Has the function called when @ns nanoseconds are over, unless such a time is
+ * under way. The function calls this.
+ */
+void ferry_worker_wake_in(struct ferry_worker *worker, u64 ns)
+{
+	if (!hrtimer_is_queued(&worker->timer))
+		hrtimer_start(&worker->timer, ns_to_ktime(ns), HRTIMER_MODE_REL);
+}
+EXPORT_SYMBOL_GPL(ferry_worker_wake_in);
+
+/* Whether a time of ferry_worker_wake_in() is over, once for each. */
+bool ferry_worker_is_due(struct ferry_worker *worker)
+{
+	return READ_ONCE(worker->due) && xchg(&worker->due, false);
+}
+EXPORT_SYMBOL_GPL(ferry_worker_is_due);
 
 /* Whether the thread has to freeze, pause, stop or end before it goes on. */
 bool ferry_worker_is_interrupted(struct ferry_worker *worker)

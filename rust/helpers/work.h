@@ -7,6 +7,7 @@
 #define _FERRY_WORK_H
 
 #include <linux/atomic.h>
+#include <linux/hrtimer.h>
 #include <linux/mutex.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
@@ -26,6 +27,8 @@ struct ferry_thread;
  * @pauses: how many ask that @func is not called
  * @busy: @func is being called, or it is being decided whether it is
  * @under_way: something is under way that goes on while @func is not called
+ * @timer: has @func called when a time is over
+ * @due: that time is over
  * @idle: wakes those who wait for @busy and @under_way to be false
  * @func: does the work
  * @reaper: ends @orphan
@@ -41,6 +44,8 @@ struct ferry_worker {
 	atomic_t pauses;
 	bool busy;
 	bool under_way;
+	struct hrtimer timer;
+	bool due;
 	wait_queue_head_t idle;
 	void (*func)(struct ferry_worker *worker);
 	struct work_struct reaper;
@@ -59,6 +64,8 @@ int ferry_worker_await(struct ferry_worker *worker);
 void ferry_worker_resume(struct ferry_worker *worker);
 void ferry_worker_stop(struct ferry_worker *worker);
 void ferry_worker_destroy(struct ferry_worker *worker);
+void ferry_worker_wake_in(struct ferry_worker *worker, u64 ns);
+bool ferry_worker_is_due(struct ferry_worker *worker);
 bool ferry_worker_is_interrupted(struct ferry_worker *worker);
 
 #endif /* _FERRY_WORK_H */

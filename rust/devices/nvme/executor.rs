@@ -20,6 +20,7 @@ use crate::error_log::{
 use crate::events::Events;
 use crate::features::Features;
 use crate::health::Health;
+use crate::held_back::HeldBack;
 use crate::in_flight::InFlight;
 use crate::names::Names;
 use crate::namespace::{
@@ -79,6 +80,10 @@ pub struct Executor {
     pub(crate) waiting: bool,
     /// Submission queues, as a set of bits, whose next command waits until another command is done.
     pub(crate) no_room: u32,
+    /// Completions that wait to be announced together.
+    pub(crate) held_back: HeldBack,
+    /// Completions may wait to be announced: somebody looks at the time.
+    pub(crate) may_hold_back: bool,
     /// MSI-X vectors to send a message for, since the last exchange.
     pub(crate) raised: u32,
     /// A shutdown was completed since the last exchange.
@@ -106,6 +111,8 @@ impl Executor {
             in_flight: InFlight::default(),
             waiting: false,
             no_room: 0,
+            held_back: HeldBack::default(),
+            may_hold_back: false,
             raised: 0,
             shut_down: false,
         }
@@ -130,6 +137,7 @@ impl Executor {
         self.in_flight.forget();
         self.waiting = false;
         self.no_room = 0;
+        self.held_back = HeldBack::default();
         self.next_queue = ADMIN;
         self.features = Features::default();
         self.events = Events::default();
@@ -186,6 +194,18 @@ impl Executor {
             Ok(Err(InvalidValue)) => self.raise_doorbell_error(Event::InvalidDoorbellValue),
             Err(()) => self.raise_doorbell_error(Event::InvalidDoorbell),
         }
+    }
+
+    /// Announces the completions that wait to be announced together.
+    pub(crate) fn announce_held_back(&mut self) {
+        self.raised |= self.held_back.take();
+    }
+
+    /// Makes what waits for the next call a part of the state, and executes nothing: doorbells that were written, and
+    /// completions that were not announced.
+    pub fn settle(&mut self, doorbells: &Doorbells) {
+        self.drain(doorbells);
+        self.announce_held_back();
     }
 
     /// Makes doorbells that were written a part of the state, and executes nothing.

@@ -29,6 +29,9 @@ use crate::spec::feature::{
     CAPABILITY_CHANGEABLE,
     CAPABILITY_NAMESPACE,
     COALESCING,
+    COALESCING_THR,
+    COALESCING_TIME_SHIFT,
+    COALESCING_TIME_UNIT,
     ERROR_RECOVERY_DULBE,
     ERROR_RECOVERY_TLER,
     POWER_STATE,
@@ -125,8 +128,7 @@ impl Features {
     /// Changes a value and returns dword 0 of the completion. A feature of namespaces is changed for `namespaces` with these
     /// numbers.
     ///
-    /// Reserved bits are ignored. Coalescing is a permission that the controller does not use: the worker
-    /// posts the completions of a call before interrupts are sent.
+    /// Reserved bits are ignored.
     pub(crate) fn set(
         &mut self,
         feature: Feature,
@@ -176,6 +178,19 @@ impl Features {
             Feature::AsyncEvents => self.async_events = cdw11 & ASYNC_EVENTS_HEALTH,
         }
         Ok(0)
+    }
+
+    /// Returns the number of completions that are announced together by a vector, if they may wait for each other for
+    /// [some time](Self::coalescing_time).
+    pub(crate) fn coalescing_threshold(&self, vector: u16) -> Option<u32> {
+        let threshold = (self.coalescing & COALESCING_THR) + 1;
+        let disabled = self.uncoalesced >> (u32::from(vector) % u32::BITS) & 1 != 0;
+        (!disabled && threshold > 1 && self.coalescing_time() > 0).then_some(threshold)
+    }
+
+    /// The time in microseconds for which a completion may wait to be announced.
+    pub(crate) fn coalescing_time(&self) -> u32 {
+        (self.coalescing >> COALESCING_TIME_SHIFT) * COALESCING_TIME_UNIT
     }
 
     /// The critical warnings of the health log.

@@ -72,7 +72,7 @@ impl DeviceModel for Controller {
     }
 
     fn take_posted(executor: &mut Executor, doorbells: &Doorbells) {
-        executor.drain(doorbells);
+        executor.settle(doorbells);
     }
 
     fn take_dma_end(&mut self) -> bool {

@@ -48,6 +48,7 @@ mod executor;
 mod features;
 mod function;
 mod health;
+mod held_back;
 mod identifiers;
 mod in_flight;
 mod io;

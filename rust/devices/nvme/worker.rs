@@ -66,7 +66,14 @@ impl Executor {
         stores: &mut S,
         budget: u32,
     ) -> Work {
+        self.may_hold_back = link.has_timer();
+        if !self.held_back.is_empty() && link.is_due() {
+            self.announce_held_back();
+        }
         let work = self.serve_queues(link, doorbells, memory, stores, budget);
+        if !self.held_back.is_empty() {
+            link.wake_in(self.features.coalescing_time());
+        }
         if !link.is_current() {
             return Work::More;
         }
@@ -543,8 +550,9 @@ impl Executor {
         let address = completion.address();
         completion.advance();
         let wrapped = completion.at_start();
-        if let Some(vector) = completion.vector {
-            self.raised |= 1 << vector;
+        let vector = completion.vector;
+        if let Some(vector) = vector {
+            self.announce(queue, vector);
         }
         if !posts.is_followed_by(address) {
             self.post(posts, memory);
@@ -552,6 +560,19 @@ impl Executor {
         posts.add(address, entry.encode());
         if wrapped {
             self.post(posts, memory);
+        }
+    }
+
+    /// Announces a completion of a submission queue by a vector, now or together with others.
+    fn announce(&mut self, queue: usize, vector: u16) {
+        // The pin is level-triggered, and coalescing is for I/O queues.
+        let threshold = self
+            .features
+            .coalescing_threshold(vector)
+            .filter(|_| queue != ADMIN && self.msix_enabled && self.may_hold_back);
+        if threshold.is_none_or(|threshold| self.held_back.add(vector, threshold)) {
+            self.held_back.take_vector(vector);
+            self.raised |= 1 << vector;
         }
     }
 

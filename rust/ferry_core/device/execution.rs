@@ -78,6 +78,18 @@ impl<D: Driver> Link<<D::Model as DeviceModel>::Executor> for ExecutorLink<'_, D
         self.dma.is_current() && !self.dma.is_interrupted()
     }
 
+    fn has_timer(&self) -> bool {
+        true
+    }
+
+    fn wake_in(&self, microseconds: u32) {
+        self.dma.wake_in(microseconds);
+    }
+
+    fn is_due(&self) -> bool {
+        self.dma.is_due()
+    }
+
     fn may_poll(&self) -> bool {
         self.may_poll
     }

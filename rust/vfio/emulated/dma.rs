@@ -114,6 +114,17 @@ impl<'a> Dma<'a> {
         self.base.worker.is_interrupted()
     }
 
+    /// Has [`Operations::work`](super::Operations::work) called when `microseconds` are over, unless such a time is under
+    /// way already.
+    pub fn wake_in(&self, microseconds: u32) {
+        self.base.worker.wake_in(microseconds);
+    }
+
+    /// Returns whether a time of [`Self::wake_in`] is over, once for each.
+    pub fn is_due(&self) -> bool {
+        self.base.worker.is_due()
+    }
+
     /// Says whether something is under way that goes on while [`Operations::work`](super::Operations::work) is not
     /// called, and that has to end before the device stops. [`Self::is_interrupted`] has to be asked after it: if it is so,
     /// the worker has to end it.

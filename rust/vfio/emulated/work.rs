@@ -110,6 +110,20 @@ impl Worker {
         unsafe { vfio_bindings::ferry_worker_set_under_way(self.inner.get(), under_way) };
     }
 
+    /// Has the function called when `microseconds` are over, unless such a time is under way. The worker calls this.
+    pub(super) fn wake_in(&self, microseconds: u32) {
+        // Milliseconds as nanoseconds are far below the most.
+        let ns = u64::from(microseconds) * 1000;
+        // SAFETY: By the type invariants the worker is initialised.
+        unsafe { vfio_bindings::ferry_worker_wake_in(self.inner.get(), ns) };
+    }
+
+    /// Returns whether a time of [`Self::wake_in`] is over, once for each. The worker calls this.
+    pub(super) fn is_due(&self) -> bool {
+        // SAFETY: By the type invariants the worker is initialised.
+        unsafe { vfio_bindings::ferry_worker_is_due(self.inner.get()) }
+    }
+
     /// Returns whether the worker, which calls this, has to freeze, pause, stop or end before it goes on.
     pub(super) fn is_interrupted(&self) -> bool {
         // SAFETY: By the type invariants the worker is initialised.

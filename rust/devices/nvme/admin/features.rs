@@ -48,6 +48,10 @@ impl Executor {
             flush_all(stores)?;
         }
         self.features = features;
+        if [Feature::Coalescing, Feature::VectorConfiguration].contains(&feature) {
+            // They may not have to wait any more.
+            self.announce_held_back();
+        }
         // A warning is reported once until its log is read, as long as its reason lasts.
         let concerns_warnings = [Feature::TemperatureThreshold, Feature::AsyncEvents];
         if concerns_warnings.contains(&feature) && self.features.reports(self.features.warnings()) {

@@ -94,6 +94,7 @@ impl Executor {
             return Err(Status::QUEUE_DELETION);
         }
         self.queues.completion[queue] = None;
+        self.announce_held_back();
         Ok(Some(0))
     }
 

@@ -100,6 +100,12 @@ pub(crate) const ERROR_RECOVERY_DULBE: u32 = 1 << 16;
 pub(crate) const WRITE_CACHE_WCE: u32 = 1 << 0;
 /// Interrupt coalescing: threshold (`thr`) and time (`time`).
 pub(crate) const COALESCING: u32 = 0xffff;
+/// Interrupt coalescing: completions that are announced together (`thr`), one less.
+pub(crate) const COALESCING_THR: u32 = 0xff;
+/// Interrupt coalescing: where the time (`time`) is.
+pub(crate) const COALESCING_TIME_SHIFT: u32 = 8;
+/// Microseconds of a unit of the time.
+pub(crate) const COALESCING_TIME_UNIT: u32 = 100;
 /// Interrupt vector configuration: coalescing disable (`cd`), above the vector (`iv`).
 pub(crate) const VECTOR_CD_SHIFT: u32 = 16;
 /// Write atomicity: disable normal (`dn`).

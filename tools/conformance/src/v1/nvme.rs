@@ -4,6 +4,7 @@
 
 mod attributes;
 mod block_device;
+mod coalescing;
 mod commands;
 mod config;
 mod data;
@@ -27,7 +28,7 @@ mod worker;
 use crate::case::Case;
 
 /// All of them, in the order in which they run.
-pub const CASES: [&[Case]; 20] = [
+pub const CASES: [&[Case]; 21] = [
     attributes::CASES,
     block_device::CASES,
     config::CASES,
@@ -39,6 +40,7 @@ pub const CASES: [&[Case]; 20] = [
     format::CASES,
     namespaces::CASES,
     irq::CASES,
+    coalescing::CASES,
     hostile::CASES,
     dma::CASES,
     pinned::CASES,

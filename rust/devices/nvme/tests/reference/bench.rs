@@ -23,7 +23,8 @@ use crate::memory::Memory;
 use crate::whole::{
     Controller,
     Execute,
-    Polling, //
+    Polling,
+    Timer, //
 };
 
 /// Serial number of the controllers under test.
@@ -94,6 +95,8 @@ pub struct Bench {
     pub budget: u32,
     /// The worker looks for more work when none is left.
     pub polls: bool,
+    /// The timer, if the worker has one.
+    pub timer: Option<Timer>,
     /// The worker has to run: somebody kicked it, or it was not done.
     pub kicked: bool,
     /// Rounds of work so far.
@@ -127,6 +130,7 @@ impl Bench {
             moving: false,
             budget: 7,
             polls: false,
+            timer: None,
             kicked: false,
             rounds: 0,
             move_before: None,
@@ -149,7 +153,7 @@ impl Bench {
         let memory = &mut self.memory;
         self.controller
             .work(|executor| assert!(executor.drain_commands(memory, &mut disks), "all are done"));
-        self.controller.drain(&self.doorbells);
+        self.controller.settle(&self.doorbells);
         self.raised |= self.controller.take_raised();
         let mut state = vec![0; nvme::Controller::STATE_SIZE];
         let size = self
@@ -261,7 +265,11 @@ impl Bench {
             first: &mut self.disk,
             more: &mut self.more,
         };
-        let link: &dyn Link<Executor> = if self.polls { &Polling } else { &Undisturbed };
+        let link: &dyn Link<Executor> = match &self.timer {
+            Some(timer) => timer,
+            None if self.polls => &Polling,
+            None => &Undisturbed,
+        };
         let work =
             self.controller
                 .serve_by(link, &self.doorbells, &mut self.memory, &mut disks, budget);
@@ -285,6 +293,13 @@ impl Bench {
         work
     }
 
+    /// Lets the time be over that the worker has asked for, which kicks it. Returns whether it has.
+    pub fn pass_time(&mut self) -> bool {
+        let fired = self.timer.as_ref().is_some_and(Timer::fire);
+        self.kicked |= fired;
+        fired
+    }
+
     /// Has a request be done that a disk executes, which kicks the worker. Returns whether there was one.
     pub fn advance(&mut self) -> bool {
         let mut disks = std::iter::once(&mut self.disk).chain(&mut self.more);
@@ -301,7 +316,7 @@ impl Bench {
     /// work at all: what the controller is not told of is lost.
     pub fn settle(&mut self) {
         for _ in 0..ROUNDS {
-            if !self.kicked && !self.advance() {
+            if !self.kicked && !self.advance() && !self.pass_time() {
                 return;
             }
             self.work(self.budget);

@@ -270,20 +270,6 @@ fn interrupt_vectors_are_configured_one_by_one() {
 }
 
 #[test]
-fn coalescing_loses_no_interrupt() {
-    let mut driver = Driver::with_queues(Setup::default(), 2, 16);
-    // Up to 256 completions or 25.5 ms, which a driver cannot wait for without a clock.
-    assert_eq!(
-        driver.set_feature(FEAT_IRQ_COALESCE, 0xffff).status,
-        SUCCESS
-    );
-    for _ in 0..40 {
-        driver.good(1, Sqe::new(CMD_FLUSH).nsid(1));
-        driver.good(2, Sqe::new(CMD_FLUSH).nsid(1));
-    }
-}
-
-#[test]
 fn a_feature_of_the_controller_is_not_one_of_a_namespace() {
     let mut driver = Driver::new(Setup::default());
     for nsid in [1, 2] {

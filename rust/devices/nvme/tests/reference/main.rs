@@ -7,6 +7,7 @@
 //! should contain and which status a command should get.
 
 mod bench;
+mod coalescing;
 mod concurrent;
 mod dbbuf;
 mod delivery;

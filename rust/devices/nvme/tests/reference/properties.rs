@@ -19,7 +19,10 @@ use crate::reference::{
     Reference, //
 };
 use crate::spec::*;
-use crate::whole::Execute;
+use crate::whole::{
+    Execute,
+    Timer, //
+};
 
 /// Most I/O queue pairs of a run.
 const PAIRS: u16 = 4;
@@ -63,6 +66,8 @@ pub struct Start {
     page_shift: u32,
     /// The disk executes this number of requests while the controller goes on, and a seed says which is done first.
     concurrent: Option<(usize, u64)>,
+    /// Completions are announced together: threshold and time.
+    coalescing: Option<u16>,
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -154,9 +159,10 @@ pub fn start() -> impl Strategy<Value = Start> {
         prop_oneof![Just(1u32), 1..20u32],
         prop_oneof![4 => Just(0u32), 1 => 1..=4u32],
         prop::option::of((prop_oneof![Just(1usize), 1..100usize], any::<u64>())),
+        prop::option::of(prop_oneof![(0x101..0x106u16), any::<u16>()]),
     )
         .prop_map(
-            |(lba_shift, msix, shadow, pairs, entries, budget, page_shift, concurrent)| Start {
+            |(
                 lba_shift,
                 msix,
                 shadow,
@@ -165,6 +171,17 @@ pub fn start() -> impl Strategy<Value = Start> {
                 budget,
                 page_shift,
                 concurrent,
+                coalescing,
+            )| Start {
+                lba_shift,
+                msix,
+                shadow,
+                pairs,
+                entries,
+                budget,
+                page_shift,
+                concurrent,
+                coalescing,
             },
         )
 }
@@ -197,6 +214,11 @@ impl Run {
         driver.bench.disk.concurrent = start
             .concurrent
             .map(|(room, seed)| Concurrent::new(room, seed));
+        if let Some(coalescing) = start.coalescing {
+            driver.bench.timer = Some(Timer::default());
+            let set = driver.set_feature(FEAT_IRQ_COALESCE, coalescing.into());
+            assert_eq!(set.status, SUCCESS);
+        }
         let reference = Reference::new(&driver);
         Self {
             driver,
@@ -372,7 +394,11 @@ proptest! {
         all in any::<bool>(),
     ) {
         // A move waits for the commands in flight, which changes the order of completions.
-        let start = Start { concurrent: None, ..start };
+        let start = Start {
+            concurrent: None,
+            coalescing: None,
+            ..start
+        };
         let mut stays = Run::new(start);
         let mut moves = Run::new(start);
         stays.moves = false;

@@ -2,6 +2,8 @@
 
 //! Both halves of a controller, which nobody accesses while it executes commands.
 
+use std::cell::Cell;
+
 use device_model::Link;
 use device_model_rig::{
     Undisturbed,
@@ -22,6 +24,9 @@ pub type Controller = Whole<nvme::Controller>;
 pub trait Execute {
     /// Takes doorbells, and executes nothing.
     fn drain(&mut self, doorbells: &Doorbells);
+
+    /// What comes before a save.
+    fn settle(&mut self, doorbells: &Doorbells);
 
     /// Does a part of the work.
     fn serve<M: GuestMemory, S: Stores<M>>(
@@ -62,9 +67,54 @@ impl Link<Executor> for Polling {
     }
 }
 
+/// A link to registers that nobody accesses, and to a timer that a test lets end.
+#[derive(Debug, Default)]
+pub struct Timer {
+    /// The microseconds of the time that is under way.
+    pub asked: Cell<Option<u32>>,
+    /// A time is over.
+    pub due: Cell<bool>,
+}
+
+impl Timer {
+    /// Lets the time be over, if one is under way. Returns whether one was.
+    pub fn fire(&self) -> bool {
+        let asked = self.asked.take().is_some();
+        self.due.set(self.due.get() || asked);
+        asked
+    }
+}
+
+impl Link<Executor> for Timer {
+    fn exchange(&mut self, _executor: &mut Executor) -> bool {
+        true
+    }
+
+    fn is_current(&self) -> bool {
+        true
+    }
+
+    fn has_timer(&self) -> bool {
+        true
+    }
+
+    fn wake_in(&self, microseconds: u32) {
+        assert!(microseconds > 0, "a time that is none");
+        self.asked.set(self.asked.get().or(Some(microseconds)));
+    }
+
+    fn is_due(&self) -> bool {
+        self.due.take()
+    }
+}
+
 impl Execute for Controller {
     fn drain(&mut self, doorbells: &Doorbells) {
         self.work(|executor| executor.drain(doorbells));
+    }
+
+    fn settle(&mut self, doorbells: &Doorbells) {
+        self.work(|executor| executor.settle(doorbells));
     }
 
     fn serve_by<M: GuestMemory, S: Stores<M>>(

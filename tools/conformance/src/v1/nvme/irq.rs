@@ -63,7 +63,7 @@ fn harmless() -> Command {
 
 /// Enables a controller with MSI-X and some queue pairs, each with the vector of its number.
 #[track_caller]
-fn connected(target: &Target, pairs: u16) -> Outcome<Disk> {
+pub fn connected(target: &Target, pairs: u16) -> Outcome<Disk> {
     let mut disk = Disk::disabled(target, create(target, &[])?)?;
     disk.driver.connect(VECTORS)?;
     disk.driver.restart(8)?;
