@@ -188,18 +188,29 @@ fn slow_file_reset_of_a_save_does_not_wait(target: &Target) -> Outcome {
 
 /// A user who stopped the device would wait for it.
 fn slow_file_write_back_is_dirty(target: &Target) -> Outcome {
-    const PAGES: u64 = 256;
+    // Little enough for the cache of a file system in user space.
+    const PAGES: u64 = 32;
     let file = SlowFile::new(SIZE)?;
     let device = self::device(target, &file)?;
     let mut writer = Writer::new(&device)?;
-    writer.write_run(0, PAGES, 7)?;
+    // What the kernel asks at the first write it does not ask again.
+    writer.write(PAGES, 7)?;
+    // By itself the kernel writes back as it likes.
     let held = file.hold();
+    writer.write_run(0, PAGES, 7)?;
     let data = device.begin(State::PRE_COPY)?;
     held.await_request()?;
     let mut stream = data.read_all(PIECE)?;
     let info = data.precopy_info()?;
     same("initial_bytes", info.initial_bytes, 0)?;
-    same("dirty_bytes", info.dirty_bytes, PAGES * PAGE)?;
+    holds(
+        info.dirty_bytes >= PAGES * PAGE,
+        format_args!(
+            "expected {} dirty bytes, seen {}",
+            PAGES * PAGE,
+            info.dirty_bytes
+        ),
+    )?;
     same("bytes to read", data.read_all(PIECE)?.len(), 0)?;
     held.end()?;
     let start = Instant::now();
